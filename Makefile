@@ -1,0 +1,57 @@
+# Everything happens in .venv, from pinned versions; nothing is installed globally.
+# Another interpreter: make setup PYTHON=python3.12
+PYTHON ?= python3
+BIN    := .venv/bin
+STAMP  := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test demo bench-psm wheel fashion-mnist clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv with every extra and the development tools, at pinned versions
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed and '$(PYTHON)' is not one; name another with PYTHON=..."; exit 1; }
+	@$(PYTHON) -m venv .venv >/dev/null 2>&1 \
+	  || { $(PYTHON) -m venv --clear --without-pip .venv \
+	       && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; } \
+	  || { rm -rf .venv; echo "No .venv with pip in it could be made: install Python's venv support (on Debian," \
+	       "apt-get install python3-venv) and run make again."; exit 1; }
+
+# pip reads PIP_CONSTRAINT (and, from 25.3 on, PIP_BUILD_CONSTRAINT) in its build environments too.
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing the pinned packages into .venv: a minute or two."
+	@PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
+	  $(BIN)/python -m pip install --quiet -e '.[all,dev]'
+	@touch $@
+
+test: setup ## lint, check formatting and types, run the tests (Fashion-MNIST is not needed)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy --strict fedmrn_codec
+	$(BIN)/pytest -q
+
+demo: setup ## train a small federation, and leave its report in runs/demo
+	$(BIN)/fedmrn train --demo --out runs/demo
+
+bench-psm: setup ## measure what PSM adds to a training step, against plain SGD
+	$(BIN)/python -m benchmarks.psm
+
+wheel: setup ## build the wheel into dist/
+	$(BIN)/python -m build --wheel --no-isolation
+
+FASHION_MNIST := /usr/share/datasets/fashion-mnist
+
+fashion-mnist: ## install the Fashion-MNIST data set (Debian, as root)
+	@if [ -d $(FASHION_MNIST) ]; then echo "Fashion-MNIST is in $(FASHION_MNIST)."; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq dataset-fashion-mnist; \
+	else echo "Fashion-MNIST is missing and only root on Debian can install it here:" \
+	  "run 'apt-get install dataset-fashion-mnist' as root."; exit 1; fi
+
+clean: ## remove .venv, caches and built files (runs/ stays)
+	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
