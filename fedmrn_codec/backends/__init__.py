@@ -1,0 +1,81 @@
+"""The backends: one small module each, the same verbs in the same order, the same bits.
+
+A backend works on flat arrays and trusts its caller: sizes, ranges and payloads have been checked.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from functools import cache
+from typing import Protocol, cast
+
+import numpy as np
+
+from .. import errors
+from ..noise import Noise
+
+MODULES = {"numba": "numba", "numpy": "numpy"}
+"""Backend name -> the package it needs, the preferred one first."""
+
+
+class Backend(Protocol):
+    """What every backend module provides.
+
+    `seed` and `stream` are unsigned 64-bit Python integers; `kind` is a code of spec 4.2; `payload` holds
+    a packed mask (uint8, spec 4.1) of elements 0 to n - 1 of the stream.
+    """
+
+    def words(self, seed: int, stream: int, start: int, count: int) -> np.ndarray:
+        """Words `start` to `start + count - 1`: uint32, shape (count,) (spec 2)."""
+
+    def noise(self, noise: Noise, seed: int, stream: int, start: int, count: int) -> np.ndarray:
+        """Noise of elements `start` to `start + count - 1`: float32, shape (count,) (spec 3)."""
+
+    def decode(
+        self, noise: Noise, kind: int, seed: int, stream: int, payload: np.ndarray, out: np.ndarray
+    ) -> None:
+        """Write noise * mask into `out`: float32, shape (n,) (spec 4.2)."""
+
+    def accumulate(
+        self, noise: Noise, kind: int, seed: int, stream: int, payload: np.ndarray, weight: int, sums: np.ndarray
+    ) -> None:
+        """Add weight * q * m to `sums`: int64, shape (n,) (spec 8.2)."""
+
+    def sample(
+        self, noise: Noise, kind: int, seed: int, stream: int, update: np.ndarray, draws: int | np.ndarray
+    ) -> np.ndarray:
+        """The packed mask of `update` (float32, shape (n,)): uint8 (spec 4.3).
+
+        `draws` holds the n integers r, or is the private seed that they come from.
+        """
+
+
+def installed() -> list[str]:
+    """Names of the backends whose package is installed, the preferred one first; imports none."""
+    return [name for name, package in MODULES.items() if importlib.util.find_spec(package)]
+
+
+@cache
+def _load(name: str) -> Backend:
+    return cast(Backend, importlib.import_module(f".{name}", __name__))
+
+
+def get(name: str | None = None) -> Backend:
+    """The backend of this name; None takes the preferred one that is installed.
+
+    Raises
+    ------
+    BackendError
+        If there is no such backend, or its package is missing.
+    """
+    if name is None:
+        name = installed()[0]
+    if name not in MODULES:
+        raise errors.BackendError("backend", repr(name), f"required: one of {', '.join(MODULES)}")
+    try:
+        return _load(name)
+    except ModuleNotFoundError as error:
+        raise errors.BackendError(
+            "backend", f"{name!r} without its package ({error})", f"install fedmrn-codec[{name}]"
+        ) from None

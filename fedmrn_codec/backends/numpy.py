@@ -1,0 +1,79 @@
+"""The plain backend: NumPy alone, in blocks, so that memory stays bounded. Read this one first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from .. import mask
+from ..noise import Bernoulli, Gaussian, Noise, bernoulli_draws, gaussian_draws, uniform_draws
+from ..philox import philox_words
+
+BLOCK = 2**16
+"""Elements handled at a time; a multiple of 32, so that a block begins on a whole Bernoulli word."""
+
+
+def words(seed: int, stream: int, start: int, count: int) -> np.ndarray:
+    out = np.empty(count, np.uint32)
+    for at, size in _blocks(count):
+        out[at : at + size] = philox_words(seed, stream, start + at, size)
+    return out
+
+
+def noise(noise: Noise, seed: int, stream: int, start: int, count: int) -> np.ndarray:
+    out = np.empty(count, np.float32)
+    for at, size in _blocks(count):
+        out[at : at + size] = _values(noise, _draws(noise, seed, stream, start + at, size))
+    return out
+
+
+def decode(
+    noise: Noise, kind: int, seed: int, stream: int, payload: np.ndarray, out: np.ndarray
+) -> None:
+    for at, size in _blocks(len(out)):
+        values = _values(noise, _draws(noise, seed, stream, at, size))
+        out[at : at + size] = mask.apply(values, mask.unpack(payload[at // 8 :], size), kind)
+
+
+def accumulate(
+    noise: Noise, kind: int, seed: int, stream: int, payload: np.ndarray, weight: int, sums: np.ndarray
+) -> None:
+    for at, size in _blocks(len(sums)):
+        draws = _draws(noise, seed, stream, at, size).astype(np.int64)
+        sums[at : at + size] += weight * mask.apply(draws, mask.unpack(payload[at // 8 :], size), kind)
+
+
+def sample(
+    noise: Noise, kind: int, seed: int, stream: int, update: np.ndarray, draws: int | np.ndarray
+) -> np.ndarray:
+    out = np.empty((len(update) + 7) // 8, np.uint8)
+    for at, size in _blocks(len(update)):
+        if isinstance(draws, int):
+            private = philox_words(draws, stream, at, size) >> np.uint32(8)
+        else:
+            private = draws[at : at + size]
+        values = _values(noise, _draws(noise, seed, stream, at, size))
+        bits = mask.sample(update[at : at + size], values, private, kind)
+        out[at // 8 : (at + size + 7) // 8] = mask.pack(bits)
+    return out
+
+
+def _blocks(count: int) -> Iterator[tuple[int, int]]:
+    """(start, size) of each block."""
+    return ((at, min(BLOCK, count - at)) for at in range(0, count, BLOCK))
+
+
+def _draws(noise: Noise, seed: int, stream: int, start: int, count: int) -> np.ndarray:
+    """The integer draws q (spec 3): int32, shape (count,)."""
+    if isinstance(noise, Bernoulli):
+        first = start // 32
+        bits = bernoulli_draws(philox_words(seed, stream, first, -(-(start + count) // 32) - first))
+        return bits[start - 32 * first :][:count]
+    w = philox_words(seed, stream, start, count)
+    return gaussian_draws(w) if isinstance(noise, Gaussian) else uniform_draws(w)
+
+
+def _values(noise: Noise, draws: np.ndarray) -> np.ndarray:
+    """One exact conversion, one rounding (spec 3.1)."""
+    return draws.astype(np.float32) * noise.step

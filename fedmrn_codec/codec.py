@@ -1,0 +1,382 @@
+"""Encode, decode, inspect and verify: a model update to a frame and back."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from . import backends, errors, frame, mask as masks
+from .dtypes import is_finite
+from .frame import Buffer, Expected, Info
+from .limits import DEFAULT_LIMITS, Limits
+from .noise import Noise
+from .schema import Schema, Tensor
+
+U32, U64 = 2**32, 2**64
+
+
+def encode(
+    update: Mapping[str, Any],
+    schema: Schema,
+    *,
+    seed: int,
+    noise: Noise | Mapping[str, Noise],
+    mask: str | Mapping[str, str] = "binary",
+    round: int = 0,
+    base_model: int = 0,
+    embed_schema: bool = False,
+    private_seed: int | None = None,
+    draws: Mapping[str, np.ndarray] | None = None,
+    backend: str | None = None,
+) -> bytes:
+    """Encode an update; the bits of masked tensors are sampled (spec 4.3, 6).
+
+    Parameters
+    ----------
+    update : mapping of str to array
+        One array for each tensor of the schema, by name, in any order: trained minus base value. Shape and
+        dtype are the schema's (float32 for masked tensors; uint16 bits for bfloat16); any memory layout.
+    schema : Schema
+    seed : int
+        Of the noise; unsigned 64-bit. Give every client and round another one.
+    noise : Noise, or mapping of name to Noise
+        For all masked tensors, or for each by name.
+    mask : {"binary", "signed"}, or mapping of name to one of them
+    round, base_model : int
+        Unsigned 32 and 64 bits; 0 means "not given".
+    embed_schema : bool
+        Write the schema into the frame, so that it decodes without one.
+    private_seed : int, optional
+        Unsigned 64-bit, must differ from `seed`. By default drawn from the operating system; give one only
+        where a run must repeat, and keep it secret, [M-03].
+    draws : mapping of name to integer array, optional
+        The integers r below 2^24 themselves, for tests.
+    backend : {"numba", "numpy"}, optional
+        Default: the fastest that is installed. The bytes do not depend on it.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    UpdateError
+        A tensor is missing, unknown, of another shape or dtype, or holds a NaN or an infinity, [E-02].
+    ArgumentError
+        Any other argument is out of range.
+    """
+    arrays = _checked_arrays(update, schema, [t.name for t in schema])
+    run = backends.get(backend)
+    seed = _unsigned(seed, U64, "seed")
+    if private_seed is None:
+        private_seed = secrets.randbelow(U64)
+    elif _unsigned(private_seed, U64, "private_seed") == seed:
+        raise errors.ArgumentError("private_seed", private_seed, "it must differ from the public seed")
+    plan = _masking(schema, noise, mask)
+    payloads = dict(arrays)
+    for stream, tensor in enumerate(schema):
+        if tensor.masked:
+            source = private_seed if draws is None else _checked_draws(draws, tensor)
+            payloads[tensor.name] = run.sample(
+                plan[tensor.name][0], plan[tensor.name][1], seed, stream, arrays[tensor.name], source
+            )
+    return _build(schema, payloads, plan, seed, round, base_model, embed_schema)
+
+
+def encode_bits(
+    bits: Mapping[str, Any],
+    schema: Schema,
+    *,
+    seed: int,
+    noise: Noise | Mapping[str, Noise],
+    mask: str | Mapping[str, str] = "binary",
+    dense: Mapping[str, Any] | None = None,
+    round: int = 0,
+    base_model: int = 0,
+    embed_schema: bool = False,
+) -> bytes:
+    """Encode masks whose bits the caller has chosen (spec 6).
+
+    Parameters
+    ----------
+    bits : mapping of str to array of bool
+        One array for each masked tensor, of its shape: True keeps the noise.
+    dense : mapping of str to array
+        One array for each dense tensor, as in `encode`.
+    schema, seed, noise, mask, round, base_model, embed_schema
+        As in `encode`.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    UpdateError, ArgumentError
+        As in `encode`.
+    """
+    masked = [t.name for t in schema if t.masked]
+    payloads = _checked_arrays(dense or {}, schema, [t.name for t in schema if not t.masked])
+    _check_names(bits, masked, "bits")
+    for tensor in schema:
+        if tensor.masked:
+            payloads[tensor.name] = masks.pack(_checked_bits(bits[tensor.name], tensor))
+    plan = _masking(schema, noise, mask)
+    return _build(schema, payloads, plan, _unsigned(seed, U64, "seed"), round, base_model, embed_schema)
+
+
+def decode(
+    data: Buffer,
+    schema: Schema | None = None,
+    *,
+    names: Collection[str] | None = None,
+    round: int | None = None,
+    base_model: int | None = None,
+    seed: int | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    backend: str | None = None,
+) -> dict[str, np.ndarray]:
+    """Decode a frame (spec 4.2, 6, 7).
+
+    Parameters
+    ----------
+    data : bytes, bytearray, memoryview, mmap or any contiguous buffer
+    schema : Schema, optional
+        The model's; required unless the frame embeds one.
+    names : collection of str, optional
+        Decode only these tensors.
+    round, base_model, seed : int, optional
+        Refuse a frame with another value.
+    limits : Limits
+    backend : {"numba", "numpy"}, optional
+        The bits do not depend on it.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        In schema order; new, writable arrays of the schema's shapes and dtypes (float32 for masked tensors,
+        uint16 bits for bfloat16).
+
+    Raises
+    ------
+    FrameError
+        The subclass of the first check of spec 7 that fails.
+    ArgumentError
+        A name that the schema does not have.
+    """
+    view, info, tensors = open_frame(data, Expected(schema, round, base_model, seed), limits)
+    run = backends.get(backend)
+    wanted = _wanted(names, tensors)
+    out: dict[str, np.ndarray] = {}
+    for stream, (tensor, entry) in enumerate(zip(tensors, info.tensors, strict=True)):
+        if tensor.name not in wanted:
+            continue
+        content = frame.payload(view, entry, tensor)
+        if entry.noise is None:
+            out[tensor.name] = content.reshape(tensor.shape).copy()
+            continue
+        values = np.empty(tensor.size, np.float32)
+        run.decode(entry.noise, masks.KINDS[entry.kind], info.seed, stream, content, values)
+        out[tensor.name] = values.reshape(tensor.shape)
+    return out
+
+
+def verify(
+    data: Buffer,
+    schema: Schema | None = None,
+    *,
+    round: int | None = None,
+    base_model: int | None = None,
+    seed: int | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Info:
+    """Make every check of spec 7 without decoding; the arguments and errors are those of `decode`."""
+    view, info, tensors = open_frame(data, Expected(schema, round, base_model, seed), limits)
+    for tensor, entry in zip(tensors, info.tensors, strict=True):
+        frame.payload(view, entry, tensor)
+    return info
+
+
+def inspect(data: Buffer, schema: Schema | None = None, *, limits: Limits = DEFAULT_LIMITS) -> Info:
+    """What a frame says of itself, without touching a payload or the checksum.
+
+    Raises
+    ------
+    FrameError
+        A check of spec 7 up to [F-26] fails. Without a schema, those that need one are left out.
+    """
+    return frame.parse(frame.as_view(data), Expected(schema), limits, need_schema=False)
+
+
+def noise(
+    noise: Noise, *, seed: int, stream: int = 0, start: int = 0, count: int, backend: str | None = None
+) -> np.ndarray:
+    """The noise of elements `start` to `start + count - 1` of a tensor (spec 3).
+
+    Parameters
+    ----------
+    noise : Noise
+    seed, stream : int
+        Unsigned 64-bit; the stream is the tensor's position in the schema.
+    start, count : int
+        start + count is at most 2^64.
+
+    Returns
+    -------
+    numpy.ndarray of float32, shape (count,)
+    """
+    if not isinstance(noise, Noise):
+        raise errors.ArgumentError("noise", repr(noise), "required: Uniform, Gaussian or Bernoulli")
+    return backends.get(backend).noise(noise, *_place(seed, stream, start, count))
+
+
+def philox_words(
+    *, seed: int, stream: int = 0, start: int = 0, count: int, backend: str | None = None
+) -> np.ndarray:
+    """Words `start` to `start + count - 1` of a stream (spec 2): uint32, shape (count,).
+
+    Parameters are those of `noise`.
+    """
+    return backends.get(backend).words(*_place(seed, stream, start, count))
+
+
+def open_frame(data: Buffer, expected: Expected, limits: Limits) -> tuple[memoryview, Info, tuple[Tensor, ...]]:
+    """A frame whose checks up to [F-27] have passed: its bytes, its facts, its tensors."""
+    view = frame.as_view(data)
+    info = frame.parse(view, expected, limits)
+    frame.check_checksum(view)
+    assert info.schema is not None
+    return view, info, info.schema.tensors
+
+
+def _unsigned(value: int, bound: int, field: str) -> int:
+    """`value` as a Python integer below `bound`."""
+    try:
+        number = value.__index__()
+    except AttributeError:
+        raise errors.ArgumentError(field, repr(value), "required: an integer") from None
+    if not 0 <= number < bound:
+        raise errors.ArgumentError(field, number, f"required: 0 to 2^{bound.bit_length() - 1} - 1")
+    return number
+
+
+def _place(seed: int, stream: int, start: int, count: int) -> tuple[int, int, int, int]:
+    start, count = _unsigned(start, U64, "start"), _unsigned(count, U64, "count")
+    if start + count > U64:
+        raise errors.ArgumentError("start + count", start + count, "the limit is 2^64")
+    return _unsigned(seed, U64, "seed"), _unsigned(stream, U64, "stream"), start, count
+
+
+def _wanted(names: Collection[str] | None, tensors: tuple[Tensor, ...]) -> set[str]:
+    known = {t.name for t in tensors}
+    if names is None:
+        return known
+    if isinstance(names, str):
+        raise errors.ArgumentError("names", repr(names), "required: a collection of names")
+    if unknown := set(names) - known:
+        raise errors.ArgumentError("names", sorted(unknown), "which the schema does not have")
+    return set(names)
+
+
+def _check_names(given: Mapping[str, Any], required: list[str], field: str) -> None:
+    if not isinstance(given, Mapping):
+        raise errors.UpdateError(field, type(given).__name__, "required: a mapping of names to arrays")
+    if missing := [name for name in required if name not in given]:
+        raise errors.UpdateError(field, f"nothing for {missing}", "the schema has them")
+    if extra := [name for name in given if name not in set(required)]:
+        raise errors.UpdateError(field, extra, "the schema does not have them here")
+
+
+def _checked_arrays(given: Mapping[str, Any], schema: Schema, names: list[str]) -> dict[str, np.ndarray]:
+    """Flat little-endian arrays of these tensors; inputs stay as they are, [E-02]."""
+    _check_names(given, names, "update")
+    wanted = set(names)
+    return {t.name: _checked_array(given[t.name], t) for t in schema if t.name in wanted}
+
+
+def _checked_array(value: Any, tensor: Tensor) -> np.ndarray:
+    array = np.asarray(value)
+    _check_shape(array, tensor)
+    if array.dtype.newbyteorder("=") != tensor.type.numpy.newbyteorder("="):
+        held = " (its bits, as uint16)" if tensor.dtype == "bfloat16" else ""
+        raise errors.UpdateError(
+            f"dtype of {tensor.name!r}", array.dtype, f"the schema says {tensor.dtype}{held}"
+        )
+    flat = np.ascontiguousarray(array, tensor.type.numpy).reshape(-1)
+    if not is_finite(flat, tensor.type):
+        raise errors.UpdateNonFiniteError(f"{tensor.name!r}", "a NaN or an infinity", "required: finite")
+    return flat
+
+
+def _checked_bits(value: Any, tensor: Tensor) -> np.ndarray:
+    array = np.asarray(value)
+    _check_shape(array, tensor)
+    if array.dtype != np.bool_:
+        raise errors.UpdateError(f"bits of {tensor.name!r}", array.dtype, "required: bool")
+    return array
+
+
+def _checked_draws(draws: Mapping[str, np.ndarray], tensor: Tensor) -> np.ndarray:
+    if tensor.name not in draws:
+        raise errors.ArgumentError("draws", f"nothing for {tensor.name!r}", "the schema has it")
+    array = np.asarray(draws[tensor.name])
+    _check_shape(array, tensor)
+    if array.dtype.kind not in "iu" or (array.size and (array.min() < 0 or array.max() >= 2**24)):
+        raise errors.ArgumentError(
+            f"draws of {tensor.name!r}", array.dtype, "required: integers from 0 to 2^24 - 1"
+        )
+    return np.ascontiguousarray(array, np.uint32).reshape(-1)
+
+
+def _check_shape(array: np.ndarray, tensor: Tensor) -> None:
+    if array.shape != tensor.shape:
+        raise errors.UpdateError(f"shape of {tensor.name!r}", array.shape, f"the schema says {tensor.shape}")
+
+
+def _masking(
+    schema: Schema, noise: Noise | Mapping[str, Noise], mask: str | Mapping[str, str]
+) -> dict[str, tuple[Noise, int]]:
+    """Noise and kind of each masked tensor."""
+    masked = [t.name for t in schema if t.masked]
+    for given, field in ((noise, "noise"), (mask, "mask")):
+        if isinstance(given, Mapping) and set(given) != set(masked):
+            wrong = sorted(set(given) ^ set(masked))
+            raise errors.ArgumentError(field, f"names that differ in {wrong}", "required: each masked tensor")
+    plan = {}
+    for name in masked:
+        its_noise = noise[name] if isinstance(noise, Mapping) else noise
+        if not isinstance(its_noise, Noise):
+            raise errors.ArgumentError("noise", repr(its_noise), "required: Uniform, Gaussian or Bernoulli")
+        plan[name] = its_noise, masks.kind_code(mask[name] if isinstance(mask, Mapping) else mask)
+    return plan
+
+
+def _build(
+    schema: Schema,
+    payloads: Mapping[str, np.ndarray],
+    plan: Mapping[str, tuple[Noise, int]],
+    seed: int,
+    round: int,
+    base_model: int,
+    embed_schema: bool,
+) -> bytes:
+    entries = []
+    for tensor in schema:
+        size = payloads[tensor.name].nbytes
+        if tensor.masked:
+            its_noise, kind = plan[tensor.name]
+            entries.append(frame.masked_entry(kind, its_noise, size))
+        else:
+            entries.append(frame.dense_entry(tensor.type, size))
+    return frame.build(
+        schema,
+        entries,
+        [payloads[t.name] for t in schema],
+        seed=seed,
+        base_model=_unsigned(base_model, U64, "base_model"),
+        round=_unsigned(round, U32, "round"),
+        embed_schema=embed_schema,
+    )

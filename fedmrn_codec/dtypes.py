@@ -1,0 +1,72 @@
+"""The element types of a tensor (spec 5.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Dtype:
+    """One row of table 5.3.
+
+    Attributes
+    ----------
+    name : str
+        The name used in a schema.
+    code : int
+        The code on the wire.
+    numpy : numpy.dtype
+        How NumPy holds the elements, little-endian. bfloat16 is held as its bits, in uint16.
+    precision : int or None
+        Bits of the significand of a float, the hidden one counted; None for integers and bool.
+    exponent : int
+        The least positive value is 2^exponent (spec 8.4): 0 for integers.
+    limbs : int
+        Base-2^24 digits of the largest magnitude, in units of the least (spec 8.5).
+    """
+
+    name: str
+    code: int
+    numpy: np.dtype[np.generic]
+    precision: int | None = None
+    exponent: int = 0
+    limbs: int = 1
+
+    @property
+    def is_float(self) -> bool:
+        return self.precision is not None
+
+
+DTYPES = {
+    dtype.name: dtype
+    for dtype in (
+        Dtype("float32", 1, np.dtype("<f4"), precision=24, exponent=-149, limbs=12),
+        Dtype("float64", 2, np.dtype("<f8"), precision=53, exponent=-1074, limbs=88),
+        Dtype("float16", 3, np.dtype("<f2"), precision=11, exponent=-24, limbs=2),
+        Dtype("bfloat16", 4, np.dtype("<u2"), precision=8, exponent=-133, limbs=11),
+        Dtype("int8", 5, np.dtype("<i1")),
+        Dtype("int16", 6, np.dtype("<i2")),
+        Dtype("int32", 7, np.dtype("<i4"), limbs=2),
+        Dtype("int64", 8, np.dtype("<i8"), limbs=3),
+        Dtype("uint8", 9, np.dtype("<u1")),
+        Dtype("uint16", 10, np.dtype("<u2")),
+        Dtype("uint32", 11, np.dtype("<u4"), limbs=2),
+        Dtype("uint64", 12, np.dtype("<u8"), limbs=3),
+        Dtype("bool", 13, np.dtype("?")),
+    )
+}
+BY_CODE = {dtype.code: dtype for dtype in DTYPES.values()}
+
+
+def widen_bfloat16(bits: np.ndarray) -> np.ndarray:
+    """The float32 values of bfloat16 bits (uint16), same shape: exact."""
+    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def is_finite(array: np.ndarray, dtype: Dtype) -> bool:
+    """True when no element is a NaN or an infinity; always true for integers and bool."""
+    if not dtype.is_float:
+        return True
+    return bool(np.isfinite(widen_bfloat16(array) if dtype.name == "bfloat16" else array).all())

@@ -1,0 +1,151 @@
+"""Exact weighted sums of dense elements, and their mean rounded once (spec 8.3, 8.4)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .dtypes import Dtype, widen_bfloat16
+
+LIMB = 24
+"""Bits of a limb's digits. A digit times the largest total weight (2^39 - 1) fits in an int64."""
+
+
+class ExactSum:
+    """The sum of weight * x over arrays x of one dtype and size, in integer limbs (spec 8.4).
+
+    Sums do not depend on the order of `add` and `merge`. Only limbs that were touched take memory.
+
+    Parameters
+    ----------
+    dtype : Dtype
+    size : int
+        Number of elements.
+    """
+
+    def __init__(self, dtype: Dtype, size: int) -> None:
+        self.dtype, self.size = dtype, size
+        self.rows: dict[int, np.ndarray] = {}
+
+    def add(self, values: np.ndarray, weight: int) -> None:
+        """Add weight * values: shape (size,), of the dtype's NumPy form, finite."""
+        negative, magnitude, position = decompose(values, self.dtype)
+        shift = (position % LIMB).astype(np.uint64)
+        low = position // LIMB
+        signed = np.where(negative, -weight, weight)
+        carried = np.zeros(len(values), np.uint64)
+        mask = np.uint64(2**LIMB - 1)
+        for k in range(4):  # three digits hold 64 bits; the shift spills into a fourth
+            chunk = ((magnitude >> np.uint64(LIMB * k)) & mask if k < 3 else np.uint64(0)) << shift
+            digit = (chunk & mask) | carried
+            carried = chunk >> np.uint64(LIMB)
+            for row in np.unique(low[digit != 0]):
+                here = (low == row) & (digit != 0)
+                self.row(int(row) + k)[here] += signed[here] * digit[here].astype(np.int64)
+
+    def row(self, limb: int) -> np.ndarray:
+        """The row of a limb, int64 of shape (size,); made of zeros when there was none."""
+        if limb not in self.rows:
+            self.rows[limb] = np.zeros(self.size, np.int64)
+        return self.rows[limb]
+
+    def merge(self, other: ExactSum) -> None:
+        """Add the sums of `other`."""
+        for limb, row in other.rows.items():
+            self.row(limb)[:] += row
+
+    def canonical_rows(self) -> list[tuple[int, np.ndarray]]:
+        """The rows that are not all 0, ascending (spec 8.5)."""
+        return [(limb, self.rows[limb]) for limb in sorted(self.rows) if self.rows[limb].any()]
+
+    def mean(self, total: int) -> np.ndarray:
+        """The sum divided by `total`, rounded once to the dtype: shape (size,) (spec 8.3)."""
+        out = np.zeros(self.size, self.dtype.numpy)
+        rows = self.canonical_rows()
+        if self.dtype.precision is not None and self.dtype.precision <= 24:
+            out, doubtful = _filtered_mean(rows, total, self.dtype, out)
+        else:
+            doubtful = np.arange(self.size) if rows else np.arange(0)
+        if doubtful.size:
+            out[doubtful] = [self._exact_element(rows, int(i), total) for i in doubtful]
+        return out
+
+    def _exact_element(self, rows: list[tuple[int, np.ndarray]], i: int, total: int) -> float | int:
+        exact = sum(int(row[i]) << (LIMB * limb) for limb, row in rows)
+        quotient, exponent = nearest(exact, total, self.dtype.precision)
+        if not self.dtype.is_float:
+            return quotient
+        value = math.ldexp(quotient, exponent + self.dtype.exponent)
+        return _bfloat16_bits(value) if self.dtype.name == "bfloat16" else value
+
+
+def decompose(values: np.ndarray, dtype: Dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Write each element as sign * M * 2^position * quantum (spec 8.4).
+
+    Returns
+    -------
+    negative : bool, magnitude M : uint64, position : int64
+        Each of shape (n,).
+    """
+    if not dtype.is_float:
+        negative = values < 0
+        magnitude = values.astype(np.uint64)  # two's complement: -x is 2^64 - x
+        magnitude = np.where(negative, np.uint64(0) - magnitude, magnitude)
+        return negative, magnitude, np.zeros(len(values), np.int64)
+    wide = widen_bfloat16(values) if dtype.name == "bfloat16" else values
+    bits = wide.astype(np.float64).view(np.uint64)
+    field = ((bits >> np.uint64(52)) & np.uint64(0x7FF)).astype(np.int64)
+    fraction = bits & np.uint64(2**52 - 1)
+    magnitude = np.where(field == 0, fraction, fraction | np.uint64(2**52))
+    position = np.maximum(field, 1) - 1 - 1074 - dtype.exponent  # of the double's last bit
+    down = np.maximum(-position, 0).astype(np.uint64)  # narrow dtypes end in zeros: the shift is exact
+    return (bits >> np.uint64(63)).astype(bool), magnitude >> np.minimum(down, 63), np.maximum(position, 0)
+
+
+def nearest(numerator: int, denominator: int, precision: int | None) -> tuple[int, int]:
+    """numerator / denominator as q * 2^e, q of at most `precision` bits, e >= 0; nearest, ties to even.
+
+    With no precision, e is 0: the nearest integer. Integers all along, so exact.
+    """
+    size = abs(numerator)
+    e = 0 if precision is None else max(size.bit_length() - denominator.bit_length() - precision, 0)
+    if precision is not None and size // (denominator << e) >= 2**precision:
+        e += 1
+    q, rest = divmod(size, denominator << e)
+    half = 2 * rest - (denominator << e)
+    q += half > 0 or (half == 0 and q & 1)
+    return (-q if numerator < 0 else q), e
+
+
+def _filtered_mean(
+    rows: list[tuple[int, np.ndarray]], total: int, dtype: Dtype, out: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean in float64 with a bound on its error, and the elements whose rounding that leaves open."""
+    value, bound = np.zeros(len(out)), np.zeros(len(out))
+    for limb, row in rows:
+        term = np.ldexp(row.astype(np.float64), LIMB * limb + dtype.exponent)
+        value += term
+        bound += np.abs(term)
+    value /= total
+    bound *= (len(rows) + 4) * 2.0**-52 / total
+    low, high = _narrow(value - bound, dtype), _narrow(value + bound, dtype)
+    return low + out, np.flatnonzero(low != high)  # adding 0 leaves +0.0 where -0.0 stood
+
+
+def _narrow(value: np.ndarray, dtype: Dtype) -> np.ndarray:
+    """float64 rounded once to a dtype of at most 24 bits."""
+    if dtype.name == "bfloat16":
+        return np.array([_bfloat16_bits(v) for v in value.tolist()], dtype.numpy)
+    with np.errstate(over="ignore"):
+        return value.astype(dtype.numpy)
+
+
+def _bfloat16_bits(value: float) -> int:
+    """The bits of the bfloat16 nearest to a float, ties to even."""
+    mantissa, exponent = math.frexp(abs(value))
+    quantum = max(exponent - 8, -133)
+    rounded = math.ldexp(round(math.ldexp(mantissa, exponent - quantum)), quantum)
+    with np.errstate(over="ignore"):
+        upper = int(np.float32(rounded).view(np.uint32)) >> 16
+    return upper | (0x8000 if value < 0 and upper else 0)

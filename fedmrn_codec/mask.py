@@ -1,0 +1,60 @@
+"""Masks (spec 4): the two kinds, the packing of bits, and their sampling."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import errors
+
+BINARY, SIGNED = 1, 2
+KINDS = {"binary": BINARY, "signed": SIGNED}
+KIND_NAMES = {code: name for name, code in KINDS.items()}
+
+
+def kind_code(mask: str) -> int:
+    """The code of a mask kind's name (spec 4.2)."""
+    if mask not in KINDS:
+        raise errors.ArgumentError("mask", repr(mask), f"required: one of {', '.join(KINDS)}")
+    return KINDS[mask]
+
+
+def pack(bits: np.ndarray) -> np.ndarray:
+    """Booleans of any shape as packed bytes, element i in bit i mod 8 of byte i div 8 (spec 4.1)."""
+    return np.packbits(bits.reshape(-1), bitorder="little")
+
+
+def unpack(payload: np.ndarray, count: int) -> np.ndarray:
+    """The first `count` bits of packed bytes, as booleans of shape (count,)."""
+    return np.unpackbits(payload, count=count, bitorder="little").view(np.bool_)
+
+
+def padding_is_zero(payload: np.ndarray, count: int) -> bool:
+    """[M-01]: no bit beyond element count - 1 is set."""
+    return count % 8 == 0 or int(payload[-1]) >> (count % 8) == 0
+
+
+def apply(noise: np.ndarray, bits: np.ndarray, kind: int) -> np.ndarray:
+    """noise * mask (spec 4.2); works on float32 noise and on integer draws alike."""
+    return np.where(bits, noise, noise.dtype.type(0) if kind == BINARY else -noise)
+
+
+def sample(update: np.ndarray, noise: np.ndarray, draws: np.ndarray, kind: int) -> np.ndarray:
+    """The stochastic mask of an update (spec 4.3), [M-04].
+
+    Parameters
+    ----------
+    update, noise : float32, shape (n,)
+    draws : unsigned integers below 2^24, shape (n,)
+    kind : int
+
+    Returns
+    -------
+    numpy.ndarray of bool, shape (n,)
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        p = update / noise
+        if kind == BINARY:
+            threshold = p * np.float32(2**24)
+        else:
+            threshold = (p + np.float32(1)) * np.float32(2**23)
+    return draws.astype(np.float32) < threshold

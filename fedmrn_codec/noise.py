@@ -1,0 +1,120 @@
+"""The noise distributions (spec 3): an integer draw from the words, times a float32 step."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from . import errors
+
+GAUSSIAN_TABLE_SHA256 = "dd66b5cfd76836da9b554bd89e3ccd03b8e70a5a015b51e5d4ca9a2b4963deb9"
+MAX_DRAW = 2**24 - 1
+LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A distribution and its scale; use `Uniform`, `Gaussian` or `Bernoulli`.
+
+    Parameters
+    ----------
+    scale : float
+        Rounded to float32. Must lie within the bounds of spec 3.5.
+
+    Raises
+    ------
+    ScaleError
+        If it does not, [N-03].
+    """
+
+    scale: float
+
+    code: ClassVar[int]
+    name: ClassVar[str]
+    step_exponent: ClassVar[int]
+    least: ClassVar[float]
+    largest: ClassVar[float]
+
+    def __post_init__(self) -> None:
+        try:
+            with np.errstate(over="ignore"):
+                scale = float(np.float32(self.scale))
+        except (TypeError, ValueError):
+            raise errors.ScaleError("noise scale", repr(self.scale), "required: a number") from None
+        if not self.allows(scale):
+            raise errors.ScaleError("noise scale", self.scale, f"required: {self.bounds()}")
+        object.__setattr__(self, "scale", scale)
+
+    @classmethod
+    def allows(cls, scale: float) -> bool:
+        """Whether a float32 scale is within the bounds of spec 3.5; false for NaN."""
+        return cls.least <= scale <= cls.largest
+
+    @classmethod
+    def bounds(cls) -> str:
+        return f"{cls.least:.6g} to {cls.largest:.6g} for {cls.name} noise"
+
+    @property
+    def step(self) -> np.float32:
+        """The float32 that a draw is multiplied by (spec 3.1); the scaling is exact."""
+        return np.float32(np.ldexp(self.scale, self.step_exponent))
+
+
+class Uniform(Noise):
+    """Uniform noise on (-scale, scale) (spec 3.2)."""
+
+    code, name, step_exponent, least, largest = 1, "uniform", -24, 2.0**-102, LARGEST
+
+
+class Gaussian(Noise):
+    """Gaussian noise of standard deviation `scale` (spec 3.4)."""
+
+    code, name, step_exponent, least, largest = 2, "gaussian", -21, 2.0**-105, 2.0**125
+
+
+class Bernoulli(Noise):
+    """Noise that is -scale or +scale (spec 3.3)."""
+
+    code, name, step_exponent, least, largest = 3, "bernoulli", 0, 2.0**-126, LARGEST
+
+
+DISTRIBUTIONS: dict[int, type[Noise]] = {cls.code: cls for cls in (Uniform, Gaussian, Bernoulli)}
+BY_NAME = {cls.name: cls for cls in DISTRIBUTIONS.values()}
+
+
+@cache
+def gaussian_table() -> np.ndarray:
+    """The quantile table T of spec 3.4: uint32 of shape (2049,), read-only."""
+    data = Path(__file__).with_name("data").joinpath("gaussian.bin").read_bytes()
+    if hashlib.sha256(data).hexdigest() != GAUSSIAN_TABLE_SHA256:
+        raise ImportError("fedmrn_codec/data/gaussian.bin is damaged: its SHA-256 is not the specified one")
+    return np.frombuffer(data, "<u4").astype(np.uint32)
+
+
+def uniform_draws(words: np.ndarray) -> np.ndarray:
+    """The draws q of uniform noise, one a word (spec 3.2)."""
+    return 2 * (words >> np.uint32(8)).astype(np.int32) - np.int32(MAX_DRAW)
+
+
+def bernoulli_draws(words: np.ndarray) -> np.ndarray:
+    """The draws q of Bernoulli noise, 32 a word (spec 3.3)."""
+    bits = (words[:, None] >> np.arange(32, dtype=np.uint32)) & np.uint32(1)
+    return 2 * bits.reshape(-1).astype(np.int32) - np.int32(1)
+
+
+def gaussian_draws(words: np.ndarray) -> np.ndarray:
+    """The draws q of Gaussian noise, one a word (spec 3.4)."""
+    table = gaussian_table()
+    x = ((words & np.uint32(2**31 - 1)) << np.uint32(1)) | np.uint32(1)
+    octave = (np.frexp(x.astype(np.float64))[1] - 1).astype(np.uint32)
+    m = x << (np.uint32(31) - octave)
+    segment, place = (m >> np.uint32(25)) & np.uint32(63), (m >> np.uint32(9)) & np.uint32(0xFFFF)
+    k = 64 * octave + segment
+    drop = ((table[k] - table[k + np.uint32(1)]) * place + np.uint32(2**15)) >> np.uint32(16)
+    magnitude = np.maximum(table[k] - drop, np.uint32(1)).astype(np.int32)
+    return np.where(words >> np.uint32(31), -magnitude, magnitude).astype(np.int32)

@@ -1,0 +1,257 @@
+"""The schema: what both sides agree on before a frame makes sense (spec 5)."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from . import errors
+from .dtypes import BY_CODE, DTYPES, Dtype
+from .limits import DEFAULT_LIMITS, Limits
+
+MAX_NAME, MAX_RANK, MAX_PRODUCT = 2**16 - 1, 32, 2**48
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of a model (spec 5.2).
+
+    Parameters
+    ----------
+    name : str
+        Unique within the schema; 1 to 65535 bytes of UTF-8.
+    shape : tuple of int
+        () for a scalar; a dimension may be 0.
+    masked : bool
+        True: sent as one bit an element. Such a tensor is float32.
+    dtype : str
+        A name of spec 5.3. Elements of "bfloat16" are handed over as their bits, in uint16.
+
+    Raises
+    ------
+    SchemaError
+        If the format cannot express the tensor.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    masked: bool = False
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise errors.SchemaError("tensor name", repr(self.name), "required: a string")
+        try:
+            size = len(self.name.encode())
+        except UnicodeEncodeError:
+            raise errors.SchemaError("tensor name", repr(self.name), "required: valid Unicode") from None
+        if not 1 <= size <= MAX_NAME:
+            raise errors.SchemaError("tensor name", f"{size} bytes", f"required: 1 to {MAX_NAME}")
+        try:
+            shape = tuple(d.__index__() for d in self.shape)
+        except (TypeError, AttributeError):
+            raise errors.SchemaError(
+                f"shape of {self.name!r}", repr(self.shape), "required: a tuple of integers"
+            ) from None
+        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "masked", bool(self.masked))
+        product = math.prod(max(d, 1) for d in shape)
+        if len(shape) > MAX_RANK or min(shape, default=0) < 0 or product > MAX_PRODUCT:
+            raise errors.SchemaError(
+                f"shape of {self.name!r}", shape, "required: at most 32 dimensions and 2^48 elements"
+            )
+        if self.dtype not in DTYPES:
+            raise errors.SchemaError(
+                f"dtype of {self.name!r}", repr(self.dtype), f"required: one of {', '.join(DTYPES)}"
+            )
+        if self.masked and self.dtype != "float32":
+            raise errors.SchemaError(f"dtype of masked {self.name!r}", self.dtype, "required: float32")
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def type(self) -> Dtype:
+        """The row of the dtype table."""
+        return DTYPES[self.dtype]
+
+    @property
+    def payload_bytes(self) -> int:
+        """Length of the raw payload in a frame (spec 6.4)."""
+        return (self.size + 7) // 8 if self.masked else self.size * self.type.numpy.itemsize
+
+    def __str__(self) -> str:
+        return f"{self.name!r} {self.dtype}{list(self.shape)}{' masked' if self.masked else ''}"
+
+
+class Schema:
+    """An ordered list of tensors with unique names (spec 5.1); immutable.
+
+    A tensor's position is the stream of its noise.
+
+    Parameters
+    ----------
+    tensors : iterable of Tensor
+
+    Raises
+    ------
+    SchemaError
+        If a name occurs twice, or something is not a Tensor.
+    """
+
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        self.tensors = tuple(tensors)
+        seen: set[str] = set()
+        for tensor in self.tensors:
+            if not isinstance(tensor, Tensor):
+                raise errors.SchemaError("schema", repr(tensor), "required: fedmrn_codec.Tensor")
+            if tensor.name in seen:
+                raise errors.SchemaError("tensor name", repr(tensor.name), "which an earlier tensor has")
+            seen.add(tensor.name)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Schema) and self.tensors == other.tensors
+
+    def __hash__(self) -> int:
+        return hash(self.tensors)
+
+    def __repr__(self) -> str:
+        return f"Schema({list(self.tensors)!r})"
+
+    @cached_property
+    def data(self) -> bytes:
+        """The schema's bytes (spec 5.1)."""
+        parts = [struct.pack("<I", len(self))]
+        for t in self:
+            name = t.name.encode()
+            parts.append(struct.pack("<H", len(name)) + name)
+            parts.append(struct.pack("<BBB", t.masked, t.type.code, len(t.shape)))
+            parts.append(struct.pack(f"<{len(t.shape)}Q", *t.shape))
+        return b"".join(parts)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """The 16 bytes by which a frame names its schema (spec 5.4)."""
+        return hashlib.sha256(self.data).digest()[:16]
+
+    @classmethod
+    def from_bytes(cls, data: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS) -> Schema:
+        """The schema of these bytes.
+
+        Raises
+        ------
+        FrameError
+            [S-01] to [S-07]; offsets count from the schema's first byte.
+        """
+        return parse_schema(memoryview(data), 0, limits)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The schema as a list of plain dictionaries."""
+        return [
+            {"name": t.name, "shape": list(t.shape), "masked": t.masked, "dtype": t.dtype} for t in self
+        ]
+
+    @classmethod
+    def from_json(cls, tensors: Iterable[Mapping[str, Any]]) -> Schema:
+        """The inverse of `to_json`. `masked` and `dtype` may be left out."""
+        try:
+            return cls(Tensor(**{**t, "shape": tuple(t["shape"])}) for t in tensors)
+        except (TypeError, KeyError) as error:
+            raise errors.SchemaError(
+                "schema", f"{type(error).__name__}: {error}", "required: a list of {name, shape, masked, dtype}"
+            ) from None
+
+
+def difference(found: Schema, required: Schema) -> str:
+    """The first place where two schemas differ, in words."""
+    for position, (a, b) in enumerate(zip(found, required, strict=False)):
+        if a != b:
+            return f"tensor {position} is {a}, the caller's is {b}"
+    return f"{len(found)} tensors, the caller's schema has {len(required)}"
+
+
+class _Reader:
+    """Takes fields off a schema's bytes; running out of them is [S-01]."""
+
+    def __init__(self, data: memoryview, offset: int) -> None:
+        self.data, self.base, self.at = data, offset, 0
+
+    @property
+    def offset(self) -> int:
+        return self.base + self.at
+
+    def bytes(self, size: int, field: str) -> bytes:
+        if size > len(self.data) - self.at:
+            raise errors.SchemaLengthError(
+                field, f"{len(self.data) - self.at} bytes left", f"it needs {size}", self.offset
+            )
+        self.at += size
+        return bytes(self.data[self.at - size : self.at])
+
+    def number(self, size: int, field: str) -> int:
+        return int.from_bytes(self.bytes(size, field), "little")
+
+
+def parse_schema(data: memoryview, offset: int, limits: Limits) -> Schema:
+    """Parse a schema that lies `offset` bytes into a frame: [S-01] to [S-07], in that order of table 5.2."""
+    reader = _Reader(data, offset)
+    count = reader.number(4, "schema tensor count")
+    tensors: list[Tensor] = []
+    names: set[str] = set()
+    for _ in range(count):
+        tensor = _parse_tensor(reader, names)
+        names.add(tensor.name)
+        tensors.append(tensor)
+    if reader.at != len(data):
+        raise errors.SchemaLengthError(
+            "schema length", len(data), f"its {count} tensors end after {reader.at}", reader.offset
+        )
+    elements = sum(t.size for t in tensors)
+    if elements > limits.max_elements:
+        raise errors.LimitError("schema elements", elements, f"the limit is {limits.max_elements}", offset)
+    return Schema(tensors)
+
+
+def _parse_tensor(reader: _Reader, names: set[str]) -> Tensor:
+    size = reader.number(2, "tensor name length")
+    at = reader.offset
+    raw = reader.bytes(size, "tensor name")
+    try:
+        name = raw.decode()
+    except UnicodeDecodeError:
+        raise errors.SchemaNameError("tensor name", raw, "required: valid UTF-8", at) from None
+    if not name or name in names:
+        raise errors.SchemaNameError("tensor name", repr(name), "required: not empty, and unique", at)
+    at = reader.offset
+    role = reader.number(1, "tensor role")
+    if role > 1:
+        raise errors.UnknownRoleError("tensor role", role, "known: 0 dense, 1 masked", at)
+    at = reader.offset
+    code = reader.number(1, "tensor dtype")
+    if code not in BY_CODE:
+        raise errors.UnknownDtypeError("tensor dtype", code, f"known: 1 to {max(BY_CODE)}", at)
+    dtype = BY_CODE[code].name
+    if role and dtype != "float32":
+        raise errors.MaskedDtypeError("dtype of a masked tensor", dtype, "required: float32", at)
+    at = reader.offset
+    rank = reader.number(1, "tensor rank")
+    if rank > MAX_RANK:
+        raise errors.SchemaShapeError("tensor rank", rank, f"the limit is {MAX_RANK}", at)
+    at = reader.offset
+    shape = struct.unpack(f"<{rank}Q", reader.bytes(8 * rank, "tensor shape"))
+    if math.prod(max(d, 1) for d in shape) > MAX_PRODUCT:
+        raise errors.SchemaShapeError("tensor shape", shape, "the limit is 2^48 elements", at)
+    return Tensor(name, shape, bool(role), dtype)
