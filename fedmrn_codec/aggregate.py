@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from . import backends, errors, frame
 from .codec import open_frame
 from .exact import ExactSum
-from .frame import Buffer, Expected, Info
+from .frame import Expected, Info
 from .limits import DEFAULT_LIMITS, Limits
 from .mask import KINDS
 from .noise import DISTRIBUTIONS, MAX_DRAW, Noise
 from .schema import Schema, Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 MAGIC, MAJOR, MINOR = b"FMRS", 1, 0
 MAX_WEIGHT = 2**39 - 1
@@ -92,9 +95,7 @@ class Aggregator:
         self.weight = 0
         self.frames = 0
         self._backend = backends.get(backend)
-        self._tensors = [
-            MaskedSum(t.size, noise) if t.masked else ExactSum(t.type, t.size) for t in schema
-        ]
+        self._tensors = [MaskedSum(t.size, noise) if t.masked else ExactSum(t.type, t.size) for t in schema]
 
     def add(self, data: Buffer, weight: int, *, seed: int | None = None) -> Info:
         """Add a frame. One that is refused changes nothing.
@@ -117,8 +118,8 @@ class Aggregator:
         FrameError
             As `fedmrn_codec.decode`.
         AggregateError
-            The weight is no positive integer, the weights' sum would pass 2^39 - 1, or the noise is not that of
-            the frames before.
+            The weight is no positive integer, the sum of weights would pass 2^39 - 1, or the noise is not
+            that of the frames before.
         """
         weight = self._checked_weight(weight)
         expected = Expected(self.schema, self.expected.round, self.expected.base_model, seed)
@@ -234,9 +235,7 @@ class Aggregator:
         """
         view = frame.as_view(data)
         header = _parse_header(view, schema)
-        out = cls(
-            schema, round=header.round, base_model=header.base_model, limits=limits, backend=backend
-        )
+        out = cls(schema, round=header.round, base_model=header.base_model, limits=limits, backend=backend)
         reader = _Reader(view, HEADER.size)
         for i, tensor in enumerate(schema):
             if tensor.masked:
@@ -244,7 +243,9 @@ class Aggregator:
             else:
                 out._tensors[i] = _read_dense(reader, tensor)
         if reader.left:
-            raise errors.TrailingError("partial sum", f"{reader.left} bytes more", "required: none", reader.at)
+            raise errors.TrailingError(
+                "partial sum", f"{reader.left} bytes more", "required: none", reader.at
+            )
         frame.check_checksum(view)
         for tensor, state in zip(schema, out._tensors, strict=True):
             _check_sums(tensor, state, header.weight)
@@ -294,7 +295,9 @@ def _parse_header(view: memoryview, schema: Schema) -> _Header:
             "schema digest", header.digest.hex(), f"the caller's is {schema.digest.hex()}", 32
         )
     if header.tensor_count != len(schema):
-        raise errors.TensorCountError("tensor count", header.tensor_count, f"the schema has {len(schema)}", 28)
+        raise errors.TensorCountError(
+            "tensor count", header.tensor_count, f"the schema has {len(schema)}", 28
+        )
     return header
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import backends, errors, frame, mask as masks
+from . import backends, errors, frame
+from . import mask as masks
 from .dtypes import is_finite
-from .frame import Buffer, Expected, Info
+from .frame import Expected, Info
 from .limits import DEFAULT_LIMITS, Limits
 from .noise import Noise
 from .schema import Schema, Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 U32, U64 = 2**32, 2**64
 
@@ -243,7 +247,9 @@ def philox_words(
     return backends.get(backend).words(*_place(seed, stream, start, count))
 
 
-def open_frame(data: Buffer, expected: Expected, limits: Limits) -> tuple[memoryview, Info, tuple[Tensor, ...]]:
+def open_frame(
+    data: Buffer, expected: Expected, limits: Limits
+) -> tuple[memoryview, Info, tuple[Tensor, ...]]:
     """A frame whose checks up to [F-27] have passed: its bytes, its facts, its tensors."""
     view = frame.as_view(data)
     info = frame.parse(view, expected, limits)

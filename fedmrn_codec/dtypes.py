@@ -36,6 +36,7 @@ class Dtype:
 
     @property
     def is_float(self) -> bool:
+        """Whether the elements are floats."""
         return self.precision is not None
 
 

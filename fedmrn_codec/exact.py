@@ -104,7 +104,7 @@ def decompose(values: np.ndarray, dtype: Dtype) -> tuple[np.ndarray, np.ndarray,
 
 
 def nearest(numerator: int, denominator: int, precision: int | None) -> tuple[int, int]:
-    """numerator / denominator as q * 2^e, q of at most `precision` bits, e >= 0; nearest, ties to even.
+    """Numerator / denominator as q * 2^e, q of at most `precision` bits, e >= 0; nearest, ties to even.
 
     With no precision, e is 0: the nearest integer. Integers all along, so exact.
     """

@@ -6,8 +6,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from mmap import mmap
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +17,9 @@ from .mask import KIND_NAMES, padding_is_zero
 from .noise import DISTRIBUTIONS, Noise
 from .schema import Schema, Tensor, difference, parse_schema
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
 MAGIC, MAJOR, MINOR = b"FMRN", 1, 0
 HEADER = struct.Struct("<4sBBHQQII16s")
 ENTRY = struct.Struct("<BBBBQ")
@@ -25,9 +27,6 @@ SCALE = struct.Struct("<f")
 CHECKSUM = struct.Struct("<I")
 SCHEMA_FLAG = 1
 DENSE, RAW = 0, 0
-
-Buffer = bytes | bytearray | memoryview | mmap | np.ndarray[Any, Any]
-"""Where a frame's bytes may lie."""
 
 
 class Header(NamedTuple):
@@ -144,7 +143,7 @@ def as_view(data: Buffer) -> memoryview:
 def build(
     schema: Schema,
     entries: Sequence[bytes],
-    payloads: Sequence[Buffer],
+    payloads: Sequence[np.ndarray],
     *,
     seed: int,
     base_model: int,
@@ -156,7 +155,7 @@ def build(
         MAGIC, MAJOR, MINOR, SCHEMA_FLAG * embed_schema, seed, base_model, round, len(schema), schema.digest
     )
     embedded = struct.pack("<I", len(schema.data)) + schema.data if embed_schema else b""
-    parts: list[Buffer] = [header, embedded, *entries, *payloads]
+    parts: list[Any] = [header, embedded, *entries, *payloads]
     checksum = 0
     for part in parts:
         checksum = zlib.crc32(part, checksum)
@@ -253,7 +252,9 @@ def _check_agreement(header: Header, embedded: Schema | None, expected: Expected
             "schema digest", header.digest.hex() + why, f"the caller's is {expected.schema.digest.hex()}", 32
         )
     if schema is not None and header.tensor_count != len(schema):
-        raise errors.TensorCountError("tensor count", header.tensor_count, f"the schema has {len(schema)}", 28)
+        raise errors.TensorCountError(
+            "tensor count", header.tensor_count, f"the schema has {len(schema)}", 28
+        )
     if expected.round not in (None, header.round):
         raise errors.RoundError("round", header.round, f"required: {expected.round}", 24)
     if expected.base_model not in (None, header.base_model):
@@ -351,7 +352,9 @@ def payload(view: memoryview, entry: Entry, tensor: Tensor) -> np.ndarray:
         return raw
     if tensor.dtype == "bool" and raw.size and raw.max() > 1:
         first = int(np.argmax(raw > 1))
-        raise errors.BoolError(f"bool of {tensor.name!r}", raw[first], "required: 0 or 1", entry.offset + first)
+        raise errors.BoolError(
+            f"bool of {tensor.name!r}", raw[first], "required: 0 or 1", entry.offset + first
+        )
     elements = raw.view(tensor.type.numpy)
     if not is_finite(elements, tensor.type):
         raise errors.NonFiniteError(

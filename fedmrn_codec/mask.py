@@ -34,7 +34,7 @@ def padding_is_zero(payload: np.ndarray, count: int) -> bool:
 
 
 def apply(noise: np.ndarray, bits: np.ndarray, kind: int) -> np.ndarray:
-    """noise * mask (spec 4.2); works on float32 noise and on integer draws alike."""
+    """Keep, drop or negate the noise (spec 4.2); works on float32 noise and on integer draws alike."""
     return np.where(bits, noise, noise.dtype.type(0) if kind == BINARY else -noise)
 
 
@@ -53,8 +53,6 @@ def sample(update: np.ndarray, noise: np.ndarray, draws: np.ndarray, kind: int) 
     """
     with np.errstate(over="ignore", under="ignore"):
         p = update / noise
-        if kind == BINARY:
-            threshold = p * np.float32(2**24)
-        else:
-            threshold = (p + np.float32(1)) * np.float32(2**23)
-    return draws.astype(np.float32) < threshold
+        threshold = p * np.float32(2**24) if kind == BINARY else (p + np.float32(1)) * np.float32(2**23)
+        bits: np.ndarray = draws.astype(np.float32) < threshold
+    return bits

@@ -57,6 +57,7 @@ class Noise:
 
     @classmethod
     def bounds(cls) -> str:
+        """The bounds of spec 3.5, in words."""
         return f"{cls.least:.6g} to {cls.largest:.6g} for {cls.name} noise"
 
     @property
@@ -98,7 +99,8 @@ def gaussian_table() -> np.ndarray:
 
 def uniform_draws(words: np.ndarray) -> np.ndarray:
     """The draws q of uniform noise, one a word (spec 3.2)."""
-    return 2 * (words >> np.uint32(8)).astype(np.int32) - np.int32(MAX_DRAW)
+    q: np.ndarray = np.int32(2) * (words >> np.uint32(8)).astype(np.int32) - np.int32(MAX_DRAW)
+    return q
 
 
 def bernoulli_draws(words: np.ndarray) -> np.ndarray:

@@ -160,9 +160,7 @@ class Schema:
 
     def to_json(self) -> list[dict[str, Any]]:
         """The schema as a list of plain dictionaries."""
-        return [
-            {"name": t.name, "shape": list(t.shape), "masked": t.masked, "dtype": t.dtype} for t in self
-        ]
+        return [{"name": t.name, "shape": list(t.shape), "masked": t.masked, "dtype": t.dtype} for t in self]
 
     @classmethod
     def from_json(cls, tensors: Iterable[Mapping[str, Any]]) -> Schema:
@@ -171,7 +169,9 @@ class Schema:
             return cls(Tensor(**{**t, "shape": tuple(t["shape"])}) for t in tensors)
         except (TypeError, KeyError) as error:
             raise errors.SchemaError(
-                "schema", f"{type(error).__name__}: {error}", "required: a list of {name, shape, masked, dtype}"
+                "schema",
+                f"{type(error).__name__}: {error}",
+                "required: a list of {name, shape, masked, dtype}",
             ) from None
 
 

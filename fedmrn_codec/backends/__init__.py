@@ -38,7 +38,14 @@ class Backend(Protocol):
         """Write noise * mask into `out`: float32, shape (n,) (spec 4.2)."""
 
     def accumulate(
-        self, noise: Noise, kind: int, seed: int, stream: int, payload: np.ndarray, weight: int, sums: np.ndarray
+        self,
+        noise: Noise,
+        kind: int,
+        seed: int,
+        stream: int,
+        payload: np.ndarray,
+        weight: int,
+        sums: np.ndarray,
     ) -> None:
         """Add weight * q * m to `sums`: int64, shape (n,) (spec 8.2)."""
 

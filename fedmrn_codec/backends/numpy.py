@@ -28,9 +28,7 @@ def noise(noise: Noise, seed: int, stream: int, start: int, count: int) -> np.nd
     return out
 
 
-def decode(
-    noise: Noise, kind: int, seed: int, stream: int, payload: np.ndarray, out: np.ndarray
-) -> None:
+def decode(noise: Noise, kind: int, seed: int, stream: int, payload: np.ndarray, out: np.ndarray) -> None:
     for at, size in _blocks(len(out)):
         values = _values(noise, _draws(noise, seed, stream, at, size))
         out[at : at + size] = mask.apply(values, mask.unpack(payload[at // 8 :], size), kind)
