@@ -119,4 +119,21 @@ def gaussian_draws(words: np.ndarray) -> np.ndarray:
     k = 64 * octave + segment
     drop = ((table[k] - table[k + np.uint32(1)]) * place + np.uint32(2**15)) >> np.uint32(16)
     magnitude = np.maximum(table[k] - drop, np.uint32(1)).astype(np.int32)
-    return np.where(words >> np.uint32(31), -magnitude, magnitude).astype(np.int32)
+    q: np.ndarray = np.where(words >> np.uint32(31), -magnitude, magnitude)
+    return q
+
+
+def parse_noise(text: str) -> Noise:
+    """The noise that a text like "uniform:0.01" names.
+
+    Raises
+    ------
+    ArgumentError
+        Another form, or an unknown distribution.
+    ScaleError
+        A scale out of its bounds, [N-03].
+    """
+    name, _, scale = text.partition(":")
+    if name not in BY_NAME or not scale:
+        raise errors.ArgumentError("noise", repr(text), f"required: NAME:SCALE, NAME of {', '.join(BY_NAME)}")
+    return BY_NAME[name](scale)  # type: ignore[arg-type]  # float32 reads text

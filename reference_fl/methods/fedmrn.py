@@ -1,0 +1,42 @@
+"""FedMRN (Li et al., ACM MM 2024): train masks over random noise, send one bit a parameter."""
+
+from __future__ import annotations
+
+from torch import nn
+
+import fedmrn_codec as fm
+import fedmrn_torch
+
+from ..settings import Settings, noise_of
+from ..train import local_steps
+from . import Task, register, run_sgd
+
+
+@register("fedmrn")
+class FedMRN:
+    """Progressive stochastic masking on the client, exact aggregation on the server."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings, self.noise = settings, noise_of(settings)
+
+    def schema(self, model: nn.Module) -> fm.Schema:
+        """Weights of convolution and linear layers masked, BatchNorm dense."""
+        return fedmrn_torch.schema(model)
+
+    def client(self, model: nn.Module, task: Task) -> bytes:
+        """Train with PSM; send the frame of the masks."""
+        s = self.settings
+        with fedmrn_torch.PSM(
+            model,
+            seed=task.seed,
+            noise=self.noise,
+            mask=s.mask or "binary",
+            steps=local_steps(len(task.y), s.batch_size, s.epochs),
+            private_seed=task.private_seed,
+        ) as psm:
+            run_sgd(model, task, s, after_step=lambda step: psm.step())
+            return psm.finish(round=task.round, base_model=task.base_model)
+
+    def server(self, schema: fm.Schema, round: int, base_model: int) -> fm.Aggregator:
+        """The exact weighted mean; the server fixes the noise."""
+        return fm.Aggregator(schema, noise=self.noise, round=round, base_model=base_model)

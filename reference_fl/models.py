@@ -1,0 +1,133 @@
+"""The convolutional networks of the main experiments (Li et al., ACM MM 2024), and one for 8x8 images.
+
+One building block: 3x3 convolution (padding 1, no bias), BatchNorm, ReLU; a 2x2 max-pool closes each group of
+blocks; one linear layer without bias at the end.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.utils import skip_init
+
+INIT_STD = 0.01  # Li et al., ACM MM 2024: convolution and linear weights start as N(0, 0.01^2)
+
+# Output channels of the convolutions, one inner tuple between two pools.
+ARCHITECTURES: dict[str, tuple[tuple[int, ...], ...]] = {
+    "cnn2": ((32,), (64,)),
+    "cnn4": ((32,), (64,), (128,), (256,)),
+    "cnn8": ((32, 32), (64, 64), (128, 128), (256, 256)),
+}
+
+
+class ConvNet(nn.Module):
+    """Groups of convolution blocks, each closed by a 2x2 max-pool, and one linear layer.
+
+    The weights are not initialised; `build` does that.
+
+    Parameters
+    ----------
+    in_shape : tuple of int
+        Channels, height, width of an image.
+    classes : int
+        Number of outputs.
+    groups : sequence of sequence of int
+        Output channels of each convolution, grouped by pool.
+
+    Raises
+    ------
+    ValueError
+        The image is too small for so many pools.
+    """
+
+    def __init__(self, in_shape: tuple[int, int, int], classes: int, groups: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        channels, height, width = in_shape
+        shrink = 2 ** len(groups)
+        if min(height, width) < shrink:
+            found, need = f"{height}x{width}", f"{shrink}x{shrink}"
+            raise ValueError(f"image size: found {found}, {len(groups)} pools need at least {need}")
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        number = 0
+        for pool, group in enumerate(groups, 1):
+            for width_out in group:
+                number += 1
+                layers[f"conv{number}"] = skip_init(
+                    nn.Conv2d, channels, width_out, kernel_size=3, padding=1, bias=False
+                )
+                layers[f"bn{number}"] = nn.BatchNorm2d(width_out)
+                layers[f"relu{number}"] = nn.ReLU()
+                channels = width_out
+            layers[f"pool{pool}"] = nn.MaxPool2d(2)
+        self.features = nn.Sequential(layers)
+        self.linear = skip_init(
+            nn.Linear, channels * (height // shrink) * (width // shrink), classes, bias=False
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Class scores.
+
+        Parameters
+        ----------
+        x : torch.Tensor
+            float32, shape (batch, channels, height, width).
+
+        Returns
+        -------
+        torch.Tensor
+            float32, shape (batch, classes).
+        """
+        # Channels-last activations take a third off a training step on the CPU. Only the input is converted:
+        # the layout spreads from layer to layer, and the parameters keep the plain layout that the codec and
+        # the optimiser see.
+        features: torch.Tensor = self.features(x.to(memory_format=torch.channels_last))
+        scores: torch.Tensor = self.linear(features.flatten(1))
+        return scores
+
+
+def names() -> list[str]:
+    """The names that `build` knows, sorted."""
+    return sorted(ARCHITECTURES)
+
+
+def build(name: str, in_shape: tuple[int, int, int], classes: int, seed: int) -> ConvNet:
+    """A network with its initial weights.
+
+    The weights are a function of the arguments alone; no global random state is read or changed.
+
+    Parameters
+    ----------
+    name : str
+        One of `names()`.
+    in_shape : tuple of int
+        Channels, height, width of an image.
+    classes : int
+        Number of classes.
+    seed : int
+        Seed of the initial weights, >= 0.
+
+    Returns
+    -------
+    ConvNet
+        On the CPU, float32, in training mode. Weights of convolution and linear layers are N(0, 0.01^2),
+        BatchNorm scales 1 and shifts 0.
+
+    Raises
+    ------
+    ValueError
+        An unknown name, or an image too small for the network's pools.
+    """
+    if name not in ARCHITECTURES:
+        raise ValueError(f"unknown model {name!r}; known: {', '.join(names())}")
+    model = ConvNet(in_shape, classes, ARCHITECTURES[name])
+    rng = np.random.default_rng(seed)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                draw = rng.normal(0.0, INIT_STD, tuple(module.weight.shape))
+                module.weight.copy_(torch.from_numpy(draw.astype(np.float32)))
+    return model

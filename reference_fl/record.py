@@ -1,0 +1,198 @@
+"""What a run leaves behind: a line of JSON a round, and the state to go on from.
+
+`metrics.jsonl`: the first line holds the settings, the commit and the machine; each further line a finished
+round, with the keys `ROUND_KEYS` (bytes are sums over the round's clients of the lengths of real messages).
+`state.safetensors`: the global model after the last round. A line is written before its state, so that after
+a kill there may be one line too many, never one too few; it is dropped and its round done again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+import safetensors
+import torch
+
+import fedmrn_codec as fm
+
+from .settings import Settings
+
+ROUND_KEYS = (
+    "dataset",
+    "partition",
+    "method",
+    "mask",
+    "seed",
+    "round",
+    "accuracy",
+    "loss",
+    "clients",
+    "uplink_mask_bytes",
+    "uplink_dense_bytes",
+    "uplink_header_bytes",
+    "downlink_bytes",
+    "seconds",
+)
+METRICS, STATE = "metrics.jsonl", "state.safetensors"
+
+
+class Record:
+    """The files of one run; use `open`.
+
+    Attributes
+    ----------
+    rounds : list of dict
+        The lines of the finished rounds.
+    """
+
+    def __init__(self, folder: Path, header: dict[str, Any], rounds: list[dict[str, Any]]) -> None:
+        self.folder, self.header, self.rounds = folder, header, rounds
+        self._file: TextIO | None = None
+
+    @classmethod
+    def open(cls, folder: Path, settings: Settings) -> Record:
+        """The record of a run, new or resumed. More rounds than before may be asked for; nothing else may differ.
+
+        Raises
+        ------
+        ValueError
+            The folder holds a run with other settings, or files that are none of a run.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / METRICS).exists():
+            return cls(folder, header_line(settings), [])
+        ((header, rounds),) = read(folder / METRICS) or [(header_line(settings), [])]
+        before, now = header["settings"], settings.as_json()
+        changed = [key for key in now if key != "rounds" and before.get(key) != now[key]]
+        if changed:
+            raise ValueError(
+                f"{folder / METRICS} is a run with other settings: "
+                + ", ".join(f"{key} found {before.get(key)!r}, required {now[key]!r}" for key in changed)
+            )
+        done = _finished_rounds(folder / STATE)
+        if len(rounds) < done:
+            raise ValueError(f"{folder / METRICS} has {len(rounds)} rounds, its {STATE} comes after {done}")
+        header["settings"] = {**now, "rounds": max(done, settings.rounds)}
+        return cls(folder, header, rounds[:done])
+
+    def __enter__(self) -> Record:
+        path = self.folder / METRICS
+        lines = "".join(json.dumps(line) + "\n" for line in (self.header, *self.rounds))
+        write_whole(path, lines.encode())
+        self._file = path.open("a")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def load_state(self) -> bytes | None:
+        """The model after the last finished round, as safetensors; None before the first."""
+        return (self.folder / STATE).read_bytes() if self.rounds else None
+
+    def append(self, line: dict[str, Any], state: bytes) -> None:
+        """Keep a finished round: its line first, then its state, each whole or not at all."""
+        assert self._file is not None
+        assert tuple(line) == ROUND_KEYS
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.rounds.append(line)
+        write_whole(self.folder / STATE, state)
+
+
+def header_line(settings: Settings) -> dict[str, Any]:
+    """A run's first line: its settings, the commit and the machine."""
+    return {
+        "settings": settings.as_json(),
+        "commit": _commit(),
+        "machine": {
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "fedmrn_codec": fm.__version__,
+        },
+    }
+
+
+def read(path: Path) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """The runs of a metrics file, each its first line and its rounds; usually one.
+
+    A last line that a kill cut short is left out.
+
+    Raises
+    ------
+    ValueError
+        It is no metrics file.
+    """
+    lines = path.read_text().splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    runs: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
+    for number, text in enumerate(lines, 1):
+        try:
+            line = json.loads(text)
+            if "settings" in line:
+                runs.append((line, []))
+            else:
+                runs[-1][1].append({key: line[key] for key in ROUND_KEYS})
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise ValueError(f"{path}, line {number}: no metrics ({type(error).__name__}: {error})") from None
+    return runs
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Replace a file by new contents, or leave it as it was."""
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def _finished_rounds(path: Path) -> int:
+    """The round after which a state was kept; 0 without one."""
+    if not path.exists():
+        return 0
+    with safetensors.safe_open(path, "pt") as file:
+        return int(file.metadata()["round"])
+
+
+def _commit() -> str | None:
+    """The commit of this source tree, "+" appended if it has changes; None outside a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changes = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if changes else "")
+
+
+def _processor() -> str:
+    """The processor's name, where the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

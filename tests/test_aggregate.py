@@ -1,0 +1,233 @@
+"""The aggregator: exact, in any order and grouping, saved and merged (spec 8)."""
+
+import itertools
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fedmrn_codec as fm
+from fedmrn_codec import errors
+
+BACKENDS = ["numpy", "numba"]
+SCHEMA = fm.Schema(
+    [
+        fm.Tensor("conv", (40, 7), masked=True),
+        fm.Tensor("bn", (6,)),
+        fm.Tensor("scalar", (), masked=True),
+        fm.Tensor("half", (3,), dtype="bfloat16"),
+        fm.Tensor("count", (), dtype="int64"),
+        fm.Tensor("nothing", (0,), masked=True),
+    ]
+)
+NOISE = fm.Gaussian(0.01)
+
+
+def make_frame(i, *, noise=NOISE, mask=None, round=0, base_model=0, schema=SCHEMA):
+    rng = np.random.default_rng(i)
+    bits = {t.name: rng.random(t.shape) < 0.4 for t in schema if t.masked}
+    dense = {
+        "bn": rng.normal(size=6).astype(np.float32) * np.float32(10.0 ** (i % 7 - 3)),
+        "half": rng.integers(0, 2**14, 3).astype(np.uint16),
+        "count": np.int64(i - 5),
+    }
+    kind = mask or ("binary", "signed")[i % 2]
+    return fm.encode_bits(
+        bits, schema, seed=1000 + i, noise=noise, mask=kind, dense=dense, round=round, base_model=base_model
+    )
+
+
+def as_bytes(arrays):
+    return b"".join(a.tobytes() for a in arrays.values())
+
+
+FRAMES, WEIGHTS = [make_frame(i) for i in range(5)], [600, 1, 2**33, 12_345, 77]
+
+
+def total(order, backend=None):
+    agg = fm.Aggregator(SCHEMA, backend=backend)
+    for i in order:
+        agg.add(FRAMES[i], WEIGHTS[i])
+    return agg
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("threads", ["1", "2", "3"])
+def test_order_grouping_and_threads_change_no_bit(backend, threads, monkeypatch):
+    monkeypatch.setenv("FEDMRN_THREADS", threads)
+    want = as_bytes(total(range(5), "numpy").mean())
+    saved = total(range(5), "numpy").to_bytes()
+    for order in itertools.permutations(range(5)):
+        agg = total(order, backend)
+        assert as_bytes(agg.mean()) == want
+        assert agg.to_bytes() == saved
+    for order in itertools.islice(itertools.permutations(range(5)), 0, 120, 7):
+        for cut in range(6):
+            left, right = total(order[:cut], backend), total(order[cut:], backend)
+            left.merge(right)
+            assert as_bytes(left.mean()) == want
+            assert left.to_bytes() == saved
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_threads_on_large_tensors(backend, monkeypatch):
+    n = 700_001
+    schema = fm.Schema([fm.Tensor("w", (n,), masked=True)])
+    rng = np.random.default_rng(0)
+    frame = fm.encode_bits({"w": rng.random(n) < 0.5}, schema, seed=5, noise=fm.Uniform(0.01), mask="signed")
+    results = set()
+    for threads in ("1", "2", "5"):
+        monkeypatch.setenv("FEDMRN_THREADS", threads)
+        agg = fm.Aggregator(schema, backend=backend)
+        agg.add(frame, 3)
+        agg.add(frame, 2**20)
+        results.add(agg.mean()["w"].tobytes())
+    assert results == {fm.decode(frame, schema)["w"].tobytes()}
+
+
+def test_masked_mean_is_the_specified_sequence():
+    agg = total(range(5))
+    mean = agg.mean()["conv"].reshape(-1)
+    sums = [0] * 280
+    for frame, weight in zip(FRAMES, WEIGHTS, strict=True):
+        values = fm.decode(frame, SCHEMA)["conv"].reshape(-1)
+        for j, value in enumerate(values.astype(np.float64) / np.float64(NOISE.step)):
+            sums[j] += weight * round(value)
+    step = float(NOISE.step)
+    want = np.array([float(s) / float(sum(WEIGHTS)) * step for s in sums]).astype(np.float32)
+    assert mean.tobytes() == want.tobytes()
+
+
+@given(st.integers(0, 40), st.integers(1, 2**29 - 1))
+def test_mean_of_one_frame_is_its_decode(i, weight):
+    frame = make_frame(i)
+    agg = fm.Aggregator(SCHEMA)
+    agg.add(frame, weight)
+    assert as_bytes(agg.mean()) == as_bytes(fm.decode(frame, SCHEMA))
+
+
+def test_partial_sums_round_trip_and_go_on():
+    half = fm.Aggregator.from_bytes(total([0, 1]).to_bytes(), SCHEMA)
+    assert (half.frames, half.weight) == (2, 601)
+    for i in (2, 3):
+        half.add(FRAMES[i], WEIGHTS[i])
+    half.merge(fm.Aggregator.from_bytes(bytearray(total([4]).to_bytes()), SCHEMA))
+    assert half.to_bytes() == total(range(5)).to_bytes()
+
+
+def test_partial_sums_carry_round_and_base_model():
+    agg = fm.Aggregator(SCHEMA, round=3, base_model=9)
+    agg.add(make_frame(0, round=3, base_model=9), 1)
+    again = fm.Aggregator.from_bytes(agg.to_bytes(), SCHEMA)
+    with pytest.raises(errors.RoundError):
+        again.add(make_frame(1, round=4, base_model=9), 1)
+    with pytest.raises(errors.BaseModelError):
+        again.add(make_frame(1, round=3, base_model=8), 1)
+    with pytest.raises(fm.AggregateError, match="round"):
+        again.merge(total([1]))
+    assert again.to_bytes() == agg.to_bytes()
+
+
+def test_merge_leaves_the_other_alone_and_takes_an_empty_one():
+    left, right = total([0]), total([1])
+    before = right.to_bytes()
+    left.merge(right)
+    left.merge(fm.Aggregator(SCHEMA))
+    assert right.to_bytes() == before
+    assert left.to_bytes() == total([0, 1]).to_bytes()
+    empty = fm.Aggregator(SCHEMA)
+    empty.merge(right)
+    empty.add(FRAMES[0], WEIGHTS[0])
+    assert right.to_bytes() == before
+    assert empty.to_bytes() == left.to_bytes()
+    left.merge(left)
+    assert left.frames == 4
+
+
+def refused(agg, error, words, call):
+    before = agg.to_bytes() if agg.frames else None
+    with pytest.raises(error, match=words):
+        call()
+    assert (agg.to_bytes() if agg.frames else None) == before
+
+
+def test_a_refused_frame_changes_nothing():
+    agg = total([0, 1])
+    bad = bytearray(FRAMES[2])
+    bad[60] ^= 1
+    refused(agg, fm.FrameError, "kind|length|checksum|found", lambda: agg.add(bad, 1))
+    other = make_frame(3, noise=fm.Gaussian(0.02))
+    refused(agg, fm.AggregateError, "noise of 'conv'", lambda: agg.add(other, 1))
+    refused(
+        agg, fm.AggregateError, "noise of 'conv'", lambda: agg.add(make_frame(3, noise=fm.Uniform(0.01)), 1)
+    )
+    refused(agg, errors.SeedError, "required: 4", lambda: agg.add(FRAMES[3], 1, seed=4))
+    for weight in (0, -1, 1.0, True, "3", None):
+        refused(agg, fm.AggregateError, "weight", lambda weight=weight: agg.add(FRAMES[3], weight))
+    refused(agg, fm.AggregateError, "2\\^39", lambda: agg.add(FRAMES[3], 2**39 - 601))
+    agg.add(FRAMES[3], 2**39 - 602)
+    refused(agg, fm.AggregateError, "2\\^39", lambda: agg.merge(total([4])))
+    shape = fm.Schema([fm.Tensor("conv", (1,))])
+    refused(agg, fm.AggregateError, "schema", lambda: agg.merge(fm.Aggregator(shape)))
+    refused(agg, fm.AggregateError, "Aggregator", lambda: agg.merge(3))
+
+
+def test_a_bad_payload_is_found_before_anything_is_added():
+    """The last tensor's payload is bad: the earlier ones must not have been added."""
+    schema = fm.Schema([fm.Tensor("w", (8,), masked=True), fm.Tensor("b", (1,))])
+    good = fm.encode_bits(
+        {"w": np.ones(8, bool)}, schema, seed=1, noise=NOISE, dense={"b": np.ones(1, np.float32)}
+    )
+    body = bytearray(good[:-4])
+    body[-4:] = np.float32(np.inf).tobytes()
+    bad = bytes(body) + zlib.crc32(body).to_bytes(4, "little")
+    agg = fm.Aggregator(schema)
+    agg.add(good, 2)
+    refused(agg, errors.NonFiniteError, "'b'", lambda: agg.add(bad, 1))
+
+
+def test_the_server_fixes_the_noise():
+    agg = fm.Aggregator(SCHEMA, noise=fm.Gaussian(0.5))
+    with pytest.raises(fm.AggregateError, match="noise of 'conv'"):
+        agg.add(FRAMES[0], 1)
+    assert agg.frames == 0
+
+
+def test_nothing_to_average():
+    for call in (fm.Aggregator(SCHEMA).mean, fm.Aggregator(SCHEMA).to_bytes):
+        with pytest.raises(fm.AggregateError, match="at least 1"):
+            call()
+
+
+def test_largest_sums_do_not_overflow():
+    schema = fm.Schema([fm.Tensor("w", (4096,), masked=True), fm.Tensor("d", (1,), dtype="float32")])
+    dense = {"d": np.array([np.finfo(np.float32).max])}
+    frame = fm.encode_bits(
+        {"w": np.ones(4096, bool)}, schema, seed=1, noise=fm.Uniform(1.0), mask="signed", dense=dense
+    )
+    agg = fm.Aggregator(schema)
+    for weight in (2**38, 2**38 - 2, 1):
+        agg.add(frame, weight)
+    again = fm.Aggregator.from_bytes(agg.to_bytes(), schema)
+    assert again.mean()["d"].tobytes() == dense["d"].tobytes()
+    decoded = fm.decode(frame, schema)["w"]
+    assert np.abs(again.mean()["w"] - decoded).max() <= np.spacing(np.float32(1))
+
+
+def test_memory_does_not_grow_with_frames():
+    """The peaks of one frame and of twelve differ by less than an eighth of the sums."""
+    n = 400_000
+    schema = fm.Schema([fm.Tensor("w", (n,), masked=True)])
+    frame = fm.encode_bits({"w": np.ones(n, bool)}, schema, seed=1, noise=fm.Uniform(0.01))
+    peaks = []
+    for count in (1, 12):
+        tracemalloc.start()
+        agg = fm.Aggregator(schema, backend="numpy")
+        for _ in range(count):
+            agg.add(frame, 1)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < n
