@@ -181,20 +181,21 @@ def parse(
     [F-17], [F-19], [F-23].
     """
     header = _parse_header(view, limits)
-    at = HEADER.size
+    body, at = view[: -CHECKSUM.size], HEADER.size
     embedded = None
     if header.flags & SCHEMA_FLAG:
-        embedded, at = _parse_embedded(view, at, header.digest, limits)
+        embedded, at = _parse_embedded(body, at, header.digest, limits)
     schema = embedded if expected.schema is None else expected.schema
     if schema is None and need_schema:
         raise errors.NoSchemaError("schema", "none embedded", "the caller gave none either", 6)
     _check_agreement(header, embedded, expected)
-    entries, at = _parse_table(view, at, header.tensor_count, schema)
-    end = at + CHECKSUM.size
-    if len(view) < end:
-        raise errors.TruncatedError("frame", f"{len(view)} bytes", f"its parts need {end}", len(view))
-    if len(view) > end:
-        raise errors.TrailingError("frame", f"{len(view)} bytes", f"its parts end after {end}", end)
+    entries, end = _parse_table(body, at, header.tensor_count, schema)
+    if len(body) < end:
+        required = f"its parts need {end + CHECKSUM.size}"
+        raise errors.TruncatedError("frame", f"{len(view)} bytes", required, len(view))
+    if len(body) > end:
+        required = f"its parts end after {end + CHECKSUM.size}"
+        raise errors.TrailingError("frame", f"{len(view)} bytes", required, end)
     return Info(
         version=(header.major, header.minor),
         seed=header.seed,
@@ -225,17 +226,17 @@ def _parse_header(view: memoryview, limits: Limits) -> Header:
     return header
 
 
-def _parse_embedded(view: memoryview, at: int, digest: bytes, limits: Limits) -> tuple[Schema, int]:
+def _parse_embedded(body: memoryview, at: int, digest: bytes, limits: Limits) -> tuple[Schema, int]:
     """The embedded schema and where the table begins: [F-06] to [F-08], [S-01] to [S-08]."""
-    if len(view) < at + 4:
-        raise errors.TruncatedError("schema length", f"{len(view) - at} bytes left", "it needs 4", at)
-    length = int.from_bytes(view[at : at + 4], "little")
+    if len(body) < at + 4:
+        raise errors.TruncatedError("schema length", f"{len(body) - at} bytes left", "it needs 4", at)
+    length = int.from_bytes(body[at : at + 4], "little")
     if length > limits.max_schema_bytes:
         raise errors.LimitError("schema length", length, f"the limit is {limits.max_schema_bytes}", at)
     at += 4
-    if len(view) < at + length:
-        raise errors.TruncatedError("schema", f"{len(view) - at} bytes left", f"it needs {length}", at)
-    schema = parse_schema(view[at : at + length], at, limits)
+    if len(body) < at + length:
+        raise errors.TruncatedError("schema", f"{len(body) - at} bytes left", f"it needs {length}", at)
+    schema = parse_schema(body[at : at + length], at, limits)
     if schema.digest != digest:
         raise errors.SchemaDigestError(
             "digest of the embedded schema", schema.digest.hex(), f"the header says {digest.hex()}", 32
@@ -264,13 +265,13 @@ def _check_agreement(header: Header, embedded: Schema | None, expected: Expected
 
 
 def _parse_table(
-    view: memoryview, at: int, count: int, schema: Schema | None
+    body: memoryview, at: int, count: int, schema: Schema | None
 ) -> tuple[tuple[Entry, ...], int]:
     """The entries and where the payloads end: [F-15] to [F-24]."""
     parsed: list[tuple[str, Noise | None, str, int]] = []
     for i in range(count):
         tensor = schema.tensors[i] if schema is not None else None
-        entry, at = _parse_entry(view, at, f"tensor {i}" if tensor is None else repr(tensor.name), tensor)
+        entry, at = _parse_entry(body, at, f"tensor {i}" if tensor is None else repr(tensor.name), tensor)
         parsed.append(entry)
     entries = []
     for kind, noise, dtype, length in parsed:
@@ -280,14 +281,14 @@ def _parse_table(
 
 
 def _parse_entry(
-    view: memoryview, at: int, name: str, tensor: Tensor | None
+    body: memoryview, at: int, name: str, tensor: Tensor | None
 ) -> tuple[tuple[str, Noise | None, str, int], int]:
     """One entry, and where the next begins."""
-    left = len(view) - at
-    size = ENTRY.size + (SCALE.size if left and view[at] in KIND_NAMES else 0)
+    left = len(body) - at
+    size = ENTRY.size + (SCALE.size if left and body[at] in KIND_NAMES else 0)
     if left < size:
         raise errors.TruncatedError(f"entry of {name}", f"{left} bytes left", f"it needs {size}", at)
-    kind, type_code, coding, reserved, length = ENTRY.unpack_from(view, at)
+    kind, type_code, coding, reserved, length = ENTRY.unpack_from(body, at)
     masked = kind in KIND_NAMES
     if not masked and kind != DENSE:
         raise errors.UnknownKindError(f"kind of {name}", kind, "known: 0 dense, 1 binary, 2 signed", at)
@@ -310,7 +311,7 @@ def _parse_entry(
         )
     if not masked:
         return ("dense", None, BY_CODE[type_code].name, length), at + size
-    (scale,) = SCALE.unpack_from(view, at + ENTRY.size)
+    (scale,) = SCALE.unpack_from(body, at + ENTRY.size)
     distribution = DISTRIBUTIONS[type_code]
     if not distribution.allows(scale):
         raise errors.FrameScaleError(

@@ -36,7 +36,9 @@ def train(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     threads: Annotated[Optional[int], typer.Option(min=1, help="of torch")] = None,  # noqa: UP045
     data_root: Annotated[Optional[Path], typer.Option(help="folder of the data set's files")] = None,  # noqa: UP045
-    out: Annotated[Path, typer.Option(help="folder of the run; an unfinished run there goes on")] = Path("runs/train"),
+    out: Annotated[Path, typer.Option(help="folder of the run; an unfinished run there goes on")] = Path(
+        "runs/train"
+    ),
     verify: Annotated[bool, typer.Option(help="decode every frame with every backend and compare")] = False,
     demo: Annotated[bool, typer.Option(help="FedAvg and FedMRN, binary and signed, on the digits")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print a JSON line a round")] = False,

@@ -13,7 +13,7 @@ import matplotlib as mpl
 from .record import METRICS, read
 
 mpl.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
 FLOAT32 = "fedavg"
 

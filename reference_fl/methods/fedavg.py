@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import fedmrn_torch
 from torch import nn
 
 import fedmrn_codec as fm
-import fedmrn_torch
 
 from ..settings import Settings
 from . import Task, register, run_sgd
@@ -24,11 +24,13 @@ class FedAvg:
 
     def client(self, model: nn.Module, task: Task) -> bytes:
         """Train with SGD; send the difference."""
-        before = fedmrn_torch.snapshot(model)
+        schema = self.schema(model)
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         run_sgd(model, task, self.settings)
+        after = model.state_dict()
         return fm.encode(
-            fedmrn_torch.difference(model, before),
-            self.schema(model),
+            {t.name: (after[t.name] - before[t.name]).numpy() for t in schema},
+            schema,
             seed=task.seed,
             noise={},
             mask={},

@@ -1,0 +1,217 @@
+"""Every backend against every vector in spec/vectors; the files are read, never written."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fedmrn_codec as fm
+from fedmrn_codec import backends, mask
+from fedmrn_codec.noise import BY_NAME, bernoulli_draws, gaussian_draws, uniform_draws
+from fedmrn_codec.philox import philox_blocks
+
+FOLDER = Path(__file__).resolve().parents[1] / "spec" / "vectors"
+BACKENDS = ["numpy", "numba"]
+DRAWS = {"uniform": uniform_draws, "gaussian": gaussian_draws, "bernoulli": bernoulli_draws}
+
+
+def cases(name, *operations):
+    """The cases of a file with one of these operations; a missing file is an error."""
+    found = json.loads((FOLDER / f"{name}.json").read_text())["cases"]
+    chosen = [c for c in found if not operations or c["op"] in operations]
+    assert chosen
+    return [pytest.param(c, id=c["id"]) for c in chosen]
+
+
+def number(value):
+    return int(value, 0) if isinstance(value, str) else value
+
+
+def float32(bits):
+    return float(np.uint32(int(bits, 16)).view(np.float32))
+
+
+def noise_of(case):
+    return BY_NAME[case["distribution"]](float32(case["scale"]))
+
+
+def schema_of(case):
+    return fm.Schema(
+        fm.Tensor(t["name"], tuple(map(number, t["shape"])), t["role"] == "masked", t["dtype"])
+        for t in case["schema"]
+    )
+
+
+def expected_of(case):
+    return {key: number(v) for key, v in case["options"].items() if key in ("round", "base_model", "seed")}
+
+
+def limits_of(case):
+    return fm.Limits(**{key: number(v) for key, v in case["options"].items() if key.startswith("max_")})
+
+
+@pytest.mark.parametrize("case", cases("philox", "block"))
+def test_block(case):
+    c0, c1, c2, c3 = map(number, case["counter"])
+    k0, k1 = map(number, case["key"])
+    got = philox_blocks(k0 | k1 << 32, c2 | c3 << 32, c0 | c1 << 32, 1)
+    assert got.reshape(-1).tolist() == [number(w) for w in case["output"]]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", cases("philox", "words"))
+def test_words(case, backend):
+    place = {key: number(case[key]) for key in ("seed", "stream", "start", "count")}
+    got = fm.philox_words(**place, backend=backend)
+    assert got.tolist() == [number(w) for w in case["words"]]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", cases("noise", "noise"))
+def test_noise(case, backend):
+    place = {key: number(case[key]) for key in ("seed", "stream", "start", "count")}
+    assert fm.noise(noise_of(case), **place, backend=backend).tobytes().hex() == case["noise"]
+
+
+@pytest.mark.parametrize("case", cases("noise", "draw"))
+def test_draws(case):
+    words = np.array([number(w) for w in case["words"]], np.uint32)
+    draws = DRAWS[case["distribution"]](words)
+    assert draws.tolist() == case["draws"]
+
+
+@pytest.mark.parametrize("case", cases("bits", "pack", "unpack"))
+def test_packing(case):
+    payload = np.frombuffer(bytes.fromhex(case["mask"]), np.uint8)
+    if case["result"] == "invalid":
+        assert not mask.padding_is_zero(payload, case["count"])
+        return
+    bits = np.array([b == "1" for b in case["bits"]], bool)
+    assert mask.pack(bits).tobytes() == payload.tobytes()
+    assert mask.unpack(payload, len(bits)).tolist() == bits.tolist()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", cases("bits", "decode"))
+def test_decode_bits(case, backend):
+    payload = np.frombuffer(bytes.fromhex(case["mask"]), np.uint8)
+    out = np.full(number(case["count"]), 9, np.float32)
+    place = number(case["seed"]), number(case["stream"])
+    backends.get(backend).decode(noise_of(case), mask.KINDS[case["kind"]], *place, payload, out)
+    assert out.tobytes().hex() == case["update"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", cases("bits", "sample"))
+def test_sample_bits(case, backend):
+    update = np.frombuffer(bytes.fromhex(case["update"]), "<f4")
+    draws = np.array(case["r"], np.uint32) if "r" in case else number(case["private_seed"])
+    place = number(case["seed"]), number(case["stream"])
+    got = backends.get(backend).sample(noise_of(case), mask.KINDS[case["kind"]], *place, update, draws)
+    assert got.tobytes().hex() == case["mask"]
+
+
+@pytest.mark.parametrize("case", cases("schema"))
+def test_schema(case):
+    schema = schema_of(case)
+    assert schema.data.hex() == case["bytes"]
+    assert schema.digest.hex() == case["digest"]
+    assert fm.Schema.from_bytes(schema.data, fm.Limits(max_elements=2**62)) == schema
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", cases("frames"))
+def test_frames(case, backend):
+    frame = bytes.fromhex(case["frame"])
+    schema = schema_of(case)
+    known = schema if case["caller_has_schema"] else None
+    arrays = fm.decode(frame, known, **expected_of(case), limits=limits_of(case), backend=backend)
+    assert [a.tobytes().hex() for a in arrays.values()] == case["decoded"]
+    info = fm.verify(frame, known, limits=limits_of(case))
+    assert (info.seed, info.base_model, info.round) == tuple(
+        number(case[key]) for key in ("seed", "base_model", "round")
+    )
+
+
+@pytest.mark.parametrize("case", cases("frames"))
+def test_frames_are_what_the_encoder_writes(case):
+    schema = schema_of(case)
+    parts = {
+        t.name: (t, line, bytes.fromhex(line["payload"]))
+        for t, line in zip(schema, case["tensors"], strict=True)
+    }
+    masked = {name: part for name, part in parts.items() if part[0].masked}
+    frame = fm.encode_bits(
+        {
+            name: mask.unpack(np.frombuffer(raw, np.uint8), t.size).reshape(t.shape)
+            for name, (t, _, raw) in masked.items()
+        },
+        schema,
+        seed=number(case["seed"]),
+        noise={name: noise_of(line) for name, (_, line, _) in masked.items()},
+        mask={name: line["kind"] for name, (_, line, _) in masked.items()},
+        dense={
+            name: np.frombuffer(raw, t.type.numpy).reshape(t.shape)
+            for name, (t, _, raw) in parts.items()
+            if not t.masked
+        },
+        round=number(case["round"]),
+        base_model=number(case["base_model"]),
+        embed_schema=case["embed_schema"],
+    )
+    assert frame.hex() == case["frame"]
+
+
+@pytest.mark.parametrize("case", cases("invalid"))
+def test_invalid(case):
+    known = None if case["schema"] is None else schema_of(case)
+    with pytest.raises(fm.FrameError) as caught:
+        fm.verify(bytes.fromhex(case["frame"]), known, **expected_of(case), limits=limits_of(case))
+    assert caught.value.code == case["code"]
+    with pytest.raises(type(caught.value)):
+        fm.decode(bytes.fromhex(case["frame"]), known, **expected_of(case), limits=limits_of(case))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", cases("aggregate", "mean"))
+def test_aggregate(case, backend):
+    schema = schema_of(case)
+    pins = {key: number(case.get(key, 0)) for key in ("round", "base_model")}
+    agg = fm.Aggregator(schema, **pins, backend=backend)
+    frames = [bytes.fromhex(f) for f in case["frames"]]
+    weights = [number(w) for w in case["weights"]]
+    *good, last = zip(frames, weights, strict=True)
+    for frame, weight in good:
+        agg.add(frame, weight)
+    if case["result"] == "invalid":
+        with pytest.raises((fm.AggregateError, fm.FrameError)):
+            agg.add(*last)
+        return
+    agg.add(*last)
+    assert agg.to_bytes().hex() == case["partial"]
+    assert [a.tobytes().hex() for a in agg.mean().values()] == case["mean"]
+    again = fm.Aggregator.from_bytes(bytes.fromhex(case["partial"]), schema, backend=backend)
+    assert again.to_bytes().hex() == case["partial"]
+
+
+@pytest.mark.parametrize("case", cases("aggregate", "merge"))
+def test_merge(case):
+    schema = schema_of(case)
+    parts = [fm.Aggregator.from_bytes(bytes.fromhex(p), schema) for p in case["parts"]]
+    for part in parts[1:-1]:
+        parts[0].merge(part)
+    if case["result"] == "invalid":
+        with pytest.raises(fm.AggregateError):
+            parts[0].merge(parts[-1])
+        return
+    parts[0].merge(parts[-1])
+    assert parts[0].to_bytes().hex() == case["merged"]
+    assert [a.tobytes().hex() for a in parts[0].mean().values()] == case["mean"]
+
+
+@pytest.mark.parametrize("case", cases("partials_invalid"))
+def test_invalid_partials(case):
+    with pytest.raises(fm.FrameError) as caught:
+        fm.Aggregator.from_bytes(bytes.fromhex(case["partial"]), schema_of(case))
+    assert caught.value.code == case["code"]
