@@ -1,0 +1,622 @@
+"""The format in plain integers: slow, obvious, and sharing no line with the rest of the package.
+
+It follows `spec/FORMAT.md` section by section; the vectors in `spec/vectors` are made with it. Floats are bit
+patterns and exact fractions here, rounded by the one function `round_float`: no floating-point unit has a
+say, save in 8.2, whose steps are IEEE doubles as Python's floats are.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+import re
+import struct
+import zlib
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+UNIFORM, GAUSSIAN, BERNOULLI = 1, 2, 3  # spec 3.1
+DENSE, BINARY, SIGNED = 0, 1, 2  # spec 4.2, 6.4
+FLOAT32, BOOL = 1, 13  # spec 5.3
+MAX_WEIGHT = 2**39 - 1  # spec 8.1
+DIGIT = 2**24  # spec 8.4
+TABLE_SHA256 = "dd66b5cfd76836da9b554bd89e3ccd03b8e70a5a015b51e5d4ca9a2b4963deb9"  # spec 3.4
+STEP_SHIFT = {UNIFORM: 24, GAUSSIAN: 21, BERNOULLI: 0}  # spec 3.1
+# spec 3.5, as bit patterns: positive floats stand in the order of theirs, infinity and NaN above them all.
+SCALES = {
+    UNIFORM: ((127 - 102) << 23, 0x7F7FFFFF),
+    GAUSSIAN: ((127 - 105) << 23, (127 + 125) << 23),
+    BERNOULLI: ((127 - 126) << 23, 0x7F7FFFFF),
+}
+# spec 7.3, 8.1, 8.5
+_CODES = """
+F-01 truncated F-02 magic F-03 version F-04 reserved F-05 limit F-06 truncated F-07 limit F-08 truncated
+S-01 schema_length S-02 schema_name S-03 unknown_role S-04 unknown_dtype S-05 masked_dtype S-06 schema_shape
+S-07 limit S-08 schema_digest F-09 no_schema F-10 schema_mismatch F-11 tensor_count F-12 round F-13 base_model
+F-14 seed F-15 truncated F-16 unknown_kind F-17 kind_mismatch F-18 unknown_dtype F-19 dtype_mismatch
+F-20 unknown_distribution F-21 unknown_coding F-22 reserved F-23 payload_length F-24 scale F-25 truncated
+F-26 trailing F-27 checksum F-28 padding F-29 non_finite F-30 bool
+P-01 truncated P-02 magic P-03 version P-04 reserved P-05 weight P-06 frames P-07 schema_mismatch
+P-08 tensor_count P-09 unknown_distribution P-10 reserved P-11 scale P-12 rows P-13 trailing P-14 checksum
+P-15 sums A-01 aggregate A-02 aggregate
+"""
+CODES = dict(line.split(" ") for line in re.findall(r"\S+ \S+", _CODES))
+
+
+class Refusal(ValueError):
+    """A check that failed: the format's code, the number of the MUST, and what was found."""
+
+    def __init__(self, number: str, detail: str) -> None:
+        self.code, self.number, self.detail = CODES[number], number, detail
+        super().__init__(f"{self.code} [{number}]: {detail}")
+
+
+def require(condition: bool, number: str, detail: str) -> None:
+    """Raise `Refusal` unless the condition holds."""
+    if not condition:
+        raise Refusal(number, detail)
+
+
+class Reader:
+    """Bytes read from the front; bytes that are not there are refused under the number of a MUST."""
+
+    def __init__(self, data: bytes, at: int = 0) -> None:
+        self.data, self.at = data, at
+
+    def take(self, size: int, number: str, what: str) -> bytes:
+        """The next `size` bytes."""
+        left = len(self.data) - self.at
+        require(size <= left, number, f"{what} at byte {self.at}: found {left} bytes, required {size}")
+        self.at += size
+        return self.data[self.at - size : self.at]
+
+    def uint(self, size: int, number: str, what: str) -> int:
+        """The next `size` bytes as an unsigned integer (spec 1.2)."""
+        return int.from_bytes(self.take(size, number, what), "little")
+
+
+class Dtype(NamedTuple):
+    """A type of elements (spec 5.3); `fraction` and `exponent` are the bits of a float's fields."""
+
+    name: str
+    size: int
+    limbs: int  # spec 8.5
+    signed: bool = True
+    fraction: int = 0
+    exponent: int = 0
+
+    @property
+    def quantum(self) -> Fraction:
+        """The least positive value (spec 8.4)."""
+        return Fraction(1, 1 << ((1 << (self.exponent - 1)) - 2 + self.fraction) if self.fraction else 1)
+
+
+F32 = Dtype("float32", 4, 12, True, 23, 8)
+DTYPES = {  # spec 5.3
+    FLOAT32: F32,
+    2: Dtype("float64", 8, 88, True, 52, 11),
+    3: Dtype("float16", 2, 2, True, 10, 5),
+    4: Dtype("bfloat16", 2, 11, True, 7, 8),
+    **{5 + k: Dtype(f"int{8 << k}", 1 << k, limbs) for k, limbs in enumerate((1, 1, 2, 3))},
+    **{9 + k: Dtype(f"uint{8 << k}", 1 << k, limbs, False) for k, limbs in enumerate((1, 1, 2, 3))},
+    BOOL: Dtype("bool", 1, 1, False),
+}
+
+
+# Numbers (spec 1.4)
+
+
+def is_finite(word: int, dtype: Dtype) -> bool:
+    """Whether a float's bit pattern is neither an infinity nor a NaN; True for integers."""
+    ones = (1 << dtype.exponent) - 1
+    return not dtype.fraction or (word >> dtype.fraction) & ones != ones
+
+
+def exact_value(word: int, dtype: Dtype) -> Fraction:
+    """The exact value of a finite element, given as the unsigned integer of its bytes (spec 5.3)."""
+    sign = dtype.signed and word >> (8 * dtype.size - 1)
+    if not dtype.fraction:
+        return Fraction(word - (1 << 8 * dtype.size) if sign else word)
+    field, fraction = (word >> dtype.fraction) % (1 << dtype.exponent), word % (1 << dtype.fraction)
+    magnitude = fraction if field == 0 else ((1 << dtype.fraction) + fraction) << (field - 1)
+    return (-magnitude if sign else magnitude) * dtype.quantum
+
+
+def round_float(x: Fraction, dtype: Dtype) -> int:
+    """The bit pattern of x rounded once, to nearest, ties to even; 0 gives +0.0, overflow an infinity."""
+    units = abs(x) / dtype.quantum
+    shift = max(math.floor(units).bit_length() - dtype.fraction - 1, 0)  # dropped bits above the quantum
+    # A normal number's hidden bit carries into the exponent field; so does rounding up to a power of two.
+    word = (shift << dtype.fraction) + round(units / (1 << shift))  # round() takes a Fraction's ties to even
+    word = min(word, ((1 << dtype.exponent) - 1) << dtype.fraction)
+    return word | (x < 0) << (8 * dtype.size - 1)
+
+
+def f32_from_bits(bits: int) -> float:
+    """The f32 with this bit pattern, as a Python float, which holds every f32 exactly."""
+    return float(struct.unpack("<f", struct.pack("<I", bits))[0])
+
+
+def f32_bits(x: float) -> int:
+    """The bit pattern of a Python float that is exactly an f32; `ValueError` if it is none."""
+    bits = int.from_bytes(struct.pack("<f", x), "little")
+    if math.isfinite(x) and f32_from_bits(bits) != x:
+        raise ValueError(f"{x!r} is not an f32")
+    return bits
+
+
+def f32_round(x: Fraction) -> float:
+    """An exact fraction rounded to f32: an infinity beyond its range."""
+    return f32_from_bits(round_float(x, F32))
+
+
+# 2 Random words
+
+
+def philox_block(counter: Sequence[int], key: Sequence[int]) -> tuple[int, int, int, int]:
+    """Philox4x32-10 of four counter words and two key words (spec 2.3)."""
+    (c0, c1, c2, c3), (k0, k1) = counter, key
+    for r in range(10):
+        p0, p1 = 0xD2511F53 * c0, 0xCD9E8D57 * c2
+        a, b = (k0 + r * 0x9E3779B9) % 2**32, (k1 + r * 0xBB67AE85) % 2**32
+        c0, c1, c2, c3 = (p1 >> 32) ^ c1 ^ a, p1 % 2**32, (p0 >> 32) ^ c3 ^ b, p0 % 2**32
+    return c0, c1, c2, c3
+
+
+def philox_word(seed: int, stream: int, j: int) -> int:
+    """Word j of a stream, a u32 (spec 2.1, 2.2)."""
+    b = j // 4
+    counter = (b % 2**32, b >> 32, stream % 2**32, stream >> 32)
+    return philox_block(counter, (seed % 2**32, seed >> 32))[j % 4]
+
+
+# 3 Noise
+
+
+@functools.cache
+def gaussian_table() -> tuple[int, ...]:
+    """The quantile table T, its digest checked (spec 3.4)."""
+    data = (Path(__file__).parent / "data" / "gaussian.bin").read_bytes()
+    if hashlib.sha256(data).hexdigest() != TABLE_SHA256:
+        raise ValueError("gaussian.bin is not the format's table")
+    return struct.unpack("<2049I", data)
+
+
+def draw_of_word(distribution: int, w: int, i: int) -> int:
+    """The draw q(i) made from its word (spec 3.2, 3.3, 3.4)."""
+    if distribution == UNIFORM:  # spec 3.2
+        return 2 * (w >> 8) - (2**24 - 1)
+    if distribution == BERNOULLI:  # spec 3.3
+        return 1 if w >> (i % 32) & 1 else -1
+    table, x = gaussian_table(), 2 * (w % 2**31) + 1  # spec 3.4
+    j = x.bit_length() - 1
+    m = x << (31 - j)
+    s, f = (m >> 25) % 64, (m >> 9) % 2**16
+    k = 64 * j + s
+    g = table[k] - (((table[k] - table[k + 1]) * f + 2**15) >> 16)
+    return -max(g, 1) if w >> 31 else max(g, 1)
+
+
+def draw(distribution: int, seed: int, stream: int, i: int) -> int:
+    """The integer draw q(i) (spec 3.1)."""
+    j = i // 32 if distribution == BERNOULLI else i
+    return draw_of_word(distribution, philox_word(seed, stream, j), i)
+
+
+def step(distribution: int, scale: float) -> Fraction:
+    """What a draw is multiplied by, an f32 for every allowed scale (spec 3.1)."""
+    return Fraction(scale) / (1 << STEP_SHIFT[distribution])
+
+
+def scale_allowed(distribution: int, scale_bits: int) -> bool:
+    """Whether a bit pattern is a scale that [N-03] allows (spec 3.5)."""
+    least, largest = SCALES[distribution]
+    return least <= scale_bits <= largest
+
+
+def noise(distribution: int, scale: float, seed: int, stream: int, i: int) -> float:
+    """noise(i) as a Python float that is exactly the f32 (spec 3.1)."""
+    return f32_round(draw(distribution, seed, stream, i) * step(distribution, scale))
+
+
+# 4 Masks
+
+
+def pack(bits: Sequence[int]) -> bytes:
+    """Mask bits to bytes (spec 4.1)."""
+    return bytes(sum(bit << k for k, bit in enumerate(bits[at : at + 8])) for at in range(0, len(bits), 8))
+
+
+def unpack(packed: bytes, n: int) -> list[int]:
+    """The n bits of a mask, its padding checked (spec 4.1, [M-01])."""
+    bits = [packed[i // 8] >> (i % 8) & 1 for i in range(8 * len(packed))]
+    require(not any(bits[n:]), "F-28", f"last mask byte: found {packed[-1:].hex()}, of {n} elements")
+    return bits[:n]
+
+
+def sign_of_bit(kind: int, bit: int) -> int:
+    """m(i): 1 keeps the noise, 0 drops it, -1 negates it (spec 4.2, 8.2)."""
+    return 1 if bit else (0 if kind == BINARY else -1)
+
+
+def sample_bit(kind: int, u: float, noise_value: float, r: int) -> int:
+    """The mask bit of a finite update u, a noise value, both f32, and 0 <= r < 2^24 (spec 4.3).
+
+    Every operation is made exact with fractions and then rounded once to f32: no double rounding, and
+    subnormal numbers are kept. An infinite p stays infinite through the rest, so its sign decides. The sign
+    of a zero, which a fraction loses, decides nothing: r < t is false for either zero.
+    """
+    p = f32_round(Fraction(u) / Fraction(noise_value))
+    if math.isinf(p):
+        return int(p > 0)
+    if kind == BINARY:
+        t = f32_round(Fraction(p) * 2**24)
+    else:
+        t = f32_round(Fraction(f32_round(Fraction(p) + 1)) * 2**23)
+    return int(r < t)  # Python compares an int with a float exactly
+
+
+# 5 Schema
+
+
+class Tensor(NamedTuple):
+    """One tensor of a schema; `dtype` is a code of 5.3 (spec 5.2)."""
+
+    name: str
+    masked: bool
+    dtype: int
+    shape: tuple[int, ...]
+
+    @property
+    def elements(self) -> int:
+        """The number of elements n (spec 1.5)."""
+        return math.prod(self.shape)
+
+    @property
+    def payload_length(self) -> int:
+        """The bytes of its payload (spec 6.4)."""
+        return (self.elements + 7) // 8 if self.masked else self.elements * DTYPES[self.dtype].size
+
+
+Schema = tuple[Tensor, ...]
+
+
+def schema_bytes(schema: Schema) -> bytes:
+    """A schema's bytes; `Refusal` if no reader would take them (spec 5.1, 5.2)."""
+    data = struct.pack("<I", len(schema))
+    for tensor in schema:
+        name, rank = tensor.name.encode(), len(tensor.shape)
+        data += struct.pack("<H", len(name)) + name + bytes([tensor.masked, tensor.dtype, rank])
+        data += struct.pack(f"<{rank}Q", *tensor.shape)
+    parse_schema(data)
+    return data
+
+
+def parse_schema(data: bytes) -> Schema:
+    """The schema of its bytes, [S-01] to [S-06] checked field by field (spec 5.1, 5.2, 7.3)."""
+    reader, schema, names = Reader(data), [], set()
+    for position in range(reader.uint(4, "S-01", "count")):
+        at = f"tensor {position}"
+        name_length = reader.uint(2, "S-01", f"{at}: name_length")
+        require(name_length > 0, "S-02", f"{at}: empty name")
+        raw = reader.take(name_length, "S-01", f"{at}: name")
+        try:
+            name = raw.decode("utf-8", "strict")
+        except UnicodeDecodeError:
+            raise Refusal("S-02", f"{at}: name {raw.hex()} is not UTF-8") from None
+        require(raw not in names, "S-02", f"{at}: name {name!r} a second time")
+        names.add(raw)
+        role = reader.uint(1, "S-01", f"{at}: role")
+        require(role in (0, 1), "S-03", f"{at}: role {role}, required 0 or 1")
+        dtype = reader.uint(1, "S-01", f"{at}: dtype")
+        require(dtype in DTYPES, "S-04", f"{at}: dtype {dtype}")
+        require(role == 0 or dtype == FLOAT32, "S-05", f"{at}: dtype {dtype} of a masked tensor")
+        rank = reader.uint(1, "S-01", f"{at}: rank")
+        require(rank <= 32, "S-06", f"{at}: rank {rank}, at most 32")
+        shape = struct.unpack(f"<{rank}Q", reader.take(8 * rank, "S-01", f"{at}: shape"))
+        require(math.prod(d or 1 for d in shape) <= 2**48, "S-06", f"{at}: shape {shape}, at most 2^48")
+        schema.append(Tensor(name, role == 1, dtype, shape))
+    require(reader.at == len(data), "S-01", f"tensors end at byte {reader.at} of {len(data)}")
+    return tuple(schema)
+
+
+def schema_digest(schema: Schema) -> bytes:
+    """The 16 bytes that name a schema (spec 5.4)."""
+    return hashlib.sha256(schema_bytes(schema)).digest()[:16]
+
+
+# 6 Frame, 7 Checks
+
+
+class Content(NamedTuple):
+    """What a frame holds of one tensor; a dense tensor has a payload only (spec 6.4, 6.5)."""
+
+    payload: bytes
+    kind: int = DENSE
+    distribution: int = 0
+    scale: float = 0.0
+
+
+class Options(NamedTuple):
+    """What a reader asks for, and its limits, those of the reference by default (spec 7.3, 9.2)."""
+
+    round: int | None = None
+    base_model: int | None = None
+    seed: int | None = None
+    max_tensors: int = 65536
+    max_schema_bytes: int = 2**24
+    max_elements: int = 2**34
+
+
+class Frame(NamedTuple):
+    """What a frame says (spec 6.1)."""
+
+    seed: int
+    base_model: int
+    round: int
+    schema: Schema
+    contents: tuple[Content, ...]
+
+
+def encode(frame: Frame, embed_schema: bool = False) -> bytes:
+    """A frame's bytes; `Refusal` if the contents do not fit the schema or are not finite (spec 6)."""
+    raw, digest = schema_bytes(frame.schema), schema_digest(frame.schema)
+    numbers = (frame.seed, frame.base_model, frame.round, len(frame.contents))
+    data = struct.pack("<4sBBHQQII16s", b"FMRN", 1, 0, embed_schema, *numbers, digest)  # spec 6.2
+    data += struct.pack("<I", len(raw)) + raw if embed_schema else b""  # spec 6.3
+    for tensor, content in zip(frame.schema, frame.contents, strict=True):  # spec 6.4
+        length, dense = len(content.payload), content.kind == DENSE
+        data += struct.pack("<BBxxQ", content.kind, tensor.dtype if dense else content.distribution, length)
+        data += b"" if dense else struct.pack("<I", f32_bits(content.scale))
+    data += b"".join(content.payload for content in frame.contents)  # spec 6.5
+    data += struct.pack("<I", zlib.crc32(data))  # spec 6.6
+    no_limits = Options(max_tensors=2**32, max_schema_bytes=2**32, max_elements=2**80)
+    if parse(data, frame.schema, no_limits) != frame:  # [E-01], [E-02]: what would be refused never gets out
+        raise ValueError("the frame's bytes say something else")
+    return data
+
+
+def parse(data: bytes, schema: Schema | None = None, options: Options = Options()) -> Frame:  # noqa: B008
+    """What a frame says, every check of 7.3 made in its order; `Refusal` at the first that fails."""
+    reader, size = Reader(data[:-4], 48), len(data)  # the checksum's bytes are nobody else's
+    require(size >= 52, "F-01", f"frame: found {size} bytes, required 52")
+    magic, major, minor, flags, *numbers, digest = struct.unpack("<4sBBHQQII16s", data[:48])
+    seed, base_model, round_number, count = numbers
+    require(magic == b"FMRN", "F-02", f"magic at byte 0: found {magic.hex()}")
+    require((major, minor) == (1, 0), "F-03", f"version at byte 4: found {major}.{minor}, known 1.0")
+    require(flags < 2, "F-04", f"flags at byte 6: found {flags:#06x}")
+    require(count <= options.max_tensors, "F-05", f"tensor_count {count}, limit {options.max_tensors}")
+    if flags & 1:
+        length = reader.uint(4, "F-06", "schema length")
+        require(length <= options.max_schema_bytes, "F-07", f"schema: {length} bytes at byte 48")
+        raw = reader.take(length, "F-08", "schema")
+        embedded = parse_schema(raw)  # [S-01] to [S-06]
+        total = sum(tensor.elements for tensor in embedded)
+        require(total <= options.max_elements, "S-07", f"{total} elements, limit {options.max_elements}")
+        require(hashlib.sha256(raw).digest()[:16] == digest, "S-08", "digest of the embedded schema")
+    require(bool(flags & 1) or schema is not None, "F-09", "neither the frame nor the caller has a schema")
+    require(schema is None or schema_digest(schema) == digest, "F-10", f"digest at 32: found {digest.hex()}")
+    known = embedded if schema is None else schema
+    require(count == len(known), "F-11", f"tensor_count {count}, the schema has {len(known)}")
+    require(options.round in (None, round_number), "F-12", f"{round_number}, wanted {options.round}")
+    require(options.base_model in (None, base_model), "F-13", f"{base_model}, wanted {options.base_model}")
+    require(options.seed in (None, seed), "F-14", f"{seed}, wanted {options.seed}")
+    entries = [_entry(reader, tensor) for tensor in known]
+    end = reader.at + sum(tensor.payload_length for tensor in known) + 4
+    require(size >= end, "F-25", f"found {size} bytes, required {end}")
+    require(size <= end, "F-26", f"found {size} bytes, required {end}")
+    crc = struct.pack("<I", zlib.crc32(data[:-4]))
+    require(crc == data[-4:], "F-27", f"at byte {size - 4}: found {data[-4:].hex()}, computed {crc.hex()}")
+    contents = []
+    for tensor, entry in zip(known, entries, strict=True):
+        payload = reader.take(tensor.payload_length, "F-25", "payload")
+        if tensor.masked:
+            unpack(payload, tensor.elements)  # [F-28]
+        else:
+            _check_elements(payload, tensor.dtype)
+        contents.append(Content(payload, *entry))
+    return Frame(seed, base_model, round_number, known, tuple(contents))
+
+
+def _entry(reader: Reader, tensor: Tensor) -> tuple[int, int, float]:
+    """Kind, distribution and scale of a table entry, [F-15] to [F-24] checked (spec 6.4)."""
+    at = f"table entry at byte {reader.at} ({tensor.name!r})"
+    kind, kind_type, coding, reserved, length = struct.unpack("<BBBBQ", reader.take(12, "F-15", "entry"))
+    scale = reader.uint(4, "F-15", "scale") if kind in (BINARY, SIGNED) else 0
+    require(kind in (DENSE, BINARY, SIGNED), "F-16", f"{at}: kind {kind}")
+    require((kind != DENSE) == tensor.masked, "F-17", f"{at}: kind {kind}")
+    require(kind != DENSE or kind_type in DTYPES, "F-18", f"{at}: type {kind_type}")
+    require(kind != DENSE or kind_type == tensor.dtype, "F-19", f"{at}: type {kind_type}")
+    require(kind == DENSE or kind_type in SCALES, "F-20", f"{at}: type {kind_type}")
+    require(coding == 0, "F-21", f"{at}: coding {coding}")
+    require(reserved == 0, "F-22", f"{at}: reserved {reserved}")
+    require(length == tensor.payload_length, "F-23", f"{at}: {length}, required {tensor.payload_length}")
+    require(kind == DENSE or scale_allowed(kind_type, scale), "F-24", f"{at}: scale bits {scale:#010x}")
+    return kind, 0 if kind == DENSE else kind_type, f32_from_bits(scale)
+
+
+def words_of(payload: bytes, dtype: int) -> list[int]:
+    """The elements of a dense payload as the unsigned integers of their bytes (spec 1.2, 6.5)."""
+    size = DTYPES[dtype].size
+    return [int.from_bytes(payload[at : at + size], "little") for at in range(0, len(payload), size)]
+
+
+def _check_elements(payload: bytes, dtype: int) -> None:
+    for i, word in enumerate(words_of(payload, dtype)):
+        require(is_finite(word, DTYPES[dtype]), "F-29", f"element {i}: {word:#x}")
+        require(dtype != BOOL or word <= 1, "F-30", f"element {i}: {word}, required 0 or 1")
+
+
+def decode_mask(content: Content, seed: int, stream: int, n: int) -> bytes:
+    """A masked tensor's update, n little-endian f32 (spec 4.2)."""
+    words = []
+    for i, bit in enumerate(unpack(content.payload, n)):
+        m = sign_of_bit(content.kind, bit)
+        word = f32_bits(noise(content.distribution, content.scale, seed, stream, i))
+        words.append(
+            word ^ (m < 0) << 31 if m else 0
+        )  # a dropped element is +0.0; negation flips the sign bit
+    return struct.pack(f"<{n}I", *words)
+
+
+def decode(data: bytes, schema: Schema | None = None, options: Options = Options()) -> list[bytes]:  # noqa: B008
+    """The update of each tensor, little-endian: f32 if masked, else in its dtype (spec 4.2, 6, 7)."""
+    frame = parse(data, schema, options)
+    pairs = enumerate(zip(frame.schema, frame.contents, strict=True))
+    return [
+        decode_mask(content, frame.seed, stream, tensor.elements) if tensor.masked else content.payload
+        for stream, (tensor, content) in pairs
+    ]
+
+
+# 8 Aggregation
+
+
+class Sums(NamedTuple):
+    """The sums of one tensor: one row of S(i) if masked (8.2), a row for each limb if dense (8.4)."""
+
+    rows: tuple[tuple[int, ...], ...]
+    distribution: int = 0
+    scale: float = 0.0
+
+
+class PartialSum(NamedTuple):
+    """What an aggregator has summed so far (spec 8.5)."""
+
+    schema: Schema
+    weight: int
+    frames: int
+    base_model: int
+    round: int
+    tensors: tuple[Sums, ...]
+
+
+def sum_frame(frame: Frame, weight: int, base_model: int = 0, round: int = 0) -> PartialSum:
+    """The partial sum of one frame; the base model and round that were checked, or 0 (spec 8.1 to 8.5)."""
+    require(1 <= weight <= MAX_WEIGHT, "A-01", f"weight {weight}, required 1 to 2^39 - 1")
+    tensors = []
+    for stream, (tensor, content) in enumerate(zip(frame.schema, frame.contents, strict=True)):
+        if tensor.masked:  # spec 8.2
+            m = [sign_of_bit(content.kind, bit) for bit in unpack(content.payload, tensor.elements)]
+            q = [draw(content.distribution, frame.seed, stream, i) for i in range(tensor.elements)]
+            row = tuple(weight * q[i] * m[i] for i in range(tensor.elements))
+            tensors.append(Sums((row,), content.distribution, content.scale))
+        else:  # spec 8.4
+            kind = DTYPES[tensor.dtype]
+            x = [int(exact_value(w, kind) / kind.quantum) for w in words_of(content.payload, tensor.dtype)]
+            signed = [(-weight if v < 0 else weight, abs(v)) for v in x]
+            limbs = (tuple(sw * (v // DIGIT**limb % DIGIT) for sw, v in signed) for limb in range(kind.limbs))
+            tensors.append(Sums(tuple(limbs)))
+    return PartialSum(frame.schema, weight, 1, base_model, round, tuple(tensors))
+
+
+def merge(a: PartialSum, b: PartialSum) -> PartialSum:
+    """The partial sum of two disjoint sets of frames; `Refusal` unless [A-01], [A-02] hold (spec 8.5)."""
+    require(a.schema == b.schema, "A-02", "two schemas")
+    require((a.base_model, a.round) == (b.base_model, b.round), "A-02", "two base models or rounds")
+    require(a.weight + b.weight <= MAX_WEIGHT, "A-01", f"weights {a.weight} + {b.weight}")
+    tensors = []
+    for x, y in zip(a.tensors, b.tensors, strict=True):
+        require(x[1:] == y[1:], "A-02", f"distribution and scale {x[1:]}, {y[1:]}")
+        rows = tuple(tuple(map(sum, zip(p, q, strict=True))) for p, q in zip(x.rows, y.rows, strict=True))
+        tensors.append(x._replace(rows=rows))
+    return a._replace(weight=a.weight + b.weight, frames=a.frames + b.frames, tensors=tuple(tensors))
+
+
+def merge_all(parts: Sequence[PartialSum]) -> PartialSum:
+    """The partial sum of one or more disjoint sets of frames (spec 8.5)."""
+    return functools.reduce(merge, parts)
+
+
+def partial_sum(
+    frames: Sequence[Frame], weights: Sequence[int], base_model: int = 0, round: int = 0
+) -> PartialSum:
+    """The partial sum of one or more frames; the base model and round that were checked, or 0 (spec 8)."""
+    return merge_all([sum_frame(f, w, base_model, round) for f, w in zip(frames, weights, strict=True)])
+
+
+def mean(partial: PartialSum) -> list[bytes]:
+    """The weighted mean of each tensor, little-endian (spec 8.2, 8.3)."""
+    means = []
+    for tensor, part in zip(partial.schema, partial.tensors, strict=True):
+        kind = DTYPES[tensor.dtype]
+        if tensor.masked:
+            a = step(part.distribution, part.scale)
+            words = [_masked_mean(total, partial.weight, a) for total in part.rows[0]]
+        else:
+            words = [_dense_mean(limbs, partial.weight, kind) for limbs in zip(*part.rows, strict=True)]
+        means.append(b"".join(word.to_bytes(kind.size, "little") for word in words))
+    return means
+
+
+def _masked_mean(total: int, weight: int, step_value: Fraction) -> int:
+    # spec 8.2. Python's floats are IEEE doubles: float(int) rounds to nearest, ties to even; / and * do too.
+    # Not total / weight, for Python divides two ints without rounding them first.
+    return round_float(Fraction(float(total) / float(weight) * float(step_value)), F32)
+
+
+def _dense_mean(limbs: Sequence[int], weight: int, kind: Dtype) -> int:
+    exact = kind.quantum * sum(limb * DIGIT**k for k, limb in enumerate(limbs)) / weight  # spec 8.3, 8.4
+    if not kind.fraction:
+        return round(exact) % (1 << 8 * kind.size)
+    word = round_float(exact, kind)
+    return word if word % (1 << 8 * kind.size - 1) else 0  # spec 8.3: a zero is +0.0
+
+
+def partial_to_bytes(partial: PartialSum) -> bytes:
+    """A partial sum's bytes (spec 8.5)."""
+    numbers = (partial.weight, partial.base_model, partial.round, len(partial.schema))
+    data = struct.pack("<4sBBHQQII", b"FMRS", 1, 0, 0, *numbers)
+    data += schema_digest(partial.schema) + struct.pack("<Q", partial.frames)
+    for tensor, part in zip(partial.schema, partial.tensors, strict=True):
+        rows = [(limb, row) for limb, row in enumerate(part.rows) if any(row)]
+        if tensor.masked:
+            data += struct.pack("<BxxxI", part.distribution, f32_bits(part.scale))
+            data += struct.pack(f"<{tensor.elements}q", *part.rows[0])
+        else:
+            data += struct.pack("<I", len(rows))
+            data += b"".join(struct.pack(f"<I{tensor.elements}q", limb, *row) for limb, row in rows)
+    return data + struct.pack("<I", zlib.crc32(data))
+
+
+def partial_from_bytes(data: bytes, schema: Schema) -> PartialSum:
+    """The partial sum of its bytes, [P-01] to [P-15] checked in their order (spec 8.5)."""
+    reader, size = Reader(data[:-4], 56), len(data)
+    require(size >= 60, "P-01", f"partial sum: found {size} bytes, required 60")
+    magic, major, minor, flags, *numbers, digest, frames = struct.unpack("<4sBBHQQII16sQ", data[:56])
+    weight, base_model, round_number, count = numbers
+    require(magic == b"FMRS", "P-02", f"magic at byte 0: found {magic.hex()}")
+    require((major, minor) == (1, 0), "P-03", f"version at byte 4: found {major}.{minor}, known 1.0")
+    require(flags == 0, "P-04", f"flags at byte 6: found {flags:#06x}")
+    require(1 <= weight <= MAX_WEIGHT, "P-05", f"weight at byte 8: found {weight}")
+    require(1 <= frames <= weight, "P-06", f"frames at byte 48: found {frames}, weight {weight}")
+    require(digest == schema_digest(schema), "P-07", f"digest at byte 32: found {digest.hex()}")
+    require(count == len(schema), "P-08", f"tensor_count {count}, the schema has {len(schema)}")
+    parts, present = [], []
+    for tensor in schema:
+        n, at = tensor.elements, f"tensor at byte {reader.at} ({tensor.name!r})"
+        if tensor.masked:
+            distribution, reserved, scale = struct.unpack("<B3sI", reader.take(8, "P-01", at))
+            require(distribution in SCALES, "P-09", f"{at}: distribution {distribution}")
+            require(reserved == bytes(3), "P-10", f"{at}: reserved {reserved.hex()}")
+            require(scale_allowed(distribution, scale), "P-11", f"{at}: scale bits {scale:#010x}")
+            row = struct.unpack(f"<{n}q", reader.take(8 * n, "P-01", f"{at}: sums"))
+            parts.append(Sums((row,), distribution, f32_from_bits(scale)))
+            continue
+        limbs, last = [(0,) * n] * DTYPES[tensor.dtype].limbs, -1
+        for _ in range(reader.uint(4, "P-01", f"{at}: rows")):
+            limb = reader.uint(4, "P-01", f"{at}: limb")
+            require(last < limb < len(limbs), "P-12", f"{at}: limb {limb} after {last}, of {len(limbs)}")
+            limbs[limb], last = struct.unpack(f"<{n}q", reader.take(8 * n, "P-01", f"{at}: limbs")), limb
+            present.append(limbs[limb])
+        parts.append(Sums(tuple(limbs)))
+    require(reader.at + 4 == size, "P-13", f"found {size} bytes, required {reader.at + 4}")
+    crc = struct.pack("<I", zlib.crc32(data[:-4]))
+    require(crc == data[-4:], "P-14", f"at byte {size - 4}: found {data[-4:].hex()}, computed {crc.hex()}")
+    values = [value for part in parts for row in part.rows for value in row]
+    require(all(abs(value) <= weight * (DIGIT - 1) for value in values), "P-15", "a value beyond the bound")
+    require(all(any(row) for row in present), "P-15", "a row of zeros")
+    return PartialSum(schema, weight, frames, base_model, round_number, tuple(parts))

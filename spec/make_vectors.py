@@ -1,0 +1,86 @@
+"""Make the vectors of the format with the plain-integer oracle and the standard library.
+
+    python spec/make_vectors.py              # check that the files in spec/vectors are what this would write
+    python spec/make_vectors.py --write      # write them
+    python spec/make_vectors.py --example    # print the worked example of FORMAT.md, section 12
+
+The cases themselves are in `vector_cases`. Every one passes through the oracle on the way: a bad frame
+that is refused by another check than the one it is named for is an error here.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "spec")]
+
+from vector_cases import aggregate, example, frames, invalid, masks, partials, words  # noqa: E402
+from vector_cases.basics import Case  # noqa: E402
+
+VECTORS = ROOT / "spec" / "vectors"
+
+FILES: dict[str, tuple[str, Callable[[], Iterator[Case]]]] = {
+    "philox": ("Random words (FORMAT.md 2)", words.philox_cases),
+    "noise": ("Noise and its draws (FORMAT.md 3)", words.noise_cases),
+    "bits": ("Masks: packing, decoding, sampling (FORMAT.md 4)", masks.bits_cases),
+    "schema": ("Schemas, their bytes and digests (FORMAT.md 5)", frames.schema_cases),
+    "frames": ("Valid frames and what they decode to (FORMAT.md 6)", frames.frame_cases),
+    "invalid": ("Frames to be refused, and the code (FORMAT.md 7)", invalid.invalid_cases),
+    "aggregate": ("Means, partial sums, merges (FORMAT.md 8)", aggregate.aggregate_cases),
+    "partials_invalid": ("Partial sums to be refused, and the code (FORMAT.md 8.5)", partials.partial_cases),
+}
+
+
+def exact_in_javascript(value: object) -> bool:
+    """Whether a JSON value has no number that a double would change."""
+    if isinstance(value, dict):
+        return all(exact_in_javascript(v) for v in value.values())
+    if isinstance(value, list | tuple):
+        return all(exact_in_javascript(v) for v in value)
+    return not isinstance(value, float) and not (isinstance(value, int) and abs(value) > 2**53)
+
+
+def file_text(name: str) -> str:
+    """A vector file: one line a field, so that a change of one shows as one."""
+    about, make = FILES[name]
+    cases = [case | {"id": f"{name}/{case['id']}"} for case in make()]
+    assert len({case["id"] for case in cases}) == len(cases), "two cases with one id"
+    assert exact_in_javascript(cases)
+    blocks = (",\n".join(f"   {json.dumps(k)}: {json.dumps(v)}" for k, v in case.items()) for case in cases)
+    head = f'{{\n "format": "fedmrn 1.0",\n "about": {json.dumps(about)},\n "cases": [\n'
+    return head + ",\n".join(f"  {{\n{block}\n  }}" for block in blocks) + "\n ]\n}\n"
+
+
+def differing() -> list[str]:
+    """The vector files that are missing or not what this would write, and those that it does not know."""
+    wrong = []
+    for name in FILES:
+        path = VECTORS / f"{name}.json"
+        if not path.is_file() or path.read_bytes() != file_text(name).encode():
+            wrong.append(path.name)
+    return wrong + [path.name for path in VECTORS.glob("*.json") if path.stem not in FILES]
+
+
+def main() -> None:
+    if "--example" in sys.argv:
+        print(example.example(), end="")
+        return
+    if "--write" in sys.argv:
+        VECTORS.mkdir(exist_ok=True)
+        for name in FILES:
+            (VECTORS / f"{name}.json").write_bytes(file_text(name).encode())
+    wrong = differing()
+    if wrong:
+        sys.exit("not what spec/make_vectors.py writes: " + ", ".join(wrong))
+    for name in FILES:
+        cases = json.loads((VECTORS / f"{name}.json").read_text())["cases"]
+        refused = sum(case["result"] == "invalid" for case in cases)
+        print(f"{name}.json: {len(cases)} cases, {refused} invalid")
+
+
+if __name__ == "__main__":
+    main()

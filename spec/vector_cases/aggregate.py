@@ -1,0 +1,397 @@
+"""Cases of means, partial sums and merges (FORMAT.md 8)."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from itertools import pairwise
+from typing import NamedTuple
+
+from fedmrn_codec import oracle as o
+from fedmrn_codec.oracle import BERNOULLI, BINARY, GAUSSIAN, SIGNED, UNIFORM, Content, Frame, Tensor
+from vector_cases.basics import (
+    DISTRIBUTIONS,
+    DTYPES,
+    EXAMPLE_FRAME,
+    EXAMPLE_SCHEMA,
+    SMALL,
+    SMALL_SCHEMA,
+    Case,
+    dense,
+    f32,
+    f32s,
+    frame,
+    ints,
+    invalid,
+    mask,
+    masked,
+    refusal,
+    schema_json,
+    u64,
+    valid,
+)
+
+
+def single(tensor: Tensor, payloads: Sequence[bytes]) -> list[Frame]:
+    return [frame((tensor,), [Content(payload)], seed=seed) for seed, payload in enumerate(payloads)]
+
+
+class Average(NamedTuple):
+    """Frames to average, their weights, and the base model and round that the aggregator checks."""
+
+    name: str
+    comment: str
+    frames: list[Frame]
+    weights: list[int]
+    base_model: int = 0
+    round: int = 0
+
+
+# Ways to compute the mean of 8.2 that look right: numerator S, denominator W and step to the f32's bits.
+OTHER_MEANS: dict[str, tuple[str, Callable[[int, int, Fraction], int]]] = {
+    "exact": (
+        "the f64 steps count: the exact fraction rounded once gives another float",
+        lambda s, w, a: o.round_float(Fraction(s, w) * a, o.F32),
+    ),
+    "integer-division": (
+        "S is rounded to f64 before the division: the rounded quotient of the integers gives another float",
+        lambda s, w, a: o.round_float(Fraction(s / w * float(a)), o.F32),
+    ),
+    "product-first": (
+        "division first, then the product: the other order gives another float",
+        lambda s, w, a: o.round_float(Fraction(float(s) * float(a) / float(w)), o.F32),
+    ),
+    "reciprocal": (
+        "a division, not a product with 1 / W, which gives another float",
+        lambda s, w, a: o.round_float(Fraction(float(s) * (1.0 / float(w)) * float(a)), o.F32),
+    ),
+    "step-over-weight": (
+        "S times (step / W) gives another float",
+        lambda s, w, a: o.round_float(Fraction(float(s) * (float(a) / float(w))), o.F32),
+    ),
+}
+
+
+def hard_average(other: Callable[[int, int, Fraction], int]) -> tuple[list[Frame], list[int]]:
+    """Two frames of one element, and weights, whose mean comes out wrong the other way.
+
+    The weights put the mean as near as they can to the middle of two floats.
+    """
+    scale = f32(0.1)
+    step = o.step(UNIFORM, scale)
+    for k in range(100_000):
+        x, y = (o.draw(UNIFORM, seed, 0, 0) for seed in (k, k + 1))
+        word = o.round_float((x + y) * step / 2, o.F32)
+        middle = (o.exact_value(word, o.F32) + o.exact_value(word + 1, o.F32)) / 2 / step
+        if not min(x, y) < middle < max(x, y):
+            continue
+        ratio = ((middle - y) / (x - middle)).limit_denominator(2**37)
+        weights = [ratio.numerator, ratio.denominator]
+        total = sum(weights)
+        if not total // 2**36 or total > o.MAX_WEIGHT:
+            continue
+        content = [Content(b"\1", BINARY, UNIFORM, scale)]
+        said = [frame((masked("w", 1),), content, seed=seed) for seed in (k, k + 1)]
+        (mean,) = o.mean(o.partial_sum(said, weights))
+        if int.from_bytes(mean, "little") != other(weights[0] * x + weights[1] * y, total, step):
+            return said, weights
+    raise AssertionError("no such weights")
+
+
+def averages() -> Iterator[Average]:
+    yield Average("one", "one frame: the mean is what it decodes to, -0.0 becoming +0.0", [SMALL], [1])
+    yield Average("one-heavy", "one frame of weight 2^29 - 1: the same mean", [SMALL], [2**29 - 1])
+    yield Average(
+        "example",
+        "the worked example three times, by seed",
+        [EXAMPLE_FRAME._replace(seed=k) for k in (7, 8, 9)],
+        [1, 2, 3],
+    )
+
+    def mixed(k: int) -> Frame:
+        contents = [
+            Content(mask(f"w{k}", 10), 1 + k % 2, GAUSSIAN, f32(0.02)),
+            Content(f32s([f32(0.1 * k), -1.0 / 4**k])),
+            Content(ints("int64", [10**12 * k - 5])),
+            Content(bytes([k & 1, k >> 1 & 1, 1])),
+            Content(mask(f"v{k}", 9), 2 - k % 2, BERNOULLI, f32(0.001)),
+            Content(bytes([k, 0x3C])),
+        ]
+        return frame(SMALL_SCHEMA, contents, seed=1000 + k, base=77, round_=41)
+
+    three = [mixed(k) for k in range(3)]
+    yield Average("mixed", "three frames, mask kinds mixed", three, [3, 5, 1])
+    yield Average(
+        "mixed-order",
+        "the same frames in another order: the same bytes",
+        [three[2], three[0], three[1]],
+        [1, 3, 5],
+    )
+    yield Average("mixed-checked", "base model and round checked, and so recorded", three, [3, 5, 1], 77, 41)
+    yield Average("mixed-many", "nine frames", [mixed(k) for k in range(9)], [k * k + 1 for k in range(9)])
+    yield Average("nothing", "no tensors", [frame((), [])] * 2, [4, 5])
+    empty = frame(
+        (masked("m", 0), dense("d", "float64", 0)), [Content(b"", BINARY, UNIFORM, 1.0), Content(b"")]
+    )
+    yield Average("empty-tensors", "empty tensors", [empty] * 2, [4, 5])
+    for distribution, label in DISTRIBUTIONS.items():
+        schema = (masked("w", 9),)
+        least, largest = (o.f32_from_bits(bits) for bits in o.SCALES[distribution])
+        for suffix, scale, weights in (
+            ("", f32(0.1), [7, 11, 13]),
+            ("-huge", f32(0.1), [2**38, 2**37, 2**37 - 1]),
+            ("-least", least, [1, 2**20, 3]),
+            ("-largest", largest, [5, 1, 9]),
+        ):
+            contents = [Content(mask(f"{label}{k}", 9), 1 + k % 2, distribution, scale) for k in range(3)]
+            comment = f"{label} noise" + (
+                f", {suffix[1:]}: weights or scale at the end of their range" if suffix else ""
+            )
+            said = [frame(schema, [content], seed=k) for k, content in enumerate(contents)]
+            yield Average(f"{label}{suffix}", comment, said, weights)
+    both = [
+        frame((masked("w", 9),), [Content(o.pack(bits), SIGNED, UNIFORM, 0.5)]) for bits in ([1] * 9, [0] * 9)
+    ]
+    yield Average("cancel", "noise and negated noise of one seed: every mean is +0.0", both, [6, 6])
+    yield Average(
+        "cancel-nearly",
+        "the same with weights 2^38 and 2^38 - 1: sums are small, W is the largest",
+        both,
+        [2**38, 2**38 - 1],
+    )
+    for name, (comment, other) in OTHER_MEANS.items():
+        yield Average(f"f64-{name}", comment, *hard_average(other))
+    flip = [
+        frame((masked("w", 4),), [Content(bytes([bits]), SIGNED, BERNOULLI, 2.0**-126)], seed=k)
+        for k, bits in enumerate((15, 6, 9))
+    ]
+    yield Average(
+        "subnormal", "the mean of the least bernoulli noise is subnormal or 0", flip, [2**30, 2**30 + 1, 1]
+    )
+
+    x32 = dense("x", "float32", 4)
+    bits = o.f32_from_bits
+    yield Average(
+        "float32-cancel",
+        "1e30 + 1 - 1e30",
+        single(
+            x32,
+            [
+                f32s([f32(1e30), 1.0, -0.0, f32(0.1)]),
+                f32s([1.0, -1.0, -0.0, f32(0.2)]),
+                f32s([-f32(1e30), 0.0, 0.0, f32(0.3)]),
+            ],
+        ),
+        [1, 1, 1],
+    )
+    yield Average(
+        "float32-ties",
+        "means half way between two floats, to the even one",
+        single(
+            x32,
+            [
+                f32s([1.0, 1 + 2 ** (-23), bits(1), bits(2139095039)]),
+                f32s([1 + 2 ** (-23), 1 + 2 ** (-22), bits(2), bits(2139095038)]),
+            ],
+        ),
+        [1, 1],
+    )
+    yield Average(
+        "float32-subnormal",
+        "subnormal means, ties among them",
+        single(
+            x32,
+            [
+                f32s([bits(1), bits(3), bits(8388608), bits(16777215)]),
+                f32s([0.0, 0.0, bits(8388607), bits(1)]),
+            ],
+        ),
+        [1, 1],
+    )
+    yield Average(
+        "float32-underflow",
+        "a mean too small for a float rounds to +0.0, a negative one too",
+        single(x32, [f32s([-bits(1), bits(1), -bits(1), -bits(3)]), f32s([0.0, 0.0, bits(1), bits(1)])]),
+        [1, 1],
+    )
+    yield Average(
+        "float32-range",
+        "all exponents at once",
+        single(
+            x32,
+            [
+                f32s([bits(2139095039), bits(1), 1.0, -bits(2139095039)]),
+                f32s([bits(1), bits(2139095039), -1.0, -bits(2139095039)]),
+            ],
+        ),
+        [2**38, 2**38 - 1],
+    )
+    for name, one in (
+        ("float32", 0x3F800000),
+        ("float64", 0x3FF << 52),
+        ("float16", 0x3C00),
+        ("bfloat16", 0x3F80),
+    ):
+        code, sign = DTYPES[name], 1 << (8 * o.DTYPES[DTYPES[name]].size - 1)
+        assert o.exact_value(one, o.DTYPES[code]) == 1
+        yield Average(
+            f"{name}-nearly-half",
+            f"half way between two {name} but for 2^-40 of their distance: no rounding before the last",
+            single(
+                dense("x", name, 4),
+                [
+                    ints(name, [one, one + 2, sign + one, sign + one + 2]),
+                    ints(name, [one + 1, one + 1, sign + one + 1, sign + one + 1]),
+                    ints(name, [one + 1, one + 1, sign + one + 1, sign + one + 1]),
+                ],
+            ),
+            [2**38 - 1, 2**38 - 1, 1],
+        )
+    x64 = dense("x", "float64", 4)
+    pack = struct.Struct("<4d").pack
+    top, tiny = sys.float_info.max, 5e-324
+    yield Average(
+        "float64",
+        "thirds and tenths",
+        single(x64, [pack(0.1, 1.0, -1.0, 1e300), pack(0.2, 1.0, 2.0, -1e300), pack(0.3, 2.0, 2.0, 1.0)]),
+        [1, 1, 1],
+    )
+    yield Average(
+        "float64-range",
+        "the largest and the least together",
+        single(x64, [pack(top, tiny, -top, tiny), pack(tiny, top, -top, -tiny)]),
+        [2**38, 2**38 - 1],
+    )
+    yield Average(
+        "float64-subnormal",
+        "subnormal means, ties among them",
+        single(x64, [pack(tiny, 3 * tiny, -tiny, 2.0 ** (-1022)), pack(0, 0, 0, tiny)]),
+        [1, 1],
+    )
+    yield Average(
+        "float64-ties",
+        "1 and its neighbours",
+        single(
+            x64,
+            [
+                pack(1, 1 + 2 ** (-52), 1, 1),
+                pack(1 + 2 ** (-52), 1 + 2 ** (-51), 1, 1 - 2 ** (-53)),
+                pack(0, 0, tiny, 0),
+            ],
+        ),
+        [2**20, 2**20, 1],
+    )
+    for name, words in (
+        ("float16", ("003c 013c 0100 ff7b", "013c 023c 0200 fe7b", "0080 ff03 0004 fffb")),
+        ("bfloat16", ("803f 813f 0100 7f7f", "813f 823f 0200 7e7f", "0080 7f00 8000 7fff")),
+    ):
+        tensor = dense("x", name, 4)
+        a, b, c = (bytes.fromhex(word) for word in words)
+        yield Average(
+            f"{name}-ties", f"{name} means half way, to the even one", single(tensor, [a, b]), [1, 1]
+        )
+        yield Average(
+            f"{name}-subnormal",
+            f"{name}: subnormal and largest values",
+            single(tensor, [c, bytes(8), a]),
+            [1, 1, 2],
+        )
+        yield Average(
+            f"{name}-weights", f"{name}: heavy weights", single(tensor, [a, b, c]), [2**38, 2**37, 2**37 - 1]
+        )
+    for n in (8, 16, 32, 64):
+        low, high = -(2 ** (n - 1)), 2 ** (n - 1) - 1
+        payloads = [
+            ints(f"int{n}", row) for row in ([0, 1, -1, low, high, -3, low], [1, 2, 0, low, high, 0, high])
+        ]
+        yield Average(
+            f"int{n}",
+            "halves to the even integer, and the ends of the range",
+            single(dense("x", f"int{n}", 7), payloads),
+            [1, 1],
+        )
+        payloads = [ints(f"uint{n}", row) for row in ([0, 1, 2**n - 1, 2**n - 1], [1, 2, 2**n - 2, 0])]
+        yield Average(
+            f"uint{n}",
+            "halves to the even integer, and the ends of the range",
+            single(dense("x", f"uint{n}", 4), payloads),
+            [2**38 - 1, 2**38 - 1],
+        )
+    payloads = [bytes([0, 1, 1, 0]), bytes([1, 0, 1, 0])]
+    yield Average("bool-half", "half is 0", single(dense("x", "bool", 4), payloads), [2, 2])
+    yield Average("bool-majority", "the heavier side", single(dense("x", "bool", 4), payloads), [2, 3])
+
+
+def aggregate_cases() -> Iterator[Case]:
+    for name, comment, said, weights, base_model, round_ in averages():
+        schema = said[0].schema
+        partial = o.partial_sum(said, weights, base_model, round_)
+        raw = o.partial_to_bytes(partial)
+        assert o.partial_from_bytes(raw, schema) == partial
+        yield valid(
+            name,
+            "8.2 8.3 8.5 A-03 A-04",
+            comment,
+            op="mean",
+            schema=schema_json(schema),
+            frames=[o.encode(f).hex() for f in said],
+            weights=weights,
+            base_model=u64(base_model),
+            round=round_,
+            partial=raw.hex(),
+            mean=[update.hex() for update in o.mean(partial)],
+        )
+    several = {name: (said, weights) for name, _, said, weights, _, _ in averages()}
+    for name, split in (
+        ("mixed-many", (1, 4)),
+        ("mixed-many", (3, 3)),
+        ("float32-cancel", (1, 2)),
+        ("float64-range", (1, 1)),
+        ("cancel", (1, 1)),
+        ("uniform-huge", (1, 2)),
+        ("nothing", (1, 1)),
+        ("uint64", (1, 1)),
+    ):
+        said, weights = several[name]
+        borders = [0, split[0], split[1], len(said)]
+        spans = [(a, b) for a, b in pairwise(borders) if a < b]
+        parts = [o.partial_sum(said[a:b], weights[a:b]) for a, b in spans]
+        merged = o.merge_all(parts)
+        assert merged == o.partial_sum(said, weights)
+        yield valid(
+            f"merge-{name}-{len(parts)}",
+            "8.5 A-03 A-04",
+            f"{len(parts)} partial sums of the frames of `{name}` merge to its partial sum",
+            op="merge",
+            schema=schema_json(said[0].schema),
+            parts=[o.partial_to_bytes(part).hex() for part in parts],
+            merged=o.partial_to_bytes(merged).hex(),
+            mean=[update.hex() for update in o.mean(merged)],
+        )
+    yield from refused_aggregates()
+
+
+def refused_aggregates() -> Iterator[Case]:
+    """Violations of [A-01] and [A-02], for which the format names no code."""
+    other_scale = EXAMPLE_FRAME.contents[0]._replace(scale=0.5)
+    other_noise = EXAMPLE_FRAME.contents[0]._replace(distribution=GAUSSIAN)
+    scaled, gaussian = (
+        EXAMPLE_FRAME._replace(contents=(c, EXAMPLE_FRAME.contents[1])) for c in (other_scale, other_noise)
+    )
+    for name, number, comment, said, weights in (
+        ("weight-zero", "A-01", "a weight of 0", [EXAMPLE_FRAME] * 2, [1, 0]),
+        ("weight-negative", "A-01", "a negative weight", [EXAMPLE_FRAME] * 2, [2, -1]),
+        ("weight-one-too-heavy", "A-01", "one weight of 2^39", [EXAMPLE_FRAME], [2**39]),
+        ("weight-sum-too-heavy", "A-01", "weights that add up to 2^39", [EXAMPLE_FRAME] * 2, [2**38, 2**38]),
+        ("two-scales", "A-02", "one tensor with two scales", [EXAMPLE_FRAME, scaled], [1, 1]),
+        ("two-distributions", "A-02", "one tensor with two distributions", [EXAMPLE_FRAME, gaussian], [1, 1]),
+    ):
+        assert refusal(lambda f=said, w=weights: o.partial_sum(f, w)) == number, name  # type: ignore[misc]
+        fields = {
+            "schema": schema_json(EXAMPLE_SCHEMA),
+            "frames": [o.encode(f).hex() for f in said],
+            "weights": weights,
+        }
+        yield invalid(name, number, comment, op="mean", **fields) | {"code": "aggregate"}

@@ -1,0 +1,162 @@
+"""What the cases are built from."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zlib
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any
+
+from fedmrn_codec import oracle as o
+from fedmrn_codec.oracle import (
+    BERNOULLI,
+    BINARY,
+    GAUSSIAN,
+    SIGNED,
+    UNIFORM,
+    Content,
+    Frame,
+    Options,
+    Schema,
+    Tensor,
+)
+
+Case = dict[str, Any]
+DISTRIBUTIONS = {UNIFORM: "uniform", GAUSSIAN: "gaussian", BERNOULLI: "bernoulli"}
+KINDS = {BINARY: "binary", SIGNED: "signed"}
+DTYPES = {dtype.name: code for code, dtype in o.DTYPES.items()}
+TOP = 2**64 - 1
+
+
+def valid(name: str, spec: str, comment: str, **fields: Any) -> Case:
+    """A case that an implementation must reproduce."""
+    return {"id": name, "spec": spec.split(), "comment": comment, "result": "valid", **fields}
+
+
+def invalid(name: str, number: str, comment: str, **fields: Any) -> Case:
+    """A case that an implementation must refuse, under the code of a numbered check."""
+    code = o.CODES[number]
+    return {"id": name, "spec": [number], "comment": comment, "result": "invalid", "code": code, **fields}
+
+
+def u64(value: int) -> str:
+    return f"0x{value:x}"
+
+
+def u32(value: int) -> str:
+    return f"0x{value:08x}"
+
+
+def f32(value: float) -> float:
+    """The f32 nearest to a double."""
+    return o.f32_round(Fraction(value))
+
+
+def f32s(values: Sequence[float]) -> bytes:
+    return b"".join(struct.pack("<I", o.f32_bits(value)) for value in values)
+
+
+def chaos(tag: str, size: int) -> bytes:
+    """Bytes without a pattern, the same on every run."""
+    return hashlib.shake_256(tag.encode()).digest(size)
+
+
+def mask(tag: str, n: int) -> bytes:
+    return o.pack(o.unpack(chaos(tag, 8 * n)[:n], 8 * n)[:n])
+
+
+def masked(name: str, *shape: int) -> Tensor:
+    return Tensor(name, True, o.FLOAT32, shape)
+
+
+def dense(name: str, dtype: str, *shape: int) -> Tensor:
+    return Tensor(name, False, DTYPES[dtype], shape)
+
+
+def ints(dtype: str, values: Sequence[int]) -> bytes:
+    size = o.DTYPES[DTYPES[dtype]].size
+    return b"".join((value % (1 << 8 * size)).to_bytes(size, "little") for value in values)
+
+
+def frame(
+    schema: Schema, contents: Sequence[Content], seed: int = 7, base: int = 0, round_: int = 0
+) -> Frame:
+    return Frame(seed, base, round_, schema, tuple(contents))
+
+
+def schema_json(schema: Schema | None) -> list[Case] | None:
+    if schema is None:
+        return None
+    return [
+        {
+            "name": tensor.name,
+            "role": "masked" if tensor.masked else "dense",
+            "dtype": o.DTYPES[tensor.dtype].name,
+            "shape": list(tensor.shape),
+        }
+        for tensor in schema
+    ]
+
+
+def options_json(options: Options) -> Case:
+    """The options that differ from the defaults."""
+    changed = {k: v for k, v in options._asdict().items() if v != Options._field_defaults[k]}
+    return {k: u64(v) if k in ("base_model", "seed") else v for k, v in changed.items()}
+
+
+EXAMPLE_SCHEMA = (masked("conv.weight", 2, 1, 1, 5), dense("conv.bias", "float32", 2))
+EXAMPLE_FRAME = frame(
+    EXAMPLE_SCHEMA,
+    [
+        Content(o.pack([1, 0, 1, 1, 0, 0, 1, 0, 1, 1]), BINARY, UNIFORM, f32(0.01)),
+        Content(f32s([0.5, -0.25])),
+    ],
+)
+SMALL_SCHEMA = (
+    masked("w", 2, 5),
+    dense("b", "float32", 2),
+    dense("n", "int64"),
+    dense("f", "bool", 3),
+    masked("v", 9),
+    dense("h", "float16", 1),
+)
+SMALL = frame(
+    SMALL_SCHEMA,
+    [
+        Content(mask("w", 10), BINARY, GAUSSIAN, f32(0.02)),
+        Content(f32s([1.5, -0.0])),
+        Content(ints("int64", [-3])),
+        Content(bytes([1, 0, 1])),
+        Content(mask("v", 9), SIGNED, BERNOULLI, f32(0.001)),
+        Content(bytes.fromhex("003c")),
+    ],
+    seed=0x0123456789ABCDEF,
+    base=0xFEDCBA9876543210,
+    round_=41,
+)
+
+
+def sealed(body: bytes) -> bytes:
+    """A frame's bytes and their checksum."""
+    return body + struct.pack("<I", zlib.crc32(body))
+
+
+def patched(data: bytes, *patches: tuple[int, str]) -> bytes:
+    """A frame with bytes replaced, its checksum right again."""
+    body = bytearray(data[:-4])
+    for at, new in patches:
+        raw = bytes.fromhex(new)
+        assert at + len(raw) <= len(body)
+        body[at : at + len(raw)] = raw
+    return sealed(bytes(body))
+
+
+def refusal(action: Callable[[], object]) -> str:
+    """The number of the check that refuses."""
+    try:
+        action()
+    except o.Refusal as refused:
+        return refused.number
+    return "none"

@@ -1,0 +1,128 @@
+"""The worked example (FORMAT.md 12)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+from fedmrn_codec import oracle as o
+from fedmrn_codec.oracle import UNIFORM
+from vector_cases.basics import EXAMPLE_FRAME, EXAMPLE_SCHEMA, f32, u32
+
+
+def example() -> str:
+    """Section 12 of FORMAT.md."""
+    weight, bias = EXAMPLE_SCHEMA
+    content, dense_content = EXAMPLE_FRAME.contents
+    raw, data = o.schema_bytes(EXAMPLE_SCHEMA), o.encode(EXAMPLE_FRAME)
+    bits, step = o.unpack(content.payload, 10), f32(float(o.step(UNIFORM, content.scale)))
+
+    def table(head: str, rows: Sequence[Sequence[object]]) -> str:
+        columns = head.split("|")
+        lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+        return "\n".join([*lines, *("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows)])
+
+    def fields(whole: bytes, parts: Sequence[tuple[int, str, str]]) -> str:
+        rows, at = [], 0
+        for size, name, meaning in parts:
+            rows.append((at, f"`{whole[at : at + size].hex(' ')}`", name, meaning))
+            at += size
+        assert at == len(whole)
+        return table("offset|bytes|field|meaning", rows)
+
+    schema_table = fields(
+        raw,
+        [
+            (4, "count", f"{len(EXAMPLE_SCHEMA)} tensors"),
+            (2, "name_length", f"{len(weight.name)}"),
+            (len(weight.name), "name", f"`{weight.name}`"),
+            (1, "role", "masked"),
+            (1, "dtype", "float32"),
+            (1, "rank", f"{len(weight.shape)}"),
+            (8 * len(weight.shape), "shape", f"{weight.shape}: {weight.elements} elements"),
+            (2, "name_length", f"{len(bias.name)}"),
+            (len(bias.name), "name", f"`{bias.name}`"),
+            (1, "role", "dense"),
+            (1, "dtype", "float32"),
+            (1, "rank", f"{len(bias.shape)}"),
+            (8 * len(bias.shape), "shape", f"({bias.shape[0]}): {bias.elements} elements"),
+        ],
+    )
+    one, two = struct.unpack("<2f", dense_content.payload)
+    frame_table = fields(
+        data,
+        [
+            (4, "magic", '"FMRN"'),
+            (1, "major", f"{data[4]}"),
+            (1, "minor", f"{data[5]}"),
+            (2, "flags", "the schema is not in the frame"),
+            (8, "seed", f"{EXAMPLE_FRAME.seed}"),
+            (8, "base_model", "not given"),
+            (4, "round", "not given"),
+            (4, "tensor_count", f"{len(EXAMPLE_SCHEMA)}"),
+            (16, "schema_digest", "the digest above"),
+            (1, "kind", f"`{weight.name}`: binary"),
+            (1, "type", "uniform"),
+            (1, "coding", "raw"),
+            (1, "reserved", ""),
+            (8, "length", f"{weight.payload_length} bytes"),
+            (4, "scale", f"the f32 nearest to 0.01, {content.scale!r}"),
+            (1, "kind", f"`{bias.name}`: dense"),
+            (1, "type", "float32"),
+            (1, "coding", "raw"),
+            (1, "reserved", ""),
+            (8, "length", f"{bias.payload_length} bytes"),
+            (2, "payload", f"bits {''.join(map(str, bits))}, element 0 first; 6 bits of padding"),
+            (8, "payload", f"{one!r}, {two!r}"),
+            (4, "checksum", f"CRC-32 of the {len(data) - 4} bytes before"),
+        ],
+    )
+    rows = []
+    update = o.decode(data, EXAMPLE_SCHEMA)
+    for i, bit in enumerate(bits):
+        noise = o.noise(UNIFORM, content.scale, EXAMPLE_FRAME.seed, 0, i)
+        word, q = o.philox_word(EXAMPLE_FRAME.seed, 0, i), o.draw(UNIFORM, EXAMPLE_FRAME.seed, 0, i)
+        decoded = struct.unpack_from("<f", update[0], 4 * i)[0]
+        result = f"`{u32(o.f32_bits(decoded))[2:]}`"
+        rows.append(
+            (
+                i,
+                f"`{word:08x}`",
+                q,
+                f"`{u32(o.f32_bits(noise))[2:]}`",
+                f"{noise:.9g}",
+                bit,
+                result,
+                f"{decoded:.9g}",
+            )
+        )
+    elements = table("i|word i|q(i)|noise(i), bits|noise(i)|mask|update, bits|update", rows)
+    shown = [f"`{EXAMPLE_SCHEMA[k].name}` is the {len(update[k])} bytes" for k in range(2)]
+    return f"""\
+Two tensors: a masked `{weight.name}` of shape {weight.shape} and a dense `{bias.name}` of ({bias.shape[0]}).
+This section is printed by `make_vectors.py --example`; the frame is also the case `frames/worked-example`.
+
+**The schema**, {len(raw)} bytes, known to both sides beforehand:
+
+{schema_table}
+
+The first 16 bytes of its SHA-256 are the digest, `{o.schema_digest(EXAMPLE_SCHEMA).hex()}`.
+
+**The frame**, {len(data)} bytes: seed {EXAMPLE_FRAME.seed}, uniform noise of scale 0.01, a binary mask.
+
+{frame_table}
+
+**The noise** of `{weight.name}`, stream 0. The scale has the bits
+`{u32(o.f32_bits(content.scale))[2:]}`, the step, scale · 2^-24, has `{u32(o.f32_bits(step))[2:]}`.
+
+{elements}
+
+**Decoded**, little-endian, {shown[0]}
+
+```
+{update[0][:20].hex(" ", 4)}
+{update[0][20:].hex(" ", 4)}
+```
+
+and {shown[1]} `{update[1].hex(" ", 4)}`, those of its payload.
+"""

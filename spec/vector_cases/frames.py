@@ -1,0 +1,260 @@
+"""Cases of schemas and valid frames (FORMAT.md 5, 6)."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from fedmrn_codec import oracle as o
+from fedmrn_codec.oracle import BERNOULLI, BINARY, GAUSSIAN, SIGNED, UNIFORM, Content, Frame, Options, Schema
+from vector_cases.basics import (
+    DISTRIBUTIONS,
+    DTYPES,
+    EXAMPLE_FRAME,
+    KINDS,
+    SMALL,
+    SMALL_SCHEMA,
+    TOP,
+    Case,
+    dense,
+    f32,
+    f32s,
+    frame,
+    ints,
+    mask,
+    masked,
+    options_json,
+    schema_json,
+    u32,
+    u64,
+    valid,
+)
+
+
+def schemas() -> Iterator[tuple[str, str, Schema]]:
+    yield "empty", "no tensors", ()
+    yield "one-masked", "one masked tensor", (masked("weight", 3, 4),)
+    yield "one-dense", "one dense tensor", (dense("bias", "float32", 4),)
+    yield (
+        "conv-bn",
+        "a layer with its batch statistics",
+        (
+            masked("conv.weight", 8, 3, 3, 3),
+            dense("bn.weight", "float32", 8),
+            dense("bn.running_mean", "float32", 8),
+            dense("bn.num_batches_tracked", "int64"),
+        ),
+    )
+    yield (
+        "order",
+        "the same tensors in another order are another schema",
+        (
+            dense("bn.weight", "float32", 8),
+            masked("conv.weight", 8, 3, 3, 3),
+            dense("bn.running_mean", "float32", 8),
+            dense("bn.num_batches_tracked", "int64"),
+        ),
+    )
+    yield "dtypes", "every dtype", tuple(dense(f"t.{name}", name, code) for name, code in DTYPES.items())
+    yield "scalars", "rank 0: one element", (masked("m"), dense("d", "float64"))
+    yield (
+        "empty-tensors",
+        "a dimension of 0; the others may still be large",
+        (masked("m", 0), dense("d", "int8", 3, 0, 5), dense("e", "uint8", 2**48, 0)),
+    )
+    yield "rank-32", "32 dimensions", (masked("deep", *([1] * 31), 2),)
+    yield "largest", "2^48 elements, the most allowed", (masked("m", 2**24, 2**24), dense("d", "bool", 2**48))
+    yield (
+        "names",
+        "names beyond ASCII, of one byte, with spaces, dots and a zero byte",
+        (
+            dense("a", "bool"),
+            dense("\u0432\u0435\u0441", "bool"),
+            dense("\u6b0a\u91cd.\U0001f600", "bool"),
+            dense(" ", "bool"),
+            dense("a.b/c d", "bool"),
+            dense("nul\0nul", "bool"),
+            dense("\ufeffbom", "bool"),
+        ),
+    )
+    yield (
+        "no-normalisation",
+        "composed and decomposed e with acute are two names",
+        (dense("caf\u00e9", "float32", 1), dense("cafe\u0301", "float32", 1)),
+    )
+    yield "case", "names differ in case only", (masked("W", 2), masked("w", 2))
+    yield "long-name", "a name of 300 bytes: both bytes of name_length count", (masked("n" * 300, 2),)
+
+
+def schema_cases() -> Iterator[Case]:
+    for name, comment, schema in schemas():
+        raw = o.schema_bytes(schema)
+        assert o.parse_schema(raw) == schema
+        fields = {"schema": schema_json(schema), "bytes": raw.hex(), "digest": o.schema_digest(schema).hex()}
+        yield valid(name, "5.1 5.2 5.3 5.4", comment, **fields)
+
+
+DENSE_EXAMPLES = {
+    "float32": f32s([-0.0, o.f32_from_bits(1), o.f32_from_bits(0x7F7FFFFF), f32(0.1)]),
+    "float64": struct.pack("<4d", -0.0, 5e-324, sys.float_info.max, 0.1),
+    "float16": bytes.fromhex("0080 0100 ff7b 662e"),
+    "bfloat16": bytes.fromhex("0080 0100 7f7f cd3d"),
+    **{f"int{n}": ints(f"int{n}", [-(2 ** (n - 1)), 2 ** (n - 1) - 1, -1, 0]) for n in (8, 16, 32, 64)},
+    **{f"uint{n}": ints(f"uint{n}", [2**n - 1, 2 ** (n - 1), 1, 0]) for n in (8, 16, 32, 64)},
+    "bool": bytes([0, 1, 1, 0]),
+}
+
+
+class Told(NamedTuple):
+    """A frame to write and read; whether it embeds its schema and whether the reader has it too."""
+
+    name: str
+    comment: str
+    frame: Frame
+    embed: bool = False
+    known: bool = True
+    options: Options = Options()
+
+
+def frames() -> Iterator[Told]:
+    yield Told("worked-example", "the frame of section 12", EXAMPLE_FRAME)
+    yield Told("worked-example-embedded", "the same with its schema", EXAMPLE_FRAME, embed=True, known=False)
+    yield Told(
+        "embedded-and-known", "the reader has the schema that the frame embeds", EXAMPLE_FRAME, embed=True
+    )
+    yield Told("nothing", "no tensors: the shortest frame, 52 bytes", frame((), []))
+    yield Told("nothing-embedded", "no tensors, with the schema", frame((), []), embed=True, known=False)
+    yield Told("mixed", "kinds, distributions, scales and dtypes mixed; round and base model given", SMALL)
+    yield Told("mixed-embedded", "the same with its schema", SMALL, embed=True, known=False)
+    wanted = Options(round=41, base_model=SMALL.base_model, seed=SMALL.seed)
+    yield Told(
+        "mixed-wanted", "the reader asks for round, base model and seed, and gets them", SMALL, options=wanted
+    )
+    zero = Options(round=0, base_model=0, seed=0)
+    yield Told(
+        "zero-wanted",
+        "0 is a value like others when a reader asks for it",
+        EXAMPLE_FRAME._replace(seed=0),
+        options=zero,
+    )
+    limits = Options(max_tensors=6, max_schema_bytes=len(o.schema_bytes(SMALL_SCHEMA)), max_elements=26)
+    yield Told(
+        "at-the-limits",
+        "each limit is exactly what the frame has",
+        SMALL,
+        embed=True,
+        known=False,
+        options=limits,
+    )
+    most = SMALL._replace(seed=TOP, base_model=TOP, round=2**32 - 1)
+    yield Told(
+        "most",
+        "the largest seed, base model and round",
+        most,
+        options=Options(round=2**32 - 1, base_model=TOP, seed=TOP),
+    )
+    for distribution, label in DISTRIBUTIONS.items():
+        least, largest = (o.f32_from_bits(bits) for bits in o.SCALES[distribution])
+        for kind, kind_label in KINDS.items():
+            for suffix, scale, n in (("", f32(0.05), 37), ("-least", least, 8), ("-largest", largest, 8)):
+                content = Content(mask(f"{label}{n}", n), kind, distribution, scale)
+                comment = f"{label} noise, {kind_label} mask" + (
+                    f", the {suffix[1:]} scale" if suffix else ""
+                )
+                yield Told(
+                    f"{label}-{kind_label}{suffix}", comment, frame((masked("w", n),), [content], seed=n)
+                )
+    for name, payload in DENSE_EXAMPLES.items():
+        yield Told(
+            f"dense-{name}", f"extreme values of {name}", frame((dense("x", name, 2, 2),), [Content(payload)])
+        )
+    every = tuple(dense(name, name, 4) for name in DENSE_EXAMPLES)
+    yield Told(
+        "dense-all",
+        "every dtype in one frame",
+        frame(every, [Content(p) for p in DENSE_EXAMPLES.values()]),
+        embed=True,
+        known=False,
+    )
+    content = Content(mask("streams", 12), SIGNED, UNIFORM, 1.0)
+    schema = (dense("a", "int8", 1), masked("b", 12), dense("c", "int8", 0), masked("d", 12))
+    contents = [Content(b"\1"), content, Content(b""), content]
+    yield Told(
+        "streams", "dense tensors count: the masked ones have streams 1 and 3", frame(schema, contents)
+    )
+    schema = (masked("m0", 0), dense("d0", "float64", 4, 0), masked("m", 3), masked("m00", 2, 0))
+    contents = [
+        Content(b"", BINARY, UNIFORM, 1.0),
+        Content(b""),
+        Content(b"\5", SIGNED, BERNOULLI, 2.0),
+        Content(b"", SIGNED, GAUSSIAN, 1.0),
+    ]
+    yield Told(
+        "empty-tensors", "empty tensors keep their entries, masked ones with a scale", frame(schema, contents)
+    )
+    schema = (masked("m"), dense("d", "float64"), dense("k", "bool"))
+    contents = [Content(b"\1", BINARY, GAUSSIAN, f32(0.3)), Content(struct.pack("<d", -0.0)), Content(b"\1")]
+    yield Told("scalars", "rank 0", frame(schema, contents), embed=True)
+    for bit in (0, 1):
+        for kind, label in KINDS.items():
+            packed = o.pack([bit] * 11)
+            content = Content(packed, kind, UNIFORM, f32(0.1))
+            yield Told(f"all-{bit}-{label}", f"every bit {bit}", frame((masked("w", 11),), [content]))
+    for n in (1, 7, 8, 9, 32, 33, 65):
+        content = Content(mask("sizes", n), SIGNED, BERNOULLI, 0.5)
+        yield Told(
+            f"size-{n}", f"{n} elements, bernoulli: 32 to a word", frame((masked("w", n),), [content], seed=3)
+        )
+    for seed in (0, 2**32, 2**53 + 1, 2**63, TOP):
+        content = Content(o.pack([1] * 5), BINARY, GAUSSIAN, 1.0)
+        yield Told(f"seed-{seed:x}", "the seed's width", frame((masked("w", 5),), [content], seed=seed))
+    names = next(schema for name, _, schema in schemas() if name == "names")
+    yield Told(
+        "names", "names beyond ASCII", frame(names, [Content(b"\x01")] * len(names)), embed=True, known=False
+    )
+    wide = (*names[:2], dense("unused", "uint8", 0, 2**40))
+    contents = [Content(b"\0"), Content(b"\1"), Content(b"")]
+    yield Told(
+        "empty-but-wide",
+        "an empty tensor with a large dimension counts no elements",
+        frame(wide, contents),
+        embed=True,
+        known=False,
+        options=Options(max_elements=2),
+    )
+
+
+def frame_cases() -> Iterator[Case]:
+    for name, comment, said, embed, known, options in frames():
+        data = o.encode(said, embed)
+        schema = said.schema if known else None
+        assert o.parse(data, schema, options) == said
+        tensors = [
+            {
+                "kind": KINDS[c.kind],
+                "distribution": DISTRIBUTIONS[c.distribution],
+                "scale": u32(o.f32_bits(c.scale)),
+                "payload": c.payload.hex(),
+            }
+            if c.kind
+            else {"kind": "dense", "payload": c.payload.hex()}
+            for c in said.contents
+        ]
+        yield valid(
+            name,
+            "6 M-02 E-01",
+            comment,
+            schema=schema_json(said.schema),
+            schema_bytes=o.schema_bytes(said.schema).hex(),
+            seed=u64(said.seed),
+            base_model=u64(said.base_model),
+            round=said.round,
+            embed_schema=embed,
+            tensors=tensors,
+            frame=data.hex(),
+            caller_has_schema=known,
+            options=options_json(options),
+            decoded=[update.hex() for update in o.decode(data, schema, options)],
+        )
