@@ -102,7 +102,7 @@ def _summary(files: list[Path], out: Path, as_json: bool) -> None:
     if as_json:
         return
     view = Table(title=f"{runs[0].settings['dataset']}: test accuracy and uplink")
-    for head in ("method", "rounds", "last accuracy", "best accuracy", "bytes a client and round", "ratio"):
+    for head in ("method", "rounds", "last accuracy", "best accuracy", report.BYTES, "ratio"):
         view.add_column(head, justify="left" if head == "method" else "right")
     for row in rows:
         view.add_row(

@@ -1,4 +1,4 @@
-"""The federated loop: sample clients, train, send real frames, aggregate exactly, evaluate, keep what was done."""
+"""The federated loop: sample clients, train, send real frames, aggregate exactly, evaluate, keep it all."""
 
 from __future__ import annotations
 

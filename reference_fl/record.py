@@ -57,7 +57,7 @@ class Record:
 
     @classmethod
     def open(cls, folder: Path, settings: Settings) -> Record:
-        """The record of a run, new or resumed. More rounds than before may be asked for; nothing else may differ.
+        """The record of a run, new or resumed; only the number of rounds may differ from before.
 
         Raises
         ------

@@ -16,6 +16,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 FLOAT32 = "fedavg"
+BYTES = "bytes a client and round"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def uplink(line: dict[str, Any]) -> int:
 
 
 def load(paths: Sequence[Path]) -> list[Run]:
-    """The runs with a finished round in these metrics files; for a folder, in its own or else in all below it."""
+    """The runs with a finished round, of metrics files or of folders (their own file, or else all below)."""
     runs = [run for path in paths for file in _files(path) for run in read(file)]
     return [Run(header["settings"], rounds) for header, rounds in runs if rounds]
 
@@ -83,8 +84,8 @@ def _task(run: Run) -> tuple[str, str]:
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The table as Markdown."""
-    head = "| data | partition | method | rounds | last accuracy | best accuracy | bytes a client and round | ratio |"
-    lines = [head, "|---|---|---|---|---|---|---|---|"]
+    heads = ("data", "partition", "method", "rounds", "last accuracy", "best accuracy", BYTES, "ratio")
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for r in rows:
         ratio = "" if r["ratio"] is None else f"{r['ratio']:.1f}"
         lines.append(
@@ -95,7 +96,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def figure(runs: Sequence[Run], path: Path) -> None:
-    """Draw test accuracy against the bytes that a client has sent (log axis) and against rounds; PNG or SVG."""
+    """Draw test accuracy against the bytes a client has sent (log axis) and against rounds; PNG or SVG."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True, layout="constrained")
     for run in runs:
         accuracy = [r["accuracy"] for r in run.rounds]

@@ -61,7 +61,7 @@ class Method(Protocol):
         """The schema that client and server agree on."""
 
     def client(self, model: nn.Module, task: Task) -> bytes:
-        """Train `model`, which holds the round's global weights, and return the message; it may stay changed."""
+        """Train `model`, which holds the global weights, and return the message; it may stay changed."""
 
     def server(self, schema: fm.Schema, round: int, base_model: int) -> Summing:
         """A new collector for one round."""
