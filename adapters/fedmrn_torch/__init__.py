@@ -1,0 +1,16 @@
+"""Masked random noise for PyTorch: a few lines around a training loop turn its update into a frame.
+
+    psm = fedmrn_torch.PSM(model, seed=7, noise=fm.Uniform(0.01), mask="binary", steps=len(loader))
+    for x, y in loader:
+        loss(model(x), y).backward(); optimizer.step(); optimizer.zero_grad(); psm.step()
+    frame = psm.finish(round=3)
+
+    fedmrn_torch.apply_(model, fm.decode(frame, fedmrn_torch.schema(model)))  # a server
+
+The method is FedMRN (Li et al., ACM MM 2024); the frame is that of `spec/FORMAT.md`.
+"""
+
+from .psm import PSM
+from .schema import apply_, schema
+
+__all__ = ["PSM", "apply_", "schema"]

@@ -1,0 +1,227 @@
+"""Masked random noise during training: the masks of a forward pass and their straight-through gradient.
+
+The method is progressive stochastic masking (PSM) of Li et al., ACM MM 2024, in units of the noise: a share
+is update / noise clipped to [low, 1], a mask value is low or 1; low is 0 for binary and -1 for signed masks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+LOW = {"binary": 0.0, "signed": -1.0}
+"""Value of mask bit 0 for each mask kind (spec 4.2); bit 1 is always 1."""
+
+LEVELS = 2**16
+"""Values of a training draw. 16 bits, because random bits are what a training step pays most for; the
+expected weight is off by at most noise / LEVELS. The uploaded mask uses the codec's 24 bits (spec 4.3)."""
+
+
+def clipped_share(update: Tensor, noise: Tensor, low: float) -> Tensor:
+    """The clipped update in units of the noise: float32, in [low, 1]; a NaN stays one."""
+    return torch.div(update.float(), noise).clamp_(low, 1.0)
+
+
+def deterministic_bits(share: Tensor, low: float) -> Tensor:
+    """The mask bits without stochastic masking: the nearer end of [low, 1], 1 at the middle; bool."""
+    return share >= (1.0 + low) / 2
+
+
+def masked_share(
+    share: Tensor, low: float, tau: float, stochastic: bool, generator: torch.Generator
+) -> Tensor:
+    """One sample of PSM, in units of the noise.
+
+    Each element becomes a mask value with probability `tau` and stays as it is otherwise. A mask value is 1
+    with probability (share - low) / (1 - low), else low; or, if not `stochastic`, the end that is nearer. One
+    random number x in (0, 1) an element does both: x < tau chooses the masked ones, and among them x / tau is
+    uniform again.
+
+    Parameters
+    ----------
+    share : Tensor
+        float32, in [low, 1], dense in memory; unchanged.
+    low : float
+        -1 or 0.
+    tau : float
+        In (0, 1].
+    stochastic : bool
+    generator : torch.Generator
+        Advances by 16 bits an element.
+
+    Returns
+    -------
+    Tensor
+        float32, of the same shape and memory layout.
+    """
+    # The threshold runs over (low, 1) while x runs over (0, tau), and is at least 1 from there on.
+    scale = (1.0 - low) / (tau * LEVELS)
+    threshold = _draws(share, generator).mul_(scale).add_(low + scale * (LEVELS + 1) / 2)
+    masked = threshold.clone().lt_(1.0) if tau < 1.0 else None
+    bits = threshold.lt_(share) if stochastic else deterministic_bits(share, low).float()
+    values = bits.mul_(1.0 - low).add_(low) if low else bits
+    return values if masked is None else torch.lerp(share, values, masked)
+
+
+def _draws(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Uniform integers from -LEVELS / 2 to LEVELS / 2 - 1, as float32 laid out like `like`."""
+    words = torch.empty((like.numel() + 3) // 4, dtype=torch.int64, device=like.device)
+    words.random_(-(2**63), None, generator=generator)
+    return words.view(torch.int16).as_strided(like.size(), like.stride()).float()
+
+
+class Sampler:
+    """What the masked tensors of one PSM share: the settings, the local step, and the private generator.
+
+    One forward pass of the root module uses one mask a parameter, however often the parameter is used in it
+    (tied weights, recurrent cells); so does what activation checkpointing recomputes of it during the
+    backward pass. A weight that is read elsewhere gets a fresh mask each time.
+
+    Parameters
+    ----------
+    steps : int
+        Local steps T; the share of masked elements is min(t / T, 1) in step t = 1, 2, ...
+    stochastic, progressive : bool
+        False switches the one or the other off; both: plain training.
+    private_seed : int
+        Unsigned 64-bit, of the training masks.
+    """
+
+    def __init__(self, steps: int, stochastic: bool, progressive: bool, private_seed: int) -> None:
+        self.steps, self.stochastic, self.progressive = steps, stochastic, progressive
+        self.private_seed = private_seed
+        self.done = 0
+        self._generators: dict[str, torch.Generator] = {}
+        self._weights: dict[tuple[MaskedNoise, bool], Tensor] = {}
+        self._inside = False
+
+    @property
+    def plain(self) -> bool:
+        """True when training does not mask at all."""
+        return not (self.stochastic or self.progressive)
+
+    @property
+    def tau(self) -> float:
+        """Probability that an element is masked in the current step."""
+        return min((self.done + 1) / self.steps, 1.0) if self.progressive else 1.0
+
+    def generator(self, device: torch.device) -> torch.Generator:
+        """The private generator of a device."""
+        if str(device) not in self._generators:
+            self._generators[str(device)] = torch.Generator(device).manual_seed(self.private_seed)
+        return self._generators[str(device)]
+
+    def generator_states(self) -> dict[str, Tensor]:
+        """State of each device's generator."""
+        return {device: generator.get_state() for device, generator in self._generators.items()}
+
+    def set_generator_states(self, states: dict[str, Tensor]) -> None:
+        """Continue from `generator_states`."""
+        self._generators = {device: torch.Generator(device) for device in states}
+        for device, state in states.items():
+            self._generators[device].set_state(state.cpu())
+
+    def step(self) -> None:
+        """Advance to the next local step."""
+        self.done += 1
+        self._weights.clear()
+
+    def begin(self, *_: Any) -> None:
+        """Before the root module's forward pass."""
+        self._weights.clear()
+        self._inside = True
+
+    def end(self, *_: Any) -> None:
+        """After it, also when it raised."""
+        self._inside = False
+
+    def weight(self, masked: MaskedNoise, update: Tensor) -> Tensor:
+        """The effective weight of a parameter, without a gradient."""
+        key = masked, masked.training
+        in_backward = torch._C._current_graph_task_id() != -1
+        if (self._inside or in_backward) and key in self._weights:
+            return self._weights[key].detach()
+        weight = masked.effective(update)
+        if self._inside:
+            self._weights[key] = weight.detach()
+        return weight
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For deepcopy: all but the weights of the latest forward pass."""
+        return {**self.__dict__, "_weights": {}, "_inside": False}
+
+
+class MaskedNoise(nn.Module):
+    """The parametrization of one masked parameter: from its update u to the weight of the forward pass.
+
+    In training mode that is base + noise * (a sample of PSM); in eval mode base + the clipped update, which
+    is what stochastic masking gives on average; base + u when training does not mask at all.
+
+    Parameters
+    ----------
+    base : Tensor
+        The parameter's value before training. Persistent, so that a state_dict holds all of a half-done
+        training.
+    noise : Tensor
+        float32, of the same shape (spec 3).
+    low : float
+        Value of mask bit 0.
+    sampler : Sampler
+    """
+
+    base: Tensor
+    noise: Tensor
+
+    def __init__(self, base: Tensor, noise: Tensor, low: float, sampler: Sampler) -> None:
+        super().__init__()
+        self.low, self.sampler = low, sampler
+        self.register_buffer("base", base)
+        layout = torch.empty_like(base, dtype=torch.float32)
+        self.register_buffer("noise", layout.copy_(noise), persistent=False)
+
+    def forward(self, update: Tensor) -> Tensor:
+        """The weight, with the straight-through gradient to `update`."""
+        weight: Tensor = _StraightThrough.apply(update, self)  # type: ignore[no-untyped-call]
+        return weight
+
+    def effective(self, update: Tensor) -> Tensor:
+        """The weight, without a gradient; a fresh mask in training mode."""
+        sampler = self.sampler
+        if sampler.plain:
+            return self.base + update
+        share = clipped_share(update, self.noise, self.low)
+        if self.training:
+            generator = sampler.generator(share.device)
+            share = masked_share(share, self.low, sampler.tau, sampler.stochastic, generator)
+        if self.base.dtype == torch.float32:
+            return torch.addcmul(self.base, self.noise, share)
+        return (self.base + share.mul_(self.noise)).to(self.base.dtype)
+
+    def deterministic_bits(self, update: Tensor) -> Tensor:
+        """The bits of `update` without stochastic masking; bool."""
+        return deterministic_bits(clipped_share(update, self.noise, self.low), self.low)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> MaskedNoise:
+        """Follow the model to another device, but never round the noise to another dtype."""
+        noise = self.noise
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.noise = noise.to(self.noise.device)
+        return self
+
+
+class _StraightThrough(torch.autograd.Function):
+    """Masking and clipping forwards, the identity backwards, also outside the clip range."""
+
+    @staticmethod
+    def forward(update: Tensor, masked: MaskedNoise) -> Tensor:
+        return masked.sampler.weight(masked, update)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, MaskedNoise], output: Tensor) -> None:
+        """Nothing to keep for the backward pass."""
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
