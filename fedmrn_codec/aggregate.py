@@ -116,10 +116,9 @@ class Aggregator:
         Raises
         ------
         FrameError
-            As `fedmrn_codec.decode`.
+            As `fedmrn_codec.decode`; or the noise is not the aggregator's, [A-02].
         AggregateError
-            The weight is no positive integer, the sum of weights would pass 2^39 - 1, or the noise is not
-            that of the frames before.
+            The weight is no positive integer, or the sum of weights would pass 2^39 - 1.
         """
         weight = self._checked_weight(weight)
         expected = Expected(self.schema, self.expected.round, self.expected.base_model, seed)
@@ -149,7 +148,9 @@ class Aggregator:
         Raises
         ------
         AggregateError
-            The two have different schemas, rounds, base models or noise, or too much weight together.
+            The two have different schemas, rounds or base models, or too much weight together.
+        FrameError
+            The two have different noise, [A-02].
         """
         if not isinstance(other, Aggregator):
             raise errors.AggregateError("merge", type(other).__name__, "required: Aggregator")
@@ -271,7 +272,7 @@ class Aggregator:
 def _check_noise(tensor: Tensor, mine: Noise | None, its: Noise | None) -> None:
     """[A-02]."""
     if mine is not None and mine != its:
-        raise errors.AggregateError(f"noise of {tensor.name!r}", its, f"required: {mine}")
+        raise errors.NoiseError(f"noise of {tensor.name!r}", its, f"required: {mine}")
 
 
 def _parse_header(view: memoryview, schema: Schema) -> _Header:

@@ -252,6 +252,12 @@ class SumsError(MalformedError):
     code = "sums"
 
 
+class NoiseError(RefusedError):
+    """A frame or a partial sum with other noise than the aggregator's: [A-02]."""
+
+    code = "aggregate"
+
+
 # --- bad arguments -----------------------------------------------------------------------------------
 
 

@@ -559,7 +559,8 @@ def _masked_mean(total: int, weight: int, step_value: Fraction) -> int:
 
 
 def _dense_mean(limbs: Sequence[int], weight: int, kind: Dtype) -> int:
-    exact = kind.quantum * sum(limb * DIGIT**k for k, limb in enumerate(limbs)) / weight  # spec 8.3, 8.4
+    total = sum(limb * DIGIT**k for k, limb in enumerate(limbs))
+    exact: Fraction = kind.quantum * total / weight  # spec 8.3, 8.4
     if not kind.fraction:
         return round(exact) % (1 << 8 * kind.size)
     word = round_float(exact, kind)

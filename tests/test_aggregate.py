@@ -160,9 +160,9 @@ def test_a_refused_frame_changes_nothing():
     bad[60] ^= 1
     refused(agg, fm.FrameError, "kind|length|checksum|found", lambda: agg.add(bad, 1))
     other = make_frame(3, noise=fm.Gaussian(0.02))
-    refused(agg, fm.AggregateError, "noise of 'conv'", lambda: agg.add(other, 1))
+    refused(agg, errors.NoiseError, "noise of 'conv'", lambda: agg.add(other, 1))
     refused(
-        agg, fm.AggregateError, "noise of 'conv'", lambda: agg.add(make_frame(3, noise=fm.Uniform(0.01)), 1)
+        agg, errors.NoiseError, "noise of 'conv'", lambda: agg.add(make_frame(3, noise=fm.Uniform(0.01)), 1)
     )
     refused(agg, errors.SeedError, "required: 4", lambda: agg.add(FRAMES[3], 1, seed=4))
     for weight in (0, -1, 1.0, True, "3", None):
@@ -191,7 +191,7 @@ def test_a_bad_payload_is_found_before_anything_is_added():
 
 def test_the_server_fixes_the_noise():
     agg = fm.Aggregator(SCHEMA, noise=fm.Gaussian(0.5))
-    with pytest.raises(fm.AggregateError, match="noise of 'conv'"):
+    with pytest.raises(errors.NoiseError, match="noise of 'conv'"):
         agg.add(FRAMES[0], 1)
     assert agg.frames == 0
 

@@ -94,7 +94,10 @@ def sample(
 
 def threads() -> int:
     """How many threads a call may use: FEDMRN_THREADS, or the processors at hand."""
-    return int(os.environ.get("FEDMRN_THREADS", 0)) or len(os.sched_getaffinity(0))
+    given = int(os.environ.get("FEDMRN_THREADS", 0))
+    if given > 0:
+        return given
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _spread(work: Callable[[int, int], None], count: int, least: int = SPLIT) -> None:
