@@ -1,0 +1,21 @@
+"""The command `fedmrn`. Needs the extra `cli`; nothing else in the codec imports this package."""
+
+from __future__ import annotations
+
+import sys
+
+EXTRA = {"typer", "click", "rich", "safetensors"}
+"""What the extra installs; `import fedmrn_codec.cli` itself needs none of it."""
+
+
+def main() -> None:
+    """Run the command line of this process, and exit."""
+    try:
+        from .app import run
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in EXTRA:
+            raise
+        print(f"fedmrn: the command line needs {missing}: pip install 'fedmrn-codec[cli]'", file=sys.stderr)
+        sys.exit(2)
+    run()

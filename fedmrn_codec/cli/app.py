@@ -1,0 +1,136 @@
+"""The command line as a whole: its verbs, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, NoReturn
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from .. import __version__
+from ..frame import MAJOR, MINOR
+from . import plugins, problems
+from .help import Verb
+from .verbs.aggregate import aggregate
+from .verbs.decode import decode
+from .verbs.encode import encode
+from .verbs.inspect import inspect
+from .verbs.noise import noise
+from .verbs.schema import schema
+from .verbs.verify import verify
+
+EPILOG = """\b
+Exit codes:
+  0    done
+  1    bytes refused: a damaged, unknown or unwanted frame or partial sum
+  2    wrong usage: options, arguments, tensors that do not fit the schema
+  3    files: missing, damaged, of unknown format, not writable, disk full
+  70   a bug in this program
+  130  interrupted
+  141  the reader of the output left
+
+With --json, an error is one document {"error": {...}} on stderr, with the keys code, class, file, field,
+offset, found, required and message, and stdout stays empty. Integers in JSON may need 64 bits.
+"""
+
+
+class Group(TyperGroup):
+    """The verbs of this package and, found when needed, those of others; errors become exit codes."""
+
+    def __init__(self, **attrs: Any) -> None:
+        super().__init__(**attrs)
+        self.suggest_commands = False  # Click itself suggests verbs
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs in the order of the help."""
+        own = super().list_commands(ctx)
+        return own + [name for name in plugins.names() if name not in own]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb of this name; a plugin cannot replace one of ours."""
+        return super().get_command(ctx, cmd_name) or plugins.command(cmd_name)
+
+    def invoke(self, ctx: click.Context) -> int:
+        """Run the verb; its return value is no exit code."""
+        try:
+            super().invoke(ctx)
+        except BrokenPipeError:
+            raise problems.ClosedPipe from None
+        except (KeyboardInterrupt, click.Abort):
+            raise problems.Interrupted from None
+        return problems.OK
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """As Click's, but every error ends in one message and an exit code."""
+
+        def call() -> Any:
+            return super(Group, self).main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+
+        if not standalone_mode:
+            return call()
+        arguments = sys.argv[1:] if args is None else args
+        tracebacks = "--traceback" in arguments or os.environ.get("FEDMRN_TRACEBACK") == "1"
+        sys.exit(problems.guard(call, json="--json" in arguments, tracebacks=tracebacks))
+
+
+app = typer.Typer(
+    cls=Group,
+    add_completion=False,  # it would import the plugins at every key press
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"fedmrn {__version__} (format {MAJOR}.{MINOR})")
+        raise typer.Exit
+
+
+@app.callback(epilog=EPILOG)
+def fedmrn(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+    tracebacks: Annotated[bool, typer.Option("--traceback", hidden=True)] = False,
+) -> None:
+    """Federated updates as one seed and one bit a parameter.
+
+    Tensors are read from and written to .safetensors and .npz files; frames have any name, by custom .fmrn,
+    and partial sums .fmrs. '-' is stdin or stdout. Files appear whole or not at all.
+    """
+
+
+for _verb in (encode, decode, inspect, verify, aggregate, noise, schema):
+    app.command(_verb.__name__, cls=Verb)(_verb)
+
+
+def run() -> NoReturn:
+    """Run the command line of this process, and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks
+    signal.signal(signal.SIGTERM, _terminate)
+    typer.main.get_command(app).main(prog_name="fedmrn")
+    raise AssertionError("unreachable: main exits")
+
+
+def _terminate(number: int, _: object) -> NoReturn:
+    """Leave through the same doors as Ctrl-C does, so that no half-written file stays behind."""
+    sys.exit(128 + number)

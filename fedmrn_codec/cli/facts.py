@@ -1,0 +1,152 @@
+"""What there is to say of a frame or a partial sum, for people and for machines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import aggregate
+from ..frame import Entry, Info
+from ..schema import Tensor
+from .files import Bytes
+from .options import noise_text
+from .output import print_table
+
+NONE = "-"
+
+
+def of_frame(info: Info) -> dict[str, Any]:
+    """A frame's facts, ready for JSON; null for what only a schema could tell.
+
+    `bits_per_masked` counts masks, table and headers; `float32_bytes` is the length of the same update sent
+    dense.
+    """
+    schema = info.schema.tensors if info.schema else [None] * len(info.tensors)
+    masked = sum(t.size for t in info.schema if t.masked) if info.schema else None
+    plain = sum(t.size * t.type.numpy.itemsize for t in info.schema) if info.schema else None
+    return {
+        "kind": "frame",
+        "version": f"{info.version[0]}.{info.version[1]}",
+        "seed": info.seed,
+        "round": info.round,
+        "base_model": info.base_model,
+        "schema_digest": info.digest.hex(),
+        "embedded": info.embedded,
+        "frame_bytes": info.frame_bytes,
+        "mask_bytes": info.mask_bytes,
+        "dense_bytes": info.dense_bytes,
+        "header_bytes": info.header_bytes,
+        "masked_elements": masked,
+        "bits_per_masked": 8 * (info.mask_bytes + info.header_bytes) / masked if masked else None,
+        "float32_bytes": plain,
+        "ratio": None if plain is None else plain / info.frame_bytes,
+        "tensors": [_of_tensor(e, t) for e, t in zip(info.tensors, schema, strict=True)],
+    }
+
+
+def is_partial(data: Bytes) -> bool:
+    """Whether these are the bytes of a partial sum, to judge by the first four."""
+    return bytes(data[:4]) == aggregate.MAGIC
+
+
+def of_partial(data: Bytes) -> dict[str, Any]:
+    """The facts in a partial sum's header, which has been checked or at least is there."""
+    header = aggregate.HEADER.unpack_from(data)
+    _, major, minor, _, weight, base_model, round, tensor_count, digest, frames = header
+    return {
+        "kind": "partial_sum",
+        "version": f"{major}.{minor}",
+        "frames": frames,
+        "weight": weight,
+        "round": round,
+        "base_model": base_model,
+        "schema_digest": digest.hex(),
+        "tensor_count": tensor_count,
+        "sum_bytes": len(data),
+    }
+
+
+def show(file: str, facts: dict[str, Any]) -> None:
+    """All facts of one file."""
+    rows = [[name, text] for name, text in _lines(facts)]
+    print_table(file, ["", ""], rows)
+    if tensors := facts.get("tensors"):
+        header = ["tensor", "stream", "kind", "noise", "dtype", "shape", "payload bytes"]
+        print_table("", header, [_row(i, t) for i, t in enumerate(tensors)])
+
+
+def show_many(all_facts: dict[str, dict[str, Any]]) -> None:
+    """One line a file."""
+    header = ["file", "kind", "seed", "round", "base model", "bytes", "bits/masked", "ratio"]
+    print_table("", header, [[file, *_summary(facts)] for file, facts in all_facts.items()])
+
+
+def sentence(facts: dict[str, Any]) -> str:
+    """A frame in a few words."""
+    text = f"{facts['frame_bytes']:,} bytes"
+    if facts["bits_per_masked"] is not None:
+        text += f", {facts['bits_per_masked']:.4f} bits a masked parameter"
+    if facts["ratio"] is not None:
+        text += f", {facts['ratio']:.1f} times smaller than dense"
+    return text
+
+
+def _of_tensor(entry: Entry, tensor: Tensor | None) -> dict[str, Any]:
+    return {
+        "name": tensor.name if tensor else None,
+        "shape": list(tensor.shape) if tensor else None,
+        "kind": entry.kind,
+        "noise": noise_text(entry.noise) if entry.noise else None,
+        "dtype": entry.dtype,
+        "offset": entry.offset,
+        "payload_bytes": entry.length,
+    }
+
+
+def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """The facts other than tensors, in words."""
+    given = {"round": "not given", "base_model": "not given"}
+    lines = []
+    for name, value in facts.items():
+        if name == "tensors":
+            continue
+        if value is None:
+            text = "unknown without a schema"
+        elif value == 0 and name in given:
+            text = given[name]
+        elif isinstance(value, bool):
+            text = "yes" if value else "no"
+        elif isinstance(value, float):
+            text = f"{value:.4f}"
+        elif name.endswith(("_bytes", "_elements")):
+            text = f"{value:,}"
+        else:
+            text = str(value)
+        lines.append((name.replace("_", " "), text))
+    return lines
+
+
+def _row(stream: int, tensor: dict[str, Any]) -> list[str]:
+    shape = NONE if tensor["shape"] is None else "x".join(map(str, tensor["shape"])) or "scalar"
+    return [
+        tensor["name"] or NONE,
+        str(stream),
+        tensor["kind"],
+        tensor["noise"] or NONE,
+        tensor["dtype"],
+        shape,
+        f"{tensor['payload_bytes']:,}",
+    ]
+
+
+def _summary(facts: dict[str, Any]) -> list[str]:
+    size = facts["sum_bytes"] if facts["kind"] == "partial_sum" else facts["frame_bytes"]
+    bits, ratio = facts.get("bits_per_masked"), facts.get("ratio")
+    return [
+        facts["kind"].replace("_", " "),
+        str(facts.get("seed", NONE)),
+        str(facts["round"] or NONE),
+        str(facts["base_model"] or NONE),
+        f"{size:,}",
+        NONE if bits is None else f"{bits:.4f}",
+        NONE if ratio is None else f"{ratio:.1f}",
+    ]

@@ -1,0 +1,136 @@
+"""Bytes in and out: mapped files, pipes, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import secrets
+import stat
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import BinaryIO
+
+import click
+
+from .problems import FileProblem
+
+Bytes = bytes | mmap.mmap
+
+PIPE = "-"
+"""The path that means stdin or stdout."""
+
+
+def check_inputs(*paths: str | None) -> None:
+    """Refuse to read stdin twice."""
+    if [path for path in paths if path == PIPE][1:]:
+        raise click.UsageError("'-' can stand for one input only")
+
+
+def check_output(path: str) -> None:
+    """Refuse binary data to a terminal, before any work is done."""
+    if path != PIPE:
+        return
+    if sys.stdout is None:
+        raise FileProblem(path, "stdout is closed")
+    if sys.stdout.isatty():
+        raise click.UsageError("this would write binary data to the terminal; use -o FILE or a pipe")
+
+
+def read(path: str) -> Bytes:
+    """The bytes of stdin or of a file; a regular file is mapped, not read."""
+    if path == PIPE and sys.stdin is None:
+        raise FileProblem(path, "stdin is closed")
+    if path == PIPE and sys.stdin.isatty():
+        raise click.UsageError("'-' reads binary data from a pipe, and stdin is a terminal")
+    with _problems(path):
+        if path == PIPE:
+            return sys.stdin.buffer.read()
+        with open(path, "rb") as file:
+            return _map(file) or file.read()
+
+
+def is_stream(path: str) -> bool:
+    """Whether a path can be read only once: stdin, or something other than a regular file."""
+    return path == PIPE or not os.path.isfile(path)
+
+
+def _map(file: BinaryIO) -> mmap.mmap | None:
+    """None for what cannot be mapped: an empty file, a pipe, some file systems."""
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
+        return None
+    with suppress(OSError):
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return None
+
+
+@contextmanager
+def writing(path: str) -> Iterator[BinaryIO]:
+    """A stream to write a file's bytes to; the file appears, complete, when the block ends without error.
+
+    It is written beside its place, synced, and moved; after an error nothing is left behind and a file that
+    was there stays as it was. Stdout, devices and named pipes are written directly.
+    """
+    with _problems(path):
+        if path == PIPE:
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+        elif os.path.exists(path) and not os.path.isfile(path):
+            with open(path, "wb") as special:
+                yield special
+        else:
+            target = os.path.realpath(path)  # a link stays a link
+            if os.path.exists(target) and not os.access(target, os.W_OK):
+                raise FileProblem(path, "it is not writable")
+            with _replacing(target) as file:
+                yield file
+
+
+def write(path: str, parts: Sequence[bytes]) -> None:
+    """Write these bytes, one part after the other."""
+    with writing(path) as file:
+        for part in parts:
+            file.write(part)
+
+
+@contextmanager
+def _replacing(target: str) -> Iterator[BinaryIO]:
+    folder = os.path.dirname(target)
+    beside = os.path.join(folder, f".fedmrn-{secrets.token_hex(8)}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(beside, flags, 0o666)  # the umask applies
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, target)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(beside)
+        raise
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: str) -> None:
+    """Make the new name last through a power failure, where the system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _problems(path: str) -> Iterator[None]:
+    """Say of every error of the system in this block that it is about `path`; a closed pipe is no problem."""
+    if "\0" in path:
+        raise FileProblem(path, "a file name cannot hold a NUL")
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise FileProblem(path, error.strerror or str(error)) from error

@@ -1,0 +1,57 @@
+"""What is printed: answers on stdout, remarks for people on stderr, one JSON document for machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, TextIO
+
+
+def say(text: str) -> None:
+    """A remark for people, on stderr."""
+    print(f"fedmrn: {text}", file=sys.stderr)
+
+
+def document(content: object, stream: TextIO | None = None) -> None:
+    """One JSON document, by default on stdout.
+
+    Integers are written in full, as JSON allows: seed and base_model need up to 64 bits, so a reader must not
+    take them for doubles.
+    """
+    print(json.dumps(content, allow_nan=False), file=stream or sys.stdout)
+
+
+def report(content: dict[str, Any], text: str, *, as_json: bool, beside_data: bool) -> None:
+    """What a verb did: the document with --json, else the sentence, on stderr.
+
+    The document goes to stdout, unless the verb's data went there.
+    """
+    if as_json:
+        document(content, sys.stderr if beside_data else sys.stdout)
+    else:
+        say(printable(text))
+
+
+def printable(text: str) -> str:
+    """`text` without characters that could steer a terminal: they are shown as escapes."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text
+    )
+
+
+def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
+    """A Rich table on stdout, as wide as it needs to be when stdout is not a terminal."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console() if sys.stdout.isatty() else Console(width=10_000)
+    table = Table(
+        title=Text(printable(title)), title_justify="left", box=box.SIMPLE_HEAD, show_header=any(header)
+    )
+    for position, name in enumerate(header):
+        table.add_column(name, justify="left" if position == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    console.print(table)

@@ -1,0 +1,77 @@
+"""Verbs from other packages: entry points of the group `fedmrn.commands`.
+
+An entry point names a function with Typer's annotations (or a Typer app, or a Click command). It is imported
+when its verb runs, or when `fedmrn --help` lists it: never for another verb's sake.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import click
+import typer
+
+from .help import Verb
+
+GROUP = "fedmrn.commands"
+
+
+def names() -> list[str]:
+    """The verbs that other packages offer, sorted; imports none of them."""
+    return sorted({point.name for point in entry_points(group=GROUP)})
+
+
+def command(name: str) -> click.Command | None:
+    """The verb of this name; None if nobody offers it.
+
+    One that cannot be imported becomes a command that says why.
+    """
+    points = {point.value: point for point in entry_points(group=GROUP) if point.name == name}
+    if not points:
+        return None
+    if len(points) > 1:
+        return Broken(name, f"several packages offer it: {', '.join(sorted(points))}")
+    (point,) = points.values()
+    try:
+        return _as_command(name, _load(point))
+    except Exception as error:  # whatever somebody else's module raises while it is imported
+        return Broken(name, _reason(error))
+
+
+class Broken(click.Command):
+    """A verb that cannot run here: `--help` lists it with the reason, and running it says the same."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(
+            name,
+            short_help=f"not available: {reason}",
+            add_help_option=False,
+            context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+        )
+        self.reason = reason
+
+    def invoke(self, ctx: click.Context) -> None:
+        """Say why not; exit code 2."""
+        raise click.UsageError(f"{self.name!r} is not available: {self.reason}")
+
+
+def _load(point: EntryPoint) -> Any:
+    return point.load()
+
+
+def _as_command(name: str, found: Any) -> click.Command:
+    if isinstance(found, click.Command):
+        return found
+    holder = (
+        found if isinstance(found, typer.Typer) else typer.Typer(rich_markup_mode=None, add_completion=False)
+    )
+    if holder is not found:
+        holder.command(name, cls=Verb)(found)
+    return typer.main.get_command(holder)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"the package {error.name} is not installed"
+    return f"{type(error).__name__}: {error}"

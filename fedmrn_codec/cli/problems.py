@@ -1,0 +1,163 @@
+"""What can go wrong in the shell: exit codes, and one form for every error."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from .. import errors
+from .output import document, printable, say
+
+OK, REFUSED, USAGE, FILES, INTERNAL, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 3, 70, 130, 141
+
+CLASSES = (
+    (errors.MalformedError, "malformed"),
+    (errors.UnsupportedError, "unsupported"),
+    (errors.RefusedError, "refused"),
+    (errors.AggregateError, "refused"),
+    (errors.CodecError, "argument"),
+)
+
+
+class FileProblem(Exception):
+    """A file that cannot be read, written or understood."""
+
+    def __init__(self, file: str, message: str) -> None:
+        super().__init__(message)
+        self.file = file
+
+
+class InFile(Exception):
+    """A codec's error, and the file it is about."""
+
+    def __init__(self, file: str, error: errors.CodecError) -> None:
+        super().__init__(str(error))
+        self.file, self.error = file, error
+
+
+class Interrupted(Exception):
+    """Ctrl-C."""
+
+
+class ClosedPipe(Exception):
+    """Nobody reads our output any more."""
+
+
+@contextmanager
+def about(file: str) -> Iterator[None]:
+    """Say of every codec error in this block that it is about `file`."""
+    try:
+        yield
+    except errors.CodecError as error:
+        raise InFile(file, error) from error
+
+
+def describe(error: BaseException) -> tuple[int, dict[str, Any]]:
+    """The exit code of an error, and what it says in JSON, always under the same keys.
+
+    Returns
+    -------
+    (int, dict)
+        Keys: code, class, file, field, offset, found, required, message; null where one does not apply.
+    """
+    file = error.file if isinstance(error, (InFile, FileProblem)) else None
+    cause = error.error if isinstance(error, InFile) else error
+    if isinstance(cause, errors.CodecError):
+        refused = isinstance(cause, errors.FrameError | errors.AggregateError)
+        return REFUSED if refused else USAGE, _of_codec(cause, file)
+    if isinstance(cause, click.ClickException):
+        problem = plain("usage", "usage", cause.format_message())
+        param = getattr(cause, "param", None)
+        return USAGE, problem | {"field": param.opts[-1] if param else None}
+    if isinstance(cause, FileProblem | OSError):
+        name = cause.filename if isinstance(cause, OSError) else file
+        text = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
+        return FILES, plain("file", "file", text, None if name is None else str(name))
+    if isinstance(cause, MemoryError):
+        return FILES, plain("memory", "file", "not enough memory", file)
+    if isinstance(cause, Interrupted):
+        return INTERRUPTED, plain("interrupted", "interrupted", "interrupted")
+    if isinstance(cause, ModuleNotFoundError):
+        return USAGE, plain("missing_package", "argument", f"the package {cause.name} is not installed")
+    text = f"internal error, please report it: {type(cause).__name__}: {cause}"
+    return INTERNAL, plain("internal", "internal", text, file)
+
+
+def plain(code: str, group: str, message: str, file: str | None = None) -> dict[str, Any]:
+    """What JSON says of an error that has no more to it than a sentence."""
+    return {
+        "code": code,
+        "class": group,
+        "file": file,
+        "field": None,
+        "offset": None,
+        "found": None,
+        "required": None,
+        "message": message,
+    }
+
+
+def human(problem: dict[str, Any]) -> str:
+    """An error as one line for people."""
+    where = "" if problem["file"] is None else f"{problem['file']}: "
+    code = f" [{problem['code']}]" if problem["field"] is not None else ""
+    return printable(f"{where}{problem['message']}{code}")
+
+
+def guard(call: Callable[[], object], *, json: bool, tracebacks: bool) -> int:
+    """Make a call that returns an exit code; whatever it raises becomes a message and an exit code."""
+    try:
+        code = call()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code if isinstance(code, int) else OK
+    except (ClosedPipe, BrokenPipeError):
+        _silence_stdout()
+        return CLOSED_PIPE
+    except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, KeyboardInterrupt | click.Abort):
+            error = Interrupted()
+        if tracebacks and not isinstance(error, Interrupted):
+            traceback.print_exc()
+        return _report(error, json)
+
+
+def _report(error: BaseException, json: bool) -> int:
+    code, problem = describe(error)
+    if json:
+        document({"error": problem}, sys.stderr)
+    elif isinstance(error, click.ClickException):
+        error.show()
+    else:
+        say(f"error: {human(problem)}")
+    if isinstance(error, OSError):
+        _silence_stdout()
+    return code
+
+
+def _of_codec(error: errors.CodecError, file: str | None) -> dict[str, Any]:
+    group = next(name for kind, name in CLASSES if isinstance(error, kind))
+    problem = plain(error.code, group, str(error), file)
+    return problem | {
+        "field": error.field,
+        "offset": error.offset,
+        "found": error.found,
+        "required": error.required,
+    }
+
+
+def _silence_stdout() -> None:
+    """Let the interpreter's last flush succeed when nobody can take what is left."""
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+    except (OSError, ValueError, io.UnsupportedOperation):
+        pass

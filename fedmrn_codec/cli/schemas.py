@@ -1,0 +1,132 @@
+"""Where a schema comes from: JSON, a frame that embeds it, or a file of tensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+import numpy as np
+
+from .. import codec, errors, frame
+from ..schema import Schema, Tensor
+from . import files, tensors
+from .dense import Dense
+from .files import Bytes
+from .problems import FileProblem, about
+from .tensors import Format, TensorFile
+
+
+def load(path: str | None, masked: Sequence[str] = (), format: Format | None = None) -> Schema | None:
+    """The schema in a file; None for no path.
+
+    Parameters
+    ----------
+    path : str, optional
+        Of JSON, a frame, or tensors.
+    masked : sequence of str
+        As in `derive`, for a file of tensors.
+    format : Format, optional
+        Of the tensors.
+    """
+    if path is None:
+        return None
+    data = files.read(path)
+    if data[:4] == frame.MAGIC:
+        _check_no_globs(masked)
+        return embedded(path, data)
+    if format is None and _looks_like_json(path, data[:64]):
+        _check_no_globs(masked)
+        return _from_json(path, bytes(data))
+    return derive(tensors.parse(path, data, format), masked)
+
+
+def embedded(path: str, data: Bytes) -> Schema:
+    """The schema that a frame carries."""
+    with about(path):
+        info = codec.inspect(data)
+        if info.schema is None:
+            raise errors.NoSchemaError("schema", "none embedded", "required: a frame that embeds one", 6)
+    return info.schema
+
+
+def derive(content: TensorFile, masked: Sequence[str] = ()) -> Schema:
+    """The schema of a file's tensors, sorted by name: the file's format and order do not matter.
+
+    Parameters
+    ----------
+    content : TensorFile
+    masked : sequence of str
+        Globs: a tensor is masked if one of them matches its name. Without any, float32 tensors of two or more
+        dimensions are masked.
+
+    Raises
+    ------
+    ArgumentError
+        A glob matches nothing, or a tensor that is not float32.
+    """
+    for glob in masked:
+        if not any(fnmatchcase(name, glob) for name in content.tensors):
+            raise errors.ArgumentError("--masked", repr(glob), "it matches no tensor")
+
+    def is_masked(name: str, held: Dense) -> bool:
+        if masked:
+            return any(fnmatchcase(name, glob) for glob in masked)
+        return held.dtype == "float32" and held.array.ndim >= 2
+
+    return Schema(
+        Tensor(name, held.array.shape, is_masked(name, held), held.dtype)
+        for name, held in sorted(content.tensors.items())
+    )
+
+
+def to_text(schema: Schema) -> str:
+    """The schema as JSON, one line a tensor."""
+    return "[" + ",".join(f"\n  {json.dumps(t)}" for t in schema.to_json()) + "\n]"
+
+
+def fit(path: str, content: TensorFile, schema: Schema, *, extra: bool = False) -> dict[str, np.ndarray]:
+    """The arrays of a file, checked against the schema's names, shapes and dtypes.
+
+    With `extra`, tensors that the schema does not have are left out instead of refused.
+    """
+    out: dict[str, np.ndarray] = {}
+    with about(path):
+        for tensor in schema:
+            if tensor.name not in content.tensors:
+                raise errors.UpdateError("tensors", f"nothing for {tensor.name!r}", "the schema has it")
+            _check_tensor(tensor, content.tensors[tensor.name], content.format)
+            out[tensor.name] = content.tensors[tensor.name].array
+        if not extra and (unknown := sorted(set(content.tensors) - set(out))):
+            raise errors.UpdateError("tensors", unknown, "the schema does not have them")
+    return out
+
+
+def _check_tensor(tensor: Tensor, held: Dense, format: Format) -> None:
+    if held.array.shape != tensor.shape:
+        raise errors.UpdateError(
+            f"shape of {tensor.name!r}", held.array.shape, f"the schema says {tensor.shape}"
+        )
+    bits = format is Format.NPZ and (held.dtype, tensor.dtype) == ("uint16", "bfloat16")
+    if held.dtype != tensor.dtype and not bits:
+        raise errors.UpdateError(f"dtype of {tensor.name!r}", held.dtype, f"the schema says {tensor.dtype}")
+
+
+def _check_no_globs(masked: Sequence[str]) -> None:
+    if masked:
+        raise errors.ArgumentError("--masked", list(masked), "the schema already says what is masked")
+
+
+def _looks_like_json(path: str, start: bytes) -> bool:
+    return tensors.by_suffix(path) is None and (path.endswith(".json") or start.lstrip()[:1] in (b"[", b"{"))
+
+
+def _from_json(path: str, data: bytes) -> Schema:
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise FileProblem(path, f"not valid JSON: {error}") from error
+    with about(path):
+        if not isinstance(content, list):
+            raise errors.SchemaError("schema", type(content).__name__, "required: a list of tensors")
+        return Schema.from_json(content)

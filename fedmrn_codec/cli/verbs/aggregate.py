@@ -1,0 +1,135 @@
+"""`fedmrn aggregate`: many frames to their weighted mean, or to a partial sum."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ...aggregate import Aggregator
+from ...frame import Expected
+from .. import files, options, schemas, tensors
+from .. import weights as weighing
+from ..averaging import Average, Source
+from ..dense import Dense
+from ..output import printable, report, say
+from ..problems import human
+from ..tensors import Format, TensorFile
+from .decode import plus_base
+
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights", metavar="N,N,...", help="Of the frames, in their order; partial sums carry their own."
+    ),
+]
+WeightsFile = Annotated[
+    str | None,
+    typer.Option(
+        "--weights-file",
+        metavar="FILE",
+        help='JSON {"a.fmrn": 600} or CSV lines "frame,weight", by path or file name.',
+    ),
+]
+
+
+def aggregate(
+    frames: Annotated[
+        list[str], typer.Argument(metavar="FRAME...", help="Frames and partial sums; - for stdin.")
+    ],
+    weights: Weights = None,
+    weights_file: WeightsFile = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="OUT", help="The mean. Default: stdout, as safetensors."),
+    ] = None,
+    partial: Annotated[
+        str | None,
+        typer.Option(
+            "--partial", metavar="SUM", help="Write the partial sum (.fmrs) instead, to be merged later."
+        ),
+    ] = None,
+    base: options.BaseFile = None,
+    schema: options.SchemaFile = None,
+    noise: options.ExpectedNoise = None,
+    round: options.ExpectedRound = None,
+    base_model: options.ExpectedBaseModel = None,
+    skip_bad: Annotated[
+        bool,
+        typer.Option(
+            "--skip-bad", help="Report refused files and go on without them; the exit code stays 0."
+        ),
+    ] = False,
+    format: options.FileFormat = None,
+    backend: options.Backend = None,
+    as_json: options.Json = False,
+) -> None:
+    """Average frames exactly, weighted.
+
+    The order and the grouping of the frames do not change a bit of the mean.
+
+    A weight is a positive integer, the client's number of samples; without weights every frame counts the
+    same. With --base, the mean is added to that model and the new model is written. Partial sums, as made by
+    --partial, may stand among the frames. The first refused file stops the verb, and nothing is written,
+    unless --skip-bad is given.
+    """
+    place = _place(output, partial, base, weights, weights_file)
+    files.check_inputs(*frames, base, schema, weights_file)
+    files.check_output(place)
+    chosen = format or (Format.SAFETENSORS if partial is not None else tensors.output_format(place))
+    expected = Expected(schemas.load(schema), round, base_model)
+    sources = [Source(path) for path in frames]
+    weighed = [source.path for source in sources if not source.is_partial]
+    counts = weighing.given(weighed, weights, weights_file, partials=len(weighed) < len(sources))
+    average = Average(expected, noise, skip_bad, backend)
+    total = average.run(sources, counts)
+    if partial is not None:
+        files.write(partial, [total.to_bytes()])
+    else:
+        tensors.save(place, _mean(total, base), chosen)
+    notes = average.notes()
+    if weights is None and weights_file is None and len(weighed) > 1:
+        notes.append("no weights: every frame counts the same")
+    _report(average, total, place, notes, as_json)
+
+
+def _place(
+    output: str | None, partial: str | None, base: str | None, weights: str | None, weights_file: str | None
+) -> str:
+    """Where the result goes."""
+    for first, second, names in (
+        (output, partial, "-o and --partial"),
+        (base, partial, "--base and --partial"),
+        (weights, weights_file, "--weights and --weights-file"),
+    ):
+        if first is not None and second is not None:
+            raise typer.BadParameter(f"{names} exclude each other")
+    return partial or output or files.PIPE
+
+
+def _mean(total: Aggregator, base: str | None) -> TensorFile:
+    mean = total.mean()
+    if base is not None:
+        return plus_base(base, mean, total.schema)
+    return TensorFile({t.name: Dense(t.dtype, mean[t.name]) for t in total.schema}, Format.SAFETENSORS)
+
+
+def _report(average: Average, total: Aggregator, place: str, notes: list[str], as_json: bool) -> None:
+    if not as_json:
+        for problem in average.skipped:
+            say(f"left out: {human(problem)}")
+        for note in notes:
+            say(printable(f"note: {note}"))
+    facts = {
+        "file": place,
+        "frames": total.frames,
+        "weight": total.weight,
+        "round": total.expected.round or 0,
+        "base_model": total.expected.base_model or 0,
+        "skipped": average.skipped,
+        "notes": notes,
+    }
+    where = "stdout" if place == files.PIPE else place
+    count = "1 frame" if total.frames == 1 else f"{total.frames:,} frames"
+    text = f"wrote {where}: {count}, weight {total.weight:,}, {len(average.skipped)} left out"
+    report(facts, text, as_json=as_json, beside_data=place == files.PIPE)

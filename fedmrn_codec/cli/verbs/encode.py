@@ -1,0 +1,134 @@
+"""`fedmrn encode`: a file of tensors to a frame."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from ... import codec
+from ...schema import Schema
+from .. import arithmetic, facts, files, options, schemas, tensors
+from ..output import report
+from ..problems import about
+
+Seed = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        parser=options.unsigned(64),
+        metavar="N",
+        help="Of the noise, and part of the frame. There is no default and no 'random': the server should "
+        "assign it, another one for each client and round, since a client that picks its own can try many.",
+    ),
+]
+PrivateSeed = Annotated[
+    int | None,
+    typer.Option(
+        "--private-seed",
+        parser=options.unsigned(64),
+        metavar="N",
+        envvar="FEDMRN_PRIVATE_SEED",
+        help="Draw the bits from this seed, so that a test repeats. Keep it secret; it must differ from "
+        "--seed. Default: drawn from the operating system.",
+    ),
+]
+Embed = Annotated[
+    bool | None,
+    typer.Option(
+        "--embed-schema/--no-embed-schema",
+        help="Write the schema into the frame, so that it decodes by itself. "
+        "Default: yes if the schema was derived, no with --schema.",
+    ),
+]
+
+
+def encode(
+    update: Annotated[
+        str, typer.Argument(metavar="UPDATE", help="Tensors: .safetensors, .npz, or - for stdin.")
+    ],
+    noise: options.Noisy,
+    seed: Seed,
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FRAME", show_default=False, help="Default: stdout.")
+    ] = "-",
+    mask: Annotated[options.Mask, typer.Option("--mask", help="The kind of mask.")] = options.Mask.BINARY,
+    base: options.BaseFile = None,
+    schema: options.SchemaFile = None,
+    masked: options.MaskedGlobs = None,
+    embed: Embed = None,
+    round: Annotated[
+        int,
+        typer.Option(
+            "--round",
+            parser=options.unsigned(32),
+            metavar="N",
+            show_default=False,
+            help="Default: 0, not given.",
+        ),
+    ] = 0,
+    base_model: Annotated[
+        int,
+        typer.Option(
+            "--base-model",
+            parser=options.unsigned(64),
+            metavar="ID",
+            show_default=False,
+            help="Default: 0, not given.",
+        ),
+    ] = 0,
+    private_seed: PrivateSeed = None,
+    format: options.FileFormat = None,
+    backend: options.Backend = None,
+    as_json: options.Json = False,
+) -> None:
+    """Encode an update (trained minus base values) as a frame.
+
+    With --base, UPDATE is the trained model, and the base model is subtracted from it first.
+
+    Without --schema, the schema is derived from UPDATE: its tensors sorted by name, those of float32 and two
+    or more dimensions masked, all others dense.
+    """
+    files.check_inputs(update, base, schema)
+    files.check_output(output)
+    chosen, arrays = _update(update, base, schema, masked or [], format)
+    with about(update):
+        frame = codec.encode(
+            arrays,
+            chosen,
+            seed=seed,
+            noise=noise,
+            mask=mask.value,
+            round=round,
+            base_model=base_model,
+            embed_schema=schema is None if embed is None else embed,
+            private_seed=private_seed,
+            backend=options.fastest(backend, sum(t.size for t in chosen if t.masked)),
+        )
+    files.write(output, [frame])
+    found = facts.of_frame(codec.inspect(frame, chosen))
+    found.pop("tensors")
+    text = f"wrote {_place(output)}: {facts.sentence(found)}"
+    report({"file": output} | found, text, as_json=as_json, beside_data=output == files.PIPE)
+
+
+def _update(
+    path: str, base: str | None, schema: str | None, masked: list[str], format: tensors.Format | None
+) -> tuple[Schema, dict[str, np.ndarray]]:
+    """The schema, and the update that fits it."""
+    given = schemas.load(schema, masked)
+    content = tensors.load(path, format)
+    if given is None:
+        with about(path):
+            given = schemas.derive(content, masked)
+    arrays = schemas.fit(path, content, given)
+    if base is None:
+        return given, arrays
+    model = schemas.fit(base, tensors.load(base), given, extra=True)
+    with about(path):
+        return given, arithmetic.subtract(arrays, model, given)
+
+
+def _place(path: str) -> str:
+    return "stdout" if path == files.PIPE else path

@@ -1,0 +1,104 @@
+"""`fedmrn noise`: the noise of a stream, for whoever checks an implementation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from ... import codec, errors
+from ...noise import Noise
+from .. import files, options, tensors
+from ..dense import Dense
+from ..output import document, report
+from ..tensors import TensorFile
+
+CHUNK = 2**20
+JSON_LIMIT = 2**20
+"""Most values of a JSON document, which is made in memory."""
+
+
+def noise(
+    noise: options.Noisy,
+    seed: Annotated[int, typer.Option("--seed", parser=options.unsigned(64), metavar="N")],
+    stream: Annotated[
+        int,
+        typer.Option(
+            "--stream",
+            parser=options.unsigned(64),
+            metavar="N",
+            help="The tensor's position in the schema.",
+        ),
+    ] = 0,
+    start: Annotated[
+        int, typer.Option("--start", parser=options.unsigned(64), metavar="N", help="The first element.")
+    ] = 0,
+    count: Annotated[
+        int, typer.Option("--count", parser=options.unsigned(64), metavar="N", help="Number of elements.")
+    ] = 10,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="Write the values instead: .npz, .safetensors, or else raw little-endian float32.",
+        ),
+    ] = None,
+    backend: options.Backend = None,
+    as_json: options.Json = False,
+) -> None:
+    """Print noise: element, value, and float32 bits."""
+    if start + count > 2**64:
+        raise errors.ArgumentError("--start plus --count", start + count, "the limit is 2^64")
+    name = options.fastest(backend, count)
+    place = {
+        "noise": options.noise_text(noise),
+        "seed": seed,
+        "stream": stream,
+        "start": start,
+        "count": count,
+    }
+    chunks = _chunks(noise, seed, stream, start, count, name)
+    if output is not None:
+        files.check_output(output)
+        _write(output, chunks)
+        text = f"wrote {'stdout' if output == files.PIPE else output}: {count:,} values"
+        report(place | {"file": output}, text, as_json=as_json, beside_data=output == files.PIPE)
+    elif as_json:
+        if count > JSON_LIMIT:
+            raise errors.ArgumentError("--count", count, f"the limit with --json is {JSON_LIMIT}; use -o")
+        values = np.concatenate([*chunks, np.empty(0, np.float32)])
+        bits = [f"{word:08x}" for word in values.view(np.uint32).tolist()]
+        document(place | {"values": values.tolist(), "bits": bits})
+    else:
+        _print(chunks, start)
+
+
+def _chunks(
+    noise: Noise, seed: int, stream: int, start: int, count: int, backend: str | None
+) -> Iterator[np.ndarray]:
+    for at in range(start, start + count, CHUNK):
+        size = min(CHUNK, start + count - at)
+        yield codec.noise(noise, seed=seed, stream=stream, start=at, count=size, backend=backend)
+
+
+def _print(chunks: Iterator[np.ndarray], element: int) -> None:
+    for values in chunks:
+        for value, bits in zip(values.tolist(), values.view(np.uint32).tolist(), strict=True):
+            print(f"{element}\t{value:.9g}\t{bits:08x}")
+            element += 1
+
+
+def _write(output: str, chunks: Iterator[np.ndarray]) -> None:
+    if os.path.splitext(output)[1].lower() in (".npz", ".safetensors"):
+        values = np.concatenate([*chunks, np.empty(0, np.float32)])
+        format = tensors.output_format(output)
+        tensors.save(output, TensorFile({"noise": Dense("float32", values)}, format), format)
+        return
+    with files.writing(output) as stream:
+        for values in chunks:
+            stream.write(values.astype("<f4", copy=False).tobytes())

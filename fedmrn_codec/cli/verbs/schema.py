@@ -1,0 +1,40 @@
+"""`fedmrn schema`: the schema of a model's tensors, or the one that a frame embeds."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .. import files, options, schemas
+from ..output import document, say
+
+
+def schema(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="Tensors, a frame that embeds its schema, or a schema; - for stdin."
+        ),
+    ],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="OUT", show_default=False, help="Default: stdout.")
+    ] = "-",
+    masked: options.MaskedGlobs = None,
+    format: options.FileFormat = None,
+    as_json: options.Json = False,
+) -> None:
+    """Print the schema of a file as JSON.
+
+    The schema of a file of tensors has them sorted by name: those of float32 and two or more dimensions
+    masked, all others dense.
+    """
+    found = schemas.load(source, masked or [], format)
+    assert found is not None
+    files.write(output, [f"{schemas.to_text(found)}\n".encode()])
+    if as_json:
+        if output != files.PIPE:
+            document({"file": output, "tensors": len(found), "schema_digest": found.digest.hex()})
+        return
+    count, elements = sum(t.masked for t in found), sum(t.size for t in found if t.masked)
+    say(f"{len(found)} tensors, {count} of them masked ({elements:,} elements), digest {found.digest.hex()}")

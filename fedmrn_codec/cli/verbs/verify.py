@@ -1,0 +1,110 @@
+"""`fedmrn verify`: every check of the format, on many files."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from ... import backends, codec, errors
+from ...aggregate import Aggregator
+from ...frame import Expected
+from ...schema import Schema
+from .. import facts, files, options, schemas
+from ..files import Bytes
+from ..output import document, printable
+from ..problems import OK, REFUSED, FileProblem, InFile, about, describe, human, plain
+
+
+def verify(
+    frames: Annotated[
+        list[str], typer.Argument(metavar="FRAME...", help="Frames or partial sums; - for stdin.")
+    ],
+    schema: options.SchemaFile = None,
+    round: options.ExpectedRound = None,
+    base_model: options.ExpectedBaseModel = None,
+    seed: options.ExpectedSeed = None,
+    all_backends: Annotated[
+        bool,
+        typer.Option("--all-backends", help="Decode with each installed backend too, and compare bytes."),
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Check files against the format: ok or refused.
+
+    Every check of the specification is made, payloads and checksum included.
+    The exit code is 1 if any file is refused, else 3 if any cannot be read.
+    """
+    files.check_inputs(*frames, schema)
+    expected = Expected(schemas.load(schema), round, base_model, seed)
+    names = backends.installed() if all_backends else []
+    results, codes = [], []
+    for file in frames:
+        code, result = _verify(file, expected, names)
+        codes.append(code)
+        results.append(result)
+        if not as_json:
+            _show(result)
+    if as_json:
+        document({"ok": not any(codes), "files": results})
+    raise typer.Exit(min((code for code in codes if code), default=OK))
+
+
+def _verify(file: str, expected: Expected, names: list[str]) -> tuple[int, dict[str, Any]]:
+    """The exit code of one file, and what there is to say of it."""
+    try:
+        data = files.read(file)
+        with about(file):
+            kind = _check(data, expected)
+            differ = _compare(data, expected.schema, names) if kind == "frame" else []
+    except (InFile, FileProblem) as error:
+        code, problem = describe(error)
+        return code, {"file": file, "ok": False, "error": problem}
+    compared = {"backends": names} if names and kind == "frame" else {}
+    if differ:
+        message = f"{names[0]} and {', '.join(differ)} decode it to different bytes"
+        problem = plain("backends_differ", "internal", message, file)
+        return REFUSED, {"file": file, "ok": False, "error": problem} | compared
+    return OK, {"file": file, "ok": True, "kind": kind} | compared
+
+
+def _check(data: Bytes, expected: Expected) -> str:
+    if not facts.is_partial(data):
+        codec.verify(
+            data, expected.schema, round=expected.round, base_model=expected.base_model, seed=expected.seed
+        )
+        return "frame"
+    if expected.schema is None:
+        raise errors.NoSchemaError("schema", "none, as a partial sum never embeds one", "give --schema")
+    found = Aggregator.from_bytes(data, expected.schema, backend="numpy").expected
+    if expected.round not in (None, found.round or 0):
+        raise errors.RoundError("round", found.round or 0, f"required: {expected.round}", 24)
+    if expected.base_model not in (None, found.base_model or 0):
+        raise errors.BaseModelError(
+            "base_model", found.base_model or 0, f"required: {expected.base_model}", 16
+        )
+    return "partial_sum"
+
+
+def _compare(data: Bytes, schema: Schema | None, names: list[str]) -> list[str]:
+    """The backends that decode a frame to other bytes than the first one."""
+    if not names:
+        return []
+    first = codec.decode(data, schema, backend=names[0])
+    return [
+        name
+        for name in names[1:]
+        if any(
+            array.tobytes() != first[key].tobytes()
+            for key, array in codec.decode(data, schema, backend=name).items()
+        )
+    ]
+
+
+def _show(result: dict[str, Any]) -> None:
+    if result["ok"]:
+        compared = f" ({', '.join(result['backends'])} agree)" if result.get("backends", [])[1:] else ""
+        print(printable(f"ok       {result['file']}{compared}"))
+    else:
+        word = "error" if result["error"]["class"] == "file" else "refused"
+        print(f"{word:8} {human(result['error'])}")

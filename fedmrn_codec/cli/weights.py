@@ -1,0 +1,103 @@
+"""The weights of frames, on the command line or in a file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Sequence
+
+from .. import errors
+from ..aggregate import MAX_WEIGHT
+from . import files
+from .problems import FileProblem
+
+
+def given(frames: Sequence[str], text: str | None, path: str | None, *, partials: bool) -> list[int]:
+    """One weight for each frame, in order; 1 for each when neither source is given.
+
+    Parameters
+    ----------
+    frames : sequence of str
+        Paths as on the command line, partial sums left out: they carry their weight.
+    text : str, optional
+        Weights with commas between, in the order of the frames.
+    path : str, optional
+        A file: a JSON object {frame: weight}, or CSV lines "frame,weight". A frame is found by its path as
+        given, else by its file name. Other frames' weights may be in the file too.
+    partials : bool
+        Whether there are partial sums too: they carry weights, beside which a 1 would hardly be meant.
+
+    Raises
+    ------
+    ArgumentError
+        A weight is missing, one too many, not a positive integer, or the sum passes 2^39 - 1, [A-01].
+    FileProblem
+        The file is neither JSON nor CSV of that form.
+    """
+    if text is not None:
+        found = [item.strip() for item in text.split(",")]
+        if len(found) != len(frames):
+            raise errors.ArgumentError(
+                "--weights", f"{len(found)} of them", f"required: one for each of {len(frames)} frames"
+            )
+    elif path is not None:
+        table = _read(path)
+        found = [_look_up(table, frame) for frame in frames]
+    elif partials and frames:
+        raise errors.ArgumentError("--weights", "none", "required: frames beside partial sums need theirs")
+    else:
+        found = ["1"] * len(frames)
+    weights = [_positive(item, frame) for item, frame in zip(found, frames, strict=True)]
+    if sum(weights) > MAX_WEIGHT:
+        raise errors.ArgumentError("sum of weights", sum(weights), "the limit is 2^39 - 1")
+    return weights
+
+
+def _positive(text: str, frame: str) -> int:
+    try:
+        weight = int(text)
+    except ValueError:
+        weight = 0
+    if weight < 1:
+        raise errors.ArgumentError(f"weight of {frame}", repr(text), "required: a positive integer")
+    return weight
+
+
+def _look_up(table: dict[str, str], frame: str) -> str:
+    weight = table.get(frame, table.get(os.path.basename(frame)))
+    if weight is None:
+        raise errors.ArgumentError(
+            "--weights-file", f"nothing for {frame}", "required: a weight for each frame"
+        )
+    return weight
+
+
+def _read(path: str) -> dict[str, str]:
+    """Weights as text, by frame."""
+    try:
+        text = bytes(files.read(path)).decode("utf-8-sig")
+        rows = _json_rows(text) if text.lstrip()[:1] == "{" else _csv_rows(text)
+    except (ValueError, RecursionError, csv.Error) as error:
+        raise FileProblem(path, f"not a table of weights: {error}") from error
+    table = dict(rows)
+    if len(table) != len(rows):
+        raise FileProblem(path, "a frame occurs twice")
+    return table
+
+
+def _json_rows(text: str) -> list[tuple[str, str]]:
+    rows: list[tuple[str, object]] = json.loads(text, object_pairs_hook=list)
+    if bad := [weight for _, weight in rows if not isinstance(weight, int) or isinstance(weight, bool)]:
+        raise ValueError(f"found {bad[0]!r}, required: an object of integers")
+    return [(frame, str(weight)) for frame, weight in rows]
+
+
+def _csv_rows(text: str) -> list[tuple[str, str]]:
+    rows = [row for row in csv.reader(io.StringIO(text), strict=True) if row]
+    if rows and [cell.strip().lower() for cell in rows[0]] == ["frame", "weight"]:
+        del rows[0]
+    if bad := [row for row in rows if len(row) != 2]:
+        raise ValueError(f"found {bad[0]}, required: lines of 'frame,weight'")
+    return [(frame.strip(), weight.strip()) for frame, weight in rows]

@@ -1,0 +1,143 @@
+"""The command as a process: pipes, signals, terminals, what it imports, and what it is without its extra."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import fedmrn_codec as fm
+
+pytestmark = pytest.mark.integration
+
+ENCODE = "fedmrn encode - --seed 7 --noise uniform:0.01 --private-seed 1007"
+
+
+def test_pipes(folder, invoke, shell):
+    update = Path("update.safetensors").read_bytes()
+    done = shell(
+        f"{ENCODE} | tee x.fmrn | fedmrn decode - --format npz | tee x.npz | fedmrn schema -", update
+    )
+    assert done.returncode == 0, done.stderr
+    assert Path("x.fmrn").read_bytes() == Path("a.fmrn").read_bytes()
+    shell("fedmrn decode - < a.fmrn > x.safetensors")
+    for suffix in ("npz", "safetensors"):
+        invoke(0, "decode", "a.fmrn", "-o", f"y.{suffix}")
+        assert Path(f"x.{suffix}").read_bytes() == Path(f"y.{suffix}").read_bytes()
+
+
+def test_named_pipes_and_partial_sums_through_pipes(folder, shell):
+    done = shell(
+        "fedmrn aggregate <(cat a.fmrn) b.fmrn --weights 600,500 --partial - "
+        "| fedmrn aggregate - c.fmrn --weights 1 -o x.npz"
+        " && fedmrn aggregate c.fmrn b.fmrn a.fmrn --weights 1,500,600 -o y.npz && cmp x.npz y.npz"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_failure_passes_through_a_pipe(folder, shell):
+    done = shell("head -c 100 a.fmrn | fedmrn decode - | cat")
+    assert done.returncode == 1
+    assert done.stdout == b""
+    assert b"[truncated]" in done.stderr
+
+
+def test_a_reader_that_leaves_is_no_error(folder, shell):
+    done = shell("fedmrn noise --noise uniform:1 --seed 1 --count 1000000 | head -1")
+    assert done.stdout.startswith(b"0\t")
+    assert done.stderr == b""
+    assert done.returncode == 141
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize("line", ["fedmrn decode a.fmrn", "fedmrn noise --noise uniform:1 --seed 1"])
+def test_a_full_disk(folder, shell, line):
+    done = shell(f"{line} > /dev/full")
+    assert done.returncode == 3
+    assert done.stderr.count(b"\n") == 1
+    assert b"No space left" in done.stderr
+
+
+def test_closed_streams(folder, shell):
+    assert shell("fedmrn decode - <&-").returncode == 3
+    assert shell("fedmrn decode a.fmrn >&-").returncode == 3
+    assert shell("fedmrn noise --noise uniform:1 --seed 1 >&-").returncode == 0
+
+
+def test_no_binary_on_a_terminal(folder):
+    ours, theirs = pty.openpty()
+    try:
+        for stream in ({"stdout": theirs}, {"stdin": theirs, "stdout": subprocess.DEVNULL}):
+            done = subprocess.run(
+                [sys.executable, "-m", "fedmrn_codec.cli", "decode", "-" if "stdin" in stream else "a.fmrn"],
+                stderr=subprocess.PIPE,
+                timeout=60,
+                **stream,
+            )
+            assert done.returncode == 2
+            assert b"terminal" in done.stderr
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_leave_nothing_behind(folder, number, code):
+    command = ["noise", "--noise", "gaussian:1", "--seed", "1", "--count", str(2**40), "-o", "x.bin"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fedmrn_codec.cli", *command, "--backend", "numpy"], stderr=subprocess.PIPE
+    )
+    for _ in range(600):
+        if list(folder.glob(".fedmrn-*.tmp")):
+            break
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert b"Traceback" not in text
+    assert not [path for path in folder.iterdir() if path.name.startswith((".fedmrn", "x.bin"))]
+
+
+def test_a_terminal_that_lacks_the_letters(folder, shell):
+    done = shell("fedmrn inspect a.fmrn", PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
+    assert done.returncode == 0, done.stderr
+    assert b"gr\\xf6\\xdfe/0" in done.stdout
+
+
+@pytest.mark.parametrize("line", ["inspect --help", "verify a.fmrn", "decode a.fmrn -o x.npz"])
+def test_no_framework_is_imported(folder, shell, line):
+    done = shell(f'"$PYTHON" -X importtime -m fedmrn_codec.cli {line}')
+    assert done.returncode == 0, done.stderr
+    modules = {
+        part.rpartition(b"|")[2].strip().partition(b".")[0].decode()
+        for part in done.stderr.splitlines()
+        if part.startswith(b"import time:")
+    }
+    assert {"typer", "fedmrn_codec"} <= modules
+    assert not {"torch", "numba", "onnx", "onnxruntime", "flwr", "reference_fl"} & modules
+
+
+@pytest.mark.parametrize("package", ["typer", "click"])
+def test_without_the_extra(shell, package):
+    code = f"import sys; sys.modules[{package!r}] = None; import fedmrn_codec.cli as c; c.main()"
+    done = shell(f'"$PYTHON" -c "{code}"')
+    assert done.returncode == 2
+    assert done.stderr.decode() == (
+        f"fedmrn: the command line needs {package}: pip install 'fedmrn-codec[cli]'\n"
+    )
+
+
+def test_without_safetensors_the_rest_works(folder, shell):
+    code = "import sys; sys.modules['safetensors'] = None; import fedmrn_codec.cli as c; c.main()"
+    assert shell(f'"$PYTHON" -c "{code}" decode a.fmrn -o x.npz').returncode == 0
+    done = shell(f'"$PYTHON" -c "{code}" encode update.safetensors --seed 1 --noise uniform:1')
+    assert done.returncode == 2
+    assert b"the package safetensors is not installed" in done.stderr
+
+
+def test_the_script_is_installed(shell):
+    assert shell("fedmrn --version").stdout.decode() == f"fedmrn {fm.__version__} (format 1.0)\n"
