@@ -5,7 +5,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test demo bench-psm wheel fashion-mnist clean
+.PHONY: help setup test demo bench-psm figure wheel fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ demo: setup ## train a small federation, and leave its report in runs/demo
 
 bench-psm: setup ## measure what PSM adds to a training step, against plain SGD
 	$(BIN)/python -m benchmarks.psm
+
+figure: setup ## draw the README's figure and table from reference_fl/results
+	$(BIN)/python -m reference_fl.report reference_fl/results -o docs/accuracy.png --readme README.md
 
 wheel: setup ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation

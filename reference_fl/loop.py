@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fedmrn_torch
 import numpy as np
 import safetensors.torch
 import torch
 from torch import nn
 
 import fedmrn_codec as fm
+import fedmrn_torch
 from fedmrn_codec import backends
 
 from . import methods, models

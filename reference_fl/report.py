@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import matplotlib as mpl
 
-from .record import METRICS, read
+from .record import METRICS, read, write_whole
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -95,6 +96,22 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def insert(document: Path, text: str) -> None:
+    """Replace what stands between a document's comments `<!-- results... -->` and `<!-- end of results -->`.
+
+    Raises
+    ------
+    ValueError
+        The document has no such comments.
+    """
+    old = document.read_text()
+    pattern = re.compile(r"(<!-- results[^\n]*-->\n).*?(<!-- end of results -->)", re.S)
+    new, count = pattern.subn(lambda m: f"{m[1]}{text}\n{m[2]}", old)
+    if count != 1:
+        raise ValueError(f"{document}: found {count} places for results, required 1")
+    write_whole(document, new.encode())
+
+
 def figure(runs: Sequence[Run], path: Path) -> None:
     """Draw test accuracy against the bytes a client has sent (log axis) and against rounds; PNG or SVG."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True, layout="constrained")
@@ -122,15 +139,19 @@ def figure(runs: Sequence[Run], path: Path) -> None:
 
 
 def main() -> None:
-    """`python -m reference_fl.report RUNS... -o FIGURE`: print the table, write the figure."""
+    """Print the table of runs; draw their figure; put the table between a document's "results" comments."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--readme", type=Path)
     arguments = parser.parse_args()
     runs = load(arguments.runs)
-    print(markdown(table(runs)))
+    text = markdown(table(runs))
+    print(text)
     if arguments.output:
         figure(runs, arguments.output)
+    if arguments.readme:
+        insert(arguments.readme, text)
 
 
 if __name__ == "__main__":

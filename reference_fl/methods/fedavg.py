@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import fedmrn_torch
 from torch import nn
 
 import fedmrn_codec as fm
+import fedmrn_torch
 
 from ..settings import Settings
 from . import Task, register, run_sgd
