@@ -359,10 +359,12 @@ def _read_dense(reader: _Reader, tensor: Tensor) -> ExactSum:
 
 def _check_sums(tensor: Tensor, state: MaskedSum | ExactSum, weight: int) -> None:
     """[P-15]."""
+    masked = isinstance(state, MaskedSum)
     rows = [state.sums] if isinstance(state, MaskedSum) else list(state.rows.values())
+    limit = weight * (state.noise.largest_draw if isinstance(state, MaskedSum) and state.noise else MAX_DRAW)
     for row in rows:
         largest = max(abs(int(row.min())), abs(int(row.max()))) if row.size else 0
-        if largest > weight * MAX_DRAW:
-            raise errors.SumsError(f"sums of {tensor.name!r}", largest, f"the limit is {weight * MAX_DRAW}")
-        if isinstance(state, ExactSum) and largest == 0:
+        if largest > limit:
+            raise errors.SumsError(f"sums of {tensor.name!r}", largest, f"the limit is {limit}")
+        if not masked and largest == 0:
             raise errors.SumsError(f"a row of {tensor.name!r}", "only zeros", "required: left out")

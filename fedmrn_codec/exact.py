@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from .dtypes import Dtype, widen_bfloat16
+from . import errors
+from .dtypes import Dtype, is_finite, widen_bfloat16
 
 LIMB = 24
 """Bits of a limb's digits. A digit times the largest total weight (2^39 - 1) fits in an int64."""
@@ -68,15 +69,24 @@ class ExactSum:
         else:
             doubtful = np.arange(self.size) if rows else np.arange(0)
         if doubtful.size:
-            out[doubtful] = [self._exact_element(rows, int(i), total) for i in doubtful]
+            with np.errstate(over="ignore"):
+                out[doubtful] = [self._exact_element(rows, int(i), total) for i in doubtful]
+        if not is_finite(out, self.dtype):
+            raise _beyond_range(self.dtype)
         return out
 
     def _exact_element(self, rows: list[tuple[int, np.ndarray]], i: int, total: int) -> float | int:
         exact = sum(int(row[i]) << (LIMB * limb) for limb, row in rows)
         quotient, exponent = nearest(exact, total, self.dtype.precision)
         if not self.dtype.is_float:
+            least, largest = _integer_range(self.dtype)
+            if not least <= quotient <= largest:
+                raise _beyond_range(self.dtype)
             return quotient
-        value = math.ldexp(quotient, exponent + self.dtype.exponent)
+        try:
+            value = math.ldexp(quotient, exponent + self.dtype.exponent)
+        except OverflowError:
+            raise _beyond_range(self.dtype) from None
         return _bfloat16_bits(value) if self.dtype.name == "bfloat16" else value
 
 
@@ -101,6 +111,18 @@ def decompose(values: np.ndarray, dtype: Dtype) -> tuple[np.ndarray, np.ndarray,
     position = np.maximum(field, 1) - 1 - 1074 - dtype.exponent  # of the double's last bit
     down = np.maximum(-position, 0).astype(np.uint64)  # narrow dtypes end in zeros: the shift is exact
     return (bits >> np.uint64(63)).astype(bool), magnitude >> np.minimum(down, 63), np.maximum(position, 0)
+
+
+def _integer_range(dtype: Dtype) -> tuple[int, int]:
+    if dtype.name == "bool":
+        return 0, 1
+    info = np.iinfo(dtype.name)
+    return int(info.min), int(info.max)
+
+
+def _beyond_range(dtype: Dtype) -> errors.SumsError:
+    """[A-07]."""
+    return errors.SumsError(f"mean of a {dtype.name} tensor", "a value beyond its range", "required: within")
 
 
 def nearest(numerator: int, denominator: int, precision: int | None) -> tuple[int, int]:

@@ -37,6 +37,7 @@ class Noise:
     code: ClassVar[int]
     name: ClassVar[str]
     step_exponent: ClassVar[int]
+    largest_draw: ClassVar[int]
     least: ClassVar[float]
     largest: ClassVar[float]
 
@@ -69,19 +70,22 @@ class Noise:
 class Uniform(Noise):
     """Uniform noise on (-scale, scale) (spec 3.2)."""
 
-    code, name, step_exponent, least, largest = 1, "uniform", -24, 2.0**-102, LARGEST
+    code, name, step_exponent, largest_draw = 1, "uniform", -24, MAX_DRAW
+    least, largest = 2.0**-102, LARGEST
 
 
 class Gaussian(Noise):
     """Gaussian noise of standard deviation `scale` (spec 3.4)."""
 
-    code, name, step_exponent, least, largest = 2, "gaussian", -21, 2.0**-105, 2.0**125
+    code, name, step_exponent, largest_draw = 2, "gaussian", -21, 13_291_661
+    least, largest = 2.0**-105, 2.0**125
 
 
 class Bernoulli(Noise):
     """Noise that is -scale or +scale (spec 3.3)."""
 
-    code, name, step_exponent, least, largest = 3, "bernoulli", 0, 2.0**-126, LARGEST
+    code, name, step_exponent, largest_draw = 3, "bernoulli", 0, 1
+    least, largest = 2.0**-126, LARGEST
 
 
 DISTRIBUTIONS: dict[int, type[Noise]] = {cls.code: cls for cls in (Uniform, Gaussian, Bernoulli)}

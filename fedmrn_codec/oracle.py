@@ -31,6 +31,7 @@ SCALES = {
     GAUSSIAN: ((127 - 105) << 23, (127 + 125) << 23),
     BERNOULLI: ((127 - 126) << 23, 0x7F7FFFFF),
 }
+LARGEST_DRAW = {UNIFORM: 2**24 - 1, GAUSSIAN: 13291661, BERNOULLI: 1}  # spec 3.2 to 3.4
 # spec 7.3, 8.1, 8.5
 _CODES = """
 F-01 truncated F-02 magic F-03 version F-04 reserved F-05 limit F-06 truncated F-07 limit F-08 truncated
@@ -41,7 +42,7 @@ F-20 unknown_distribution F-21 unknown_coding F-22 reserved F-23 payload_length 
 F-26 trailing F-27 checksum F-28 padding F-29 non_finite F-30 bool
 P-01 truncated P-02 magic P-03 version P-04 reserved P-05 weight P-06 frames P-07 schema_mismatch
 P-08 tensor_count P-09 unknown_distribution P-10 reserved P-11 scale P-12 rows P-13 trailing P-14 checksum
-P-15 sums A-01 aggregate A-02 aggregate
+P-15 sums A-01 aggregate A-02 aggregate A-06 aggregate A-07 sums
 """
 CODES = dict(line.split(" ") for line in re.findall(r"\S+ \S+", _CODES))
 
@@ -514,9 +515,9 @@ def sum_frame(frame: Frame, weight: int, base_model: int = 0, round: int = 0) ->
 
 
 def merge(a: PartialSum, b: PartialSum) -> PartialSum:
-    """The partial sum of two disjoint sets of frames; `Refusal` unless [A-01], [A-02] hold (spec 8.5)."""
-    require(a.schema == b.schema, "A-02", "two schemas")
-    require((a.base_model, a.round) == (b.base_model, b.round), "A-02", "two base models or rounds")
+    """The partial sum of two disjoint sets of frames; `Refusal` unless [A-06] holds (spec 8.5)."""
+    require(a.schema == b.schema, "A-06", "two schemas")
+    require((a.base_model, a.round) == (b.base_model, b.round), "A-06", "two base models or rounds")
     require(a.weight + b.weight <= MAX_WEIGHT, "A-01", f"weights {a.weight} + {b.weight}")
     tensors = []
     for x, y in zip(a.tensors, b.tensors, strict=True):
@@ -562,9 +563,19 @@ def _dense_mean(limbs: Sequence[int], weight: int, kind: Dtype) -> int:
     total = sum(limb * DIGIT**k for k, limb in enumerate(limbs))
     exact: Fraction = kind.quantum * total / weight  # spec 8.3, 8.4
     if not kind.fraction:
+        least, largest = _integer_range(kind)
+        require(least <= round(exact) <= largest, "A-07", f"a mean of {round(exact)}")
         return round(exact) % (1 << 8 * kind.size)
     word = round_float(exact, kind)
+    require(is_finite(word, kind), "A-07", "a mean beyond the range of its dtype")
     return word if word % (1 << 8 * kind.size - 1) else 0  # spec 8.3: a zero is +0.0
+
+
+def _integer_range(kind: Dtype) -> tuple[int, int]:
+    if kind.name == "bool":
+        return 0, 1
+    bits = 8 * kind.size
+    return (0, 2**bits - 1) if kind.name.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
 def partial_to_bytes(partial: PartialSum) -> bytes:
@@ -617,7 +628,8 @@ def partial_from_bytes(data: bytes, schema: Schema) -> PartialSum:
     require(reader.at + 4 == size, "P-13", f"found {size} bytes, required {reader.at + 4}")
     crc = struct.pack("<I", zlib.crc32(data[:-4]))
     require(crc == data[-4:], "P-14", f"at byte {size - 4}: found {data[-4:].hex()}, computed {crc.hex()}")
-    values = [value for part in parts for row in part.rows for value in row]
-    require(all(abs(value) <= weight * (DIGIT - 1) for value in values), "P-15", "a value beyond the bound")
+    for part in parts:
+        bound = weight * LARGEST_DRAW.get(part.distribution, DIGIT - 1)
+        require(all(abs(v) <= bound for row in part.rows for v in row), "P-15", f"a value beyond {bound}")
     require(all(any(row) for row in present), "P-15", "a row of zeros")
     return PartialSum(schema, weight, frames, base_model, round_number, tuple(parts))

@@ -120,6 +120,9 @@ def split(settings: Settings, data: Dataset) -> list[np.ndarray]:
     ValueError
         A partition that does not exist, or that this data set does not allow.
     """
+    if not 1 <= settings.clients_per_round <= settings.clients:
+        found = settings.clients_per_round
+        raise ValueError(f"clients a round: found {found}, required 1 to all {settings.clients}")
     name, _, argument = settings.partition.partition(":")
     labels = data.train_y.numpy()
     if name == "iid" and not argument:

@@ -212,6 +212,14 @@ def test_merge(case):
     assert [a.tobytes().hex() for a in parts[0].mean().values()] == case["mean"]
 
 
+@pytest.mark.parametrize("case", cases("aggregate", "partial_mean"))
+def test_forged_sums_have_no_mean(case):
+    agg = fm.Aggregator.from_bytes(bytes.fromhex(case["partial"]), schema_of(case))
+    with pytest.raises(fm.FrameError) as caught:
+        agg.mean()
+    assert caught.value.code == case["code"]
+
+
 @pytest.mark.parametrize("case", cases("partials_invalid"))
 def test_invalid_partials(case):
     with pytest.raises(fm.FrameError) as caught:

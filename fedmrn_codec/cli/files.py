@@ -99,9 +99,8 @@ def _replacing(target: str) -> Iterator[BinaryIO]:
     folder = os.path.dirname(target)
     beside = os.path.join(folder, f".fedmrn-{secrets.token_hex(8)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    descriptor = os.open(beside, flags, 0o666)  # the umask applies
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+    try:  # from before the file is there: a signal may come at any moment
+        with os.fdopen(os.open(beside, flags, 0o666), "wb") as file:  # the umask applies
             yield file
             file.flush()
             os.fsync(file.fileno())

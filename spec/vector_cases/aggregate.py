@@ -374,7 +374,7 @@ def aggregate_cases() -> Iterator[Case]:
 
 
 def refused_aggregates() -> Iterator[Case]:
-    """Violations of [A-01] and [A-02], for which the format names no code."""
+    """Violations of [A-01], [A-02], [A-06] and [A-07]."""
     other_scale = EXAMPLE_FRAME.contents[0]._replace(scale=0.5)
     other_noise = EXAMPLE_FRAME.contents[0]._replace(distribution=GAUSSIAN)
     scaled, gaussian = (
@@ -394,4 +394,52 @@ def refused_aggregates() -> Iterator[Case]:
             "frames": [o.encode(f).hex() for f in said],
             "weights": weights,
         }
-        yield invalid(name, number, comment, op="mean", **fields) | {"code": "aggregate"}
+        yield invalid(name, number, comment, op="mean", **fields)
+    yield from refused_merges(scaled, gaussian)
+    yield from means_beyond_range()
+
+
+def refused_merges(scaled: Frame, gaussian: Frame) -> Iterator[Case]:
+    """Pairs of partial sums that have no common sum."""
+    one = o.sum_frame(EXAMPLE_FRAME, 1)
+    for name, number, comment, other in (
+        ("merge-scales", "A-02", "another scale", o.sum_frame(scaled, 1)),
+        ("merge-distributions", "A-02", "another distribution", o.sum_frame(gaussian, 1)),
+        ("merge-rounds", "A-06", "one side demanded a round", o.sum_frame(EXAMPLE_FRAME, 1, 0, 3)),
+        ("merge-base-models", "A-06", "one side demanded a base model", o.sum_frame(EXAMPLE_FRAME, 1, 9, 0)),
+        ("merge-too-heavy", "A-01", "weights that add up to 2^39", o.sum_frame(EXAMPLE_FRAME, 2**39 - 1)),
+    ):
+        assert refusal(lambda p=other: o.merge(one, p)) == number, name  # type: ignore[misc]
+        parts = [o.partial_to_bytes(part).hex() for part in (one, other)]
+        yield invalid(name, number, comment, op="merge", schema=schema_json(EXAMPLE_SCHEMA), parts=parts)
+
+
+def means_beyond_range() -> Iterator[Case]:
+    """Forged partial sums that pass every check of 8.5 and have no mean, [A-07]."""
+    for dtype, limb, value in (
+        ("bool", 0, 2),
+        ("uint8", 0, -1),
+        ("int16", 0, 2**15),
+        ("uint64", 2, 2**16),
+        ("float32", 11, 2**13),
+        ("bfloat16", 10, 2**21),
+        ("float16", 1, 2**16),
+        ("float64", 87, 2**10),
+    ):
+        schema = (dense("x", dtype, 1),)
+        zeros = frame(schema, [Content(bytes(o.DTYPES[schema[0].dtype].size))])
+        whole = o.sum_frame(zeros, 1)
+        rows = list(whole.tensors[0].rows)
+        rows[limb] = (value,)
+        forged = whole._replace(tensors=(whole.tensors[0]._replace(rows=tuple(rows)),))
+        raw = o.partial_to_bytes(forged)
+        assert o.partial_from_bytes(raw, schema) == forged
+        assert refusal(lambda p=forged: o.mean(p)) == "A-07", dtype  # type: ignore[misc]
+        yield invalid(
+            f"beyond-{dtype}",
+            "A-07",
+            f"a forged sum whose mean is no {dtype}",
+            op="partial_mean",
+            schema=schema_json(schema),
+            partial=raw.hex(),
+        )

@@ -144,6 +144,11 @@ def bad_partials() -> Iterator[Broken]:
         comment = f"a sum of {value}, weight 7 allows {bound}"
         yield broken(f"p15-sum-{label}", comment, patched(p, (w + 8, struct.pack("<q", value).hex())))
     yield broken(
+        "p15-bernoulli",
+        "a sum of 8, weight 7 and Bernoulli noise allow 7",
+        patched(p, (v + 8, struct.pack("<q", 8).hex())),
+    )
+    yield broken(
         "p15-limb-above", "a limb beyond the bound", patched(p, (b + 8, struct.pack("<q", bound + 1).hex()))
     )
     yield broken("p15-zeros", "a row of zeros", patched(p, (b + 8, "00" * 16)))

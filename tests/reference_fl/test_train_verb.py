@@ -1,0 +1,58 @@
+"""`fedmrn train` as a program."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from reference_fl.record import METRICS, ROUND_KEYS, read
+
+FEDMRN = Path(sys.executable).with_name("fedmrn")
+TINY = ["--rounds", "1", "--clients", "6", "--clients-per-round", "2", "--epochs", "1", "--threads", "1"]
+
+
+def fedmrn(*arguments):
+    return subprocess.run([FEDMRN, "train", *map(str, arguments)], capture_output=True, text=True)
+
+
+def test_lines_for_machines_and_a_resumed_run(tmp_path):
+    done = fedmrn(*TINY, "--json", "--verify", "--mask", "signed", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    (line,) = map(json.loads, done.stdout.splitlines())
+    assert tuple(line) == ROUND_KEYS
+    again = fedmrn(*TINY, "--json", "--mask", "signed", "--rounds", 2, "--out", tmp_path)
+    assert [json.loads(text)["round"] for text in again.stdout.splitlines()] == [1, 2]
+    assert again.stdout.splitlines()[0] == done.stdout.splitlines()[0]
+
+
+def test_the_demo_leaves_lines_a_table_and_a_figure(tmp_path):
+    done = fedmrn("--demo", *TINY, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    runs = read(tmp_path / METRICS)
+    assert [(r["settings"]["method"], r["settings"]["mask"]) for r, _ in runs] == [
+        ("fedavg", None),
+        ("fedmrn", "binary"),
+        ("fedmrn", "signed"),
+    ]
+    assert all(len(rounds) == 1 for _, rounds in runs)
+    assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+    for word in ("fedavg", "fedmrn binary", "fedmrn signed", "ratio"):
+        assert word in done.stdout
+
+
+def test_errors_have_codes_and_no_traceback(tmp_path):
+    cases = [
+        (2, ["--dataset", "letters"], "letters"),
+        (2, ["--method", "telepathy"], "telepathy"),
+        (2, ["--mask", "ternary"], "ternary"),
+        (2, ["--method", "fedavg", "--mask", "binary"], "has none"),
+        (2, ["--partition", "odd"], "odd"),
+        (2, ["--noise", "uniform:-1"], "-1"),
+        (2, ["--clients-per-round", "100"], "100"),
+        (3, ["--dataset", "fashion-mnist", "--data-root", tmp_path], "train-images-idx3-ubyte"),
+    ]
+    for code, arguments, word in cases:
+        done = fedmrn(*TINY, *arguments, "--out", tmp_path / "run")
+        assert (done.returncode, "Traceback" in done.stderr) == (code, False), (arguments, done.stderr)
+        assert word in done.stderr
+        assert done.stdout == ""
