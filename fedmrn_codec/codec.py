@@ -312,6 +312,8 @@ def _checked_array(value: Any, tensor: Tensor) -> np.ndarray:
             f"dtype of {tensor.name!r}", array.dtype, f"the schema says {tensor.dtype}{held}"
         )
     flat = np.ascontiguousarray(array, tensor.type.numpy).reshape(-1)
+    if tensor.dtype == "bool":
+        flat = flat.view(np.uint8) != 0  # NumPy's bools may hold any byte, the format's do not
     if not is_finite(flat, tensor.type):
         raise errors.UpdateNonFiniteError(f"{tensor.name!r}", "a NaN or an infinity", "required: finite")
     return flat

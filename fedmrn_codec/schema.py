@@ -59,6 +59,8 @@ class Tensor:
                 f"shape of {self.name!r}", repr(self.shape), "required: a tuple of integers"
             ) from None
         object.__setattr__(self, "shape", shape)
+        if self.masked not in (False, True):
+            raise errors.SchemaError(f"masked of {self.name!r}", repr(self.masked), "required: a bool")
         object.__setattr__(self, "masked", bool(self.masked))
         product = math.prod(max(d, 1) for d in shape)
         if len(shape) > MAX_RANK or min(shape, default=0) < 0 or product > MAX_PRODUCT:
@@ -166,6 +168,8 @@ class Schema:
     def from_json(cls, tensors: Iterable[Mapping[str, Any]]) -> Schema:
         """The inverse of `to_json`. `masked` and `dtype` may be left out."""
         try:
+            if isinstance(tensors, Mapping | str):
+                raise TypeError(f"not a list but a {type(tensors).__name__}")
             return cls(Tensor(**{**t, "shape": tuple(t["shape"])}) for t in tensors)
         except (TypeError, KeyError) as error:
             raise errors.SchemaError(

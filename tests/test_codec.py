@@ -409,6 +409,7 @@ def test_scale_bounds_keep_noise_normal(noise, least, largest):
         ([("a", (2**25, 2**24))], "2\\^48"),
         ([("a", (2**49, 0))], "2\\^48"),
         ([("a", (1.5,))], "integers"),
+        ([("a", (1,), "false")], "required: a bool"),
         ([("a", (1,), False, "float8")], "one of float32"),
         ([("a", (1,), True, "float64")], "required: float32"),
         ([("a", (1,)), ("a", (2,))], "an earlier tensor"),
@@ -440,8 +441,15 @@ def test_schema_round_trips():
     assert fm.Schema.from_bytes(schema.data) == schema
     assert fm.Schema.from_json(schema.to_json()) == schema
     assert len({schema, fm.Schema(list(schema))}) == 1
-    with pytest.raises(fm.SchemaError):
-        fm.Schema.from_json([{"name": "x"}])
+    for wrong in ([{"name": "x"}], {}, "", [3], None, [{"name": "x", "shape": [1], "colour": 2}]):
+        with pytest.raises(fm.SchemaError):
+            fm.Schema.from_json(wrong)
+
+
+def test_bools_with_odd_bytes_are_written_as_1():
+    schema = fm.Schema([fm.Tensor("b", (3,), dtype="bool")])
+    frame = fm.encode({"b": np.frombuffer(b"\1\2\0", np.bool_)}, schema, seed=1, noise={}, mask={})
+    assert fm.decode(frame, schema)["b"].tobytes() == b"\1\1\0"
 
 
 def test_claims_cost_no_memory():
