@@ -125,6 +125,7 @@ def figure(runs: Sequence[Run], path: Path) -> None:
         left.plot(sent, accuracy, **style)
         right.plot([r["round"] for r in run.rounds], accuracy, **style)
     left.set_xscale("log")
+    left.xaxis.set_major_formatter(lambda megabytes, _: f"{megabytes:g}")
     left.set_xlabel("uplink of a client taking part in every round, MB")
     left.set_ylabel("test accuracy")
     right.set_xlabel("round")
