@@ -17,8 +17,8 @@ NONE = "-"
 def of_frame(info: Info) -> dict[str, Any]:
     """A frame's facts, ready for JSON; null for what only a schema could tell.
 
-    `bits_per_masked` counts masks, table and headers; `float32_bytes` is the length of the same update sent
-    dense.
+    `bits_per_masked` counts masks, table and headers; `uncompressed_bytes` is the length of the same
+    tensors sent as they are.
     """
     schema = info.schema.tensors if info.schema else [None] * len(info.tensors)
     masked = sum(t.size for t in info.schema if t.masked) if info.schema else None
@@ -37,7 +37,7 @@ def of_frame(info: Info) -> dict[str, Any]:
         "header_bytes": info.header_bytes,
         "masked_elements": masked,
         "bits_per_masked": 8 * (info.mask_bytes + info.header_bytes) / masked if masked else None,
-        "float32_bytes": plain,
+        "uncompressed_bytes": plain,
         "ratio": None if plain is None else plain / info.frame_bytes,
         "tensors": [_of_tensor(e, t) for e, t in zip(info.tensors, schema, strict=True)],
     }
@@ -110,7 +110,7 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         if name == "tensors":
             continue
         if value is None:
-            text = "unknown without a schema"
+            text = "no masked tensor" if facts["masked_elements"] == 0 else "unknown without a schema"
         elif value == 0 and name in given:
             text = given[name]
         elif isinstance(value, bool):

@@ -10,7 +10,7 @@ import typer
 from ... import codec
 from ...schema import Schema
 from .. import arithmetic, facts, files, options, schemas, tensors
-from ..output import report
+from ..output import report, say
 from ..problems import about
 
 Seed = Annotated[
@@ -110,6 +110,10 @@ def encode(
     found = facts.of_frame(codec.inspect(frame, chosen))
     found.pop("tensors")
     text = f"wrote {_place(output)}: {facts.sentence(found)}"
+    if not as_json and found["masked_elements"] == 0:
+        say(
+            "note: no tensor is masked; by default those of float32 and two or more dimensions are (--masked)"
+        )
     report({"file": output} | found, text, as_json=as_json, beside_data=output == files.PIPE)
 
 

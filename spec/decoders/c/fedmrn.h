@@ -1,0 +1,1809 @@
+/* fedmrn.h - frames, noise and exact aggregation of the fedmrn format 1.0 (FORMAT.md), in C99.
+ *
+ * In one source file:    #define FEDMRN_IMPLEMENTATION
+ *                        #include "fedmrn.h"            (it includes fedmrn_table.h, the table of 3.4)
+ * elsewhere:             #include "fedmrn.h"
+ *
+ * Compile the implementation with     -std=c99 -ffp-contract=off
+ * on s390x and other machines where   FLT_EVAL_METHOD is 1 by default, also   -fexcess-precision=fast
+ * on 32-bit x86 also                  -msse2 -mfpmath=sse
+ * and never with                      -ffast-math or any part of it
+ * The bits of the noise depend on it [N-01]; what the preprocessor can see of it is checked below, and
+ * fedmrn_arithmetic_is_right() checks the running program (flush to zero, for one, is a mode of the processor).
+ *
+ * Nothing is allocated: the functions named ..._need and ..._size say how much memory the ones named ..._read,
+ * ..._init and ..._write want. What has been read points into the bytes it was read from, which must stay.
+ * Bytes are loaded and stored one by one, so any byte order and alignment will do. All functions may be called
+ * from many threads; only a fedmrn_sum is changed by a call.
+ *
+ * Sections, the numbers in brackets and the words between quotes are those of FORMAT.md.
+ */
+#ifndef FEDMRN_H
+#define FEDMRN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- Errors (7, 8) ---- */
+
+#define FEDMRN_CODES(X)                                                                                       \
+    X(OK, "ok")                                                                                               \
+    X(TRUNCATED, "truncated") X(MAGIC, "magic") X(VERSION, "version") X(RESERVED, "reserved")                 \
+    X(LIMIT, "limit") X(SCHEMA_LENGTH, "schema_length") X(SCHEMA_NAME, "schema_name")                         \
+    X(UNKNOWN_ROLE, "unknown_role") X(UNKNOWN_DTYPE, "unknown_dtype") X(MASKED_DTYPE, "masked_dtype")         \
+    X(SCHEMA_SHAPE, "schema_shape") X(SCHEMA_DIGEST, "schema_digest") X(NO_SCHEMA, "no_schema")               \
+    X(SCHEMA_MISMATCH, "schema_mismatch") X(TENSOR_COUNT, "tensor_count") X(ROUND, "round")                   \
+    X(BASE_MODEL, "base_model") X(SEED, "seed") X(UNKNOWN_KIND, "unknown_kind")                               \
+    X(KIND_MISMATCH, "kind_mismatch") X(DTYPE_MISMATCH, "dtype_mismatch")                                     \
+    X(UNKNOWN_DISTRIBUTION, "unknown_distribution") X(UNKNOWN_CODING, "unknown_coding")                       \
+    X(PAYLOAD_LENGTH, "payload_length") X(SCALE, "scale") X(TRAILING, "trailing") X(CHECKSUM, "checksum")     \
+    X(PADDING, "padding") X(NON_FINITE, "non_finite") X(BOOL, "bool")                                         \
+    X(AGGREGATE, "aggregate") X(WEIGHT, "weight") X(FRAMES, "frames") X(ROWS, "rows") X(SUMS, "sums")         \
+    /* not of the format: the caller's memory is too small; an argument is out of range */                    \
+    X(MEMORY, "memory") X(ARGUMENT, "argument")
+
+typedef enum {
+#define FEDMRN_X(name, text) FEDMRN_##name,
+    FEDMRN_CODES(FEDMRN_X)
+#undef FEDMRN_X
+    FEDMRN_CODE_COUNT
+} fedmrn_code;
+
+typedef struct {
+    fedmrn_code code; /* 0: all is well */
+    uint64_t offset;  /* of the field at fault, from the first byte of what was read; for sampling, of its element */
+} fedmrn_status;
+
+const char *fedmrn_code_text(fedmrn_code code); /* "truncated", ... */
+
+/* ---- Codes of the format (3.1, 4.2, 5.2, 5.3, 6.4) ---- */
+
+enum { FEDMRN_UNIFORM = 1, FEDMRN_GAUSSIAN, FEDMRN_BERNOULLI };
+enum { FEDMRN_KIND_DENSE, FEDMRN_KIND_BINARY, FEDMRN_KIND_SIGNED };
+enum { FEDMRN_ROLE_DENSE, FEDMRN_ROLE_MASKED };
+enum {
+    FEDMRN_FLOAT32 = 1, FEDMRN_FLOAT64, FEDMRN_FLOAT16, FEDMRN_BFLOAT16, FEDMRN_INT8, FEDMRN_INT16, FEDMRN_INT32,
+    FEDMRN_INT64, FEDMRN_UINT8, FEDMRN_UINT16, FEDMRN_UINT32, FEDMRN_UINT64, FEDMRN_BOOL8
+};
+
+/* ---- 1 Conventions ---- */
+
+float fedmrn_float(uint32_t bits); /* the float of these bits */
+uint32_t fedmrn_bits(float value); /* the bits of this float */
+int fedmrn_arithmetic_is_right(void); /* [N-01], as far as a program can see it of itself */
+
+/* ---- 2 Random words ---- */
+
+/* The block `block` = words 4 block .. 4 block + 3 of (seed, stream). */
+void fedmrn_block(uint64_t seed, uint64_t stream, uint64_t block, uint32_t out[4]);
+
+/* `count` words from word j on, j = 4 block + lane (j may be as large as 2^66 - 1). */
+void fedmrn_words(uint64_t seed, uint64_t stream, uint64_t block, unsigned lane, size_t count, uint32_t *out);
+
+/* ---- 3 Noise ---- */
+
+/* The draw of a uniform or Gaussian word. */
+int32_t fedmrn_draw_uniform(uint32_t word);
+int32_t fedmrn_draw_gaussian(uint32_t word);
+
+/* [N-03]: `unknown_distribution`, `scale` or OK. */
+fedmrn_code fedmrn_check_scale(unsigned distribution, uint32_t scale_bits);
+
+/* noise(start) .. noise(start + count - 1), floats of this machine. */
+fedmrn_code fedmrn_noise(unsigned distribution, uint32_t scale_bits, uint64_t seed, uint64_t stream, uint64_t start,
+                         size_t count, float *out);
+
+/* ---- 4 Masks ---- */
+
+/* 4.3: the bits of elements start .. start + count - 1, packed from the first byte of `mask` on. `start` is a
+ * multiple of 8; `draws` are the r, below 2^24. `non_finite` if an element of the update is. */
+fedmrn_status fedmrn_sample(unsigned kind, unsigned distribution, uint32_t scale_bits, uint64_t seed, uint64_t stream,
+                            uint64_t start, size_t count, const float *update, const uint32_t *draws, uint8_t *mask);
+
+/* ---- 5 Schema ---- */
+
+typedef struct {
+    const uint8_t *name;  /* not ended by a zero byte */
+    const uint8_t *shape; /* 8 rank bytes, see fedmrn_dimension */
+    uint64_t elements;
+    uint32_t order; /* of the reader, while it looks for equal names */
+    uint16_t name_length;
+    uint8_t role, dtype, rank;
+} fedmrn_tensor;
+
+typedef struct {
+    const uint8_t *bytes;
+    size_t length;
+    const fedmrn_tensor *tensors;
+    uint32_t count;
+    uint8_t digest[16];
+} fedmrn_schema;
+
+/* How many fedmrn_tensor reading these bytes takes; at most one for every 6 bytes, whatever they say. */
+size_t fedmrn_schema_need(const uint8_t *bytes, size_t length);
+fedmrn_status fedmrn_schema_read(fedmrn_schema *schema, const uint8_t *bytes, size_t length, fedmrn_tensor *tensors,
+                                 size_t capacity);
+uint64_t fedmrn_dimension(const fedmrn_tensor *tensor, unsigned axis);
+unsigned fedmrn_dtype_size(unsigned dtype); /* bytes of an element, 0 for an unknown dtype */
+
+/* ---- 6 Frame, 7 Checks ---- */
+
+typedef struct {
+    const fedmrn_schema *schema; /* or NULL: the frame's own */
+    int wants_round, wants_base_model, wants_seed;
+    uint64_t round, base_model, seed;
+    uint64_t max_tensors, max_schema_bytes, max_elements;
+} fedmrn_demands;
+
+typedef struct {
+    const uint8_t *payload;
+    uint64_t length;
+    uint32_t scale_bits; /* masked */
+    uint8_t kind;
+    uint8_t type; /* dense: dtype; masked: distribution */
+} fedmrn_entry;
+
+/* The caller's arrays for a frame; fedmrn_frame_need gives the two capacities. */
+typedef struct {
+    fedmrn_tensor *tensors;
+    fedmrn_entry *entries;
+    size_t tensor_capacity, entry_capacity;
+} fedmrn_memory;
+
+/* Not to be copied: `schema` may point into it. */
+typedef struct {
+    const uint8_t *bytes;
+    size_t length;
+    const fedmrn_schema *schema; /* the caller's, or the embedded one */
+    const fedmrn_entry *entries; /* one a tensor of the schema */
+    uint64_t seed, base_model;
+    uint32_t round, tensor_count;
+    uint16_t flags;
+    fedmrn_schema embedded;
+} fedmrn_frame;
+
+fedmrn_demands fedmrn_no_demands(void); /* no schema, nothing asked, the limits of 9.2 */
+
+/* Memory is bounded by the bytes at hand and the caller's schema (7.2); 0 and 0 if the frame is refused earlier. */
+fedmrn_memory fedmrn_frame_need(const uint8_t *bytes, size_t length, const fedmrn_demands *demands);
+
+/* All the checks of section 7. */
+fedmrn_status fedmrn_frame_read(fedmrn_frame *frame, const uint8_t *bytes, size_t length,
+                                const fedmrn_demands *demands, const fedmrn_memory *memory);
+
+/* Elements start .. start + count - 1 of a tensor, in its dtype and in this machine's byte order. */
+fedmrn_code fedmrn_frame_decode(const fedmrn_frame *frame, uint32_t tensor, uint64_t start, size_t count, void *out);
+
+/* What an encoder writes. Payloads are bytes of the format: packed masks, little-endian elements. */
+typedef struct {
+    const fedmrn_schema *schema;
+    const fedmrn_entry *entries;
+    size_t entry_count;
+    uint64_t seed, base_model;
+    uint32_t round;
+    int embed_schema;
+} fedmrn_update;
+
+/* Checks the update [E-01] [E-02] and gives the length of its frame. Errors are the decoder's codes. */
+fedmrn_code fedmrn_frame_size(const fedmrn_update *update, size_t *size);
+fedmrn_code fedmrn_frame_write(const fedmrn_update *update, uint8_t *out, size_t capacity);
+
+/* ---- 8 Aggregation ---- */
+
+typedef struct {
+    int64_t *cells;      /* masked: n sums; dense: the limbs, n of limb 0, n of limb 1, ... */
+    uint32_t scale_bits; /* masked */
+    uint8_t distribution;
+} fedmrn_slot;
+
+typedef struct {
+    const fedmrn_schema *schema;
+    fedmrn_slot *slots;
+    uint64_t weight, frames, base_model;
+    uint32_t round;
+} fedmrn_sum;
+
+/* A partial sum that has passed its checks. */
+typedef struct {
+    const uint8_t *bytes;
+    size_t length;
+    const fedmrn_schema *schema;
+    uint64_t weight, frames, base_model;
+    uint32_t round;
+} fedmrn_partial;
+
+/* How many slots and cells a sum takes: a cell an element of a masked tensor, up to 88 (float64) of a dense one. */
+fedmrn_code fedmrn_sum_need(const fedmrn_schema *schema, size_t *slots, size_t *cells);
+void fedmrn_sum_init(fedmrn_sum *sum, const fedmrn_schema *schema, uint64_t base_model, uint32_t round,
+                     fedmrn_slot *slots, int64_t *cells); /* base_model, round 0: not demanded */
+
+/* Adds a frame, or leaves the sum as it is. Of `demands` the seed and the limits count; it may be NULL. The memory is
+ * that of fedmrn_frame_need with the sum's schema demanded: entries for its tensors, and tensors if one is embedded. */
+fedmrn_status fedmrn_sum_add(fedmrn_sum *sum, const uint8_t *bytes, size_t length, uint64_t weight,
+                             const fedmrn_demands *demands, const fedmrn_memory *memory);
+
+/* The mean of elements start .. start + count - 1, in their dtype and in this machine's byte order. */
+fedmrn_code fedmrn_sum_mean(const fedmrn_sum *sum, uint32_t tensor, uint64_t start, size_t count, void *out);
+
+/* 8.5: a sum to bytes, bytes to a partial sum, a partial sum added to a sum. */
+fedmrn_code fedmrn_sum_size(const fedmrn_sum *sum, size_t *size);
+fedmrn_code fedmrn_sum_write(const fedmrn_sum *sum, uint8_t *out, size_t capacity);
+fedmrn_status fedmrn_partial_read(fedmrn_partial *partial, const uint8_t *bytes, size_t length,
+                                  const fedmrn_schema *schema);
+fedmrn_code fedmrn_sum_merge(fedmrn_sum *sum, const fedmrn_partial *partial);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* FEDMRN_H */
+
+/* ======================================== implementation ======================================== */
+
+#ifdef FEDMRN_IMPLEMENTATION
+
+#include <string.h>
+
+#include "fedmrn_table.h"
+
+/* [N-01] Under FLT_EVAL_METHOD 1 (f32 operations in f64) the results are still right, for every operation here is
+ * converted to its type at once, and rounding to 53 bits first does no harm to a single f32 operation; under 2 or
+ * -1 (x87) it would. No operation here is a product that is added to: there is nothing to contract. */
+#if defined(__FAST_MATH__) || defined(_M_FP_FAST) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) || \
+    defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) || defined(__NO_SIGNED_ZEROS__)
+#error "fedmrn.h: compile without -ffast-math and its parts"
+#endif
+#if defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0 && __FLT_EVAL_METHOD__ != 1
+#error "fedmrn.h: floating point has excess precision; on x86 compile with -msse2 -mfpmath=sse"
+#endif
+
+typedef char fedmrn__float_is_binary32[sizeof(float) == 4 && sizeof(double) == 8 ? 1 : -1];
+
+#define FEDMRN__CHUNK 256u /* elements at a time; a multiple of 32 */
+#define FEDMRN__MAX_ELEMENTS ((uint64_t)1 << 48)
+#define FEDMRN__MAX_WEIGHT (((uint64_t)1 << 39) - 1)
+#define FEDMRN__DIGIT 0xFFFFFFu /* the largest digit in base 2^24 */
+#define FEDMRN__HEADER 48u
+#define FEDMRN__PARTIAL_HEADER 56u
+#define FEDMRN__CHECKSUM 4u
+
+/* spec 7.1 */
+const char *fedmrn_code_text(fedmrn_code code)
+{
+    static const char *const texts[] = {
+#define FEDMRN_X(name, text) text,
+        FEDMRN_CODES(FEDMRN_X)
+#undef FEDMRN_X
+    };
+    return (unsigned)code < FEDMRN_CODE_COUNT ? texts[code] : "?";
+}
+
+static fedmrn_status fedmrn__fail(fedmrn_code code, uint64_t offset)
+{
+    fedmrn_status status;
+    status.code = code;
+    status.offset = offset;
+    return status;
+}
+
+static fedmrn_status fedmrn__ok(void) { return fedmrn__fail(FEDMRN_OK, 0); }
+
+/* ---------------------------------------- 1 Conventions ---------------------------------------- */
+
+/* spec 1.2 */
+static uint16_t fedmrn__u16(const uint8_t *p) { return (uint16_t)(p[0] | p[1] << 8); }
+
+static uint32_t fedmrn__u32(const uint8_t *p) { return (uint32_t)fedmrn__u16(p) | (uint32_t)fedmrn__u16(p + 2) << 16; }
+
+static uint64_t fedmrn__u64(const uint8_t *p) { return (uint64_t)fedmrn__u32(p) | (uint64_t)fedmrn__u32(p + 4) << 32; }
+
+/* Two's complement, without a conversion that C leaves to the implementation. */
+static int64_t fedmrn__signed(uint64_t bits)
+{
+    return bits >> 63 ? -(int64_t)(~bits) - 1 : (int64_t)bits;
+}
+
+static int64_t fedmrn__i64(const uint8_t *p) { return fedmrn__signed(fedmrn__u64(p)); }
+
+static uint8_t *fedmrn__put(uint8_t *p, uint64_t value, unsigned size)
+{
+    unsigned k;
+    for (k = 0; k < size; k++) p[k] = (uint8_t)(value >> (8 * k));
+    return p + size;
+}
+
+static uint8_t *fedmrn__put_bytes(uint8_t *p, const uint8_t *bytes, size_t size)
+{
+    if (size) memcpy(p, bytes, size);
+    return p + size;
+}
+
+/* An element in this machine's byte order. */
+static uint8_t *fedmrn__put_native(uint8_t *p, uint64_t value, unsigned size)
+{
+    uint8_t v8 = (uint8_t)value;
+    uint16_t v16 = (uint16_t)value;
+    uint32_t v32 = (uint32_t)value;
+    if (size == 1) memcpy(p, &v8, 1);
+    if (size == 2) memcpy(p, &v16, 2);
+    if (size == 4) memcpy(p, &v32, 4);
+    if (size == 8) memcpy(p, &value, 8);
+    return p + size;
+}
+
+static uint64_t fedmrn__load(const uint8_t *p, unsigned size)
+{
+    if (size == 1) return p[0];
+    if (size == 2) return fedmrn__u16(p);
+    return size == 4 ? fedmrn__u32(p) : fedmrn__u64(p);
+}
+
+/* spec 1.3 */
+static unsigned fedmrn__bit_length(uint32_t x)
+{
+#if defined(__GNUC__)
+    return x ? 32u - (unsigned)__builtin_clz(x) : 0;
+#else
+    unsigned n = 0;
+    for (; x; x >>= 1) n++;
+    return n;
+#endif
+}
+
+/* spec 1.4 */
+float fedmrn_float(uint32_t bits)
+{
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+uint32_t fedmrn_bits(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+/* spec 1.4 [N-01]: subnormal operands and results are kept, f64 sums are rounded once. */
+int fedmrn_arithmetic_is_right(void)
+{
+    volatile float least = 0x1p-126f, subnormal = 0x1p-127f, half = 0.5f;
+    volatile float halved = least * half, doubled = subnormal / half;
+    volatile double even = 9007199254740994.0, nearly_one = 1.0 - 1.0 / 65536.0, sum = even + nearly_one;
+    return fedmrn_bits(halved) == 0x00400000u && fedmrn_bits(doubled) == 0x00800000u && sum == even;
+}
+
+/* ---------------------------------------- 2 Random words ---------------------------------------- */
+
+/* spec 2.2, 2.3 [N-02] */
+void fedmrn_block(uint64_t seed, uint64_t stream, uint64_t block, uint32_t out[4])
+{
+    uint32_t c0 = (uint32_t)block, c1 = (uint32_t)(block >> 32);
+    uint32_t c2 = (uint32_t)stream, c3 = (uint32_t)(stream >> 32);
+    uint32_t ka = (uint32_t)seed, kb = (uint32_t)(seed >> 32);
+    int round;
+    for (round = 0; round < 10; round++) {
+        uint64_t p0 = (uint64_t)0xD2511F53u * c0;
+        uint64_t p1 = (uint64_t)0xCD9E8D57u * c2;
+        c0 = (uint32_t)(p1 >> 32) ^ c1 ^ ka;
+        c1 = (uint32_t)p1;
+        c2 = (uint32_t)(p0 >> 32) ^ c3 ^ kb;
+        c3 = (uint32_t)p0;
+        ka += 0x9E3779B9u;
+        kb += 0xBB67AE85u;
+    }
+    out[0] = c0;
+    out[1] = c1;
+    out[2] = c2;
+    out[3] = c3;
+}
+
+/* spec 2.2 */
+void fedmrn_words(uint64_t seed, uint64_t stream, uint64_t block, unsigned lane, size_t count, uint32_t *out)
+{
+    uint32_t four[4];
+    while (count) {
+        if (lane == 0 && count >= 4) {
+            fedmrn_block(seed, stream, block++, out);
+            out += 4;
+            count -= 4;
+        } else {
+            fedmrn_block(seed, stream, block++, four);
+            for (; lane < 4 && count; count--) *out++ = four[lane++];
+            lane = 0;
+        }
+    }
+}
+
+/* ---------------------------------------- 3 Noise ---------------------------------------- */
+
+/* spec 3.1: exact. */
+static float fedmrn__step(unsigned distribution, uint32_t scale_bits)
+{
+    float a = fedmrn_float(scale_bits);
+    if (distribution == FEDMRN_UNIFORM) return (float)(a * 0x1p-24f);
+    if (distribution == FEDMRN_GAUSSIAN) return (float)(a * 0x1p-21f);
+    return a;
+}
+
+/* spec 3.2 */
+int32_t fedmrn_draw_uniform(uint32_t word) { return 2 * (int32_t)(word >> 8) - 0xFFFFFF; }
+
+/* spec 3.4 */
+int32_t fedmrn_draw_gaussian(uint32_t word)
+{
+    uint32_t x = 2 * (word & 0x7FFFFFFFu) + 1;
+    uint32_t j = fedmrn__bit_length(x) - 1;
+    uint32_t m = x << (31 - j);
+    uint32_t s = (m >> 25) & 63;
+    uint32_t f = (m >> 9) & 0xFFFFu;
+    uint32_t k = 64 * j + s;
+    uint32_t g = fedmrn__gaussian[k] - (((fedmrn__gaussian[k] - fedmrn__gaussian[k + 1]) * f + 0x8000u) >> 16);
+    int32_t q = (int32_t)(g ? g : 1);
+    return word >> 31 ? -q : q;
+}
+
+/* spec 3.3: the draws of `count` <= CHUNK elements. */
+static void fedmrn__draws_bernoulli(uint64_t seed, uint64_t stream, uint64_t start, size_t count, int32_t *q)
+{
+    uint32_t words[FEDMRN__CHUNK / 32 + 1];
+    unsigned shift = (unsigned)(start % 32);
+    size_t i;
+    fedmrn_words(seed, stream, start / 32 / 4, (unsigned)(start / 32 % 4), (shift + count + 31) / 32, words);
+    for (i = 0; i < count; i++) {
+        size_t bit = shift + i;
+        q[i] = (int32_t)(words[bit / 32] >> (bit % 32) & 1) * 2 - 1;
+    }
+}
+
+/* spec 3.1: the draws of `count` <= CHUNK elements. */
+static void fedmrn__draws(unsigned distribution, uint64_t seed, uint64_t stream, uint64_t start, size_t count,
+                          int32_t *q)
+{
+    uint32_t words[FEDMRN__CHUNK];
+    size_t i;
+    if (distribution == FEDMRN_BERNOULLI) {
+        fedmrn__draws_bernoulli(seed, stream, start, count, q);
+        return;
+    }
+    fedmrn_words(seed, stream, start / 4, (unsigned)(start % 4), count, words);
+    if (distribution == FEDMRN_UNIFORM)
+        for (i = 0; i < count; i++) q[i] = fedmrn_draw_uniform(words[i]);
+    else
+        for (i = 0; i < count; i++) q[i] = fedmrn_draw_gaussian(words[i]);
+}
+
+/* spec 3.1 [N-04]: the noise of `count` <= CHUNK elements. */
+static void fedmrn__noise(unsigned distribution, float step, uint64_t seed, uint64_t stream, uint64_t start,
+                          size_t count, float *out)
+{
+    int32_t q[FEDMRN__CHUNK];
+    size_t i;
+    fedmrn__draws(distribution, seed, stream, start, count, q);
+    for (i = 0; i < count; i++) out[i] = (float)((float)q[i] * step);
+}
+
+/* spec 3.5 [N-03]: positive floats are ordered like their bits. */
+fedmrn_code fedmrn_check_scale(unsigned distribution, uint32_t scale_bits)
+{
+    static const uint32_t least[] = {0x0C800000u, 0x0B000000u, 0x00800000u};   /* 2^-102, 2^-105, 2^-126 */
+    static const uint32_t largest[] = {0x7F7FFFFFu, 0x7E000000u, 0x7F7FFFFFu}; /* largest, 2^125, largest */
+    unsigned k = distribution - 1;
+    if (distribution < FEDMRN_UNIFORM || distribution > FEDMRN_BERNOULLI) return FEDMRN_UNKNOWN_DISTRIBUTION;
+    return scale_bits < least[k] || scale_bits > largest[k] ? FEDMRN_SCALE : FEDMRN_OK;
+}
+
+static size_t fedmrn__chunk(size_t left) { return left < FEDMRN__CHUNK ? left : FEDMRN__CHUNK; }
+
+fedmrn_code fedmrn_noise(unsigned distribution, uint32_t scale_bits, uint64_t seed, uint64_t stream, uint64_t start,
+                         size_t count, float *out)
+{
+    fedmrn_code code = fedmrn_check_scale(distribution, scale_bits);
+    size_t done, n;
+    if (code) return code;
+    for (done = 0; done < count; done += n) {
+        n = fedmrn__chunk(count - done);
+        fedmrn__noise(distribution, fedmrn__step(distribution, scale_bits), seed, stream, start + done, n, out + done);
+    }
+    return FEDMRN_OK;
+}
+
+/* ---------------------------------------- 4 Masks ---------------------------------------- */
+
+/* spec 4.1: at most 2^45 for 2^48 elements. */
+static uint64_t fedmrn__mask_bytes(uint64_t elements) { return elements / 8 + (elements % 8 != 0); }
+
+static uint32_t fedmrn__mask_bit(const uint8_t *mask, uint64_t i)
+{
+    return (uint32_t)(mask[(size_t)(i / 8)] >> (i % 8)) & 1;
+}
+
+/* spec 4.1 [M-01] */
+static int fedmrn__padding_is_zero(const uint8_t *mask, uint64_t elements)
+{
+    return elements % 8 == 0 || mask[(size_t)(elements / 8)] >> (elements % 8) == 0;
+}
+
+/* spec 4.2 [M-02]: the noise of element i, kept, dropped or negated, as bits. */
+static uint32_t fedmrn__masked_bits(unsigned kind, uint32_t bit, float noise)
+{
+    uint32_t bits = fedmrn_bits(noise);
+    return kind == FEDMRN_KIND_BINARY ? bits & (0u - bit) : bits ^ (bit ^ 1) << 31;
+}
+
+/* spec 4.3 [M-04]: every step rounded to f32. */
+static uint32_t fedmrn__sample_bit(unsigned kind, float u, float noise, uint32_t r)
+{
+    float p = (float)(u / noise), t;
+    if (kind == FEDMRN_KIND_BINARY) {
+        t = (float)(p * 0x1p24f);
+    } else {
+        t = (float)(p + 1.0f);
+        t = (float)(t * 0x1p23f);
+    }
+    return (float)r < t;
+}
+
+static fedmrn_status fedmrn__check_sample(size_t count, const float *update, const uint32_t *draws)
+{
+    size_t i;
+    for (i = 0; i < count; i++) {
+        if ((fedmrn_bits(update[i]) >> 23 & 0xFF) == 0xFF) return fedmrn__fail(FEDMRN_NON_FINITE, i);
+        if (draws[i] >> 24) return fedmrn__fail(FEDMRN_ARGUMENT, i);
+    }
+    return fedmrn__ok();
+}
+
+/* spec 4.3 */
+fedmrn_status fedmrn_sample(unsigned kind, unsigned distribution, uint32_t scale_bits, uint64_t seed, uint64_t stream,
+                            uint64_t start, size_t count, const float *update, const uint32_t *draws, uint8_t *mask)
+{
+    float noise[FEDMRN__CHUNK], step;
+    fedmrn_code code = fedmrn_check_scale(distribution, scale_bits);
+    fedmrn_status status = fedmrn__check_sample(count, update, draws);
+    size_t done, n, i;
+    if (kind != FEDMRN_KIND_BINARY && kind != FEDMRN_KIND_SIGNED) return fedmrn__fail(FEDMRN_UNKNOWN_KIND, 0);
+    if (code) return fedmrn__fail(code, 0);
+    if (status.code) return status;
+    if (start % 8) return fedmrn__fail(FEDMRN_ARGUMENT, 0);
+    step = fedmrn__step(distribution, scale_bits);
+    if (count) memset(mask, 0, (size_t)fedmrn__mask_bytes(count));
+    for (done = 0; done < count; done += n) {
+        n = fedmrn__chunk(count - done);
+        fedmrn__noise(distribution, step, seed, stream, start + done, n, noise);
+        for (i = 0; i < n; i++) {
+            uint32_t bit = fedmrn__sample_bit(kind, update[done + i], noise[i], draws[done + i]);
+            mask[(done + i) / 8] |= (uint8_t)(bit << ((done + i) % 8));
+        }
+    }
+    return fedmrn__ok();
+}
+
+/* ---------------------------------------- 5 Schema ---------------------------------------- */
+
+/* spec 5.3, 8.4, 8.5 */
+typedef struct {
+    uint8_t size;      /* bytes of an element */
+    uint8_t precision; /* of a float, in bits, the leading one counted; 0 for integers */
+    uint8_t negative;  /* there are negative values */
+    uint8_t limbs;
+} fedmrn__dtype;
+
+static const fedmrn__dtype fedmrn__dtypes[14] = {
+    {0, 0, 0, 0},   {4, 24, 1, 12}, {8, 53, 1, 88}, {2, 11, 1, 2}, {2, 8, 1, 11}, /* float32, 64, 16, bfloat16 */
+    {1, 0, 1, 1},   {2, 0, 1, 1},   {4, 0, 1, 2},   {8, 0, 1, 3},                 /* int8 to int64 */
+    {1, 0, 0, 1},   {2, 0, 0, 1},   {4, 0, 0, 2},   {8, 0, 0, 3},                 /* uint8 to uint64 */
+    {1, 0, 0, 1},                                                                 /* bool */
+};
+
+static int fedmrn__dtype_known(unsigned dtype) { return dtype >= FEDMRN_FLOAT32 && dtype <= FEDMRN_BOOL8; }
+
+unsigned fedmrn_dtype_size(unsigned dtype) { return fedmrn__dtype_known(dtype) ? fedmrn__dtypes[dtype].size : 0; }
+
+uint64_t fedmrn_dimension(const fedmrn_tensor *tensor, unsigned axis) { return fedmrn__u64(tensor->shape + 8 * axis); }
+
+/* Bytes that are read from the front: of `bytes`, those from `at` up to `end` are still to come. */
+typedef struct {
+    const uint8_t *bytes;
+    size_t at, end;
+} fedmrn__in;
+
+static fedmrn__in fedmrn__from(const uint8_t *bytes, size_t at, size_t end)
+{
+    fedmrn__in in;
+    in.bytes = bytes;
+    in.at = at;
+    in.end = end;
+    return in;
+}
+
+static int fedmrn__has(const fedmrn__in *in, uint64_t size) { return in->end - in->at >= size; }
+
+static const uint8_t *fedmrn__take(fedmrn__in *in, size_t size)
+{
+    const uint8_t *p = in->bytes + in->at;
+    in->at += size;
+    return p;
+}
+
+/* spec 7.3 [S-02]: the bytes of the character at p, or 0 if it is none of RFC 3629. */
+static size_t fedmrn__utf8_character(const uint8_t *p, size_t left)
+{
+    size_t size = p[0] < 0x80 ? 1 : p[0] < 0xC2 ? 0 : p[0] < 0xE0 ? 2 : p[0] < 0xF0 ? 3 : p[0] < 0xF5 ? 4 : 0;
+    size_t k;
+    if (size > left) return 0;
+    for (k = 1; k < size; k++)
+        if (p[k] >> 6 != 2) return 0;
+    if (p[0] == 0xE0 && p[1] < 0xA0) return 0; /* could be shorter */
+    if (p[0] == 0xED && p[1] > 0x9F) return 0; /* surrogates */
+    if (p[0] == 0xF0 && p[1] < 0x90) return 0; /* could be shorter */
+    if (p[0] == 0xF4 && p[1] > 0x8F) return 0; /* beyond U+10FFFF */
+    return size;
+}
+
+static int fedmrn__utf8(const uint8_t *p, size_t length)
+{
+    size_t at, size;
+    for (at = 0; at < length; at += size) {
+        size = fedmrn__utf8_character(p + at, length - at);
+        if (!size) return 0;
+    }
+    return 1;
+}
+
+/* spec 5.2: names are compared byte for byte. Any order of them will do to find equal ones; here the short come
+ * first. They are sorted in place (heap sort, so no choice of names makes it slow), by indices in `order`. */
+static int fedmrn__compare_names(const fedmrn_tensor *a, const fedmrn_tensor *b)
+{
+    if (a->name_length != b->name_length) return a->name_length < b->name_length ? -1 : 1;
+    return memcmp(a->name, b->name, a->name_length);
+}
+
+static int fedmrn__name_before(const fedmrn_tensor *t, uint32_t a, uint32_t b)
+{
+    int c = fedmrn__compare_names(&t[a], &t[b]);
+    return c ? c < 0 : a < b;
+}
+
+static void fedmrn__sift(fedmrn_tensor *t, size_t root, size_t count)
+{
+    uint32_t moved = t[root].order;
+    size_t child;
+    while ((child = 2 * root + 1) < count) {
+        if (child + 1 < count && fedmrn__name_before(t, t[child].order, t[child + 1].order)) child++;
+        if (!fedmrn__name_before(t, moved, t[child].order)) break;
+        t[root].order = t[child].order;
+        root = child;
+    }
+    t[root].order = moved;
+}
+
+static void fedmrn__sort_names(fedmrn_tensor *t, size_t count)
+{
+    size_t k;
+    for (k = 0; k < count; k++) t[k].order = (uint32_t)k;
+    for (k = count / 2; k-- > 0;) fedmrn__sift(t, k, count);
+    for (k = count; k-- > 1;) {
+        uint32_t last = t[0].order;
+        t[0].order = t[k].order;
+        t[k].order = last;
+        fedmrn__sift(t, 0, k);
+    }
+}
+
+/* spec 7.3 [S-02]: the first tensor whose name was there before, or `count`. */
+static size_t fedmrn__first_repeated_name(fedmrn_tensor *t, size_t count)
+{
+    size_t first = count, k;
+    fedmrn__sort_names(t, count);
+    for (k = 1; k < count; k++)
+        if (fedmrn__compare_names(&t[t[k - 1].order], &t[t[k].order]) == 0 && t[k].order < first) first = t[k].order;
+    return first;
+}
+
+/* spec 5.2, 7.3 [S-01] [S-02] */
+static fedmrn_status fedmrn__read_name(fedmrn__in *in, fedmrn_tensor *t)
+{
+    size_t at = in->at;
+    t->name_length = 0;
+    if (!fedmrn__has(in, 2)) return fedmrn__fail(FEDMRN_SCHEMA_LENGTH, at);
+    t->name_length = fedmrn__u16(fedmrn__take(in, 2));
+    if (t->name_length == 0) return fedmrn__fail(FEDMRN_SCHEMA_NAME, at);
+    if (!fedmrn__has(in, t->name_length)) return fedmrn__fail(FEDMRN_SCHEMA_LENGTH, at + 2);
+    t->name = fedmrn__take(in, t->name_length);
+    if (!fedmrn__utf8(t->name, t->name_length)) return fedmrn__fail(FEDMRN_SCHEMA_NAME, at + 2);
+    return fedmrn__ok();
+}
+
+/* spec 5.2, 7.3 [S-06] */
+static fedmrn_status fedmrn__read_shape(fedmrn__in *in, fedmrn_tensor *t)
+{
+    size_t at = in->at;
+    uint64_t product = 1;
+    int empty = 0;
+    unsigned k;
+    if (!fedmrn__has(in, 1)) return fedmrn__fail(FEDMRN_SCHEMA_LENGTH, at);
+    t->rank = *fedmrn__take(in, 1);
+    if (t->rank > 32) return fedmrn__fail(FEDMRN_SCHEMA_SHAPE, at);
+    if (!fedmrn__has(in, 8u * t->rank)) return fedmrn__fail(FEDMRN_SCHEMA_LENGTH, at + 1);
+    t->shape = fedmrn__take(in, 8u * t->rank);
+    for (k = 0; k < t->rank; k++) {
+        uint64_t d = fedmrn_dimension(t, k);
+        if (d > FEDMRN__MAX_ELEMENTS / product) return fedmrn__fail(FEDMRN_SCHEMA_SHAPE, at + 1 + 8 * k);
+        if (d) product *= d;
+        else empty = 1;
+    }
+    t->elements = empty ? 0 : product;
+    return fedmrn__ok();
+}
+
+/* spec 5.2, 7.3 [S-01] to [S-06], but for equal names */
+static fedmrn_status fedmrn__read_tensor(fedmrn__in *in, fedmrn_tensor *t, int *named)
+{
+    fedmrn_status status = fedmrn__read_name(in, t);
+    if (status.code) return status;
+    *named = 1;
+    if (!fedmrn__has(in, 1)) return fedmrn__fail(FEDMRN_SCHEMA_LENGTH, in->at);
+    t->role = *fedmrn__take(in, 1);
+    if (t->role > FEDMRN_ROLE_MASKED) return fedmrn__fail(FEDMRN_UNKNOWN_ROLE, in->at - 1);
+    if (!fedmrn__has(in, 1)) return fedmrn__fail(FEDMRN_SCHEMA_LENGTH, in->at);
+    t->dtype = *fedmrn__take(in, 1);
+    if (!fedmrn__dtype_known(t->dtype)) return fedmrn__fail(FEDMRN_UNKNOWN_DTYPE, in->at - 1);
+    if (t->role == FEDMRN_ROLE_MASKED && t->dtype != FEDMRN_FLOAT32)
+        return fedmrn__fail(FEDMRN_MASKED_DTYPE, in->at - 1);
+    return fedmrn__read_shape(in, t);
+}
+
+/* The least tensor has 6 bytes, and one more may be cut off. */
+size_t fedmrn_schema_need(const uint8_t *bytes, size_t length)
+{
+    uint64_t count;
+    size_t most;
+    if (length < 4) return 0;
+    count = fedmrn__u32(bytes);
+    most = (length - 4) / 6 + 1;
+    return count < most ? (size_t)count : most;
+}
+
+/* spec 5.4: SHA-256 (FIPS 180-4). */
+static uint32_t fedmrn__rotate(uint32_t x, unsigned n) { return x >> n | x << (32 - n); }
+
+static void fedmrn__sha256_block(uint32_t state[8], const uint8_t *p)
+{
+    static const uint32_t constants[64] = {
+        0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
+        0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
+        0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+        0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
+        0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+        0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+        0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+        0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+    uint32_t w[64], h[8];
+    int i;
+    for (i = 0; i < 16; i++)
+        w[i] = (uint32_t)p[4 * i] << 24 | (uint32_t)p[4 * i + 1] << 16 | (uint32_t)p[4 * i + 2] << 8 | p[4 * i + 3];
+    for (; i < 64; i++) {
+        uint32_t a = w[i - 15], b = w[i - 2];
+        w[i] = w[i - 16] + (fedmrn__rotate(a, 7) ^ fedmrn__rotate(a, 18) ^ a >> 3) + w[i - 7] +
+               (fedmrn__rotate(b, 17) ^ fedmrn__rotate(b, 19) ^ b >> 10);
+    }
+    memcpy(h, state, sizeof h);
+    for (i = 0; i < 64; i++) {
+        uint32_t e = h[4], a = h[0];
+        uint32_t t1 = h[7] + (fedmrn__rotate(e, 6) ^ fedmrn__rotate(e, 11) ^ fedmrn__rotate(e, 25)) +
+                      ((e & h[5]) ^ (~e & h[6])) + constants[i] + w[i];
+        uint32_t t2 = (fedmrn__rotate(a, 2) ^ fedmrn__rotate(a, 13) ^ fedmrn__rotate(a, 22)) +
+                      ((a & h[1]) ^ (a & h[2]) ^ (h[1] & h[2]));
+        memmove(h + 1, h, 7 * sizeof h[0]);
+        h[4] += t1;
+        h[0] = t1 + t2;
+    }
+    for (i = 0; i < 8; i++) state[i] += h[i];
+}
+
+/* spec 5.4: the first 16 bytes of the SHA-256. */
+static void fedmrn__digest(const uint8_t *bytes, size_t length, uint8_t digest[16])
+{
+    uint32_t state[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                         0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+    uint8_t tail[128] = {0};
+    size_t rest = length % 64, i;
+    size_t tail_length = rest < 56 ? 64 : 128;
+    uint64_t bits = (uint64_t)length << 3;
+    for (i = 0; i + 64 <= length; i += 64) fedmrn__sha256_block(state, bytes + i);
+    if (rest) memcpy(tail, bytes + i, rest);
+    tail[rest] = 0x80;
+    for (i = 0; i < 8; i++) tail[tail_length - 1 - i] = (uint8_t)(bits >> (8 * i));
+    for (i = 0; i < tail_length; i += 64) fedmrn__sha256_block(state, tail + i);
+    for (i = 0; i < 16; i++) digest[i] = (uint8_t)(state[i / 4] >> (24 - 8 * (i % 4)));
+}
+
+/* spec 7.3 [S-02]: a name that was there before is an earlier fault than the one found, if any: the names at hand
+ * are those of the tensors before it and its own, if it was read. */
+static fedmrn_status fedmrn__check_names(const uint8_t *bytes, fedmrn_tensor *tensors, size_t named,
+                                         fedmrn_status found)
+{
+    size_t repeated = fedmrn__first_repeated_name(tensors, named);
+    return repeated < named ? fedmrn__fail(FEDMRN_SCHEMA_NAME, (uint64_t)(tensors[repeated].name - bytes)) : found;
+}
+
+/* spec 5.1, 7.3 [S-01] to [S-06] */
+fedmrn_status fedmrn_schema_read(fedmrn_schema *schema, const uint8_t *bytes, size_t length, fedmrn_tensor *tensors,
+                                 size_t capacity)
+{
+    fedmrn__in in = fedmrn__from(bytes, 4, length);
+    fedmrn_status status = fedmrn__ok();
+    size_t k = 0;
+    int named = 0;
+    if (length < 4) return fedmrn__fail(FEDMRN_SCHEMA_LENGTH, 0);
+    if (capacity < fedmrn_schema_need(bytes, length)) return fedmrn__fail(FEDMRN_MEMORY, 0);
+    schema->bytes = bytes;
+    schema->length = length;
+    schema->tensors = tensors;
+    schema->count = fedmrn__u32(bytes);
+    for (; k < schema->count && !status.code; k += (size_t)named) {
+        named = 0;
+        status = fedmrn__read_tensor(&in, &tensors[k], &named);
+    }
+    status = fedmrn__check_names(bytes, tensors, k, status);
+    if (status.code) return status;
+    if (in.at != length) return fedmrn__fail(FEDMRN_SCHEMA_LENGTH, in.at);
+    fedmrn__digest(bytes, length, schema->digest);
+    return fedmrn__ok();
+}
+
+/* spec 7.3 [S-07]: the sum can exceed 2^64. */
+static int fedmrn__elements_within(const fedmrn_schema *schema, uint64_t limit)
+{
+    uint32_t k;
+    for (k = 0; k < schema->count; k++) {
+        if (schema->tensors[k].elements > limit) return 0;
+        limit -= schema->tensors[k].elements;
+    }
+    return 1;
+}
+
+/* ---------------------------------------- 6 Frame ---------------------------------------- */
+
+/* spec 6.4: the length of the payload; at most 2^51. */
+static uint64_t fedmrn__payload_bytes(const fedmrn_tensor *t)
+{
+    return t->role == FEDMRN_ROLE_MASKED ? fedmrn__mask_bytes(t->elements)
+                                         : t->elements * fedmrn__dtypes[t->dtype].size;
+}
+
+/* spec 6.6: four bits at a time. */
+static uint32_t fedmrn__crc32(const uint8_t *bytes, size_t length)
+{
+    static const uint32_t table[16] = {
+        0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
+        0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c};
+    uint32_t crc = 0xFFFFFFFFu;
+    size_t i;
+    for (i = 0; i < length; i++) {
+        crc ^= bytes[i];
+        crc = crc >> 4 ^ table[crc & 15];
+        crc = crc >> 4 ^ table[crc & 15];
+    }
+    return crc ^ 0xFFFFFFFFu;
+}
+
+static fedmrn_status fedmrn__check_entry(const fedmrn_tensor *t, const fedmrn_entry *e, unsigned coding,
+                                         unsigned reserved, uint64_t at);
+static fedmrn_status fedmrn__check_payload(const fedmrn_tensor *t, const fedmrn_entry *e, uint64_t at);
+
+/* spec 6.7 [E-01] [E-02] */
+static fedmrn_code fedmrn__check_update(const fedmrn_update *update)
+{
+    fedmrn_status status = fedmrn__ok();
+    size_t k;
+    if (update->entry_count != update->schema->count) return FEDMRN_TENSOR_COUNT;
+    for (k = 0; k < update->entry_count && !status.code; k++) {
+        const fedmrn_tensor *t = &update->schema->tensors[k];
+        status = fedmrn__check_entry(t, &update->entries[k], 0, 0, 0);
+        if (!status.code) status = fedmrn__check_payload(t, &update->entries[k], 0);
+    }
+    if (update->embed_schema && update->schema->length > 0xFFFFFFFFu) return FEDMRN_LIMIT;
+    return status.code;
+}
+
+/* spec 6.1 */
+fedmrn_code fedmrn_frame_size(const fedmrn_update *update, size_t *size)
+{
+    fedmrn_code code = fedmrn__check_update(update);
+    size_t left = SIZE_MAX - FEDMRN__HEADER - FEDMRN__CHECKSUM, k;
+    if (code) return code;
+    if (update->embed_schema) {
+        if (left - 4 < update->schema->length) return FEDMRN_MEMORY;
+        left -= 4 + update->schema->length;
+    }
+    for (k = 0; k < update->entry_count; k++) {
+        const fedmrn_entry *e = &update->entries[k];
+        size_t entry = e->kind == FEDMRN_KIND_DENSE ? 12 : 16;
+        if (left < entry || left - entry < e->length) return FEDMRN_MEMORY;
+        left -= entry + (size_t)e->length;
+    }
+    *size = SIZE_MAX - left;
+    return FEDMRN_OK;
+}
+
+/* spec 6.2 */
+static uint8_t *fedmrn__put_header(uint8_t *p, const fedmrn_update *update)
+{
+    p = fedmrn__put(p, 0x4E524D46u, 4); /* "FMRN" */
+    p = fedmrn__put(p, 1, 1);
+    p = fedmrn__put(p, 0, 1);
+    p = fedmrn__put(p, update->embed_schema != 0, 2);
+    p = fedmrn__put(p, update->seed, 8);
+    p = fedmrn__put(p, update->base_model, 8);
+    p = fedmrn__put(p, update->round, 4);
+    p = fedmrn__put(p, update->schema->count, 4);
+    return fedmrn__put_bytes(p, update->schema->digest, 16);
+}
+
+/* spec 6.4 */
+static uint8_t *fedmrn__put_entry(uint8_t *p, const fedmrn_entry *e)
+{
+    p = fedmrn__put(p, e->kind, 1);
+    p = fedmrn__put(p, e->type, 1);
+    p = fedmrn__put(p, 0, 2); /* coding, reserved */
+    p = fedmrn__put(p, e->length, 8);
+    return e->kind == FEDMRN_KIND_DENSE ? p : fedmrn__put(p, e->scale_bits, 4);
+}
+
+/* spec 6.1 */
+fedmrn_code fedmrn_frame_write(const fedmrn_update *update, uint8_t *out, size_t capacity)
+{
+    size_t size = 0, k;
+    fedmrn_code code = fedmrn_frame_size(update, &size);
+    uint8_t *p = out;
+    if (code) return code;
+    if (capacity < size) return FEDMRN_MEMORY;
+    p = fedmrn__put_header(p, update);
+    if (update->embed_schema) {
+        p = fedmrn__put(p, update->schema->length, 4);
+        p = fedmrn__put_bytes(p, update->schema->bytes, update->schema->length);
+    }
+    for (k = 0; k < update->entry_count; k++) p = fedmrn__put_entry(p, &update->entries[k]);
+    for (k = 0; k < update->entry_count; k++)
+        p = fedmrn__put_bytes(p, update->entries[k].payload, (size_t)update->entries[k].length);
+    fedmrn__put(p, fedmrn__crc32(out, size - FEDMRN__CHECKSUM), FEDMRN__CHECKSUM);
+    return FEDMRN_OK;
+}
+
+/* spec 4.2, 6.5 [M-02] */
+static void fedmrn__decode_masked(const fedmrn_frame *frame, uint32_t tensor, uint64_t start, size_t count,
+                                  uint8_t *out)
+{
+    const fedmrn_entry *e = &frame->entries[tensor];
+    float step = fedmrn__step(e->type, e->scale_bits), noise[FEDMRN__CHUNK];
+    uint32_t bits[FEDMRN__CHUNK];
+    size_t done, n, i;
+    for (done = 0; done < count; done += n) {
+        n = fedmrn__chunk(count - done);
+        fedmrn__noise(e->type, step, frame->seed, tensor, start + done, n, noise);
+        for (i = 0; i < n; i++)
+            bits[i] = fedmrn__masked_bits(e->kind, fedmrn__mask_bit(e->payload, start + done + i), noise[i]);
+        memcpy(out + 4 * done, bits, 4 * n);
+    }
+}
+
+/* spec 6.5 */
+fedmrn_code fedmrn_frame_decode(const fedmrn_frame *frame, uint32_t tensor, uint64_t start, size_t count, void *out)
+{
+    const fedmrn_tensor *t;
+    const fedmrn_entry *e;
+    uint8_t *p = (uint8_t *)out;
+    size_t i;
+    unsigned size;
+    if (tensor >= frame->schema->count) return FEDMRN_ARGUMENT;
+    t = &frame->schema->tensors[tensor];
+    e = &frame->entries[tensor];
+    if (start > t->elements || count > t->elements - start) return FEDMRN_ARGUMENT;
+    if (t->role == FEDMRN_ROLE_MASKED) {
+        fedmrn__decode_masked(frame, tensor, start, count, p);
+        return FEDMRN_OK;
+    }
+    size = fedmrn__dtypes[t->dtype].size;
+    for (i = 0; i < count; i++)
+        p = fedmrn__put_native(p, fedmrn__load(e->payload + ((size_t)start + i) * size, size), size);
+    return FEDMRN_OK;
+}
+
+/* ---------------------------------------- 7 Checks ---------------------------------------- */
+
+/* spec 9.2 */
+fedmrn_demands fedmrn_no_demands(void)
+{
+    fedmrn_demands demands;
+    memset(&demands, 0, sizeof demands);
+    demands.schema = NULL;
+    demands.max_tensors = 65536;
+    demands.max_schema_bytes = (uint64_t)1 << 24;
+    demands.max_elements = (uint64_t)1 << 34;
+    return demands;
+}
+
+/* spec 7.3 [F-01] to [F-05] */
+static fedmrn_status fedmrn__check_header(fedmrn_frame *frame, const fedmrn_demands *demands)
+{
+    const uint8_t *p = frame->bytes;
+    if (frame->length < FEDMRN__HEADER + FEDMRN__CHECKSUM) return fedmrn__fail(FEDMRN_TRUNCATED, frame->length);
+    if (memcmp(p, "FMRN", 4) != 0) return fedmrn__fail(FEDMRN_MAGIC, 0);
+    if (p[4] != 1 || p[5] != 0) return fedmrn__fail(FEDMRN_VERSION, 4);
+    frame->flags = fedmrn__u16(p + 6);
+    frame->seed = fedmrn__u64(p + 8);
+    frame->base_model = fedmrn__u64(p + 16);
+    frame->round = fedmrn__u32(p + 24);
+    frame->tensor_count = fedmrn__u32(p + 28);
+    if (frame->flags >> 1) return fedmrn__fail(FEDMRN_RESERVED, 6);
+    if (frame->tensor_count > demands->max_tensors) return fedmrn__fail(FEDMRN_LIMIT, 28);
+    return fedmrn__ok();
+}
+
+/* spec 7.3 [F-06] to [F-08]: where the embedded schema is. */
+static fedmrn_status fedmrn__find_schema(fedmrn__in *in, const fedmrn_demands *demands, const uint8_t **schema,
+                                         size_t *length)
+{
+    uint32_t size;
+    if (!fedmrn__has(in, 4)) return fedmrn__fail(FEDMRN_TRUNCATED, in->at);
+    size = fedmrn__u32(fedmrn__take(in, 4));
+    if (size > demands->max_schema_bytes) return fedmrn__fail(FEDMRN_LIMIT, in->at - 4);
+    if (!fedmrn__has(in, size)) return fedmrn__fail(FEDMRN_TRUNCATED, in->at);
+    *length = size;
+    *schema = fedmrn__take(in, size);
+    return fedmrn__ok();
+}
+
+/* spec 7.3 [F-06] to [F-08], [S-01] to [S-08] */
+static fedmrn_status fedmrn__check_embedded(fedmrn_frame *frame, fedmrn__in *in, const fedmrn_demands *demands,
+                                            const fedmrn_memory *memory)
+{
+    const uint8_t *schema = NULL;
+    size_t length = 0;
+    fedmrn_status status = fedmrn__find_schema(in, demands, &schema, &length);
+    if (status.code) return status;
+    status = fedmrn_schema_read(&frame->embedded, schema, length, memory->tensors, memory->tensor_capacity);
+    if (status.code) return fedmrn__fail(status.code, status.offset + (uint64_t)(schema - frame->bytes));
+    if (!fedmrn__elements_within(&frame->embedded, demands->max_elements))
+        return fedmrn__fail(FEDMRN_LIMIT, (uint64_t)(schema - frame->bytes));
+    if (memcmp(frame->embedded.digest, frame->bytes + 32, 16) != 0) return fedmrn__fail(FEDMRN_SCHEMA_DIGEST, 32);
+    frame->schema = &frame->embedded;
+    return fedmrn__ok();
+}
+
+/* spec 7.3 [F-09] to [F-14] */
+static fedmrn_status fedmrn__check_agreement(fedmrn_frame *frame, const fedmrn_demands *demands)
+{
+    if (demands->schema) frame->schema = demands->schema;
+    if (!frame->schema) return fedmrn__fail(FEDMRN_NO_SCHEMA, 6);
+    if (memcmp(frame->schema->digest, frame->bytes + 32, 16) != 0) return fedmrn__fail(FEDMRN_SCHEMA_MISMATCH, 32);
+    if (frame->tensor_count != frame->schema->count) return fedmrn__fail(FEDMRN_TENSOR_COUNT, 28);
+    if (demands->wants_round && frame->round != demands->round) return fedmrn__fail(FEDMRN_ROUND, 24);
+    if (demands->wants_base_model && frame->base_model != demands->base_model)
+        return fedmrn__fail(FEDMRN_BASE_MODEL, 16);
+    if (demands->wants_seed && frame->seed != demands->seed) return fedmrn__fail(FEDMRN_SEED, 8);
+    return fedmrn__ok();
+}
+
+/* spec 7.3 [F-16] to [F-24]: an entry against its tensor; `at` is where the entry begins. */
+static fedmrn_status fedmrn__check_entry(const fedmrn_tensor *t, const fedmrn_entry *e, unsigned coding,
+                                         unsigned reserved, uint64_t at)
+{
+    int masked = t->role == FEDMRN_ROLE_MASKED;
+    fedmrn_code scale = FEDMRN_OK;
+    if (e->kind > FEDMRN_KIND_SIGNED) return fedmrn__fail(FEDMRN_UNKNOWN_KIND, at);
+    if ((e->kind != FEDMRN_KIND_DENSE) != masked) return fedmrn__fail(FEDMRN_KIND_MISMATCH, at);
+    if (masked) {
+        scale = fedmrn_check_scale(e->type, e->scale_bits);
+        if (scale == FEDMRN_UNKNOWN_DISTRIBUTION) return fedmrn__fail(scale, at + 1);
+    } else {
+        if (!fedmrn__dtype_known(e->type)) return fedmrn__fail(FEDMRN_UNKNOWN_DTYPE, at + 1);
+        if (e->type != t->dtype) return fedmrn__fail(FEDMRN_DTYPE_MISMATCH, at + 1);
+    }
+    if (coding) return fedmrn__fail(FEDMRN_UNKNOWN_CODING, at + 2);
+    if (reserved) return fedmrn__fail(FEDMRN_RESERVED, at + 3);
+    if (e->length != fedmrn__payload_bytes(t)) return fedmrn__fail(FEDMRN_PAYLOAD_LENGTH, at + 4);
+    return scale ? fedmrn__fail(scale, at + 12) : fedmrn__ok();
+}
+
+/* spec 6.4, 7.3 [F-15] to [F-24] */
+static fedmrn_status fedmrn__read_entry(fedmrn__in *in, const fedmrn_tensor *t, fedmrn_entry *e)
+{
+    size_t at = in->at;
+    const uint8_t *p;
+    if (!fedmrn__has(in, 12)) return fedmrn__fail(FEDMRN_TRUNCATED, at);
+    p = fedmrn__take(in, 12);
+    e->kind = p[0];
+    e->type = p[1];
+    e->length = fedmrn__u64(p + 4);
+    e->scale_bits = 0;
+    if (e->kind == FEDMRN_KIND_BINARY || e->kind == FEDMRN_KIND_SIGNED) {
+        if (!fedmrn__has(in, 4)) return fedmrn__fail(FEDMRN_TRUNCATED, at + 12);
+        e->scale_bits = fedmrn__u32(fedmrn__take(in, 4));
+    }
+    return fedmrn__check_entry(t, e, p[2], p[3], at);
+}
+
+/* spec 7.3, the table; then [F-25] to [F-27]. Lengths are taken off the bytes left, never added up. */
+static fedmrn_status fedmrn__check_whole(fedmrn_frame *frame, fedmrn__in *in, fedmrn_entry *entries)
+{
+    size_t end = frame->length - FEDMRN__CHECKSUM;
+    fedmrn_status status;
+    uint32_t k;
+    for (k = 0; k < frame->tensor_count; k++) {
+        status = fedmrn__read_entry(in, &frame->schema->tensors[k], &entries[k]);
+        if (status.code) return status;
+    }
+    for (k = 0; k < frame->tensor_count; k++) {
+        if (!fedmrn__has(in, entries[k].length)) return fedmrn__fail(FEDMRN_TRUNCATED, in->at);
+        entries[k].payload = fedmrn__take(in, (size_t)entries[k].length);
+    }
+    if (in->at != end) return fedmrn__fail(FEDMRN_TRAILING, in->at);
+    if (fedmrn__crc32(frame->bytes, end) != fedmrn__u32(frame->bytes + end))
+        return fedmrn__fail(FEDMRN_CHECKSUM, end);
+    return fedmrn__ok();
+}
+
+/* spec 5.3, 7.3 [F-29]: the exponent is not all ones. */
+static int fedmrn__finite(unsigned dtype, uint64_t bits)
+{
+    unsigned mantissa = fedmrn__dtypes[dtype].precision - 1u, total = 8u * fedmrn__dtypes[dtype].size;
+    uint64_t ones = ((uint64_t)1 << (total - 1 - mantissa)) - 1;
+    return (bits >> mantissa & ones) != ones;
+}
+
+/* spec 7.3 [F-28] to [F-30]: `at` is where the payload begins. */
+static fedmrn_status fedmrn__check_payload(const fedmrn_tensor *t, const fedmrn_entry *e, uint64_t at)
+{
+    unsigned size = fedmrn__dtypes[t->dtype].size;
+    size_t i;
+    if (t->role == FEDMRN_ROLE_MASKED)
+        return fedmrn__padding_is_zero(e->payload, t->elements) ? fedmrn__ok()
+                                                                : fedmrn__fail(FEDMRN_PADDING, at + e->length - 1);
+    if (!fedmrn__dtypes[t->dtype].precision && t->dtype != FEDMRN_BOOL8) return fedmrn__ok();
+    for (i = 0; i < (size_t)e->length; i += size) {
+        if (t->dtype == FEDMRN_BOOL8) {
+            if (e->payload[i] > 1) return fedmrn__fail(FEDMRN_BOOL, at + i);
+        } else if (!fedmrn__finite(t->dtype, fedmrn__load(e->payload + i, size))) {
+            return fedmrn__fail(FEDMRN_NON_FINITE, at + i);
+        }
+    }
+    return fedmrn__ok();
+}
+
+static void fedmrn__begin(fedmrn_frame *frame, const uint8_t *bytes, size_t length)
+{
+    memset(frame, 0, sizeof *frame);
+    frame->bytes = bytes;
+    frame->length = length;
+    frame->schema = NULL;
+    frame->entries = NULL;
+}
+
+/* spec 7.2 */
+fedmrn_memory fedmrn_frame_need(const uint8_t *bytes, size_t length, const fedmrn_demands *demands)
+{
+    fedmrn_memory memory = {NULL, NULL, 0, 0};
+    fedmrn_frame frame;
+    const uint8_t *schema = NULL;
+    size_t count = demands->schema ? demands->schema->count : 0, size = 0;
+    fedmrn__in in = fedmrn__from(bytes, FEDMRN__HEADER, length - FEDMRN__CHECKSUM);
+    fedmrn__begin(&frame, bytes, length);
+    if (fedmrn__check_header(&frame, demands).code) return memory;
+    if (frame.flags & 1) {
+        if (fedmrn__find_schema(&in, demands, &schema, &size).code) return memory;
+        memory.tensor_capacity = fedmrn_schema_need(schema, size);
+        if (!demands->schema) count = memory.tensor_capacity;
+    }
+    memory.entry_capacity = frame.tensor_count < count ? frame.tensor_count : count;
+    return memory;
+}
+
+/* spec 7.3 */
+fedmrn_status fedmrn_frame_read(fedmrn_frame *frame, const uint8_t *bytes, size_t length,
+                                const fedmrn_demands *demands, const fedmrn_memory *memory)
+{
+    fedmrn__in in = fedmrn__from(bytes, FEDMRN__HEADER, length - FEDMRN__CHECKSUM);
+    fedmrn_status status;
+    uint32_t k;
+    fedmrn__begin(frame, bytes, length);
+    status = fedmrn__check_header(frame, demands);
+    if (!status.code && frame->flags & 1) status = fedmrn__check_embedded(frame, &in, demands, memory);
+    if (!status.code) status = fedmrn__check_agreement(frame, demands);
+    if (status.code) return status;
+    if (memory->entry_capacity < frame->tensor_count) return fedmrn__fail(FEDMRN_MEMORY, 0);
+    frame->entries = memory->entries;
+    status = fedmrn__check_whole(frame, &in, memory->entries);
+    for (k = 0; k < frame->tensor_count && !status.code; k++)
+        status = fedmrn__check_payload(&frame->schema->tensors[k], &frame->entries[k],
+                                       (uint64_t)(frame->entries[k].payload - bytes));
+    return status;
+}
+
+/* ---------------------------------------- 8 Aggregation ---------------------------------------- */
+
+/* spec 8.2, 8.4: the cells of a tensor; at most 88 * 2^48. */
+static uint64_t fedmrn__cells(const fedmrn_tensor *t)
+{
+    return t->role == FEDMRN_ROLE_MASKED ? t->elements : t->elements * fedmrn__dtypes[t->dtype].limbs;
+}
+
+fedmrn_code fedmrn_sum_need(const fedmrn_schema *schema, size_t *slots, size_t *cells)
+{
+    size_t left = SIZE_MAX / sizeof(int64_t);
+    uint32_t k;
+    for (k = 0; k < schema->count; k++) {
+        uint64_t more = fedmrn__cells(&schema->tensors[k]);
+        if (more > left) return FEDMRN_MEMORY;
+        left -= (size_t)more;
+    }
+    *slots = schema->count;
+    *cells = SIZE_MAX / sizeof(int64_t) - left;
+    return FEDMRN_OK;
+}
+
+void fedmrn_sum_init(fedmrn_sum *sum, const fedmrn_schema *schema, uint64_t base_model, uint32_t round,
+                     fedmrn_slot *slots, int64_t *cells)
+{
+    uint32_t k;
+    size_t i, n;
+    memset(sum, 0, sizeof *sum);
+    sum->schema = schema;
+    sum->slots = slots;
+    sum->base_model = base_model;
+    sum->round = round;
+    for (k = 0; k < schema->count; k++, cells += n) {
+        n = (size_t)fedmrn__cells(&schema->tensors[k]);
+        slots[k].cells = cells;
+        slots[k].scale_bits = 0;
+        slots[k].distribution = 0;
+        for (i = 0; i < n; i++) cells[i] = 0;
+    }
+}
+
+/* spec 8.1 */
+static int fedmrn__weight_fits(const fedmrn_sum *sum, uint64_t weight)
+{
+    return weight >= 1 && weight <= FEDMRN__MAX_WEIGHT - sum->weight;
+}
+
+/* spec 8.1: masked tensor k has this noise, or none yet. */
+static int fedmrn__same_noise(const fedmrn_sum *sum, uint32_t k, unsigned distribution, uint32_t scale_bits)
+{
+    return sum->frames == 0 ||
+           (sum->slots[k].distribution == distribution && sum->slots[k].scale_bits == scale_bits);
+}
+
+static void fedmrn__set_noise(fedmrn_slot *slot, unsigned distribution, uint32_t scale_bits)
+{
+    slot->distribution = (uint8_t)distribution;
+    slot->scale_bits = scale_bits;
+}
+
+/* spec 8.2: S(i) += w q(i) m(i) */
+static void fedmrn__add_masked(int64_t *sums, const fedmrn_frame *frame, uint32_t tensor, int64_t weight)
+{
+    const fedmrn_entry *e = &frame->entries[tensor];
+    size_t elements = (size_t)frame->schema->tensors[tensor].elements, done, n, i;
+    int64_t zero = e->kind == FEDMRN_KIND_SIGNED ? -weight : 0;
+    int32_t q[FEDMRN__CHUNK];
+    for (done = 0; done < elements; done += n) {
+        n = fedmrn__chunk(elements - done);
+        fedmrn__draws(e->type, frame->seed, tensor, done, n, q);
+        for (i = 0; i < n; i++)
+            sums[done + i] += (fedmrn__mask_bit(e->payload, done + i) ? weight : zero) * q[i];
+    }
+}
+
+/* spec 8.4: an element is -+ mantissa * 2^shift * quantum. */
+typedef struct {
+    uint64_t mantissa;
+    unsigned shift;
+    int negative;
+} fedmrn__parts;
+
+static fedmrn__parts fedmrn__split(unsigned dtype, uint64_t bits)
+{
+    const fedmrn__dtype *d = &fedmrn__dtypes[dtype];
+    unsigned total = 8u * d->size, mantissa_bits = d->precision - 1u;
+    uint64_t sign = (uint64_t)1 << (total - 1);
+    fedmrn__parts parts;
+    parts.negative = d->negative && (bits & sign) != 0;
+    parts.shift = 0;
+    if (d->precision) {
+        uint64_t one = (uint64_t)1 << mantissa_bits;
+        unsigned exponent = (unsigned)((bits & (sign - 1)) >> mantissa_bits);
+        parts.mantissa = (bits & (one - 1)) | (exponent ? one : 0);
+        parts.shift = exponent ? exponent - 1 : 0;
+    } else {
+        parts.mantissa = parts.negative ? (~bits & (sign - 1)) + 1 : bits;
+    }
+    return parts;
+}
+
+/* spec 8.4: the digits of M, times s w, onto the limbs, which are `stride` cells apart. */
+static void fedmrn__add_digits(int64_t *limb, size_t stride, fedmrn__parts parts, int64_t weight)
+{
+    unsigned offset = parts.shift % 24;
+    uint64_t digit = parts.mantissa << offset & FEDMRN__DIGIT;
+    uint64_t rest = parts.mantissa >> (24 - offset);
+    int64_t factor = parts.negative ? -weight : weight;
+    if (!parts.mantissa) return;
+    for (limb += parts.shift / 24 * stride;; limb += stride) {
+        *limb += factor * (int64_t)digit;
+        if (!rest) return;
+        digit = rest & FEDMRN__DIGIT;
+        rest >>= 24;
+    }
+}
+
+/* spec 8.4 */
+static void fedmrn__add_dense(int64_t *limbs, const fedmrn_tensor *t, const uint8_t *payload, int64_t weight)
+{
+    size_t n = (size_t)t->elements, i;
+    unsigned size = fedmrn__dtypes[t->dtype].size;
+    for (i = 0; i < n; i++)
+        fedmrn__add_digits(limbs + i, n, fedmrn__split(t->dtype, fedmrn__load(payload + i * size, size)), weight);
+}
+
+/* spec 8.1: the weight, the frame, the noise; only then is anything added. */
+fedmrn_status fedmrn_sum_add(fedmrn_sum *sum, const uint8_t *bytes, size_t length, uint64_t weight,
+                             const fedmrn_demands *demands, const fedmrn_memory *memory)
+{
+    fedmrn_demands own = demands ? *demands : fedmrn_no_demands();
+    fedmrn_status status;
+    fedmrn_frame frame;
+    uint32_t k;
+    if (!fedmrn__weight_fits(sum, weight)) return fedmrn__fail(FEDMRN_AGGREGATE, 0);
+    own.schema = sum->schema;
+    own.wants_round = (own.round = sum->round) != 0;
+    own.wants_base_model = (own.base_model = sum->base_model) != 0;
+    status = fedmrn_frame_read(&frame, bytes, length, &own, memory);
+    if (status.code) return status;
+    for (k = 0; k < frame.tensor_count; k++) {
+        const fedmrn_entry *e = &frame.entries[k];
+        if (e->kind != FEDMRN_KIND_DENSE && !fedmrn__same_noise(sum, k, e->type, e->scale_bits))
+            return fedmrn__fail(FEDMRN_AGGREGATE, 0);
+    }
+    for (k = 0; k < frame.tensor_count; k++) {
+        const fedmrn_entry *e = &frame.entries[k];
+        if (e->kind == FEDMRN_KIND_DENSE) {
+            fedmrn__add_dense(sum->slots[k].cells, &sum->schema->tensors[k], e->payload, (int64_t)weight);
+        } else {
+            fedmrn__set_noise(&sum->slots[k], e->type, e->scale_bits);
+            fedmrn__add_masked(sum->slots[k].cells, &frame, k, (int64_t)weight);
+        }
+    }
+    sum->weight += weight;
+    sum->frames++;
+    return fedmrn__ok();
+}
+
+/* spec 8.2 */
+static uint32_t fedmrn__mean_masked(int64_t sum, uint64_t weight, float step)
+{
+    double mean = (double)sum / (double)weight;
+    mean = mean * (double)step;
+    return fedmrn_bits((float)mean);
+}
+
+/* spec 8.3: carries are propagated here only. With them, |t| <= weight * 2^24 <= 2^63 - 2^24. */
+#define FEDMRN__MOST_DIGITS (88 + 2)
+
+static int64_t fedmrn__carry(const int64_t *limb, size_t stride, unsigned limbs, int64_t sign, uint32_t *digits)
+{
+    int64_t carry = 0;
+    unsigned l;
+    for (l = 0; l < limbs; l++, limb += stride) {
+        int64_t t = sign * *limb + carry;
+        digits[l] = (uint32_t)((uint64_t)t & FEDMRN__DIGIT);
+        carry = (t - (int64_t)digits[l]) / 0x1000000;
+    }
+    return carry;
+}
+
+/* spec 8.3: the magnitude of a sum of limbs in limbs + 2 digits; is it negative? */
+static int fedmrn__magnitude(const int64_t *limb, size_t stride, unsigned limbs, uint32_t *digits)
+{
+    int64_t carry = fedmrn__carry(limb, stride, limbs, 1, digits);
+    int negative = carry < 0;
+    if (negative) carry = fedmrn__carry(limb, stride, limbs, -1, digits);
+    digits[limbs] = (uint32_t)((uint64_t)carry & FEDMRN__DIGIT);
+    digits[limbs + 1] = (uint32_t)((uint64_t)carry >> 24);
+    return negative;
+}
+
+/* spec 8.3: long division in place, the remainder returned. */
+static uint64_t fedmrn__divide(uint32_t *digits, unsigned count, uint64_t divisor)
+{
+    uint64_t remainder = 0;
+    while (count--) {
+        uint64_t t = remainder << 24 | digits[count]; /* below 2^63 */
+        digits[count] = (uint32_t)(t / divisor);
+        remainder = t % divisor;
+    }
+    return remainder;
+}
+
+/* The digits' number, rounded down to a multiple of 2^shift, over 2^shift; 64 bits of it. `digits` goes on with
+ * zeros. */
+static uint64_t fedmrn__bits_from(const uint32_t *digits, unsigned count, unsigned shift)
+{
+    uint64_t bits = 0;
+    unsigned l = shift / 24, offset = shift % 24, k;
+    for (k = 0; k < 4 && l + k < count; k++) {
+        uint64_t digit = digits[l + k];
+        if (k == 0) bits = digit >> offset;
+        else if (24 * k - offset < 64) bits |= digit << (24 * k - offset);
+    }
+    return bits;
+}
+
+static int fedmrn__any_below(const uint32_t *digits, unsigned shift)
+{
+    unsigned l;
+    for (l = 0; l < shift / 24; l++)
+        if (digits[l]) return 1;
+    return (digits[l] & ((1u << shift % 24) - 1)) != 0;
+}
+
+/* spec 8.3: what is dropped with the lowest `shift` bits and the remainder, against a half: below 0, 0, above 0. */
+static int fedmrn__against_half(const uint32_t *digits, unsigned count, unsigned shift, uint64_t remainder,
+                                uint64_t weight)
+{
+    if (shift == 0) return 2 * remainder < weight ? -1 : 2 * remainder > weight;
+    if (!(fedmrn__bits_from(digits, count, shift - 1) & 1)) return -1;
+    return remainder != 0 || fedmrn__any_below(digits, shift - 1);
+}
+
+static unsigned fedmrn__length_of(const uint32_t *digits, unsigned count)
+{
+    while (count && !digits[count - 1]) count--;
+    return count ? 24 * (count - 1) + fedmrn__bit_length(digits[count - 1]) : 0;
+}
+
+/* spec 8.3 [A-04] [A-07]: to the nearest float. Its bits are mantissa + shift * 2^(precision - 1): subnormal
+ * numbers, and a mantissa rounded up to a power of two, come out right by themselves. */
+static fedmrn_code fedmrn__round_float(const fedmrn__dtype *d, const uint32_t *digits, unsigned count,
+                                       uint64_t remainder, uint64_t weight, int negative, uint64_t *bits)
+{
+    unsigned length = fedmrn__length_of(digits, count), total = 8u * d->size;
+    unsigned shift = length > d->precision ? length - d->precision : 0;
+    uint64_t mantissa = fedmrn__bits_from(digits, count, shift);
+    uint64_t infinity = ((uint64_t)1 << (total - 1)) - ((uint64_t)1 << (d->precision - 1));
+    int half = fedmrn__against_half(digits, count, shift, remainder, weight);
+    if (half > 0 || (half == 0 && mantissa & 1)) mantissa++;
+    *bits = mantissa + ((uint64_t)shift << (d->precision - 1));
+    if (*bits >= infinity) return FEDMRN_SUMS;
+    if (*bits && negative) *bits |= (uint64_t)1 << (total - 1);
+    return FEDMRN_OK;
+}
+
+/* spec 8.3: to the nearest integer, `largest` the largest of the sign's magnitudes. */
+static fedmrn_code fedmrn__round_integer(const uint32_t *digits, unsigned count, uint64_t remainder, uint64_t weight,
+                                         int negative, uint64_t largest, uint64_t *bits)
+{
+    uint64_t whole = fedmrn__bits_from(digits, count, 0);
+    int half = fedmrn__against_half(digits, count, 0, remainder, weight);
+    int up = half > 0 || (half == 0 && whole & 1);
+    if (fedmrn__length_of(digits, count) > 64 || whole > largest || (up && whole == largest)) return FEDMRN_SUMS;
+    whole += (uint64_t)up;
+    *bits = negative ? 0 - whole : whole;
+    return FEDMRN_OK;
+}
+
+/* spec 5.3: the largest magnitude of an integer dtype, on the given side of 0. */
+static uint64_t fedmrn__largest(unsigned dtype, int negative)
+{
+    unsigned total = 8u * fedmrn__dtypes[dtype].size;
+    uint64_t half = (uint64_t)1 << (total - 1);
+    if (dtype == FEDMRN_BOOL8) return negative ? 0 : 1;
+    if (!fedmrn__dtypes[dtype].negative) return negative ? 0 : half - 1 + half;
+    return negative ? half : half - 1;
+}
+
+/* spec 8.3 */
+static fedmrn_code fedmrn__mean_dense(unsigned dtype, const int64_t *limb, size_t stride, uint64_t weight,
+                                      uint64_t *bits)
+{
+    const fedmrn__dtype *d = &fedmrn__dtypes[dtype];
+    uint32_t digits[FEDMRN__MOST_DIGITS];
+    unsigned count = d->limbs + 2u;
+    int negative = fedmrn__magnitude(limb, stride, d->limbs, digits);
+    uint64_t remainder = fedmrn__divide(digits, count, weight);
+    if (d->precision) return fedmrn__round_float(d, digits, count, remainder, weight, negative, bits);
+    return fedmrn__round_integer(digits, count, remainder, weight, negative, fedmrn__largest(dtype, negative), bits);
+}
+
+/* spec 8.2, 8.3 */
+fedmrn_code fedmrn_sum_mean(const fedmrn_sum *sum, uint32_t tensor, uint64_t start, size_t count, void *out)
+{
+    const fedmrn_tensor *t;
+    const fedmrn_slot *slot;
+    uint8_t *p = (uint8_t *)out;
+    size_t i;
+    if (sum->frames == 0) return FEDMRN_AGGREGATE;
+    if (tensor >= sum->schema->count) return FEDMRN_ARGUMENT;
+    t = &sum->schema->tensors[tensor];
+    slot = &sum->slots[tensor];
+    if (start > t->elements || count > t->elements - start) return FEDMRN_ARGUMENT;
+    for (i = (size_t)start; i < (size_t)start + count; i++) {
+        uint64_t bits = 0;
+        fedmrn_code code = FEDMRN_OK;
+        if (t->role == FEDMRN_ROLE_MASKED)
+            bits = fedmrn__mean_masked(slot->cells[i], sum->weight, fedmrn__step(slot->distribution, slot->scale_bits));
+        else
+            code = fedmrn__mean_dense(t->dtype, slot->cells + i, (size_t)t->elements, sum->weight, &bits);
+        if (code) return code;
+        p = fedmrn__put_native(p, bits, fedmrn__dtypes[t->dtype].size);
+    }
+    return FEDMRN_OK;
+}
+
+/* spec 8.5: a row is there if a limb of it is not 0. */
+static int fedmrn__row_present(const int64_t *row, uint64_t n)
+{
+    size_t i;
+    for (i = 0; i < (size_t)n; i++)
+        if (row[i]) return 1;
+    return 0;
+}
+
+static uint32_t fedmrn__rows_present(const fedmrn_tensor *t, const fedmrn_slot *slot)
+{
+    uint32_t rows = 0;
+    unsigned l;
+    for (l = 0; l < fedmrn__dtypes[t->dtype].limbs; l++)
+        rows += (uint32_t)fedmrn__row_present(slot->cells + l * (size_t)t->elements, t->elements);
+    return rows;
+}
+
+/* spec 8.5 */
+fedmrn_code fedmrn_sum_size(const fedmrn_sum *sum, size_t *size)
+{
+    size_t left = SIZE_MAX - FEDMRN__PARTIAL_HEADER - FEDMRN__CHECKSUM;
+    uint32_t k;
+    if (sum->frames == 0) return FEDMRN_AGGREGATE;
+    for (k = 0; k < sum->schema->count; k++) {
+        const fedmrn_tensor *t = &sum->schema->tensors[k];
+        uint64_t row = 8 * t->elements, more = 8 + row;
+        if (t->role == FEDMRN_ROLE_DENSE) more = 4 + fedmrn__rows_present(t, &sum->slots[k]) * (4 + row);
+        if (more > left) return FEDMRN_MEMORY;
+        left -= (size_t)more;
+    }
+    *size = SIZE_MAX - left;
+    return FEDMRN_OK;
+}
+
+/* spec 8.5 */
+static uint8_t *fedmrn__put_partial_header(uint8_t *p, const fedmrn_sum *sum)
+{
+    p = fedmrn__put(p, 0x53524D46u, 4); /* "FMRS" */
+    p = fedmrn__put(p, 1, 1);
+    p = fedmrn__put(p, 0, 1);
+    p = fedmrn__put(p, 0, 2);
+    p = fedmrn__put(p, sum->weight, 8);
+    p = fedmrn__put(p, sum->base_model, 8);
+    p = fedmrn__put(p, sum->round, 4);
+    p = fedmrn__put(p, sum->schema->count, 4);
+    p = fedmrn__put_bytes(p, sum->schema->digest, 16);
+    return fedmrn__put(p, sum->frames, 8);
+}
+
+static uint8_t *fedmrn__put_row(uint8_t *p, const int64_t *row, uint64_t n)
+{
+    size_t i;
+    for (i = 0; i < (size_t)n; i++) p = fedmrn__put(p, (uint64_t)row[i], 8);
+    return p;
+}
+
+static uint8_t *fedmrn__put_rows(uint8_t *p, const fedmrn_tensor *t, const fedmrn_slot *slot)
+{
+    unsigned l;
+    p = fedmrn__put(p, fedmrn__rows_present(t, slot), 4);
+    for (l = 0; l < fedmrn__dtypes[t->dtype].limbs; l++) {
+        const int64_t *row = slot->cells + l * (size_t)t->elements;
+        if (!fedmrn__row_present(row, t->elements)) continue;
+        p = fedmrn__put(p, l, 4);
+        p = fedmrn__put_row(p, row, t->elements);
+    }
+    return p;
+}
+
+fedmrn_code fedmrn_sum_write(const fedmrn_sum *sum, uint8_t *out, size_t capacity)
+{
+    size_t size = 0;
+    fedmrn_code code = fedmrn_sum_size(sum, &size);
+    uint8_t *p = out;
+    uint32_t k;
+    if (code) return code;
+    if (capacity < size) return FEDMRN_MEMORY;
+    p = fedmrn__put_partial_header(p, sum);
+    for (k = 0; k < sum->schema->count; k++) {
+        const fedmrn_tensor *t = &sum->schema->tensors[k];
+        const fedmrn_slot *slot = &sum->slots[k];
+        if (t->role == FEDMRN_ROLE_DENSE) {
+            p = fedmrn__put_rows(p, t, slot);
+        } else {
+            p = fedmrn__put(p, slot->distribution, 4); /* and 3 bytes of 0 */
+            p = fedmrn__put(p, slot->scale_bits, 4);
+            p = fedmrn__put_row(p, slot->cells, t->elements);
+        }
+    }
+    fedmrn__put(p, fedmrn__crc32(out, size - FEDMRN__CHECKSUM), FEDMRN__CHECKSUM);
+    return FEDMRN_OK;
+}
+
+/* spec 8.5 [P-01] to [P-08] */
+static fedmrn_status fedmrn__check_partial_header(fedmrn_partial *partial)
+{
+    const uint8_t *p = partial->bytes;
+    if (partial->length < FEDMRN__PARTIAL_HEADER + FEDMRN__CHECKSUM)
+        return fedmrn__fail(FEDMRN_TRUNCATED, partial->length);
+    partial->weight = fedmrn__u64(p + 8);
+    partial->base_model = fedmrn__u64(p + 16);
+    partial->round = fedmrn__u32(p + 24);
+    partial->frames = fedmrn__u64(p + 48);
+    if (memcmp(p, "FMRS", 4) != 0) return fedmrn__fail(FEDMRN_MAGIC, 0);
+    if (p[4] != 1 || p[5] != 0) return fedmrn__fail(FEDMRN_VERSION, 4);
+    if (fedmrn__u16(p + 6)) return fedmrn__fail(FEDMRN_RESERVED, 6);
+    if (partial->weight < 1 || partial->weight > FEDMRN__MAX_WEIGHT) return fedmrn__fail(FEDMRN_WEIGHT, 8);
+    if (partial->frames < 1 || partial->frames > partial->weight) return fedmrn__fail(FEDMRN_FRAMES, 48);
+    if (memcmp(p + 32, partial->schema->digest, 16) != 0) return fedmrn__fail(FEDMRN_SCHEMA_MISMATCH, 32);
+    if (fedmrn__u32(p + 28) != partial->schema->count) return fedmrn__fail(FEDMRN_TENSOR_COUNT, 28);
+    return fedmrn__ok();
+}
+
+/* spec 8.5 [P-01] [P-09] to [P-11] */
+static fedmrn_status fedmrn__check_partial_masked(fedmrn__in *in, uint64_t elements)
+{
+    size_t at = in->at;
+    const uint8_t *p;
+    fedmrn_code code;
+    if (!fedmrn__has(in, 8)) return fedmrn__fail(FEDMRN_TRUNCATED, at);
+    p = fedmrn__take(in, 8);
+    code = fedmrn_check_scale(p[0], fedmrn__u32(p + 4));
+    if (code == FEDMRN_UNKNOWN_DISTRIBUTION) return fedmrn__fail(code, at);
+    if (p[1] || p[2] || p[3]) return fedmrn__fail(FEDMRN_RESERVED, at + 1);
+    if (code) return fedmrn__fail(code, at + 4);
+    if (!fedmrn__has(in, 8 * elements)) return fedmrn__fail(FEDMRN_TRUNCATED, in->at);
+    fedmrn__take(in, (size_t)(8 * elements));
+    return fedmrn__ok();
+}
+
+/* spec 8.5 [P-01] [P-12] */
+static fedmrn_status fedmrn__check_partial_dense(fedmrn__in *in, const fedmrn_tensor *t)
+{
+    uint32_t rows, next = 0;
+    if (!fedmrn__has(in, 4)) return fedmrn__fail(FEDMRN_TRUNCATED, in->at);
+    for (rows = fedmrn__u32(fedmrn__take(in, 4)); rows; rows--) {
+        uint32_t limb;
+        if (!fedmrn__has(in, 4)) return fedmrn__fail(FEDMRN_TRUNCATED, in->at);
+        limb = fedmrn__u32(fedmrn__take(in, 4));
+        if (limb < next || limb >= fedmrn__dtypes[t->dtype].limbs) return fedmrn__fail(FEDMRN_ROWS, in->at - 4);
+        next = limb + 1;
+        if (!fedmrn__has(in, 8 * t->elements)) return fedmrn__fail(FEDMRN_TRUNCATED, in->at);
+        fedmrn__take(in, (size_t)(8 * t->elements));
+    }
+    return fedmrn__ok();
+}
+
+/* spec 8.5 [P-15]: `elements` sums of at most `bound` in magnitude, not all 0 if they are a row. */
+static fedmrn_status fedmrn__check_sums(fedmrn__in *in, uint64_t elements, uint64_t bound, int is_row)
+{
+    size_t at = in->at, i;
+    int any = 0;
+    const uint8_t *p = fedmrn__take(in, (size_t)(8 * elements));
+    for (i = 0; i < (size_t)elements; i++) {
+        int64_t value = fedmrn__i64(p + 8 * i);
+        if (value > (int64_t)bound || value < -(int64_t)bound) return fedmrn__fail(FEDMRN_SUMS, at + 8 * i);
+        any |= value != 0;
+    }
+    return is_row && !any ? fedmrn__fail(FEDMRN_SUMS, at) : fedmrn__ok();
+}
+
+/* spec 8.5 [P-15] */
+static uint64_t fedmrn__largest_draw(unsigned distribution)
+{
+    return distribution == FEDMRN_UNIFORM ? FEDMRN__DIGIT : distribution == FEDMRN_GAUSSIAN ? fedmrn__gaussian[0] : 1;
+}
+
+static fedmrn_status fedmrn__check_tensor_sums(fedmrn__in *in, const fedmrn_tensor *t, uint64_t weight)
+{
+    fedmrn_status status = fedmrn__ok();
+    uint32_t rows;
+    if (t->role == FEDMRN_ROLE_MASKED) {
+        unsigned distribution = *fedmrn__take(in, 8);
+        return fedmrn__check_sums(in, t->elements, weight * fedmrn__largest_draw(distribution), 0);
+    }
+    for (rows = fedmrn__u32(fedmrn__take(in, 4)); rows && !status.code; rows--) {
+        fedmrn__take(in, 4);
+        status = fedmrn__check_sums(in, t->elements, weight * FEDMRN__DIGIT, 1);
+    }
+    return status;
+}
+
+/* spec 8.5 [P-01] to [P-15] */
+fedmrn_status fedmrn_partial_read(fedmrn_partial *partial, const uint8_t *bytes, size_t length,
+                                  const fedmrn_schema *schema)
+{
+    size_t end = length - FEDMRN__CHECKSUM;
+    fedmrn__in in = fedmrn__from(bytes, FEDMRN__PARTIAL_HEADER, end);
+    fedmrn_status status;
+    uint32_t k;
+    partial->bytes = bytes;
+    partial->length = length;
+    partial->schema = schema;
+    status = fedmrn__check_partial_header(partial);
+    for (k = 0; !status.code && k < schema->count; k++) {
+        const fedmrn_tensor *t = &schema->tensors[k];
+        status = t->role == FEDMRN_ROLE_MASKED ? fedmrn__check_partial_masked(&in, t->elements)
+                                               : fedmrn__check_partial_dense(&in, t);
+    }
+    if (status.code) return status;
+    if (in.at != end) return fedmrn__fail(FEDMRN_TRAILING, in.at);
+    if (fedmrn__crc32(bytes, end) != fedmrn__u32(bytes + end)) return fedmrn__fail(FEDMRN_CHECKSUM, end);
+    in = fedmrn__from(bytes, FEDMRN__PARTIAL_HEADER, end);
+    for (k = 0; !status.code && k < schema->count; k++)
+        status = fedmrn__check_tensor_sums(&in, &schema->tensors[k], partial->weight);
+    return status;
+}
+
+/* spec 8.5: the sums of one tensor, checked before, onto a slot; with `sum` NULL they are only stepped over. */
+static void fedmrn__add_row(fedmrn__in *in, int64_t *cells, uint64_t elements)
+{
+    const uint8_t *p = fedmrn__take(in, (size_t)(8 * elements));
+    size_t i;
+    for (i = 0; cells && i < (size_t)elements; i++) cells[i] += fedmrn__i64(p + 8 * i);
+}
+
+static void fedmrn__merge_dense(fedmrn__in *in, const fedmrn_tensor *t, int64_t *cells)
+{
+    uint32_t rows;
+    for (rows = fedmrn__u32(fedmrn__take(in, 4)); rows; rows--) {
+        size_t limb = fedmrn__u32(fedmrn__take(in, 4));
+        fedmrn__add_row(in, cells ? cells + limb * (size_t)t->elements : NULL, t->elements);
+    }
+}
+
+/* spec 8.5: in a first pass (add = 0) the noise is compared, in a second the sums are added. */
+static fedmrn_code fedmrn__merge_pass(fedmrn_sum *sum, const fedmrn_partial *partial, int add)
+{
+    fedmrn__in in = fedmrn__from(partial->bytes, FEDMRN__PARTIAL_HEADER, partial->length - FEDMRN__CHECKSUM);
+    uint32_t k;
+    for (k = 0; k < sum->schema->count; k++) {
+        const fedmrn_tensor *t = &sum->schema->tensors[k];
+        fedmrn_slot *slot = &sum->slots[k];
+        if (t->role == FEDMRN_ROLE_DENSE) {
+            fedmrn__merge_dense(&in, t, add ? slot->cells : NULL);
+        } else {
+            const uint8_t *p = fedmrn__take(&in, 8);
+            if (!fedmrn__same_noise(sum, k, p[0], fedmrn__u32(p + 4))) return FEDMRN_AGGREGATE;
+            if (add) fedmrn__set_noise(slot, p[0], fedmrn__u32(p + 4));
+            fedmrn__add_row(&in, add ? slot->cells : NULL, t->elements);
+        }
+    }
+    return FEDMRN_OK;
+}
+
+/* spec 8.5 */
+fedmrn_code fedmrn_sum_merge(fedmrn_sum *sum, const fedmrn_partial *partial)
+{
+    if (memcmp(sum->schema->digest, partial->schema->digest, 16) != 0) return FEDMRN_AGGREGATE;
+    if (sum->base_model != partial->base_model || sum->round != partial->round) return FEDMRN_AGGREGATE;
+    if (!fedmrn__weight_fits(sum, partial->weight)) return FEDMRN_AGGREGATE;
+    if (fedmrn__merge_pass(sum, partial, 0)) return FEDMRN_AGGREGATE;
+    fedmrn__merge_pass(sum, partial, 1);
+    sum->weight += partial->weight;
+    sum->frames += partial->frames;
+    return FEDMRN_OK;
+}
+
+#endif /* FEDMRN_IMPLEMENTATION */

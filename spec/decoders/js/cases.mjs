@@ -1,0 +1,330 @@
+// The vectors, and what they leave open, as runnable cases. No platform is assumed: a test runner in Node and a page in a
+// browser give the function that loads files, and get cases { id, run }, where run throws if the case fails.
+
+import * as fedmrn from './fedmrn.mjs';
+
+const { DISTRIBUTION, DTYPE, KIND, ROLE } = fedmrn;
+const FILES = ['philox', 'noise', 'bits', 'schema', 'frames', 'invalid', 'aggregate', 'partials_invalid'];
+
+/**
+ * @param {(path: string) => Promise<Uint8Array>} load reads a file of the spec's folder, such as 'vectors/philox.json'
+ * @returns {AsyncGenerator<{ id: string, run: () => void }>}
+ */
+export async function* cases(load) {
+  for (const file of FILES) {
+    const vectors = JSON.parse(new TextDecoder().decode(await load(`vectors/${file}.json`)));
+    yield { id: `own/${file}-format`, run: () => same([vectors.format, vectors.cases.length > 0], ['fedmrn 1.0', true]) };
+    for (const c of vectors.cases) yield { id: c.id, run: () => runVector(file, c) };
+  }
+  const table = await load('tables/gaussian.bin');
+  yield { id: 'own/gaussian-table', run: () => same(hex(fedmrn.toBytes(fedmrn.gaussianTable())), hex(table)) };
+  for (const [name, run] of Object.entries(own)) yield { id: `own/${name}`, run };
+}
+
+// --------------------------------------------------------------------------------------------------------------- compare
+
+const show = (value) => JSON.stringify(value, (_, x) => (typeof x === 'bigint' ? `${x}n` : x)) ?? String(value);
+
+function same(found, right) {
+  if (show(found) !== show(right)) throw new Error(`found ${show(found)}, right is ${show(right)}`);
+}
+
+function refusal(run, code, number) {
+  let error;
+  try {
+    run();
+  } catch (thrown) {
+    error = thrown;
+  }
+  if (!(error instanceof fedmrn.FedmrnError)) throw error ?? new Error(`not refused, right is ${code}`);
+  same(error.code, code);
+  if (number) same(error.number, number);
+  if ([error.field, error.found, error.required].some((x) => x === undefined)) throw new Error(`little said: ${error.message}`);
+  return error;
+}
+
+function rangeError(run) {
+  try {
+    run();
+  } catch (error) {
+    if (error instanceof RangeError) return;
+    throw error;
+  }
+  throw new Error('no RangeError');
+}
+
+// ---------------------------------------------------------------------------------------------- values as vectors write them
+
+const hex = (bytes) => Array.from(bytes, (x) => x.toString(16).padStart(2, '0')).join('');
+const unhex = (text) => Uint8Array.from({ length: text.length / 2 }, (_, i) => parseInt(text.slice(2 * i, 2 * i + 2), 16));
+const word = (x) => `0x${x.toString(16).padStart(8, '0')}`;
+const scaleOf = (bits) => new Float32Array(Uint32Array.of(Number(bits)).buffer)[0];
+const u64 = (text) => (text === undefined ? undefined : BigInt(text));
+const schemaOf = (list) => fedmrn.buildSchema(list.map((t) => ({ ...t, role: ROLE[t.role], dtype: DTYPE[t.dtype] })));
+const source = (c) => [DISTRIBUTION[c.distribution], scaleOf(c.scale), BigInt(c.seed), BigInt(c.stream)];
+
+function entryOf({ kind, distribution, scale, payload }) {
+  const mask = kind === 'dense' ? {} : { type: DISTRIBUTION[distribution], scale: scaleOf(scale) };
+  return { kind: KIND[kind], ...mask, payload: unhex(payload) };
+}
+
+function parse(bytes, schema, { round, base_model, seed, max_tensors, max_schema_bytes, max_elements }) {
+  const limits = { tensors: max_tensors, schemaBytes: max_schema_bytes, elements: max_elements };
+  for (const name of Object.keys(limits)) if (limits[name] === undefined) delete limits[name];
+  return fedmrn.parseFrame(bytes, { schema, round, baseModel: u64(base_model), seed: u64(seed) }, limits);
+}
+
+// --------------------------------------------------------------------------------------------------------------- vectors
+
+function runVector(file, c) {
+  const run = byOp[c.op ? `${file}/${c.op}` : file];
+  if (c.result === 'valid') run(c);
+  else refusal(() => run(c), c.code, numberOf(c));
+}
+
+/** The check that refuses an invalid case, if its id says so: not that of a case with two defects. */
+function numberOf(c) {
+  if (c.op === 'partial_mean') return 'A-07';
+  const name = /^\w*invalid\/([fsp])(\d\d)/.exec(c.id);
+  return name && !c.id.includes('-and-') ? `${name[1].toUpperCase()}-${name[2]}` : undefined;
+}
+
+const byOp = {
+  'philox/block'(c) {
+    const [c0, c1, c2, c3, k0, k1] = [...c.counter, ...c.key].map(BigInt);
+    const found = fedmrn.words(k0 | k1 << 32n, c2 | c3 << 32n, 4, (c0 | c1 << 32n) * 4n);
+    same(Array.from(found, word), c.output);
+  },
+  'philox/words'(c) {
+    same(Array.from(fedmrn.words(BigInt(c.seed), BigInt(c.stream), c.count, BigInt(c.start)), word), c.words);
+  },
+  'noise/noise'(c) {
+    const [distribution, scale, seed, stream] = source(c);
+    same([...fedmrn.draws(distribution, seed, stream, c.count, BigInt(c.start))], c.draws);
+    same(hex(fedmrn.toBytes(fedmrn.noise(distribution, scale, seed, stream, c.count, BigInt(c.start)))), c.noise);
+  },
+  'noise/draw'(c) {
+    same([...fedmrn.drawsOf(DISTRIBUTION[c.distribution], Uint32Array.from(c.words, Number))], c.draws);
+  },
+  'bits/pack'(c) {
+    const bits = Array.from(c.bits, Number);
+    same(hex(fedmrn.packMask(bits)), c.mask);
+    same([...fedmrn.unpackMask(unhex(c.mask), bits.length)], bits);
+  },
+  'bits/unpack'(c) {
+    fedmrn.unpackMask(unhex(c.mask), c.count);
+  },
+  'bits/decode'(c) {
+    same(hex(fedmrn.toBytes(fedmrn.decodeMask(KIND[c.kind], ...source(c), unhex(c.mask), c.count))), c.update);
+  },
+  'bits/sample'(c) {
+    const noise = fedmrn.noise(...source(c), c.count);
+    same(hex(fedmrn.toBytes(noise)), c.noise);
+    if (c.private_seed) same([...fedmrn.testRandom(BigInt(c.private_seed), BigInt(c.stream), c.count)], c.r);
+    same(hex(fedmrn.sampleMask(KIND[c.kind], fedmrn.toFloats(unhex(c.update)), noise, c.r)), c.mask);
+  },
+  schema(c) {
+    const schema = schemaOf(c.schema);
+    same([hex(schema.bytes), hex(schema.digest)], [c.bytes, c.digest]);
+    same(schema.tensors.map(({ name, shape }) => [name, shape]), c.schema.map(({ name, shape }) => [name, shape]));
+  },
+  frames(c) {
+    const schema = schemaOf(c.schema);
+    same(hex(schema.bytes), c.schema_bytes);
+    const head = { seed: BigInt(c.seed), baseModel: BigInt(c.base_model), round: c.round };
+    const bytes = fedmrn.encodeFrame({ schema, ...head, embedSchema: c.embed_schema, entries: c.tensors.map(entryOf) });
+    same(hex(bytes), c.frame);
+    const frame = parse(unhex(c.frame), c.caller_has_schema ? schema : undefined, c.options);
+    same([frame.seed, frame.baseModel, frame.round], [head.seed, head.baseModel, head.round]);
+    same(fedmrn.decodeFrame(frame).map(hex), c.decoded);
+  },
+  invalid(c) {
+    parse(unhex(c.frame), c.schema ? schemaOf(c.schema) : undefined, c.options);
+  },
+  'aggregate/mean'(c) {
+    const aggregate = new fedmrn.Aggregate(schemaOf(c.schema), { baseModel: u64(c.base_model), round: c.round });
+    c.frames.forEach((frame, i) => aggregate.add(unhex(frame), c.weights[i]));
+    same(hex(aggregate.toBytes()), c.partial);
+    same(aggregate.mean().map(hex), c.mean);
+    same(hex(fedmrn.Aggregate.fromBytes(unhex(c.partial), aggregate.schema).toBytes()), c.partial);
+  },
+  'aggregate/merge'(c) {
+    const [first, ...others] = c.parts.map((part) => fedmrn.Aggregate.fromBytes(unhex(part), schemaOf(c.schema)));
+    others.forEach((other) => first.merge(other));
+    same(hex(first.toBytes()), c.merged);
+    same(first.mean().map(hex), c.mean);
+  },
+  'aggregate/partial_mean'(c) {
+    fedmrn.Aggregate.fromBytes(unhex(c.partial), schemaOf(c.schema)).mean();
+  },
+  partials_invalid(c) {
+    fedmrn.Aggregate.fromBytes(unhex(c.partial), schemaOf(c.schema));
+  },
+};
+
+// ----------------------------------------------------------------------------------------------- what the vectors leave open
+
+const SCHEMA = fedmrn.buildSchema([
+  { name: 'w', role: ROLE.masked, dtype: DTYPE.float32, shape: [11] },
+  { name: 'd', role: ROLE.dense, dtype: DTYPE.float64, shape: [2] },
+]);
+
+/** A frame of SCHEMA. */
+function frameOf({ seed = 7n, round = 0, baseModel = 0n, type = DISTRIBUTION.uniform, scale = 0.5 } = {}) {
+  const mask = { kind: KIND.signed, type, scale, payload: Uint8Array.of(0xA5, 0x03) };
+  const dense = { kind: KIND.dense, payload: new Uint8Array(Float64Array.of(0.25, -1e300).buffer) };
+  return fedmrn.encodeFrame({ schema: SCHEMA, seed, round, baseModel, entries: [mask, dense] });
+}
+
+function aggregateOf(...weights) {
+  const aggregate = new fedmrn.Aggregate(SCHEMA);
+  weights.forEach((weight, i) => aggregate.add(frameOf({ seed: i }), weight));
+  return aggregate;
+}
+
+const own = {
+  'start-beyond-2-53'() {
+    for (const start of [2n ** 53n, 2n ** 60n, 2n ** 63n, 2n ** 64n - 2n ** 11n, 2n ** 64n]) {
+      same([...fedmrn.words(7n, 3n, 9, Number(start))], [...fedmrn.words(7n, 3n, 9, start)]);
+      for (const distribution of Object.values(DISTRIBUTION)) {
+        const found = fedmrn.noise(distribution, 0.5, 7n, 3n, 9, Number(start));
+        same([...found], [...fedmrn.noise(distribution, 0.5, 7n, 3n, 9, start)]);
+      }
+    }
+  },
+  'start-any-lane'() {
+    for (const start of [2n ** 32n - 3n, 2n ** 34n - 5n, 2n ** 53n - 5n, 2n ** 64n - 70n, 2n ** 64n - 1n]) {
+      const w = fedmrn.words(7n, 3n, 140, start);
+      for (let k = 0; k < 140; k += 13) same(fedmrn.words(7n, 3n, 1, start + BigInt(k))[0], w[k]);
+      for (const type of [DISTRIBUTION.uniform, DISTRIBUTION.gaussian]) {
+        same([...fedmrn.draws(type, 7n, 3n, 140, start)], [...fedmrn.drawsOf(type, w)]);
+      }
+      const bits = fedmrn.drawsOf(DISTRIBUTION.bernoulli, fedmrn.words(7n, 3n, 6, start / 32n));
+      const skip = Number(start % 32n);
+      same([...fedmrn.draws(DISTRIBUTION.bernoulli, 7n, 3n, 140, start)], [...bits.subarray(skip, skip + 140)]);
+    }
+  },
+  'chunks-join'() { // decoded in chunks, the draws are those of one stretch
+    const count = 20011, mask = new Uint8Array(Math.ceil(count / 8)).fill(255, 0, -1);
+    for (const type of Object.values(DISTRIBUTION)) {
+      const decoded = fedmrn.decodeMask(KIND.binary, type, 0.5, 7n, 3n, mask, count);
+      const noise = fedmrn.noise(type, 0.5, 7n, 3n, 20008);
+      same([...decoded], [...noise, 0, 0, 0]);
+    }
+  },
+  'arguments-are-checked'() {
+    const bad = [
+      () => fedmrn.words(2n ** 64n, 0n, 1), () => fedmrn.words(-1, 0n, 1), () => fedmrn.words(0n, 2n ** 64n, 1),
+      () => fedmrn.words(0n, 0n, 1, 2n ** 66n), () => fedmrn.words(0n, 0n, 1, 0.5), () => fedmrn.words(0n, 0n, -1),
+      () => fedmrn.draws(4, 0n, 0n, 1), () => frameOf({ seed: 2n ** 64n }), () => frameOf({ round: 2 ** 32 }),
+      () => new fedmrn.Aggregate(SCHEMA, { round: -1 }), () => fedmrn.decodeMask(0, 1, 0.5, 7n, 3n, new Uint8Array(1), 8),
+    ];
+    bad.forEach(rangeError);
+    fedmrn.words(0n, 0n, 1, 2n ** 66n - 1n);
+  },
+  'a-scale-is-rounded-first'() {
+    const [rounded] = fedmrn.noise(DISTRIBUTION.bernoulli, 0.1, 7n, 0n, 1);
+    same(rounded, fedmrn.noise(DISTRIBUTION.bernoulli, Math.fround(0.1), 7n, 0n, 1)[0]);
+  },
+  'schemas-are-checked'() {
+    const tensor = { name: 'w', role: ROLE.masked, dtype: DTYPE.float32, shape: [2] };
+    const build = (...changes) => () => fedmrn.buildSchema(changes.map((change) => ({ ...tensor, ...change })));
+    refusal(build({}, {}), 'schema_name', 'S-02');
+    refusal(build({ name: '' }), 'schema_name', 'S-02');
+    refusal(build({ name: 'x'.repeat(65536) }), 'schema_name', 'S-02');
+    refusal(build({ name: '\uD800' }), 'schema_name', 'S-02');
+    refusal(build({ role: undefined }), 'unknown_role', 'S-03');
+    refusal(build({ dtype: 14 }), 'unknown_dtype', 'S-04');
+    refusal(build({ dtype: DTYPE.float64 }), 'masked_dtype', 'S-05');
+    refusal(build({ shape: [2 ** 24, 2 ** 24 + 1] }), 'schema_shape', 'S-06');
+    refusal(build({ shape: new Array(288).fill(1) }), 'schema_shape', 'S-06');
+    same(build({ shape: [0, 2 ** 48] })().tensors[0].n, 0);
+  },
+  'an-error-says-what-and-where'() {
+    const bytes = frameOf();
+    bytes[50] = 9;
+    const error = refusal(() => fedmrn.parseFrame(bytes, { schema: SCHEMA }), 'unknown_coding', 'F-21');
+    same([error.class, error.field, error.offset], ['unsupported', 'table entry 0, coding', 50]);
+    same(error.message, 'unknown_coding [F-21]: table entry 0, coding at byte 50: found 9, required 0');
+    const cut = refusal(() => fedmrn.parseFrame(bytes.subarray(0, 51)), 'truncated', 'F-01');
+    same(cut.message, 'truncated [F-01]: frame at byte 51: found 51 bytes, required at least 52');
+  },
+  'an-offset-in-an-embedded-schema-is-one-of-the-frame'() {
+    const entries = fedmrn.parseFrame(frameOf(), { schema: SCHEMA }).entries;
+    const bytes = fedmrn.encodeFrame({ schema: SCHEMA, seed: 7n, embedSchema: true, entries });
+    bytes[52 + 4 + 2 + 1] = 2; // the role of the first tensor
+    same(refusal(() => fedmrn.parseFrame(bytes), 'unknown_role', 'S-03').offset, 59);
+  },
+  'a-frame-in-a-larger-buffer'() {
+    const bytes = frameOf(), larger = new Uint8Array(bytes.length + 5);
+    larger.set(bytes, 3);
+    const frame = fedmrn.parseFrame(larger.subarray(3, -2), { schema: SCHEMA });
+    const [, dense] = fedmrn.decodeFrame(frame);
+    larger.fill(0);
+    same([...new Float64Array(dense.buffer)], [0.25, -1e300]);
+  },
+  'the-weight-is-checked-before-the-frame'() {
+    const aggregate = aggregateOf(3);
+    refusal(() => aggregate.add(new Uint8Array(3), 0), 'aggregate', 'A-01');
+    refusal(() => aggregate.add(new Uint8Array(3), 2n ** 70n), 'aggregate', 'A-01');
+    refusal(() => aggregate.add(new Uint8Array(3), 0.5), 'aggregate', 'A-01');
+    refusal(() => aggregate.add(new Uint8Array(3), 1), 'truncated', 'F-01');
+    refusal(() => aggregate.add(frameOf({ scale: 0.25 }).fill(0, -4), 1), 'checksum', 'F-27');
+    refusal(() => aggregate.add(frameOf({ scale: 0.25 }), 1), 'aggregate', 'A-02');
+  },
+  'a-refused-frame-or-merge-changes-nothing'() {
+    const aggregate = aggregateOf(3, 5), before = hex(aggregate.toBytes());
+    const other = new fedmrn.Aggregate(SCHEMA);
+    other.add(frameOf({ type: DISTRIBUTION.bernoulli }), 1);
+    refusal(() => aggregate.add(frameOf({ scale: 0.25 }), 1), 'aggregate', 'A-02');
+    refusal(() => aggregate.add(frameOf(), 2 ** 39 - 8), 'aggregate', 'A-01');
+    refusal(() => aggregate.merge(other), 'aggregate', 'A-06');
+    refusal(() => aggregate.merge(new fedmrn.Aggregate(SCHEMA, { round: 4 })), 'aggregate', 'A-06');
+    refusal(() => aggregate.merge(new fedmrn.Aggregate(fedmrn.buildSchema([]))), 'aggregate', 'A-06');
+    same(hex(aggregate.toBytes()), before);
+    aggregate.add(frameOf({ seed: 2 }), 2 ** 39 - 9); // the largest sum of weights
+  },
+  'a-sum-of-no-frames'() {
+    const none = new fedmrn.Aggregate(SCHEMA);
+    refusal(() => none.mean(), 'aggregate', 'A-05');
+    refusal(() => none.toBytes(), 'aggregate', 'A-05');
+    const some = aggregateOf(3, 5), before = hex(some.toBytes());
+    some.merge(none);
+    same(hex(some.toBytes()), before);
+    none.merge(some);
+    same(hex(none.toBytes()), before);
+  },
+  'parsed-frames-can-be-added'() {
+    const whole = aggregateOf(3, 5), parsed = new fedmrn.Aggregate(SCHEMA);
+    parsed.add(fedmrn.parseFrame(frameOf({ seed: 0 }), { schema: SCHEMA }), 3n);
+    parsed.add(fedmrn.parseFrame(frameOf({ seed: 1 }), { schema: SCHEMA }), 5n);
+    same(hex(parsed.toBytes()), hex(whole.toBytes()));
+    const demanding = new fedmrn.Aggregate(SCHEMA, { round: 4 });
+    refusal(() => demanding.add(fedmrn.parseFrame(frameOf({ round: 5 }), { schema: SCHEMA }), 1), 'round', 'F-12');
+  },
+  'the-bounds-of-sums'() { // [P-15]: the bound itself is allowed, one more is not
+    const schema = fedmrn.buildSchema([{ name: 'w', role: ROLE.masked, dtype: DTYPE.float32, shape: [1] }]);
+    const largest = { uniform: 2n ** 24n - 1n, gaussian: 13291661n, bernoulli: 1n };
+    for (const [name, type] of Object.entries(DISTRIBUTION)) {
+      const one = new fedmrn.Aggregate(schema), entries = [{ kind: KIND.binary, type, scale: 0.5, payload: Uint8Array.of(1) }];
+      one.add(fedmrn.encodeFrame({ schema, seed: 7n, entries }), 1);
+      for (const weight of [1n, 7n, 2n ** 24n - 1n, 2n ** 24n, 2n ** 24n + 1n, 2n ** 38n + 12345n, 2n ** 39n - 1n]) {
+        const bytes = one.toBytes(), view = new DataView(bytes.buffer);
+        view.setBigUint64(8, weight, true);
+        const read = (sum) => {
+          view.setBigInt64(64, sum, true);
+          view.setUint32(72, fedmrn.crc32(bytes.subarray(0, 72)), true);
+          return fedmrn.Aggregate.fromBytes(bytes, schema);
+        };
+        const most = weight * largest[name];
+        for (const sum of [most, -most, most - 1n, 1n - most, 0n, -1n]) same(hex(read(sum).toBytes()), hex(bytes));
+        for (const sum of [most + 1n, -most - 1n, 2n ** 63n - 1n, -(2n ** 63n)]) refusal(() => read(sum), 'sums', 'P-15');
+        for (const sum of [most, -most]) { // a mean as large as noise can be
+          const step = { uniform: 2 ** -25, gaussian: 2 ** -22, bernoulli: 0.5 }[name];
+          const [mean] = fedmrn.toFloats(read(sum).mean()[0]);
+          same(mean, Math.fround(Number(sum) / Number(weight) * step));
+        }
+      }
+    }
+  },
+};

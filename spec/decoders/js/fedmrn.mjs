@@ -1,0 +1,1511 @@
+// The fedmrn format, version 1.0: words, noise, masks, schemas, frames, sums. One ES module for Node 20 and browsers that
+// imports nothing. Written from FORMAT.md alone, whose sections and numbers the comments name. README.md: use, number types.
+
+/**
+ * @typedef {'malformed' | 'unsupported' | 'refused'} ErrorClass
+ *
+ * @typedef {object} TensorSpec what a schema says of one tensor, spec 5.2
+ * @property {string} name
+ * @property {number} role a code of ROLE
+ * @property {number} dtype a code of DTYPE
+ * @property {number[]} shape
+ *
+ * @typedef {TensorSpec & { n: number }} Tensor with the number of elements
+ *
+ * @typedef {object} Schema
+ * @property {Uint8Array} bytes spec 5.1
+ * @property {Uint8Array} digest 16 bytes, spec 5.4
+ * @property {Tensor[]} tensors
+ *
+ * @typedef {object} Entry one tensor of a frame, spec 6.4
+ * @property {number} kind a code of KIND
+ * @property {number} [type] masked: a code of DISTRIBUTION; dense: of DTYPE, taken from the schema when a frame is encoded
+ * @property {number} [scale] masked: the f32 scale
+ * @property {Uint8Array} payload the packed mask, or the elements
+ *
+ * @typedef {object} Frame
+ * @property {number} flags
+ * @property {bigint} seed
+ * @property {bigint} baseModel
+ * @property {number} round
+ * @property {number} tensorCount
+ * @property {Uint8Array} schemaDigest
+ * @property {Schema} schema the caller's, or else the embedded one
+ * @property {Entry[]} entries in schema order; their payloads are views of the bytes that were parsed
+ *
+ * @typedef {object} Demands what a reader asks for; what is absent or null is not asked for
+ * @property {Schema | null} [schema]
+ * @property {number | null} [round]
+ * @property {bigint | number | null} [baseModel]
+ * @property {bigint | number | null} [seed]
+ *
+ * @typedef {object} Limits spec 9.2
+ * @property {number} tensors
+ * @property {number} schemaBytes
+ * @property {number} elements
+ */
+
+// ----------------------------------------------------------------------------------------------------------------- codes
+
+/** spec 5.2 */
+export const ROLE = Object.freeze({ dense: 0, masked: 1 });
+
+/** spec 4.2, 6.4 */
+export const KIND = Object.freeze({ dense: 0, binary: 1, signed: 2 });
+
+/** spec 3.1 */
+export const DISTRIBUTION = Object.freeze({ uniform: 1, gaussian: 2, bernoulli: 3 });
+
+/** spec 5.3 */
+export const DTYPE = Object.freeze({
+  float32: 1, float64: 2, float16: 3, bfloat16: 4, int8: 5, int16: 6, int32: 7, int64: 8,
+  uint8: 9, uint16: 10, uint32: 11, uint64: 12, bool: 13,
+});
+
+// ---------------------------------------------------------------------------------------------------------------- errors
+
+const CODES = { // spec 7.3, 8.1, 8.5
+  'F-01': 'truncated', 'F-02': 'magic', 'F-03': 'version', 'F-04': 'reserved', 'F-05': 'limit',
+  'F-06': 'truncated', 'F-07': 'limit', 'F-08': 'truncated',
+  'S-01': 'schema_length', 'S-02': 'schema_name', 'S-03': 'unknown_role', 'S-04': 'unknown_dtype', 'S-05': 'masked_dtype',
+  'S-06': 'schema_shape', 'S-07': 'limit', 'S-08': 'schema_digest',
+  'F-09': 'no_schema', 'F-10': 'schema_mismatch', 'F-11': 'tensor_count', 'F-12': 'round', 'F-13': 'base_model', 'F-14': 'seed',
+  'F-15': 'truncated', 'F-16': 'unknown_kind', 'F-17': 'kind_mismatch', 'F-18': 'unknown_dtype', 'F-19': 'dtype_mismatch',
+  'F-20': 'unknown_distribution', 'F-21': 'unknown_coding', 'F-22': 'reserved', 'F-23': 'payload_length', 'F-24': 'scale',
+  'F-25': 'truncated', 'F-26': 'trailing', 'F-27': 'checksum', 'F-28': 'padding', 'F-29': 'non_finite', 'F-30': 'bool',
+  'E-02': 'non_finite', 'N-03': 'scale',
+  'A-01': 'aggregate', 'A-02': 'aggregate', 'A-05': 'aggregate', 'A-06': 'aggregate', 'A-07': 'sums',
+  'P-01': 'truncated', 'P-02': 'magic', 'P-03': 'version', 'P-04': 'reserved', 'P-05': 'weight', 'P-06': 'frames',
+  'P-07': 'schema_mismatch', 'P-08': 'tensor_count', 'P-09': 'unknown_distribution', 'P-10': 'reserved', 'P-11': 'scale',
+  'P-12': 'rows', 'P-13': 'trailing', 'P-14': 'checksum', 'P-15': 'sums',
+};
+const UNSUPPORTED = ['F-03', 'S-03', 'S-04', 'F-16', 'F-18', 'F-20', 'F-21', 'P-03', 'P-09'];
+const REFUSED = [
+  'F-05', 'F-07', 'S-07', 'F-09', 'F-10', 'F-12', 'F-13', 'F-14', 'P-07', 'A-01', 'A-02', 'A-05', 'A-06',
+];
+
+/** @returns {ErrorClass} spec 7.1 */
+function classOf(number) {
+  if (UNSUPPORTED.includes(number)) return 'unsupported';
+  return REFUSED.includes(number) ? 'refused' : 'malformed';
+}
+
+/** Something that the format refuses. A wrong argument, such as a seed of 2^64, is a RangeError or TypeError instead. */
+export class FedmrnError extends Error {
+  /**
+   * @param {string} number
+   * @param {string} field
+   * @param {number | undefined} offset
+   * @param {unknown} found
+   * @param {unknown} required
+   */
+  constructor(number, field, offset, found, required) {
+    const place = offset === undefined ? field : `${field} at byte ${offset}`;
+    super(`${CODES[number]} [${number}]: ${place}: found ${found}, required ${required}`);
+    this.name = 'FedmrnError';
+    /** The format's error code. */
+    this.code = CODES[number];
+    /** The number of the check that failed. */
+    this.number = number;
+    this.class = classOf(number);
+    this.field = field;
+    /** Counted from the first byte of the frame, schema or partial sum; undefined where the fault is in no byte. */
+    this.offset = offset;
+    this.found = String(found);
+    this.required = String(required);
+  }
+}
+
+/** @returns {never} */
+function fail(number, field, offset, found, required) {
+  throw new FedmrnError(number, field, offset, found, required);
+}
+
+// ----------------------------------------------------------------------------------------------------------------- bytes
+
+/** The same bytes as a plain Uint8Array: a Node Buffer has other methods under the same names. */
+function plain(bytes) {
+  if (!ArrayBuffer.isView(bytes)) throw new TypeError('bytes must be a Uint8Array');
+  return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+const viewOf = (bytes) => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+
+/** A u64 as a Number: exact below 2^53, and above that still at least 2^53. */
+const getU64 = (view, at) => view.getUint32(at + 4, true) * 2 ** 32 + view.getUint32(at, true);
+
+const sameBytes = (a, b) => a.length === b.length && a.every((x, i) => x === b[i]);
+
+const hex = (bytes) => Array.from(bytes, (x) => x.toString(16).padStart(2, '0')).join(' ');
+const hexWord = (x) => `0x${x.toString(16).padStart(8, '0')}`;
+
+/** An argument that is to be a u64. A Number beyond 2^53 may have been rounded on its way here, so it is refused. */
+function u64(value, name) {
+  if (typeof value !== 'bigint' && !Number.isSafeInteger(value)) {
+    throw new TypeError(`${name} must be a BigInt or a safe integer, not ${value}`);
+  }
+  if (value < 0 || value >= 2n ** 64n) throw new RangeError(`${name} must be 0 .. 2^64 - 1, not ${value}`);
+  return BigInt(value);
+}
+
+function u32(value, name) {
+  if (Number.isInteger(value) && value >= 0 && value < 2 ** 32) return value;
+  throw new RangeError(`${name} must be 0 .. 2^32 - 1, not ${value}`);
+}
+
+const LITTLE_ENDIAN_HOST = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
+
+/** Turns the bytes of 4-byte elements between the host's order and little-endian, in place. spec 1.2 */
+function reorder(bytes) {
+  if (!LITTLE_ENDIAN_HOST) for (let i = 0; i < bytes.length; i += 4) bytes.subarray(i, i + 4).reverse();
+  return bytes;
+}
+
+/**
+ * The elements as little-endian bytes, on every host.
+ * @param {Float32Array | Uint32Array | Int32Array} array
+ * @returns {Uint8Array} a copy
+ */
+export function toBytes(array) {
+  return reorder(new Uint8Array(array.buffer, array.byteOffset, array.byteLength).slice());
+}
+
+/**
+ * The f32 in the bytes, on every host.
+ * @param {Uint8Array} bytes little-endian
+ * @returns {Float32Array} a copy
+ */
+export function toFloats(bytes) {
+  return new Float32Array(reorder(plain(bytes).slice()).buffer);
+}
+
+/** Hands out the parts of bytes[at, end) one after the other; a part that is cut off fails the check `number`. */
+class Parts {
+  constructor(at, end, number, base = 0) {
+    this.at = at;
+    this.end = end;
+    this.number = number;
+    this.base = base;
+  }
+  take(size, field) {
+    if (size > this.end - this.at) {
+      fail(this.number, field, this.base + this.at, `${this.end - this.at} bytes before the end`, `${size} bytes`);
+    }
+    const at = this.at;
+    this.at += size;
+    return at;
+  }
+}
+
+// ------------------------------------------------------------------------------------------------------ CRC-32 and SHA-256
+
+const CRC_TABLE = Int32Array.from({ length: 256 }, (_, byte) => {
+  let c = byte;
+  for (let k = 0; k < 8; k++) c = c & 1 ? (c >>> 1) ^ 0xEDB88320 : c >>> 1;
+  return c;
+});
+
+/**
+ * spec 6.6
+ * @param {Uint8Array} bytes
+ * @returns {number} a u32
+ */
+export function crc32(bytes) {
+  let c = -1;
+  for (let i = 0; i < bytes.length; i++) c = (c >>> 8) ^ CRC_TABLE[(c ^ bytes[i]) & 255];
+  return ~c >>> 0;
+}
+
+const PRIMES = [];
+for (let p = 2; PRIMES.length < 64; p++) if (PRIMES.every((q) => p % q)) PRIMES.push(p);
+/** The first 32 bits of the fractional part of the square (k = 2) or cube (k = 3) root of p, found in integers. */
+function rootBits(p, k) {
+  const target = BigInt(p) << BigInt(32 * k);
+  let root = 0n;
+  for (let bit = 1n << 40n; bit; bit >>= 1n) if ((root + bit) ** BigInt(k) <= target) root += bit;
+  return Number(BigInt.asIntN(32, root));
+}
+const SHA_K = Int32Array.from(PRIMES, (p) => rootBits(p, 3));
+const SHA_START = Int32Array.from(PRIMES.slice(0, 8), (p) => rootBits(p, 2));
+
+/**
+ * SHA-256, which browsers offer to secure pages only, and only asynchronously.
+ * @param {Uint8Array} bytes
+ * @returns {Uint8Array} 32 bytes
+ */
+export function sha256(bytes) {
+  const padded = new Uint8Array(Math.ceil((bytes.length + 9) / 64) * 64);
+  padded.set(bytes);
+  padded[bytes.length] = 0x80;
+  const view = viewOf(padded);
+  view.setBigUint64(padded.length - 8, BigInt(bytes.length) * 8n);
+  const state = SHA_START.slice();
+  const w = new Int32Array(64);
+  for (let at = 0; at < padded.length; at += 64) {
+    for (let t = 0; t < 16; t++) w[t] = view.getInt32(at + 4 * t);
+    shaBlock(state, w);
+  }
+  const digest = new Uint8Array(32);
+  state.forEach((word, i) => viewOf(digest).setInt32(4 * i, word));
+  return digest;
+}
+
+const rotate = (x, n) => (x >>> n) | (x << (32 - n));
+
+function shaBlock(state, w) {
+  for (let t = 16; t < 64; t++) {
+    const s0 = rotate(w[t - 15], 7) ^ rotate(w[t - 15], 18) ^ (w[t - 15] >>> 3);
+    const s1 = rotate(w[t - 2], 17) ^ rotate(w[t - 2], 19) ^ (w[t - 2] >>> 10);
+    w[t] = w[t - 16] + s0 + w[t - 7] + s1;
+  }
+  let [a, b, c, d, e, f, g, h] = state;
+  for (let t = 0; t < 64; t++) {
+    const t1 = (h + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + ((e & f) ^ (~e & g)) + SHA_K[t] + w[t]) | 0;
+    const t2 = ((rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) + ((a & b) ^ (a & c) ^ (b & c))) | 0;
+    h = g; g = f; f = e; e = (d + t1) | 0;
+    d = c; c = b; b = a; a = (t1 + t2) | 0;
+  }
+  [a, b, c, d, e, f, g, h].forEach((x, i) => { state[i] += x; });
+}
+
+// ---------------------------------------------------------------------------------------------------------- random words
+
+/** The upper half of the 64-bit product of two u32, by halves of 16 bits. */
+function mulHigh(a, b) {
+  const a0 = a & 0xFFFF, a1 = a >>> 16, b0 = b & 0xFFFF, b1 = b >>> 16;
+  const t = (Math.imul(a1, b0) + (Math.imul(a0, b0) >>> 16)) | 0;
+  const u = (Math.imul(a0, b1) + (t & 0xFFFF)) | 0;
+  return (Math.imul(a1, b1) + (t >>> 16) + (u >>> 16)) | 0;
+}
+
+const low32 = (x) => Number(x & 0xFFFFFFFFn) | 0;
+const high32 = (x) => Number(x >> 32n & 0xFFFFFFFFn) | 0;
+
+/** Philox4x32-10 for one (seed, stream). spec 2 */
+class Philox {
+  constructor(seed, stream) {
+    const key = u64(seed, 'seed');
+    this.c2 = low32(u64(stream, 'stream'));
+    this.c3 = high32(u64(stream, 'stream'));
+    this.keys = new Int32Array(20);
+    for (let r = 0; r < 10; r++) {
+      this.keys[2 * r] = low32(key) + Math.imul(r, 0x9E3779B9);
+      this.keys[2 * r + 1] = high32(key) + Math.imul(r, 0xBB67AE85);
+    }
+  }
+
+  /** Fills out (a multiple of 4 words) with the blocks from `first`, a BigInt, on. spec 2.2, 2.3 */
+  fill(first, out) {
+    const { keys, c2: stream0, c3: stream1 } = this;
+    let block0 = low32(first), block1 = high32(first);
+    for (let at = 0; at < out.length; at += 4) {
+      let c0 = block0, c1 = block1, c2 = stream0, c3 = stream1;
+      for (let r = 0; r < 20; r += 2) {
+        const high0 = mulHigh(0xD2511F53, c0), low0 = Math.imul(0xD2511F53, c0);
+        const high1 = mulHigh(0xCD9E8D57, c2), low1 = Math.imul(0xCD9E8D57, c2);
+        c0 = high1 ^ c1 ^ keys[r];
+        c1 = low1;
+        c2 = high0 ^ c3 ^ keys[r + 1];
+        c3 = low0;
+      }
+      out[at] = c0;
+      out[at + 1] = c1;
+      out[at + 2] = c2;
+      out[at + 3] = c3;
+      block0 = (block0 + 1) | 0;
+      if (block0 === 0) block1 = (block1 + 1) | 0;
+    }
+  }
+}
+
+/** The position `start` as a BigInt; the `count` elements from there on must have words. spec 2.1 */
+function positions(start, count, perWord) {
+  if (!Number.isSafeInteger(count) || count < 0) throw new RangeError(`count must be a non-negative integer, not ${count}`);
+  const first = BigInt(start); // a RangeError for a fraction
+  const end = 2n ** 66n * BigInt(perWord);
+  if (first >= 0n && first + BigInt(count) <= end) return first;
+  throw new RangeError(`positions must be 0 .. ${end - 1n}, not ${count} from ${start} on`);
+}
+
+/**
+ * Words by position. spec 2.1
+ * @param {bigint | number} seed
+ * @param {bigint | number} stream
+ * @param {number} count
+ * @param {bigint | number} [start] the first position; a Number stands for exactly the integer that it is, beyond 2^53 too
+ * @returns {Uint32Array}
+ */
+export function words(seed, stream, count, start = 0n) {
+  const first = positions(start, count, 1);
+  const lane = Number(first % 4n);
+  const out = new Uint32Array(Math.ceil((lane + count) / 4) * 4);
+  new Philox(seed, stream).fill(first / 4n, out);
+  return out.subarray(lane, lane + count);
+}
+
+// ----------------------------------------------------------------------------------------------------------------- noise
+
+function uniformDraws(w, q) { // spec 3.2
+  for (let i = 0; i < q.length; i++) q[i] = 2 * (w[i] >>> 8) - 0xFFFFFF;
+}
+
+function gaussianDraws(w, q) { // spec 3.4
+  const table = quantiles();
+  for (let i = 0; i < q.length; i++) {
+    const x = (w[i] << 1) | 1;
+    const zeros = Math.clz32(x); // 31 - j
+    const m = x << zeros;
+    const k = 64 * (31 - zeros) + ((m >>> 25) & 63);
+    const f = (m >>> 9) & 0xFFFF;
+    const g = table[k] - ((Math.imul(table[k] - table[k + 1], f) + 0x8000) >>> 16);
+    const draw = g > 1 ? g : 1;
+    q[i] = w[i] >>> 31 ? -draw : draw;
+  }
+}
+
+function bernoulliDraws(w, q) { // spec 3.3
+  for (let i = 0; i < q.length; i++) q[i] = ((w[i >>> 5] >>> (i & 31)) & 1) * 2 - 1;
+}
+
+const LARGEST_FLOAT32 = (2 - 2 ** -23) * 2 ** 127;
+const DISTRIBUTIONS = { // spec 3.1, 3.5, [P-15]
+  1: { perWord: 1, unit: 2 ** -24, draw: uniformDraws, largest: () => 2 ** 24 - 1, least: 2 ** -102, most: LARGEST_FLOAT32 },
+  2: { perWord: 1, unit: 2 ** -21, draw: gaussianDraws, largest: () => quantiles()[0], least: 2 ** -105, most: 2 ** 125 },
+  3: { perWord: 32, unit: 1, draw: bernoulliDraws, largest: () => 1, least: 2 ** -126, most: LARGEST_FLOAT32 },
+};
+
+function distributionOf(code) {
+  if (!(code in DISTRIBUTIONS)) throw new RangeError(`no distribution has the code ${code}`);
+  return DISTRIBUTIONS[code];
+}
+
+/** The check [N-03], under the number it has in its place. */
+function checkScale(number, field, offset, distribution, scale) {
+  const { least, most } = distributionOf(distribution);
+  if (!(scale >= least && scale <= most)) fail(number, field, offset, scale, `${least} .. ${most}`); // a NaN fails
+}
+
+const stepOf = (distribution, scale) => scale * DISTRIBUTIONS[distribution].unit; // spec 3.1, exact
+
+const CHUNK = 8192; // elements drawn at a time: a multiple of 128, the elements of one Bernoulli block
+
+/**
+ * The draws of elements first, a multiple of 128, to first + n - 1, as chunks: the offset from first, and the draws.
+ * @returns {Generator<[number, Int32Array]>}
+ */
+function* drawChunks(distribution, seed, stream, n, first = 0n) {
+  const { perWord, draw } = DISTRIBUTIONS[distribution];
+  const philox = new Philox(seed, stream);
+  const w = new Uint32Array(CHUNK / perWord);
+  const q = new Int32Array(CHUNK);
+  for (let at = 0; at < n; at += CHUNK) {
+    const part = q.subarray(0, Math.min(CHUNK, n - at));
+    const block = (first + BigInt(at)) / BigInt(4 * perWord);
+    philox.fill(block, w.subarray(0, Math.ceil(part.length / perWord / 4) * 4));
+    draw(w, part);
+    yield [at, part];
+  }
+}
+
+/**
+ * The draws q that the given words make, as many as they hold. spec 3.2 to 3.4
+ * @param {number} distribution a code of DISTRIBUTION
+ * @param {Uint32Array} w
+ * @returns {Int32Array}
+ */
+export function drawsOf(distribution, w) {
+  const { perWord, draw } = distributionOf(distribution);
+  const q = new Int32Array(w.length * perWord);
+  draw(w, q);
+  return q;
+}
+
+/**
+ * The draws q of elements start to start + count - 1. spec 3.1
+ * @param {number} distribution a code of DISTRIBUTION
+ * @param {bigint | number} seed
+ * @param {bigint | number} stream
+ * @param {number} count
+ * @param {bigint | number} [start] as for words
+ * @returns {Int32Array}
+ */
+export function draws(distribution, seed, stream, count, start = 0n) {
+  const first = positions(start, count, distributionOf(distribution).perWord);
+  const skip = Number(first % 128n);
+  const out = new Int32Array(skip + count);
+  for (const [at, q] of drawChunks(distribution, seed, stream, skip + count, first - BigInt(skip))) out.set(q, at);
+  return out.subarray(skip);
+}
+
+/**
+ * The noise of elements start to start + count - 1. spec 3.1
+ * @param {number} distribution a code of DISTRIBUTION
+ * @param {number} scale rounded to f32
+ * @param {bigint | number} seed
+ * @param {bigint | number} stream
+ * @param {number} count
+ * @param {bigint | number} [start] as for words
+ * @returns {Float32Array}
+ */
+export function noise(distribution, scale, seed, stream, count, start = 0n) {
+  const a = Math.fround(scale);
+  checkScale('N-03', 'scale', undefined, distribution, a);
+  const step = stepOf(distribution, a);
+  return Float32Array.from(draws(distribution, seed, stream, count, start), (q) => q * step); // exact in f64: rounded once
+}
+
+// ----------------------------------------------------------------------------------------------------------------- masks
+
+/**
+ * spec 4.1
+ * @param {ArrayLike<number | boolean>} bits
+ * @returns {Uint8Array}
+ */
+export function packMask(bits) {
+  const bytes = new Uint8Array(Math.ceil(bits.length / 8));
+  for (let i = 0; i < bits.length; i++) if (bits[i]) bytes[Math.floor(i / 8)] |= 1 << (i & 7);
+  return bytes;
+}
+
+/**
+ * spec 4.1
+ * @param {Uint8Array} bytes
+ * @param {number} count
+ * @returns {Uint8Array} one 0 or 1 an element
+ */
+export function unpackMask(bytes, count) {
+  checkMask(bytes, count);
+  return Uint8Array.from({ length: count }, (_, i) => (bytes[Math.floor(i / 8)] >>> (i & 7)) & 1);
+}
+
+/** A mask that does not come from a parsed frame: its length, [F-23], and padding. */
+function checkMask(bytes, count) {
+  const size = Math.ceil(count / 8);
+  if (bytes.length !== size) fail('F-23', 'mask', 0, `${bytes.length} bytes`, `${size} bytes for ${count} elements`);
+  checkPadding(bytes, count, 'mask', 0);
+}
+
+function checkPadding(bytes, n, field, offset) { // [M-01]
+  const last = bytes.length - 1, used = n % 8;
+  if (used === 0 || bytes[last] >>> used === 0) return;
+  fail('F-28', `${field}, last byte`, offset + last, hex([bytes[last]]), `0 from bit ${used} on`);
+}
+
+/** Turns the draws q(i) into q(i)·m(i), for the packed bits of the same elements. spec 4.2, 8.2 */
+function applyMask(q, bits, kind) {
+  const [factor, shift] = kind === KIND.binary ? [1, 0] : [2, 1];
+  for (let i = 0; i < q.length; i++) q[i] = Math.imul(q[i], ((bits[i >>> 3] >>> (i & 7)) & 1) * factor - shift);
+}
+
+/**
+ * The chunks of q(i)·m(i) of a masked tensor of n elements.
+ * @returns {Generator<[number, Int32Array]>}
+ */
+function* maskedChunks({ kind, type, payload }, seed, stream, n) {
+  for (const [at, q] of drawChunks(type, seed, stream, n)) {
+    applyMask(q, payload.subarray(at / 8), kind);
+    yield [at, q];
+  }
+}
+
+function decodeEntry(entry, seed, stream, n) {
+  const step = stepOf(entry.type, entry.scale);
+  const out = new Float32Array(n);
+  for (const [at, q] of maskedChunks(entry, seed, stream, n)) {
+    for (let i = 0; i < q.length; i++) out[at + i] = q[i] * step; // an integer 0 gives +0.0, [M-02]
+  }
+  return out;
+}
+
+/**
+ * The update of one masked tensor that is in no frame. spec 4.2
+ * @param {number} kind KIND.binary or KIND.signed
+ * @param {number} distribution a code of DISTRIBUTION
+ * @param {number} scale rounded to f32
+ * @param {bigint | number} seed
+ * @param {bigint | number} stream
+ * @param {Uint8Array} mask packed
+ * @param {number} count
+ * @returns {Float32Array}
+ */
+export function decodeMask(kind, distribution, scale, seed, stream, mask, count) {
+  maskKind(kind);
+  const entry = { kind, type: distribution, scale: Math.fround(scale), payload: plain(mask) };
+  checkScale('N-03', 'scale', undefined, distribution, entry.scale);
+  checkMask(entry.payload, count);
+  return decodeEntry(entry, seed, stream, count);
+}
+
+function maskKind(kind) {
+  if (kind !== KIND.binary && kind !== KIND.signed) throw new RangeError(`no mask has the kind ${kind}`);
+}
+
+/**
+ * The packed bits for an update, its noise, and private random integers. spec 4.3
+ * @param {number} kind KIND.binary or KIND.signed
+ * @param {Float32Array} update
+ * @param {Float32Array} noise
+ * @param {ArrayLike<number>} r integers, 0 <= r < 2^24
+ * @returns {Uint8Array}
+ */
+export function sampleMask(kind, update, noise, r) {
+  maskKind(kind);
+  if (noise.length !== update.length || r.length !== update.length) throw new RangeError('update, noise, r differ in length');
+  const f32 = Math.fround; // f32(an f64 operation on f32 numbers) is the f32 operation
+  const bytes = new Uint8Array(Math.ceil(update.length / 8));
+  for (let i = 0; i < update.length; i++) {
+    if (!Number.isFinite(update[i])) fail('E-02', `update, element ${i}`, undefined, update[i], 'a finite number');
+    const p = f32(update[i] / noise[i]);
+    const t = kind === KIND.binary ? f32(p * 2 ** 24) : f32(f32(p + 1) * 2 ** 23);
+    if (r[i] < t) bytes[Math.floor(i / 8)] |= 1 << (i & 7);
+  }
+  return bytes;
+}
+
+/**
+ * r(i) for tests that must repeat; elsewhere r comes from the client's own randomness, [M-03]. spec 4.3
+ * @param {bigint | number} seed not the frame's
+ * @param {bigint | number} stream
+ * @param {number} count
+ * @returns {Uint32Array}
+ */
+export const testRandom = (seed, stream, count) => words(seed, stream, count).map((word) => word >>> 8);
+
+// ---------------------------------------------------------------------------------------------------------------- schema
+
+const float = (size, precision, limbs) => ({ size, precision, limbs, isFloat: true });
+const integer = (size, signed, limbs) => ({ size, signed, limbs, isFloat: false });
+
+const DTYPES = { // spec 5.3, 8.4, 8.5
+  1: float(4, 24, 12), 2: float(8, 53, 88), 3: float(2, 11, 2), 4: float(2, 8, 11),
+  5: integer(1, true, 1), 6: integer(2, true, 1), 7: integer(4, true, 2), 8: integer(8, true, 3),
+  9: integer(1, false, 1), 10: integer(2, false, 1), 11: integer(4, false, 2), 12: integer(8, false, 3),
+  13: { ...integer(1, false, 1), isBool: true },
+};
+const DTYPE_CODES = '1 .. 13', DISTRIBUTION_CODES = '1, 2 or 3';
+const MOST_ELEMENTS = 2 ** 48;
+
+/**
+ * Reads a schema. Checks [S-01] to [S-06].
+ * @param {Uint8Array} bytes
+ * @returns {Schema}
+ */
+export function parseSchema(bytes) { // spec 5.1
+  return readSchema(plain(bytes), 0);
+}
+
+/** The schema in bytes that begin at the offset `base` of a frame. */
+function readSchema(shared, base) {
+  const bytes = shared.slice(); // stays as it is, whatever becomes of the caller's bytes
+  const view = viewOf(bytes);
+  const parts = new Parts(0, bytes.length, 'S-01', base);
+  const count = view.getUint32(parts.take(4, 'schema, count'), true);
+  const tensors = [];
+  const names = new Set();
+  while (tensors.length < count) tensors.push(readTensor(view, parts, names, `schema, tensor ${tensors.length}`));
+  const left = parts.end - parts.at;
+  if (left) fail('S-01', 'schema', base + parts.at, `${left} bytes after its last tensor`, 'none');
+  return { bytes, digest: sha256(bytes).subarray(0, 16), tensors }; // spec 5.4
+}
+
+function readTensor(view, parts, names, label) { // spec 5.2, 7.3
+  const name = readName(view, parts, names, label);
+  const byteOf = (field) => view.getUint8(parts.take(1, `${label}, ${field}`));
+  const refuse = (number, field, size, found, required) => {
+    fail(number, `${label}, ${field}`, parts.base + parts.at - size, found, required);
+  };
+  const role = byteOf('role');
+  if (role > 1) refuse('S-03', 'role', 1, role, '0 or 1');
+  const dtype = byteOf('dtype');
+  if (!(dtype in DTYPES)) refuse('S-04', 'dtype', 1, dtype, DTYPE_CODES);
+  if (role === ROLE.masked && dtype !== DTYPE.float32) refuse('S-05', 'dtype', 1, dtype, '1, for a masked tensor');
+  const rank = byteOf('rank');
+  if (rank > 32) refuse('S-06', 'rank', 1, rank, 'at most 32');
+  const at = parts.take(8 * rank, `${label}, shape`);
+  const shape = Array.from({ length: rank }, (_, d) => getU64(view, at + 8 * d));
+  const product = shape.reduce((p, d) => p * (d || 1), 1);
+  if (product > MOST_ELEMENTS) refuse('S-06', 'shape', 8 * rank, `a product of ${product}`, `at most ${MOST_ELEMENTS}`);
+  return { name, role, dtype, shape, n: shape.includes(0) ? 0 : product }; // spec 1.5
+}
+
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+function readName(view, parts, names, label) {
+  const length = view.getUint16(parts.take(2, `${label}, name_length`), true);
+  if (length === 0) fail('S-02', `${label}, name_length`, parts.base + parts.at - 2, 0, '1 .. 65535');
+  const at = parts.take(length, `${label}, name`);
+  let name;
+  try {
+    name = UTF8.decode(new Uint8Array(view.buffer, view.byteOffset + at, length));
+  } catch {
+    fail('S-02', `${label}, name`, parts.base + at, 'other bytes', 'valid UTF-8');
+  }
+  if (names.has(name)) fail('S-02', `${label}, name`, parts.base + at, 'the name of an earlier tensor', 'another');
+  names.add(name);
+  return name;
+}
+
+/**
+ * Makes a schema. What the format does not allow is refused as parseSchema refuses it.
+ * @param {TensorSpec[]} tensors
+ * @returns {Schema}
+ */
+export function buildSchema(tensors) { // spec 5.1
+  const out = [];
+  const put = (value, size) => { for (let k = 0; k < size; k++) out.push(Number(BigInt(value) >> BigInt(8 * k) & 255n)); };
+  put(tensors.length, 4);
+  tensors.forEach(({ name, role, dtype, shape }, i) => {
+    const label = `schema, tensor ${i}`;
+    const utf8 = new TextEncoder().encode(name);
+    if (utf8.length > 65535) fail('S-02', `${label}, name`, undefined, `${utf8.length} bytes`, 'at most 65535');
+    if (UTF8.decode(utf8) !== name) fail('S-02', `${label}, name`, undefined, 'half of a surrogate pair', 'Unicode text');
+    if (role !== ROLE.dense && role !== ROLE.masked) fail('S-03', `${label}, role`, undefined, role, '0 or 1');
+    if (!(dtype in DTYPES)) fail('S-04', `${label}, dtype`, undefined, dtype, DTYPE_CODES);
+    if (shape.length > 32) fail('S-06', `${label}, rank`, undefined, shape.length, 'at most 32');
+    put(utf8.length, 2);
+    for (const byte of utf8) out.push(byte);
+    out.push(role, dtype, shape.length);
+    for (const d of shape) put(u64(d, `${label}, a dimension`), 8);
+  });
+  return parseSchema(Uint8Array.from(out));
+}
+
+// ----------------------------------------------------------------------------------------------------------------- frame
+
+const MAGIC = Uint8Array.of(0x46, 0x4D, 0x52, 0x4E), SUM_MAGIC = Uint8Array.of(0x46, 0x4D, 0x52, 0x53);
+
+function checkSize(number, field, bytes, size) {
+  if (bytes.length < size) fail(number, field, bytes.length, `${bytes.length} bytes`, `at least ${size}`);
+}
+
+function checkMagic(number, bytes, magic) {
+  const found = bytes.subarray(0, 4);
+  if (!sameBytes(found, magic)) fail(number, 'magic', 0, hex(found), hex(magic));
+}
+
+function checkVersion(number, [, , , , major, minor]) {
+  if (major !== 1 || minor !== 0) fail(number, 'version', 4, `${major}.${minor}`, '1.0');
+}
+
+function checkDigest(number, found, offset, schema) {
+  if (!sameBytes(found, schema.digest)) fail(number, 'schema_digest', offset, hex(found), hex(schema.digest));
+}
+
+function checkCount(number, found, schema) {
+  if (found !== schema.tensors.length) fail(number, 'tensor_count', 28, found, schema.tensors.length);
+}
+
+function checkChecksum(number, bytes, view) { // spec 6.6
+  const at = bytes.length - 4;
+  const found = view.getUint32(at, true), right = crc32(bytes.subarray(0, at));
+  if (found !== right) fail(number, 'checksum', at, hexWord(found), hexWord(right));
+}
+
+/** What a reader accepts unless told otherwise: the reference implementation's limits. spec 9.2 */
+export const DEFAULT_LIMITS = Object.freeze({ tensors: 65536, schemaBytes: 2 ** 24, elements: 2 ** 34 });
+
+/**
+ * Reads a frame, with every check of section 7 in its order.
+ * @param {Uint8Array} input
+ * @param {Demands} [demands]
+ * @param {Partial<Limits>} [limits]
+ * @returns {Frame}
+ */
+export function parseFrame(input, demands = {}, limits = {}) {
+  const bytes = plain(input);
+  const view = viewOf(bytes);
+  const within = { ...DEFAULT_LIMITS, ...limits };
+  const header = readHeader(bytes, view, within);
+  const parts = new Parts(48, bytes.length - 4, 'F-15');
+  const embedded = header.flags & 1 ? readEmbedded(bytes, view, parts, header, within) : undefined;
+  const schema = agree(header, embedded, demands);
+  const table = schema.tensors.map((tensor, i) => readEntry(view, parts, tensor, i));
+  checkWhole(bytes, view, parts, table);
+  const entries = table.map(({ kind, type, scale, length }, i) => {
+    const at = parts.take(length, 'payload');
+    const entry = { kind, type, scale, payload: bytes.subarray(at, at + length) };
+    checkPayload(entry, schema.tensors[i], i, at);
+    return entry;
+  });
+  return { ...header, schema, entries };
+}
+
+function readHeader(bytes, view, limits) { // spec 6.2
+  checkSize('F-01', 'frame', bytes, 52);
+  checkMagic('F-02', bytes, MAGIC);
+  checkVersion('F-03', bytes);
+  const flags = view.getUint16(6, true);
+  if (flags > 1) fail('F-04', 'flags', 6, `0x${flags.toString(16)}`, 'bits 1 to 15 to be 0');
+  const tensorCount = view.getUint32(28, true);
+  if (tensorCount > limits.tensors) fail('F-05', 'tensor_count', 28, tensorCount, `at most ${limits.tensors}`);
+  return {
+    flags, tensorCount, seed: view.getBigUint64(8, true), baseModel: view.getBigUint64(16, true),
+    round: view.getUint32(24, true), schemaDigest: bytes.slice(32, 48),
+  };
+}
+
+function readEmbedded(bytes, view, parts, header, limits) { // spec 6.3
+  parts.number = 'F-06';
+  const length = view.getUint32(parts.take(4, "the embedded schema's length"), true);
+  if (length > limits.schemaBytes) fail('F-07', "the embedded schema's length", 48, length, `at most ${limits.schemaBytes}`);
+  parts.number = 'F-08';
+  const at = parts.take(length, 'the embedded schema');
+  parts.number = 'F-15';
+  const schema = readSchema(bytes.subarray(at, at + length), at);
+  const elements = schema.tensors.reduce((sum, { n }) => sum + BigInt(n), 0n);
+  if (elements > limits.elements) fail('S-07', 'the embedded schema', at, `${elements} elements`, `at most ${limits.elements}`);
+  if (!sameBytes(schema.digest, header.schemaDigest)) {
+    fail('S-08', 'schema_digest', 32, hex(header.schemaDigest), `${hex(schema.digest)}, the embedded schema's`);
+  }
+  return schema;
+}
+
+/** spec 7.3, "agreement with the caller" */
+function agree(header, embedded, demands) {
+  const schema = demands.schema ?? embedded;
+  if (!schema) fail('F-09', 'schema', undefined, 'none, neither in the frame nor given by the caller', 'one');
+  checkDigest('F-10', header.schemaDigest, 32, schema);
+  checkCount('F-11', header.tensorCount, schema);
+  checkAsked('F-12', 'round', 24, header.round, demands.round);
+  checkAsked('F-13', 'base_model', 16, header.baseModel, demands.baseModel);
+  checkAsked('F-14', 'seed', 8, header.seed, demands.seed);
+  return schema;
+}
+
+function checkAsked(number, field, offset, found, asked) {
+  if (asked == null) return;
+  const wanted = u64(asked, field);
+  if (BigInt(found) !== wanted) fail(number, field, offset, found, wanted);
+}
+
+function readEntry(view, parts, tensor, i) { // spec 6.4
+  const label = `table entry ${i}`;
+  const at = parts.take(12, label);
+  const [kind, type, coding, reserved] = [0, 1, 2, 3].map((k) => view.getUint8(at + k));
+  const masked = kind === KIND.binary || kind === KIND.signed;
+  const scale = masked ? view.getFloat32(parts.take(4, `${label}, scale`), true) : undefined;
+  if (kind !== KIND.dense && !masked) fail('F-16', `${label}, kind`, at, kind, '0, 1 or 2');
+  if (masked !== (tensor.role === ROLE.masked)) {
+    fail('F-17', `${label}, kind`, at, kind, masked ? '0, for a dense tensor' : '1 or 2, for a masked tensor');
+  }
+  if (!masked) {
+    if (!(type in DTYPES)) fail('F-18', `${label}, type`, at + 1, type, DTYPE_CODES);
+    if (type !== tensor.dtype) fail('F-19', `${label}, type`, at + 1, type, `${tensor.dtype}, the schema's dtype`);
+  } else if (!(type in DISTRIBUTIONS)) fail('F-20', `${label}, type`, at + 1, type, DISTRIBUTION_CODES);
+  if (coding !== 0) fail('F-21', `${label}, coding`, at + 2, coding, 0);
+  if (reserved !== 0) fail('F-22', `${label}, reserved`, at + 3, reserved, 0);
+  const length = getU64(view, at + 4), right = masked ? Math.ceil(tensor.n / 8) : tensor.n * DTYPES[type].size;
+  if (length !== right) fail('F-23', `${label}, length`, at + 4, view.getBigUint64(at + 4, true), right);
+  if (masked) checkScale('F-24', `${label}, scale`, at + 12, type, scale);
+  return { kind, type, scale, length };
+}
+
+/** spec 7.3, "the frame as a whole" */
+function checkWhole(bytes, view, parts, table) {
+  const size = parts.at + table.reduce((sum, { length }) => sum + length, 0) + 4;
+  checkSize('F-25', 'frame', bytes, size);
+  if (bytes.length > size) fail('F-26', 'frame', size, `${bytes.length} bytes`, size);
+  checkChecksum('F-27', bytes, view);
+}
+
+function checkPayload({ kind, payload }, { dtype, n }, i, at) { // spec 6.5
+  const label = `payload ${i}`, { size, isFloat, isBool } = DTYPES[dtype];
+  if (kind !== KIND.dense) return checkPadding(payload, n, label, at);
+  const refuse = (number, bad, required) => {
+    const element = payload.subarray(bad * size, (bad + 1) * size);
+    fail(number, `${label}, element ${bad}`, at + bad * size, hex(element), required);
+  };
+  const infinite = isFloat ? findNonFinite(payload, DTYPES[dtype]) : -1;
+  if (infinite >= 0) refuse('F-29', infinite, 'a finite number');
+  const other = isBool ? payload.findIndex((x) => x > 1) : -1;
+  if (other >= 0) refuse('F-30', other, '00 or 01');
+}
+
+/** The first element with an exponent of all ones, or -1. The upper 16 bits of an element hold the whole exponent. */
+function findNonFinite(payload, { size, precision }) {
+  const view = viewOf(payload);
+  const exponent = 0x7FFF & -(1 << (precision - 1 - 8 * (size - 2)));
+  for (let at = size - 2; at < payload.length; at += size) {
+    if ((view.getUint16(at, true) & exponent) === exponent) return (at + 2) / size - 1;
+  }
+  return -1;
+}
+
+/**
+ * Makes a frame. What parseFrame would refuse is refused in the same way. spec 6, [E-01], [E-02]
+ * @param {object} update
+ * @param {Schema} update.schema
+ * @param {bigint | number} update.seed
+ * @param {bigint | number} [update.baseModel] 0: not given
+ * @param {number} [update.round] 0: not given
+ * @param {boolean} [update.embedSchema]
+ * @param {Entry[]} update.entries one a tensor, in schema order; scales are rounded to f32
+ * @returns {Uint8Array}
+ */
+export function encodeFrame({ schema, seed, baseModel = 0n, round = 0, embedSchema = false, entries }) {
+  if (entries.length !== schema.tensors.length) fail('F-11', 'entries', undefined, entries.length, schema.tensors.length);
+  const embedded = embedSchema ? 4 + schema.bytes.length : 0;
+  const entrySize = (kind) => (kind === KIND.dense ? 12 : 16);
+  const size = entries.reduce((sum, { kind, payload }) => sum + entrySize(kind) + payload.length, 52 + embedded);
+  const bytes = new Uint8Array(size);
+  const view = viewOf(bytes);
+  putHeader(bytes, MAGIC, schema);
+  bytes[6] = embedSchema ? 1 : 0;
+  view.setBigUint64(8, u64(seed, 'seed'), true);
+  view.setBigUint64(16, u64(baseModel, 'baseModel'), true);
+  view.setUint32(24, u32(round, 'round'), true);
+  if (embedSchema) {
+    view.setUint32(48, schema.bytes.length, true);
+    bytes.set(schema.bytes, 52);
+  }
+  let at = 48 + embedded;
+  entries.forEach(({ kind, type, scale, payload }, i) => {
+    bytes[at] = kind;
+    bytes[at + 1] = kind === KIND.dense ? schema.tensors[i].dtype : type;
+    view.setBigUint64(at + 4, BigInt(payload.length), true);
+    if (kind !== KIND.dense) view.setFloat32(at + 12, scale, true);
+    at += entrySize(kind);
+  });
+  for (const { payload } of entries) {
+    bytes.set(payload, at);
+    at += payload.length;
+  }
+  view.setUint32(at, crc32(bytes.subarray(0, at)), true);
+  parseFrame(bytes, { schema }, { tensors: Infinity, schemaBytes: Infinity, elements: Infinity });
+  return bytes;
+}
+
+/** What frames and partial sums have in the same places. */
+function putHeader(bytes, magic, schema) {
+  bytes.set(magic);
+  bytes[4] = 1;
+  viewOf(bytes).setUint32(28, schema.tensors.length, true);
+  bytes.set(schema.digest, 32);
+}
+
+/**
+ * The decoded update of one tensor, as the little-endian bytes of its elements, f32 if it is masked. spec 4.2, 6.5
+ * @param {Frame} frame from parseFrame
+ * @param {number} index in schema order
+ * @returns {Uint8Array} a buffer of its own, so that a typed array can be laid over it
+ */
+export function decodeTensor(frame, index) {
+  const entry = frame.entries[index];
+  if (entry.kind === KIND.dense) return entry.payload.slice();
+  const update = decodeEntry(entry, frame.seed, index, frame.schema.tensors[index].n);
+  return reorder(new Uint8Array(update.buffer));
+}
+
+/**
+ * The decoded update of every tensor, in schema order, as decodeTensor gives them.
+ * @param {Frame} frame from parseFrame
+ * @returns {Uint8Array[]}
+ */
+export const decodeFrame = (frame) => frame.entries.map((_, index) => decodeTensor(frame, index));
+
+// ----------------------------------------------------------------------------------------------------------- exact sums
+
+const BASE = 2 ** 24;
+const MOST_WEIGHT = 2 ** 39 - 1; // [A-01]
+
+/**
+ * n signed 64-bit sums of weight·digit, |digit| < 2^24, without BigInt: sum i is high[i]·2^24 + low[i], two f64 that hold
+ * integers. low stays exact because it is settled (carried into high) before its terms can reach 2^53.
+ */
+class Sums {
+  constructor(n) {
+    this.high = new Float64Array(n);
+    this.low = new Float64Array(n);
+    this.pending = 0; // bounds |low| by pending·2^24
+  }
+
+  /** Makes room for one more term of this weight at every element. */
+  reserve(weight) {
+    this.pending += weight % BASE;
+    if (this.pending >= 2 ** 28) {
+      this.settle();
+      this.pending += weight % BASE;
+    }
+  }
+
+  settle() {
+    const { high, low } = this;
+    for (let i = 0; i < low.length; i++) {
+      const carry = Math.floor(low[i] / BASE);
+      high[i] += carry;
+      low[i] -= carry * BASE;
+    }
+    this.pending = 1;
+  }
+
+  /** Adds weight·digits to the sums from `at` on. */
+  addAll(at, digits, weight) {
+    const { high, low } = this;
+    const weightLow = weight % BASE, weightHigh = Math.floor(weight / BASE);
+    for (let i = 0; i < digits.length; i++) low[at + i] += digits[i] * weightLow;
+    if (weightHigh) for (let i = 0; i < digits.length; i++) high[at + i] += digits[i] * weightHigh;
+  }
+
+  add(i, digit, weight) {
+    this.low[i] += digit * (weight % BASE);
+    if (weight >= BASE) this.high[i] += digit * Math.floor(weight / BASE);
+  }
+
+  merge(other) {
+    this.settle();
+    other.settle();
+    for (let i = 0; i < this.low.length; i++) {
+      this.low[i] += other.low[i];
+      this.high[i] += other.high[i];
+    }
+    this.settle();
+  }
+
+  /** f64(S): the only rounding is that of this sum. */
+  toFloat(i) {
+    return this.high[i] * BASE + this.low[i];
+  }
+
+  toBigInt(i) {
+    return BigInt(this.high[i]) * BigInt(BASE) + BigInt(this.low[i]);
+  }
+
+  isZero() {
+    this.settle();
+    return this.low.every((x) => x === 0) && this.high.every((x) => x === 0);
+  }
+
+  write(view, at) { // as i64
+    this.settle();
+    for (let i = 0; i < this.low.length; i++, at += 8) {
+      view.setInt32(at + 4, Math.floor(this.high[i] / 256), true);
+      view.setUint32(at, (this.high[i] % 256) * BASE + this.low[i], true); // mod 2^32
+    }
+  }
+
+  /** Reads n i64 and makes the check [P-15] of their magnitude: at most weight·largest. */
+  static read(view, at, n, weight, largest, field) {
+    const sums = new Sums(n);
+    // The bounds as high·2^24 + low, 0 <= low < 2^24: so written, sums compare by high first and then by low.
+    const lower = (weight % BASE) * largest;
+    const topHigh = Math.floor(weight / BASE) * largest + Math.floor(lower / BASE), topLow = lower % BASE;
+    const endHigh = topLow ? -topHigh - 1 : -topHigh, endLow = topLow ? BASE - topLow : 0;
+    for (let i = 0; i < n; i++, at += 8) {
+      const bits = view.getUint32(at, true);
+      const low = bits & 0xFFFFFF, high = view.getInt32(at + 4, true) * 256 + (bits >>> 24);
+      if (high > topHigh || (high === topHigh && low > topLow) || high < endHigh || (high === endHigh && low < endLow)) {
+        const most = BigInt(weight) * BigInt(largest);
+        fail('P-15', `${field}, element ${i}`, at, view.getBigInt64(at, true), `at most ${most} in magnitude`);
+      }
+      sums.low[i] = low;
+      sums.high[i] = high;
+    }
+    sums.pending = 1;
+    return sums;
+  }
+}
+
+/** The sum of one masked tensor. spec 8.2 */
+class MaskedSum {
+  constructor(n, distribution, scale, sums = new Sums(n)) {
+    this.n = n;
+    this.distribution = distribution;
+    this.scale = scale;
+    this.sums = sums;
+  }
+
+  add(frame, index, weight) {
+    this.sums.reserve(weight);
+    for (const [at, q] of maskedChunks(frame.entries[index], frame.seed, index, this.n)) this.sums.addAll(at, q, weight);
+  }
+
+  /** The check [A-02] of one tensor, under the number it has in its place. */
+  checkNoise(number, index, distribution, scale) {
+    if (this.distribution === distribution && this.scale === scale) return;
+    const said = (code, a) => `distribution ${code} of scale ${a}`;
+    fail(number, `noise of tensor ${index}`, undefined, said(distribution, scale), said(this.distribution, this.scale));
+  }
+
+  merge(other) {
+    this.sums.merge(other.sums);
+  }
+
+  /** Finite: by [P-15] and [N-03] no sum is beyond what frames can add up to. */
+  mean(total) {
+    const step = stepOf(this.distribution, this.scale);
+    const out = new Float32Array(this.n);
+    for (let i = 0; i < this.n; i++) out[i] = this.sums.toFloat(i) / total * step;
+    return reorder(new Uint8Array(out.buffer));
+  }
+
+  toBytes() { // spec 8.5
+    const bytes = new Uint8Array(8 + 8 * this.n);
+    const view = viewOf(bytes);
+    bytes[0] = this.distribution;
+    view.setFloat32(4, this.scale, true);
+    this.sums.write(view, 8);
+    return bytes;
+  }
+}
+
+/** The sum of one dense tensor: limbs in base 2^24, in rows by index; a row not there is all 0. spec 8.4 */
+class DenseSum {
+  constructor(n, dtype) {
+    this.n = n;
+    this.dtype = DTYPES[dtype];
+    this.rows = [];
+  }
+
+  add(frame, index, weight) {
+    const view = viewOf(frame.entries[index].payload);
+    this.rows.forEach((row) => row.reserve(weight));
+    const addElement = this.dtype.isFloat ? this.addFloat : this.addInteger;
+    for (let i = 0; i < this.n; i++) addElement.call(this, view, i, weight);
+  }
+
+  addFloat(view, i, weight) {
+    const { size, precision } = this.dtype;
+    const at = i * size, hidden = 2 ** (precision - 1);
+    const lower = size === 8 ? view.getUint32(at, true) : 0; // the 32 lower bits of a float64
+    const upper = size === 8 ? view.getUint32(at + 4, true) : getUint(view, at, size);
+    const upperHidden = size === 8 ? 2 ** 20 : hidden, sign = size === 2 ? 2 ** 15 : 2 ** 31;
+    const exponent = Math.floor((upper % sign) / upperHidden);
+    const fraction = (upper % upperHidden) * (size === 8 ? 2 ** 32 : 1) + lower;
+    const magnitude = exponent ? fraction + hidden : fraction;
+    this.addMagnitude(i, magnitude, Math.max(exponent, 1) - 1, upper >= sign ? -1 : 1, weight);
+  }
+
+  addInteger(view, i, weight) {
+    const { size, signed } = this.dtype;
+    if (size === 8) return this.addInteger64(view, i, weight);
+    const x = getUint(view, i * size, size);
+    const value = signed && x >= 2 ** (8 * size - 1) ? x - 2 ** (8 * size) : x;
+    this.addMagnitude(i, Math.abs(value), 0, Math.sign(value), weight);
+  }
+
+  addInteger64(view, i, weight) { // in two halves, whose digits of limb 1 are below 2^24 together
+    const x = this.dtype.signed ? view.getBigInt64(8 * i, true) : view.getBigUint64(8 * i, true);
+    const magnitude = x < 0n ? -x : x, sign = x < 0n ? -1 : 1;
+    this.addMagnitude(i, Number(magnitude & 0xFFFFFFFFn), 0, sign, weight);
+    this.addMagnitude(i, Number(magnitude >> 32n), 32, sign, weight);
+  }
+
+  /** Adds sign·weight·M for M = magnitude·2^shift, digit by digit. Exact: magnitude has at most 53 bits. */
+  addMagnitude(i, magnitude, shift, sign, weight) {
+    let limb = Math.floor(shift / 24);
+    for (let rest = magnitude * 2 ** (shift % 24); rest > 0; limb++) {
+      const above = Math.floor(rest / BASE);
+      const digit = rest - above * BASE;
+      if (digit) this.row(limb, weight).add(i, sign * digit, weight);
+      rest = above;
+    }
+  }
+
+  row(limb, weight) {
+    if (!this.rows[limb]) {
+      this.rows[limb] = new Sums(this.n);
+      this.rows[limb].reserve(weight);
+    }
+    return this.rows[limb];
+  }
+
+  merge(other) {
+    other.rows.forEach((row, limb) => this.row(limb, 0).merge(row));
+  }
+
+  mean(total, index) { // spec 8.3
+    const bytes = new Uint8Array(this.n * this.dtype.size);
+    const view = viewOf(bytes);
+    const round = this.dtype.isFloat ? floatMean : integerMean;
+    for (let i = 0; i < this.n; i++) {
+      const bits = round(this.total(i), BigInt(total), this.dtype);
+      if (bits === undefined) {
+        fail('A-07', `mean of tensor ${index}, element ${i}`, undefined, 'one beyond its dtype', 'a finite one of its dtype');
+      }
+      for (let k = 0, rest = bits; k < this.dtype.size; k += 2, rest >>= 16n) {
+        if (this.dtype.size === 1) bytes[i] = Number(rest);
+        else view.setUint16(i * this.dtype.size + k, Number(rest & 0xFFFFn), true);
+      }
+    }
+    return bytes;
+  }
+
+  /** The sum of element i in quanta. spec 8.4 */
+  total(i) {
+    let sum = 0n;
+    this.rows.forEach((row, limb) => { sum += row.toBigInt(i) << BigInt(24 * limb); });
+    return sum;
+  }
+
+  toBytes() { // spec 8.5
+    const present = [...this.rows.keys()].filter((limb) => this.rows[limb] && !this.rows[limb].isZero());
+    const bytes = new Uint8Array(4 + present.length * (4 + 8 * this.n));
+    const view = viewOf(bytes);
+    view.setUint32(0, present.length, true);
+    present.forEach((limb, k) => {
+      const at = 4 + k * (4 + 8 * this.n);
+      view.setUint32(at, limb, true);
+      this.rows[limb].write(view, at + 4);
+    });
+    return bytes;
+  }
+}
+
+function getUint(view, at, size) {
+  if (size === 4) return view.getUint32(at, true);
+  return size === 2 ? view.getUint16(at, true) : view.getUint8(at);
+}
+
+const bitLength = (x) => (x === 0n ? 0 : x.toString(16).length * 4 - Math.clz32(parseInt(x.toString(16)[0], 16)) + 28);
+
+/**
+ * a / b for a >= 0, b > 0, rounded to nearest, ties to even.
+ * @param {bigint} a
+ * @param {bigint} b
+ * @returns {bigint}
+ */
+function divideRounded(a, b) {
+  const quotient = a / b, twice = 2n * (a % b);
+  return twice > b || (twice === b && quotient & 1n) ? quotient + 1n : quotient;
+}
+
+/**
+ * The bits of the float nearest to sum / total quanta; undefined if that is an infinity. spec 8.3
+ * @param {bigint} sum
+ * @param {bigint} total
+ */
+function floatMean(sum, total, { size, precision }) {
+  const magnitude = sum < 0n ? -sum : sum;
+  const shift = Math.max(0, bitLength(magnitude / total) - precision); // exponent field - 1 of a normal number
+  const significand = divideRounded(magnitude, total << BigInt(shift));
+  const bits = (BigInt(shift) << BigInt(precision - 1)) + significand; // the hidden bit, or a carry, steps the exponent
+  const signBit = 1n << BigInt(8 * size - 1);
+  if (bits >= signBit - (1n << BigInt(precision - 1))) return undefined;
+  return sum < 0n && bits ? bits | signBit : bits; // a zero is +0.0
+}
+
+/**
+ * The two's complement bits of the integer nearest to sum / total; undefined if the dtype has none. spec 8.3
+ * @param {bigint} sum
+ * @param {bigint} total
+ */
+function integerMean(sum, total, { size, signed, isBool }) {
+  const mean = sum < 0n ? -divideRounded(-sum, total) : divideRounded(sum, total);
+  const width = isBool ? 1 : 8 * size;
+  if ((signed ? BigInt.asIntN(width, mean) : BigInt.asUintN(width, mean)) !== mean) return undefined;
+  return BigInt.asUintN(8 * size, mean);
+}
+
+// ----------------------------------------------------------------------------------------------------------- aggregation
+
+/** The exact weighted sum of frames of one schema. Whatever is refused leaves the sum as it was, [A-05]. spec 8 */
+export class Aggregate {
+  /** @type {any[]} a MaskedSum or DenseSum a tensor; undefined for a masked one until the first frame says its noise */
+  #sums;
+
+  /**
+   * @param {Schema} schema
+   * @param {object} [options]
+   * @param {bigint | number} [options.baseModel] demanded of every frame; 0 demands nothing
+   * @param {number} [options.round] the same
+   * @param {Partial<Limits>} [options.limits]
+   */
+  constructor(schema, { baseModel = 0n, round = 0, limits = {} } = {}) {
+    this.schema = schema;
+    this.baseModel = u64(baseModel, 'baseModel');
+    this.round = u32(round, 'round');
+    this.limits = limits;
+    this.weight = 0;
+    this.frames = 0;
+    this.#sums = schema.tensors.map(({ role, dtype, n }) => (role === ROLE.dense ? new DenseSum(n, dtype) : undefined));
+  }
+
+  /**
+   * Checks [A-01], the frame, [A-02], in this order, and adds the frame. spec 8.1
+   * @param {Uint8Array | Frame} frame bytes, or from parseFrame
+   * @param {number | bigint} weight
+   */
+  add(frame, weight) {
+    const heavier = this.#weightWith(weight, 'A-01');
+    const parsed = ArrayBuffer.isView(frame) ? parseFrame(frame, this.#demands(), this.limits) : frame;
+    if (parsed === frame) agree(parsed, parsed.schema, this.#demands());
+    const sums = parsed.entries.map(({ kind, type, scale }, i) => {
+      if (kind === KIND.dense) return this.#sums[i];
+      this.#sums[i]?.checkNoise('A-02', i, type, scale);
+      return this.#sums[i] ?? new MaskedSum(this.schema.tensors[i].n, type, scale);
+    });
+    sums.forEach((sum, i) => sum.add(parsed, i, Number(weight)));
+    this.#sums = sums;
+    this.weight = heavier;
+    this.frames += 1;
+  }
+
+  /** @returns {Demands} spec 8.5: 0 demands nothing */
+  #demands() {
+    return { schema: this.schema, baseModel: this.baseModel || null, round: this.round || null };
+  }
+
+  /** The weight of all with one more, which must satisfy [A-01]. */
+  #weightWith(weight, number) {
+    const more = typeof weight === 'bigint' ? Number(weight) : weight; // one too large for a Number is too large here
+    if (!Number.isInteger(more) || more < 1) fail(number, 'weight', undefined, String(weight), 'a positive integer');
+    const total = this.weight + more;
+    if (total > MOST_WEIGHT) fail(number, 'weight', undefined, `${this.weight} + ${weight}`, `a sum of at most ${MOST_WEIGHT}`);
+    return total;
+  }
+
+  /**
+   * Adds what the other has summed. Checks [A-06].
+   * @param {Aggregate} other stays as it is
+   */
+  merge(other) { // spec 8.5
+    const { schema, baseModel, round } = this;
+    if (!sameBytes(schema.digest, other.schema.digest)) {
+      fail('A-06', 'schema_digest', undefined, hex(other.schema.digest), hex(schema.digest));
+    }
+    if (other.baseModel !== baseModel) fail('A-06', 'base_model', undefined, other.baseModel, baseModel);
+    if (other.round !== round) fail('A-06', 'round', undefined, other.round, round);
+    if (other.frames === 0) return;
+    const sums = other.#sums.map((theirs, i) => {
+      if (theirs instanceof DenseSum) return this.#sums[i];
+      this.#sums[i]?.checkNoise('A-06', i, theirs.distribution, theirs.scale);
+      return this.#sums[i] ?? new MaskedSum(theirs.n, theirs.distribution, theirs.scale);
+    });
+    const weight = this.#weightWith(other.weight, 'A-06');
+    sums.forEach((sum, i) => sum.merge(other.#sums[i]));
+    this.#sums = sums;
+    this.weight = weight;
+    this.frames += other.frames;
+  }
+
+  /**
+   * The mean of every tensor, as decodeTensor gives an update. Checks [A-05], [A-07].
+   * @returns {Uint8Array[]}
+   */
+  mean() { // spec 8.2, 8.3
+    this.#checkFrames();
+    return this.#sums.map((sum, i) => sum.mean(this.weight, i));
+  }
+
+  #checkFrames() {
+    if (this.frames === 0) fail('A-05', 'frames', undefined, 'none', 'at least one');
+  }
+
+  /**
+   * The partial sum. Checks [A-05].
+   * @returns {Uint8Array}
+   */
+  toBytes() { // spec 8.5
+    this.#checkFrames();
+    const tensors = this.#sums.map((sum) => sum.toBytes());
+    const bytes = new Uint8Array(tensors.reduce((size, part) => size + part.length, 60));
+    const view = viewOf(bytes);
+    putHeader(bytes, SUM_MAGIC, this.schema);
+    view.setBigUint64(8, BigInt(this.weight), true);
+    view.setBigUint64(16, this.baseModel, true);
+    view.setUint32(24, this.round, true);
+    view.setBigUint64(48, BigInt(this.frames), true);
+    let at = 56;
+    for (const part of tensors) {
+      bytes.set(part, at);
+      at += part.length;
+    }
+    view.setUint32(at, crc32(bytes.subarray(0, at)), true);
+    return bytes;
+  }
+
+  /**
+   * Reads a partial sum of frames of the caller's schema. Checks [P-01] to [P-15].
+   * @param {Uint8Array} input
+   * @param {Schema} schema
+   * @param {object} [options]
+   * @param {Partial<Limits>} [options.limits] for frames that are added later
+   * @returns {Aggregate}
+   */
+  static fromBytes(input, schema, { limits = {} } = {}) {
+    const bytes = plain(input);
+    const view = viewOf(bytes);
+    const { weight, frames, baseModel, round } = readSumHeader(bytes, view, schema);
+    const parts = new Parts(56, bytes.length - 4, 'P-01');
+    const places = schema.tensors.map((tensor, i) => {
+      return tensor.role === ROLE.masked ? placeMasked(view, parts, tensor, i) : placeDense(view, parts, tensor, i);
+    });
+    const left = parts.end - parts.at;
+    if (left) fail('P-13', 'partial sum', parts.at, `${left} bytes between the last tensor and the checksum`, 'none');
+    checkChecksum('P-14', bytes, view);
+    const aggregate = new Aggregate(schema, { baseModel, round, limits });
+    aggregate.#sums = places.map((place, i) => readSum(view, place, schema.tensors[i], i, weight));
+    aggregate.weight = weight;
+    aggregate.frames = frames;
+    return aggregate;
+  }
+}
+
+function readSumHeader(bytes, view, schema) {
+  checkSize('P-01', 'partial sum', bytes, 60);
+  checkMagic('P-02', bytes, SUM_MAGIC);
+  checkVersion('P-03', bytes);
+  const flags = view.getUint16(6, true);
+  if (flags !== 0) fail('P-04', 'flags', 6, `0x${flags.toString(16)}`, 0);
+  const weight = getU64(view, 8), frames = getU64(view, 48);
+  if (weight < 1 || weight > MOST_WEIGHT) fail('P-05', 'weight', 8, view.getBigUint64(8, true), `1 .. ${MOST_WEIGHT}`);
+  if (frames < 1 || frames > weight) fail('P-06', 'frames', 48, view.getBigUint64(48, true), `1 .. ${weight}, the weight`);
+  checkDigest('P-07', bytes.subarray(32, 48), 32, schema);
+  checkCount('P-08', view.getUint32(28, true), schema);
+  return { weight, frames, baseModel: view.getBigUint64(16, true), round: view.getUint32(24, true) };
+}
+
+function placeMasked(view, parts, { n }, i) {
+  const label = `tensor ${i}`;
+  const at = parts.take(8, label);
+  const distribution = view.getUint8(at), scale = view.getFloat32(at + 4, true);
+  if (!(distribution in DISTRIBUTIONS)) fail('P-09', `${label}, distribution`, at, distribution, DISTRIBUTION_CODES);
+  const reserved = [1, 2, 3].map((k) => view.getUint8(at + k));
+  if (reserved.some((x) => x)) fail('P-10', `${label}, reserved`, at + 1, hex(reserved), hex([0, 0, 0]));
+  checkScale('P-11', `${label}, scale`, at + 4, distribution, scale);
+  return { distribution, scale, at: parts.take(8 * n, `${label}, sums`) };
+}
+
+function placeDense(view, parts, { n, dtype }, i) {
+  const label = `tensor ${i}`, { limbs } = DTYPES[dtype];
+  const rows = view.getUint32(parts.take(4, `${label}, rows`), true);
+  const places = [];
+  for (let k = 0, last = -1; k < rows; k++) {
+    const at = parts.take(4, `${label}, row ${k}, limb`);
+    const limb = view.getUint32(at, true);
+    if (limb <= last || limb >= limbs) fail('P-12', `${label}, row ${k}, limb`, at, limb, `above ${last} and below ${limbs}`);
+    places.push({ limb, at: parts.take(8 * n, `${label}, row ${k}`) });
+    last = limb;
+  }
+  return places;
+}
+
+function readSum(view, place, { role, n, dtype }, i, weight) {
+  const label = `tensor ${i}`;
+  if (role === ROLE.masked) {
+    const { distribution, scale, at } = place;
+    const sums = Sums.read(view, at, n, weight, DISTRIBUTIONS[distribution].largest(), `${label}, sums`);
+    return new MaskedSum(n, distribution, scale, sums);
+  }
+  const sum = new DenseSum(n, dtype);
+  place.forEach(({ limb, at }, k) => {
+    sum.rows[limb] = Sums.read(view, at, n, weight, BASE - 1, `${label}, row ${k}`);
+    if (sum.rows[limb].isZero()) fail('P-15', `${label}, row ${k}`, at, 'only limbs of 0', 'another limb');
+  });
+  return sum;
+}
+
+// -------------------------------------------------------------------------------------------------------- Gaussian table
+
+let gaussian;
+
+/**
+ * T of spec 3.4.
+ * @returns {Int32Array} 2049 elements, a copy
+ */
+export const gaussianTable = () => quantiles().slice();
+
+/** T, decoded when first needed. */
+function quantiles() {
+  if (!gaussian) {
+    const view = viewOf(Uint8Array.from(atob(GAUSSIAN_BASE64), (char) => char.charCodeAt(0)));
+    gaussian = Int32Array.from({ length: 2049 }, (_, k) => view.getInt32(4 * k, true));
+  }
+  return gaussian;
+}
+
+// tables/gaussian.bin, SHA-256 dd66b5cfd76836da9b554bd89e3ccd03b8e70a5a015b51e5d4ca9a2b4963deb9
+const GAUSSIAN_BASE64 = `
+jdDKAPm8ygCwqcoAr5bKAPWDygB/ccoATF/KAFlNygClO8oALirKAPMYygDxB8oAJ/fJAJXmyQA41skAD8bJABm2yQBUpskAwJbJAFuHyQAkeMkAG2nJAD1a
+yQCKS8kAAT3JAKEuyQBpIMkAWRLJAG8EyQCr9sgAC+nIAJDbyAA3zsgAAsHIAO6zyAD7psgAKZrIAHeNyADkgMgAcHTIABpoyADhW8gAxU/IAMZDyADjN8gA
+GizIAG0gyADbFMgAYgnIAAP+xwC88scAj+fHAHncxwB70ccAlcbHAMa7xwANsccAa6bHAN6bxwBnkccABYfHALh8xwB/cscAW2jHAEtexwBkSscAyTbHAHgj
+xwBvEMcAq/3GACrrxgDr2MYA7MbGACu1xgCmo8YAXJLGAEuBxgBycMYAz1/GAGJPxgAnP8YAIC/GAEkfxgCiD8YAKgDGAODwxQDD4cUA0dLFAArExQBstcUA
+96bFAKuYxQCFisUAhXzFAKtuxQD2YMUAZFPFAPVFxQCpOMUAfyvFAHYexQCNEcUAwwTFABn4xACO68QAIN/EANDSxACdxsQAhrrEAIuuxACrosQA5pbEADyL
+xACrf8QANHTEANZoxACQXcQAY1LEAE1HxABPPMQAaDHEAJcmxADcG8QAOBHEAKgGxAAu/MMAyfHDAHnnwwA83cMA/8jDAA+1wwBpocMADI7DAPZ6wwAlaMMA
+llXDAEdDwwA4McMAZx/DANANwwB1/MIAUevCAGXawgCvycIALbnCAN+owgDCmMIA1ojCABp5wgCMacIALFrCAPhKwgDvO8IAES3CAFwewgDQD8IAawHCAC3z
+wQAW5cEAI9fBAFXJwQCru8EAI67BAL6gwQB7k8EAWIbBAFZ5wQBzbMEAsF/BAAtTwQCDRsEAGjrBAM0twQCcIcEAhxXBAI0JwQCv/cAA6vHAAD/mwACu2sAA
+Ns/AANbDwACPuMAAX63AAEeiwABFl8AAWozAAIaBwADHdsAAHmzAAIphwAAKV8AAoEzAAAc4wAC9I8AAvg/AAAr8vwCd6L8AdtW/AJPCvwDyr78AkZ2/AG6L
+vwCIeb8A3We/AGtWvwAyRb8AMDS/AGMjvwDKEr8AYwK/AC/yvgAq4r4AVdK+AK7CvgA1s74A56O+AMWUvgDMhb4A/Xa+AFZovgDXWb4Af0u+AEw9vgA+L74A
+VSG+AI8TvgDsBb4AbPi9AAzrvQDO3b0AsNC9ALHDvQDStr0AEKq9AG2dvQDnkL0AfoS9ADF4vQAAbL0A6l+9AO9TvQAOSL0ARzy9AJkwvQAEJb0AiBm9ACUO
+vQDYAr0ApPe8AIbsvAB/4bwAjta8ALPLvADtwLwAPba8AKKrvACplrwA/4G8AKNtvACSWbwAy0W8AEoyvAAOH7wAFQy8AF35uwDl5rsAq9S7AKzCuwDpsLsA
+Xp+7AAuOuwDvfLsAB2y7AFNbuwDSSrsAgTq7AGEquwBwGrsArQq7ABb7ugCs67oAbNy6AFfNugBqvroApq+6AAmhugCTkroAQoS6ABZ2ugAOaLoAKlq6AGlM
+ugDKProATDG6AO8jugCyFroAlQm6AJb8uQC277kA9OK5AE/WuQDHybkAW725AAuxuQDWpLkAvJi5ALyMuQDWgLkACnW5AFZpuQC7XbkAOVK5AM5GuQB6O7kA
+PjC5ABgluQAIGrkADw+5ACsEuQBc+bgA/eO4AO/OuAAwurgAvqW4AJaRuAC2fbgAHGq4AMdWuAC0Q7gA4TC4AE4euAD3C7gA3fm3APzntwBU1rcA5MS3AKmz
+twCjorcA0ZG3ADCBtwDBcLcAgWC3AHBQtwCNQLcA1jC3AEshtwDrEbcAtQK3AKjztgDC5LYABNa2AGzHtgD6uLYAraq2AISctgB+jrYAm4C2ANtytgA7ZbYA
+vFe2AF5KtgAfPbYA/i+2AP0itgAZFrYAUgm2AKj8tQAa8LUAqOO1AFLXtQAWy7UA9L61AO2ytQD/prUAKpu1AG2PtQDJg7UAPHi1AMdstQBqYbUAIla1APJK
+tQDXP7UA0jS1AAcftQCPCbUAZ/S0AI7ftAAAy7QAu7a0AL6itAAHj7QAk3u0AGFotABvVbQAvEK0AEUwtAAKHrQACAy0AD/6swCs6LMAT9ezACfGswAxtbMA
+bqSzANuTswB4g7MAQ3OzADxjswBhU7MAskOzAC40swDTJLMAoRWzAJcGswC097IA+OiyAGHasgDvy7IAob2yAHavsgBuobIAiJOyAMOFsgAfeLIAnGqyADhd
+sgDyT7IAy0KyAMI1sgDXKLIACByyAFUPsgC+ArIAQ/axAOLpsQCc3bEAcNGxAF3FsQBjubEAgq2xALqhsQAJlrEAcIqxAO1+sQCCc7EALWixAO5csQCxRrEA
+yTCxADIbsQDrBbEA8fCwAELcsADcx7AAvLOwAOKfsABLjLAA9XiwAN5lsAAGU7AAakCwAAkusADhG7AA8QmwADj4rwC15q8AZdWvAEjErwBds68AoqKvABeS
+rwC7ga8Ai3GvAIlhrwCxUa8ABEKvAIEyrwAmI68A9BOvAOgErwAD9q4AQ+euAKjYrgAyyq4A3ruuAK2trgCfn64AsZGuAOWDrgA4dq4Aq2iuAD1brgDuTa4A
+vUCuAKgzrgCxJq4A1hmuABcNrgBzAK4A6vOtAHznrQAo260A7c6tAMvCrQDDtq0A0qqtAPqerQA5k60Aj4etAP17rQCBcK0AylmtAGpDrQBeLa0AohetADUC
+rQAV7awAP9isALHDrABpr6wAZpusAKaHrAAmdKwA5mCsAONNrAAdO6wAkSisAD4WrAAiBKwAPvKrAI7gqwASz6sAyb2rALKsqwDLm6sAE4urAIp6qwAuaqsA
+/lmrAPpJqwAgOqsAcCqrAOgaqwCIC6sAUPyqAD7tqgBR3qoAic+qAOXAqgBlsqoAB6SqAMuVqgCxh6oAuHmqAN9rqgAlXqoAi1CqAA9DqgCxNaoAcCiqAE0b
+qgBGDqoAWgGqAIv0qQDW56kAPNupALzOqQBWwqkACbapANSpqQC5nakAtZGpAMmFqQD1eakAN26pAABXqQAgQKkAlimpAF4TqQB3/agA3eeoAJDSqACMvagA
+0aioAFuUqAApgKgAOWyoAIpYqAAaRagA5zGoAPAeqAAzDKgAsPmnAGPnpwBN1acAbcOnAL+xpwBFoKcA/I6nAON9pwD5bKcAPlynALBLpwBPO6cAGSunAA0b
+pwArC6cAcfumAODrpgB13KYAMc2mABO+pgAZr6YARKCmAJKRpgADg6YAlnSmAEpmpgAfWKYAFUqmACs8pgBfLqYAsyCmACQTpgCzBaYAX/ilACfrpQAM3qUA
+DNGlACfEpQBdt6UAraqlABeepQCbkaUAN4WlAOx4pQC6bKUAn2ClAJxUpQDaPKUAciWlAGEOpQCl96QAO+GkACDLpABUtaQA0p+kAJqKpACpdaQA/mCkAJdM
+pABxOKQAjCSkAOUQpAB8/aMATuqjAFrXowCfxKMAHLKjAM+fowC3jaMA0nujACBqowCfWKMAT0ejAC42owA7JaMAdhSjAN0DowBv86IALOOiABLTogAiw6IA
+WbOiALejogA8lKIA54SiALZ1ogCqZqIAwleiAPxIogBYOqIA1yuiAHYdogA2D6IAFQGiABTzoQAy5aEAbdehAMfJoQA+vKEA0a6hAIGhoQBMlKEAM4ehADR6
+oQBQbaEAhmChANZToQA+R6EAwDqhAFouoQAMIqEAtgmhALzxoAAb2qAA0cKgANqroAA2laAA4H6gANhooAAaU6AApj2gAHkooACQE6AA7P6fAInqnwBm1p8A
+gsKfANuunwBvm58APoifAEV1nwCEYp8A+E+fAKI9nwB/K58AjxmfANAHnwBC9p4A4+SeALPTngCvwp4A2bGeAC2hngCtkJ4AVoCeAChwngAiYJ4AQ1CeAItA
+ngD5MJ4AjCGeAEMSngAeA54AHPSdAD3lnQB/1p0A48edAGe5nQALq50Az5ydALKOnQCzgJ0A0XKdAA5lnQBnV50A3EmdAG48nQAbL50A4yGdAMUUnQDCB50A
+2fqcAAnunABR4ZwAs9ScAL67nAAno5wA64qcAAhznAB7W5wAQUScAFgtnAC/FpwAcgCcAHDqmwC31JsARb+bABeqmwAtlZsAhYCbAB1smwDzV5sABkSbAFUw
+mwDeHJsAnwmbAJj2mgDH45oAK9GaAMO+mgCNrJoAiZqaALaImgASd5oAnGWaAFRUmgA5Q5oASTKaAIQhmgDpEJoAdwCaAC3wmQAL4JkAD9CZADrAmQCKsJkA
+/qCZAJaRmQBSgpkAMHOZADBkmQBSVZkAlEaZAPc3mQB5KZkAGxuZANsMmQC5/pgAtfCYAM7imAAE1ZgAVceYAMO5mABMrJgA756YAK2RmACFhJgAdneYAIFq
+mADhUJgAoDeYAL0emAA1BpgABe6XACvWlwCjvpcAbaeXAIWQlwDqeZcAmmOXAJJNlwDRN5cAViKXAB0NlwAm+JYAb+OWAPfOlgC7upYAu6aWAPaSlgBpf5YA
+FGyWAPVYlgALRpYAVTOWANEglgCADpYAX/yVAG7qlQCs2JUAF8eVAK+1lQBzpJUAYZOVAHqClQC9cZUAJ2GVALpQlQBzQJUAUzCVAFkglQCDEJUA0QCVAEPx
+lADY4ZQAj9KUAGfDlABhtJQAe6WUALaWlAAPiJQAiHmUAB5rlADTXJQApU6UAJRAlACgMpQAxySUAAoXlABoCZQA4PuTAHPukwAg4ZMAxcaTAM2skwA1k5MA
++nmTABphkwCRSJMAXjCTAH4YkwDuAJMAremSALnSkgAQvJIAr6WSAJSPkgC/eZIALmSSAN5OkgDOOZIA/SSSAGkQkgAQ/JEA8ueRAA3UkQBgwJEA6ayRAKiZ
+kQCbhpEAwHORABhhkQChTpEAWTyRAEEqkQBWGJEAmQaRAAf1kACh45AAZtKQAFTBkABqsJAAqZ+QAA+PkACcfpAATm6QACZekAAiTpAAQj6QAIUukADrHpAA
+cg+QABsAkADl8I8Az+GPANnSjwACxI8ASrWPALCmjwAzmI8A1ImPAJF7jwBrbY8AYV+PAHJRjwCdQ48A5DWPAL8ajwD//44AouWOAKXLjgAEso4AvpiOAM9/
+jgA2Z44A8E6OAPs2jgBUH44A+geOAOvwjQAk2o0ApcONAGqtjQB0l40Av4GNAEpsjQAVV40AHEKNAGAtjQDfGI0AlgSNAIbwjACs3IwACcmMAJm1jABdoowA
+VI+MAHt8jADTaYwAWleMAA9FjADyMowAASGMADwPjACi/YsAMeyLAOraiwDLyYsA1LiLAASoiwBal4sA1oaLAHZ2iwA6ZosAI1aLAC5GiwBbNosAqiaLABoX
+iwCrB4sAXPiKAC3pigAd2ooAK8uKAFe8igChrYoAB5+KAIuQigArgooA5nOKAL1ligC6SYoAIC6KAOwSigAa+IkAp92JAJHDiQDWqYkAcpCJAGR3iQCpXokA
+P0aJACQuiQBWFokA0/6IAJjniACm0IgA+LmIAI+jiABnjYgAgXeIANlhiABwTIgAQzeIAFAiiACYDYgAGPmHAM/khwC80IcA3ryHADSphwC8lYcAdoKHAGFv
+hwB8XIcAxUmHADw3hwDgJIcAsRKHAKwAhwDS7oYAId2GAJnLhgA6uoYAAamGAPCXhgAEh4YAPnaGAJxlhgAeVYYAxESGAIw0hgB3JIYAgxSGALAEhgD+9IUA
+bOWFAPnVhQClxoUAb7eFAFiohQBemYUAgYqFAMF7hQAdbYUAJ1CFAJ0zhQB8F4UAv/uEAGbghABsxYQAz6qEAI2QhACjdoQADl2EAM1DhADeKoQAPRKEAOr5
+gwDj4YMAJMqDAK6ygwB9m4MAkYSDAOhtgwB/V4MAV0GDAGwrgwC/FYMATQCDABXrggAW1oIAT8GCAL6sggBjmIIAPISCAElwggCHXIIA90iCAJc1ggBmIoIA
+ZA+CAI/8gQDn6YEAa9eBABnFgQDysoEA9KCBAB6PgQBxfYEA6muBAIpagQBQSYEAOziBAEsngQB/FoEA1QWBAE/1gADq5IAAqNSAAIbEgACEtIAAo6SAAOGU
+gAA+hYAAuXWAAFNmgAAKV4AA3UeAANspgABHDIAAIO9/AGHSfwAHtn8AEZp/AHt+fwBCY38AZEh/AN8tfwCwE38A1fl+AEzgfgASx34AJ65+AIeVfgAyfX4A
+JWV+AF5NfgDcNX4Anh5+AKIHfgDl8H0AaNp9ACjEfQAlrn0AXJh9AM2CfQB2bX0AVlh9AG1DfQC4Ln0ANxp9AOoFfQDO8XwA4918ACfKfACbtnwAPaN8AAyQ
+fAAIfXwAL2p8AIFXfAD9RHwAojJ8AHAgfABlDnwAgvx7AMXqewAu2XsAvMd7AG62ewBEpXsAPpR7AFqDewCYcnsA+GF7AHlRewAbQXsA3DB7AL0gewC9EHsA
+3AB7ABnxegDq0XoAL7N6AOOUegAEd3oAjVl6AH48egDRH3oAhQN6AJjneQAGzHkAzrB5AOyVeQBfe3kAJWF5ADtHeQCgLXkAUhR5AE77eACT4ngAIMp4APOx
+eAAKmngAY4J4AP5qeADYU3gA8Dx4AEYmeADXD3gAovl3AKfjdwDkzXcAV7h3AACjdwDejXcA8Hh3ADRkdwCqT3cAUTt3ACcndwAtE3cAYP92AMDrdgBN2HYA
+BcV2AOixdgD1nnYALIx2AIp5dgARZ3YAv1R2AJNCdgCNMHYArB52APAMdgBY+3UA4+l1AJHYdQBhx3UAU7Z1AGaldQCalHUA7oN1AGFzdQD0YnUAdUJ1AG4i
+dQDaAnUAtuN0AADFdAC0pnQAz4h0AE5rdAAvTnQAbzF0AAwVdAAD+XMAUd1zAPbBcwDupnMAOIxzANFxcwC4V3MA6z1zAGgkcwAtC3MAOfJyAIrZcgAfwXIA
+9qhyAA2RcgBkeXIA+WFyAMpKcgDXM3IAHh1yAJ4GcgBW8HEARNpxAGjEcQDBrnEATZlxAAyEcQD9bnEAHlpxAG9FcQDvMHEAnBxxAHgIcQB/9HAAsuBwABDN
+cACYuXAASqZwACSTcAAmgHAAUG1wAKBacAAWSHAAsTVwAHEjcABWEXAAXv9vAIntbwDX228ARspvANe4bwCJp28AW5ZvAF90bwDfUm8A1zFvAEQRbwAj8W4A
+cNFuACiybgBIk24AznRuALdWbgABOW4AqBtuAKv+bQAH4m0AusVtAMKpbQAcjm0AyHJtAMJXbQAJPW0AnCJtAHkIbQCd7mwACNVsALe7bACqomwA34lsAFRx
+bAAJWWwA+0BsACopbACUEWwAOfprABbjawArzGsAd7VrAPmeawCviGsAmXJrALZcawAER2sAhDFrADMcawASB2sAH/JqAFndagDAyGoAUrRqABCgagD5i2oA
+C3hqAEVkagCpUGoAMz1qAOUpagC9FmoAuwNqAN7waQAm3mkAkctpACC5aQDSpmkAppRpAJyCaQDrXmkAuztpAAkZaQDQ9mgADtVoAL+zaADhkmgAb3JoAGdS
+aADGMmgAihNoAK/0ZwA01mcAF7hnAFSaZwDpfGcA1V9nABZDZwCpJmcAjApnAL7uZgA902YAB7hmABudZgB2gmYAGGhmAP5NZgAoNGYAlBpmAEEBZgAs6GUA
+Vs9lAL22ZQBfnmUAO4ZlAFFuZQCeVmUAIz9lAN4nZQDOEGUA8vlkAEnjZADSzGQAjbZkAHegZACSimQA23RkAFFfZAD1SWQAxjRkAMIfZADoCmQAOfZjALPh
+YwBWzWMAIbljABSlYwAtkWMAbX1jANJpYwBdVmMAC0NjAN4vYwDUHGMAKPdiAAPSYgBirWIAQIliAJplYgBtQmIAtR9iAG79YQCX22EALLphACqZYQCPeGEA
+WFhhAII4YQALGWEA8flgADLbYADLvGAAu55gAP6AYACVY2AAe0ZgALEpYAA0DWAAAfFfABnVXwB5uV8AH55fAAuDXwA6aF8ArE1fAF8zXwBRGV8Agv9eAPDl
+XgCazF4Af7NeAJ6aXgD1gV4AhGleAEpRXgBFOV4AdSFeANkJXgBv8l0AN9tdADDEXQBarV0As5ZdADqAXQDvaV0A0VNdAN89XQAZKF0AfRJdAAz9XADE51wA
+pdJcAK29XADeqFwANZRcALN/XABWa1wAH1dcAB0vXACqB1wAwOBbAF26WwB7lFsAGW9bADFKWwDCJVsAxwFbAD7eWgAju1oAdZhaAC92WgBQVFoA1TJaALwR
+WgAC8VkApdBZAKOwWQD6kFkAp3FZAKlSWQD+M1kApBVZAJr3WADd2VgAbLxYAEafWABoglgA0WVYAIFJWAB1LVgArBFYACX2VwDe2lcA179XAA2lVwCBilcA
+MHBXABpWVwA9PFcAmSJXACwJVwD271YA9tZWACq+VgCRpVYALI1WAPh0VgD1XFYAI0VWAIAtVgALFlYAxf5VAKznVQC/0FUA/rlVAGijVQD8jFUAunZVAKFg
+VQCwSlUA5zRVAEYfVQB29FQAPMpUAJSgVAB5d1QA6E5UAN0mVABT/1MASdhTALmxUwCii1MAAGZTAM9AUwAOHFMAufdSAM7TUgBKsFIAK41SAG5qUgARSFIA
+EiZSAG8EUgAl41EAM8JRAJehUQBPgVEAWWFRALRBUQBdIlEAUwNRAJXkUAAgxlAA9KdQAA+KUABwbFAAFU9QAP0xUAAnFVAAkfhPADvcTwAiwE8AR6RPAKeI
+TwBDbU8AF1JPACU3TwBqHE8A5gFPAJjnTgB/zU4AmrNOAOiZTgBogE4AGmdOAPxNTgAONU4AUBxOAMADTgBd600AJ9NNAB67TQBAo00AjYtNAAR0TQClXE0A
+YS5NALwATQCx00wAPadMAFt7TAAHUEwAPSVMAPr6SwA60UsA+adLADR/SwDoVksAEy9LALEHSwC/4EoAO7pKACKUSgBxbkoAJ0lKAEAkSgC7/0kAlttJAM23
+SQBglEkATXFJAJBOSQApLEkAFgpJAFXoSADlxkgAw6VIAO6ESABlZEgAJkRIADAkSACBBEgAGOVHAPTFRwATp0cAdYhHABdqRwD5S0cAGi5HAHgQRwAT80YA
+6dVGAPq4RgBEnEYAxn9GAIBjRgBwR0YAlitGAPEPRgB/9EUAQdlFADW+RQBao0UAsIhFADduRQDsU0UA0DlFAOEfRQAgBkUAi+xEAOO5RADmh0QAjlZEANYl
+RAC69UMANsZDAEWXQwDkaEMADztDAMMNQwD74EIAtLRCAOyIQgCgXUIAyzJCAGwIQgB/3kEAArVBAPKLQQBOY0EAETtBADsTQQDJ60AAuMRAAAeeQAC0d0AA
+vFFAAB4sQADXBkAA5+E/AEu9PwACmT8ACnU/AGJRPwAHLj8A+Qo/ADboPgC8xT4Ai6M+AKGBPgD8Xz4AnD4+AH8dPgCk/D0ACdw9AK+7PQCTmz0AtXs9ABNc
+PQCtPD0AgR09AI/+PADV3zwAU8E8AAijPADzhDwAE2c8AGhJPADvKzwAqg48AJbxOwC01DsAArg7AICbOwAIYzsARis7ADb0OgDSvToAFog6AP1SOgCDHjoA
+o+o5AFq3OQCjhDkAe1I5AN8gOQDK7zgAOr84ACuPOACbXzgAhTA4AOkBOADB0zcADaY3AMl4NwD0SzcAiR83AIjzNgDuxzYAuZw2AOZxNgB0RzYAYR02AKvz
+NQBPyjUATKE1AKF4NQBMUDUASig1AJsANQA92TQALrI0AG2LNAD4ZDQAzz40AO8YNABY8zMACM4zAP2oMwA4hDMAtl8zAHc7MwB4FzMAuvMyADvQMgD6rDIA
+94kyAC9nMgCiRDIAUCIyADcAMgBW3jEArbwxADubMQD+eTEA91gxACQ4MQCEFzEA3NYwAPmWMADVVzAAaxkwALfbLwCyni8AWGIvAKUmLwCV6y4AI7EuAEt3
+LgAJPi4AWgUuADnNLQCllS0AmF4tABEoLQAL8iwAhLwsAHqHLADoUiwAzR4sACfrKwDxtysAK4UrANFSKwDhICsAWu8qADm+KgB8jSoAIV0qACUtKgCI/SkA
+R84pAGGfKQDTcCkAnEIpALsUKQAu5ygA87koAAiNKABtYCgAIDQoACAIKABq3CcA/7AnANyFJwABWycAazAnABsGJwAO3CYARbImALyIJgB1XyYAbDYmAKIN
+JgAW5SUAxrwlALKUJQDYbCUAOEUlANEdJQCi9iQAqs8kAFuCJADgNSQAMeojAEqfIwAjVSMAuAsjAATDIgACeyIArTMiAADtIQD3piEAjWEhAMAcIQCK2CAA
+6JQgANdRIABSDyAAV80fAOKLHwDwSh8AfgofAIjKHgANix4ACUweAHoNHgBdzx0Ar5EdAG9UHQCZFx0AK9scACSfHACBYxwAQCgcAF/tGwDcshsAtHgbAOc+
+GwBzBRsAVcwaAIyTGgAWWxoA8SIaAB3rGQCXsxkAXnwZAHFFGQDNDhkActgYAF+iGACSbBgACTcYAMQBGADBzBcA/5cXAHxjFwA5LxcAM/sWAGnHFgDbkxYA
+h2AWAG0tFgCL+hUA4McVAGyVFQAiMRUAp80UAPRqFAABCRQAyKcTAERHEwBu5xIAQIgSALUpEgDIyxEAc24RALEREQB+tRAA1VkQALH+DwAOpA8A6EkPADvw
+DgADlw4AOz4OAOHlDQDvjQ0AZDYNADzfDAByiAwABDIMAO/bCwAvhgsAwjALAKTbCgDThgoASzIKAAveCQAOigkAUzYJANfiCACXjwgAkTwIAMPpBwAplwcA
+wkQHAIryBgCBoAYAo04GAO78BQBgqwUA91kFALAIBQCKtwQAg2YEAJcVBADFxAMADHQDAGgjAwDZ0gIAW4ICAO0xAgCN4QEAOZEBAO5AAQCs8AAAb6AAADdQ
+AAAAAAAA
+`;
