@@ -5,7 +5,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test demo bench-psm figure wheel fashion-mnist clean
+.PHONY: help setup tools test demo bench-psm figure wheel fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,7 +28,18 @@ $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	  $(BIN)/python -m pip install --quiet -e '.[all,dev]'
 	@touch $@
 
-test: setup ## lint, check formatting and types, run the tests (Fashion-MNIST is not needed)
+# $(call debian,COMMAND,PACKAGES): install Debian packages as root where a command is missing; elsewhere, say so.
+define debian
+	@command -v $(1) >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(2); \
+	else echo "$(1) is missing: what needs it is skipped (on Debian, install $(2))"; fi
+endef
+
+tools: ## install the C compiler and Node.js that the tests of the decoders need (Debian, as root)
+	$(call debian,gcc,gcc libc6-dev)
+	$(call debian,node,nodejs)
+
+test: setup tools ## lint, check formatting and types, run the tests (Fashion-MNIST is not needed)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict fedmrn_codec
