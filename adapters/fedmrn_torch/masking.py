@@ -29,20 +29,18 @@ def deterministic_bits(share: Tensor, low: float) -> Tensor:
     return share >= (1.0 + low) / 2
 
 
-def masked_share(
-    share: Tensor, low: float, tau: float, stochastic: bool, generator: torch.Generator
-) -> Tensor:
-    """One sample of PSM, in units of the noise.
+def mask_(share: Tensor, low: float, tau: float, stochastic: bool, generator: torch.Generator) -> None:
+    """One sample of PSM, in units of the noise, in place.
 
     Each element becomes a mask value with probability `tau` and stays as it is otherwise. A mask value is 1
-    with probability (share - low) / (1 - low), else low; or, if not `stochastic`, the end that is nearer. One
+    with probability (share - low) / (1 - low), else low; or, if not `stochastic`, the nearer of the two. One
     random number x in (0, 1) an element does both: x < tau chooses the masked ones, and among them x / tau is
     uniform again.
 
     Parameters
     ----------
     share : Tensor
-        float32, in [low, 1], dense in memory; unchanged.
+        float32, in [low, 1], dense in memory. Changed.
     low : float
         -1 or 0.
     tau : float
@@ -50,26 +48,24 @@ def masked_share(
     stochastic : bool
     generator : torch.Generator
         Advances by 16 bits an element.
-
-    Returns
-    -------
-    Tensor
-        float32, of the same shape and memory layout.
     """
+    # All in place and in floats: comparisons that give bools are several times slower.
+    share = share.as_strided((share.numel(),), (1,))  # whatever its memory layout: the draws have no order
+    value, masked = torch.empty_like(share), torch.empty_like(share)
+    words = torch.empty((len(share) + 3) // 4, dtype=torch.int64, device=share.device)
+    draws = words.random_(-(2**63), None, generator=generator).view(torch.int16)[: len(share)]
+
     # The threshold runs over (low, 1) while x runs over (0, tau), and is at least 1 from there on.
     scale = (1.0 - low) / (tau * LEVELS)
-    threshold = _draws(share, generator).mul_(scale).add_(low + scale * (LEVELS + 1) / 2)
-    masked = threshold.clone().lt_(1.0) if tau < 1.0 else None
-    bits = threshold.lt_(share) if stochastic else deterministic_bits(share, low).float()
-    values = bits.mul_(1.0 - low).add_(low) if low else bits
-    return values if masked is None else torch.lerp(share, values, masked)
-
-
-def _draws(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Uniform integers from -LEVELS / 2 to LEVELS / 2 - 1, as float32 laid out like `like`."""
-    words = torch.empty((like.numel() + 3) // 4, dtype=torch.int64, device=like.device)
-    words.random_(-(2**63), None, generator=generator)
-    return words.view(torch.int16).as_strided(like.size(), like.stride()).float()
+    value.copy_(draws).mul_(scale).add_(low + scale * (LEVELS + 1) / 2)
+    masked.copy_(value).lt_(1.0)
+    if stochastic:
+        value.lt_(share)
+    else:
+        value.copy_(deterministic_bits(share, low))
+    if low:
+        value.mul_(1.0 - low).add_(low)
+    torch.lerp(share, value, masked, out=share)
 
 
 class Sampler:
@@ -148,10 +144,6 @@ class Sampler:
             self._weights[key] = weight.detach()
         return weight
 
-    def __getstate__(self) -> dict[str, Any]:
-        """For deepcopy: all but the weights of the latest forward pass."""
-        return {**self.__dict__, "_weights": {}, "_inside": False}
-
 
 class MaskedNoise(nn.Module):
     """The parametrization of one masked parameter: from its update u to the weight of the forward pass.
@@ -194,9 +186,9 @@ class MaskedNoise(nn.Module):
         share = clipped_share(update, self.noise, self.low)
         if self.training:
             generator = sampler.generator(share.device)
-            share = masked_share(share, self.low, sampler.tau, sampler.stochastic, generator)
+            mask_(share, self.low, sampler.tau, sampler.stochastic, generator)
         if self.base.dtype == torch.float32:
-            return torch.addcmul(self.base, self.noise, share)
+            return torch.addcmul(self.base, self.noise, share, out=share)
         return (self.base + share.mul_(self.noise)).to(self.base.dtype)
 
     def deterministic_bits(self, update: Tensor) -> Tensor:
