@@ -5,7 +5,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test demo bench-psm figure wheel fashion-mnist clean
+.PHONY: help setup tools test demo bench-psm bench-backends onnx-web figure wheel fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,13 @@ demo: setup ## train a small federation, and leave its report in runs/demo
 
 bench-psm: setup ## measure what PSM adds to a training step, against plain SGD
 	$(BIN)/python -m benchmarks.psm
+
+bench-backends: setup ## measure each backend's throughput, against NumPy's
+	$(BIN)/python -m benchmarks.backends
+
+onnx-web: setup ## install onnxruntime-web and run the exported ONNX graphs in it (needs Node.js and npm)
+	cd spec/decoders/onnx-web && npm ci --ignore-scripts --no-audit --no-fund
+	$(BIN)/pytest -q tests/backends/test_backend_onnx_web.py
 
 figure: setup ## draw the README's figure and table from reference_fl/results
 	$(BIN)/python -m reference_fl.report reference_fl/results -o docs/accuracy.png --readme README.md

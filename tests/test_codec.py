@@ -16,7 +16,7 @@ import fedmrn_codec as fm
 from fedmrn_codec import errors
 from fedmrn_codec.dtypes import DTYPES
 
-BACKENDS = ["numpy", "numba"]
+BACKENDS = ["numpy", "numba", "torch", "onnx"]
 NOISES = [fm.Uniform, fm.Gaussian, fm.Bernoulli]
 SIZES = [0, 1, 7, 8, 9, 127, 128, 129]
 U64 = st.integers(0, 2**64 - 1)
@@ -142,14 +142,9 @@ def test_encoding_is_canonical(schema, noise, mask, seed, draw):
 
 @given(U64, st.integers(0, 2**40), st.integers(0, 2**64 - 300), st.integers(0, 300), noises)
 def test_backends_agree_on_noise(seed, stream, start, count, noise):
-    a, b = (
-        fm.noise(noise, seed=seed, stream=stream, start=start, count=count, backend=name) for name in BACKENDS
-    )
-    assert a.tobytes() == b.tobytes()
-    a, b = (
-        fm.philox_words(seed=seed, stream=stream, start=start, count=count, backend=name) for name in BACKENDS
-    )
-    assert a.tobytes() == b.tobytes()
+    place = {"seed": seed, "stream": stream, "start": start, "count": count}
+    assert len({fm.noise(noise, **place, backend=name).tobytes() for name in BACKENDS}) == 1
+    assert len({fm.philox_words(**place, backend=name).tobytes() for name in BACKENDS}) == 1
 
 
 @given(st.integers(0, 5000), noises, st.sampled_from(["binary", "signed"]), U64, U64, st.integers(0, 9))
@@ -161,11 +156,8 @@ def test_backends_agree_on_sampling(size, noise, mask, seed, private, draw):
     for private_part in ({"private_seed": private}, {"draws": {"w": rng.integers(0, 2**24, size)}}):
         if private_part.get("private_seed") == seed:
             continue
-        a, b = (
-            fm.encode(update, schema, seed=seed, noise=noise, mask=mask, backend=name, **private_part)
-            for name in BACKENDS
-        )
-        assert a == b
+        given = {"seed": seed, "noise": noise, "mask": mask, **private_part}
+        assert len({fm.encode(update, schema, backend=name, **given) for name in BACKENDS}) == 1
 
 
 def test_sampling_is_unbiased_within_reach():

@@ -121,7 +121,12 @@ def test_wheel_declares_its_commands(wheel: Path) -> None:
         (name,) = (n for n in archive.namelist() if n.endswith("entry_points.txt"))
         entries = archive.read(name).decode()
     assert "[console_scripts]\nfedmrn = fedmrn_codec.cli:main" in entries
-    assert "[fedmrn.commands]\ntrain = reference_fl.cli:train" in entries
+    commands = entries.partition("[fedmrn.commands]\n")[2].splitlines()
+    assert commands == [
+        "conformance = fedmrn_codec.conformance.command:conformance",
+        "export-onnx = fedmrn_codec.backends.onnx_export:export_onnx",
+        "train = reference_fl.cli:train",
+    ]
 
 
 def test_numpy_is_the_only_requirement_outside_extras(metadata: Message) -> None:
@@ -133,7 +138,8 @@ def test_numpy_is_the_only_requirement_outside_extras(metadata: Message) -> None
 
 def test_every_extra_is_in_all(metadata: Message) -> None:
     extras = set(metadata.get_all("Provides-Extra") or [])
-    assert extras == {"numba", "onnx", "torch", "flower", "nvflare", "reference", "cli", "all", "dev"}
+    runtimes = {"numba", "onnx", "torch", "flower", "nvflare"}
+    assert extras == runtimes | {"cli", "conformance", "reference", "all", "dev"}
     inside = _pyproject()["project"]["optional-dependencies"]["all"][0]
     assert set(inside.partition("[")[2].rstrip("]").split(",")) == extras - {"all", "dev"}
 

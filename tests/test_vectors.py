@@ -12,7 +12,7 @@ from fedmrn_codec.noise import BY_NAME, bernoulli_draws, gaussian_draws, uniform
 from fedmrn_codec.philox import philox_blocks
 
 FOLDER = Path(__file__).resolve().parents[1] / "spec" / "vectors"
-BACKENDS = ["numpy", "numba"]
+BACKENDS = ["numpy", "numba", "torch", "onnx"]
 DRAWS = {"uniform": uniform_draws, "gaussian": gaussian_draws, "bernoulli": bernoulli_draws}
 
 

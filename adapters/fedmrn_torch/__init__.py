@@ -12,5 +12,6 @@ The method is FedMRN (Li et al., ACM MM 2024); the frame is that of `spec/FORMAT
 
 from .psm import PSM
 from .schema import apply_, schema
+from .tensors import add_, decode
 
-__all__ = ["PSM", "apply_", "schema"]
+__all__ = ["PSM", "add_", "apply_", "decode", "schema"]

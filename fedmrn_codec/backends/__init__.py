@@ -15,8 +15,13 @@ import numpy as np
 from .. import errors
 from ..noise import Noise
 
-MODULES = {"numba": "numba", "numpy": "numpy"}
-"""Backend name -> the package it needs, the preferred one first."""
+MODULES = {
+    "numba": ("numba",),
+    "numpy": ("numpy",),
+    "torch": ("torch",),
+    "onnx": ("onnx", "onnxruntime"),
+}
+"""Backend name -> the packages it needs, the preferred one first. Those after NumPy are used by name only."""
 
 
 class Backend(Protocol):
@@ -59,8 +64,8 @@ class Backend(Protocol):
 
 
 def installed() -> list[str]:
-    """Names of the backends whose package is installed, the preferred one first; imports none."""
-    return [name for name, package in MODULES.items() if importlib.util.find_spec(package)]
+    """Names of the backends whose packages are installed, the preferred one first; imports none."""
+    return [name for name, packages in MODULES.items() if all(map(importlib.util.find_spec, packages))]
 
 
 @cache

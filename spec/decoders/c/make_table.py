@@ -1,6 +1,6 @@
 """Write `fedmrn_table.h` from the table of FORMAT.md 3.4.
 
-    python make_table.py ../../tables/gaussian.bin > fedmrn_table.h
+python make_table.py ../../tables/gaussian.bin > fedmrn_table.h
 """
 
 import hashlib

@@ -1,0 +1,221 @@
+"""Frames to tensors of any device: payloads travel there as packed bytes and are decoded there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import fedmrn_codec as fm
+from fedmrn_codec import frame as frames
+from fedmrn_codec.backends import torch as backend
+from fedmrn_codec.codec import open_frame
+from fedmrn_codec.frame import Entry, Expected, Info
+from fedmrn_codec.limits import DEFAULT_LIMITS
+from fedmrn_codec.mask import KINDS
+
+from .schema import _named_tensors
+
+SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
+"""The types whose sums have the same bits; torch adds no unsigned integers but uint8."""
+
+
+def decode(
+    frame: Any,
+    schema: fm.Schema | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    out: Mapping[str, Tensor] | None = None,
+    names: Collection[str] | None = None,
+    round: int | None = None,
+    base_model: int | None = None,
+    seed: int | None = None,
+    limits: fm.Limits = DEFAULT_LIMITS,
+) -> dict[str, Tensor]:
+    """Decode a frame to tensors: the bits of `fedmrn_codec.decode`, on any device.
+
+    Parameters
+    ----------
+    frame : bytes, bytearray, memoryview, mmap or any contiguous buffer
+    schema : fedmrn_codec.Schema, optional
+        The model's; required unless the frame embeds one.
+    device : torch.device or str
+        Of the tensors that are not in `out`.
+    out : mapping of str to Tensor, optional
+        Tensors to write into, by name: of the schema's shapes and dtypes, each on a device of its own choice.
+        Untouched if there is an error.
+    names : collection of str, optional
+        Decode only these tensors.
+    round, base_model, seed : int, optional
+        Refuse a frame with another value.
+    limits : fedmrn_codec.Limits
+
+    Returns
+    -------
+    dict of str to Tensor
+        In schema order: those of `out`, else new ones. Of the schema's shapes and dtypes: float32 for masked
+        tensors, torch.bfloat16 for bfloat16.
+
+    Raises
+    ------
+    fedmrn_codec.FrameError
+        The subclass of the first check of spec 7 that fails.
+    fedmrn_codec.ArgumentError
+        A name that the schema does not have, or a tensor of `out` that does not fit it.
+    """
+    info, parts = _open(frame, Expected(schema, round, base_model, seed), limits, names)
+    given = {} if out is None else dict(out)
+    for tensor, _, _, _ in parts:
+        if tensor.name in given:
+            _check_out(tensor, given[tensor.name])
+    if unknown := set(given) - {tensor.name for tensor, _, _, _ in parts}:
+        raise fm.ArgumentError("out", sorted(unknown), "which are not decoded")
+    decoded = {}
+    with torch.no_grad():
+        for tensor, stream, entry, content in parts:
+            target = given.get(tensor.name)
+            if target is None:
+                target = torch.empty(tensor.shape, dtype=_dtype(tensor), device=device)
+            _write(target, info.seed, stream, entry, content)
+            decoded[tensor.name] = target
+    return decoded
+
+
+def add_(
+    model: nn.Module,
+    frame: Any,
+    schema: fm.Schema | None = None,
+    *,
+    scale: float = 1.0,
+    round: int | None = None,
+    base_model: int | None = None,
+    seed: int | None = None,
+    limits: fm.Limits = DEFAULT_LIMITS,
+) -> None:
+    """Add one frame's update to a module in place, block by block.
+
+    With the default scale this is `apply_(model, fm.decode(frame, schema))`, bit for bit, on any device:
+    `parameter += update`, computed in the parameter's dtype or, if that is wider, the update's, and rounded
+    once; integers modulo their range, bools exclusive-or. With another scale a float update is first
+    multiplied by it: one more rounding, to the update's dtype. Integers and bools are not scaled. It is no
+    exact mean of many frames: that is `fedmrn_codec.Aggregator`. Nothing is changed if there is an error.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Parameters and buffers may be on any devices, in any memory layout; the update of a contiguous one is
+        never held as a whole.
+    frame, schema, round, base_model, seed, limits
+        As in `decode`.
+    scale : float
+        Finite; rounded to float32.
+
+    Raises
+    ------
+    fedmrn_codec.FrameError
+        As in `decode`.
+    fedmrn_codec.UpdateError
+        The module has no tensor of a name of the schema, or one of another shape or dtype.
+    RuntimeError
+        The module is under a PSM.
+    """
+    scale = float(np.float32(scale))
+    if not np.isfinite(scale):
+        raise fm.ArgumentError("scale", scale, "required: a finite float32")
+    info, parts = _open(frame, Expected(schema, round, base_model, seed), limits, None)
+    own = {names[0]: tensor for names, tensor in _named_tensors(model)}
+    if unknown := [tensor.name for tensor, _, _, _ in parts if tensor.name not in own]:
+        raise fm.UpdateError("update", unknown, "the module does not have them")
+    for tensor, _, _, _ in parts:
+        _check_addend(tensor, own[tensor.name])
+    with torch.no_grad():
+        for tensor, stream, entry, content in parts:
+            _add(own[tensor.name], info.seed, stream, entry, content, scale)
+
+
+Part = tuple[fm.Tensor, int, Entry, np.ndarray]
+"""A tensor of the schema, its stream, its entry in the frame, its payload."""
+
+
+def _open(
+    frame: Any, expected: Expected, limits: fm.Limits, names: Collection[str] | None
+) -> tuple[Info, list[Part]]:
+    """What a frame says of itself, and its wanted tensors; all checks of spec 7 on these have passed."""
+    view, info, tensors = open_frame(frame, expected, limits)
+    if isinstance(names, str):
+        raise fm.ArgumentError("names", repr(names), "required: a collection of names")
+    wanted = {tensor.name for tensor in tensors} if names is None else set(names)
+    if unknown := wanted - {tensor.name for tensor in tensors}:
+        raise fm.ArgumentError("names", sorted(unknown), "which the schema does not have")
+    return info, [
+        (tensor, stream, entry, frames.payload(view, entry, tensor))
+        for stream, (tensor, entry) in enumerate(zip(tensors, info.tensors, strict=True))
+        if tensor.name in wanted
+    ]
+
+
+def _dtype(tensor: fm.Tensor) -> torch.dtype:
+    dtype: torch.dtype = getattr(torch, tensor.dtype)
+    return dtype
+
+
+def _check_out(tensor: fm.Tensor, target: Tensor) -> None:
+    if tuple(target.shape) != tensor.shape or target.dtype != _dtype(tensor):
+        found = f"{target.dtype} of shape {tuple(target.shape)}"
+        raise fm.ArgumentError(f"out of {tensor.name!r}", found, f"required: {tensor.dtype} {tensor.shape}")
+
+
+def _check_addend(tensor: fm.Tensor, own: Tensor) -> None:
+    """What `apply_` checks."""
+    if tuple(own.shape) != tensor.shape:
+        raise fm.UpdateError(f"shape of {tensor.name!r}", tensor.shape, f"the module says {tuple(own.shape)}")
+    if _dtype(tensor) != own.dtype and not (own.is_floating_point() and tensor.dtype == "float32"):
+        raise fm.UpdateError(f"dtype of {tensor.name!r}", tensor.dtype, f"the module says {own.dtype}")
+
+
+def _write(target: Tensor, seed: int, stream: int, entry: Entry, content: np.ndarray) -> None:
+    """Decode a payload into a tensor."""
+    if entry.noise is None:
+        target.copy_(_dense(content, target.dtype).view(target.shape))
+        return
+    flat = target.view(-1) if target.is_contiguous() else _flat_like(target)
+    payload = backend.shared(content).to(target.device)
+    backend.decode_into(entry.noise, KINDS[entry.kind], seed, stream, payload, flat)
+    if not target.is_contiguous():
+        target.copy_(flat.view(target.shape))
+
+
+def _add(own: Tensor, seed: int, stream: int, entry: Entry, content: np.ndarray, scale: float) -> None:
+    """Add a payload to a tensor of the module."""
+    if entry.noise is not None and own.is_contiguous():
+        payload = backend.shared(content).to(own.device)
+        backend.add_into(entry.noise, KINDS[entry.kind], seed, stream, payload, scale, own.view(-1))
+        return
+    if entry.noise is not None:
+        update = _flat_like(own)
+        _write(update, seed, stream, entry, content)
+    else:
+        update = _dense(content, getattr(torch, entry.dtype)).to(own.device)
+    update = update.view(own.shape)
+    if own.is_floating_point():
+        own.add_(update if scale == 1 else update.mul_(scale))
+    elif own.dtype == torch.bool:
+        own.logical_xor_(update)
+    else:
+        dtype = SIGNED.get(own.dtype, own.dtype)
+        own.view(dtype).add_(update.view(dtype))
+
+
+def _flat_like(tensor: Tensor) -> Tensor:
+    """Room for the update of a tensor that is not contiguous."""
+    return torch.empty(tensor.numel(), dtype=torch.float32, device=tensor.device)
+
+
+def _dense(content: np.ndarray, dtype: torch.dtype) -> Tensor:
+    """The elements of a dense payload, as a new flat tensor on the CPU."""
+    if dtype == torch.bfloat16:
+        return torch.from_numpy(content.view("<i2").astype(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(content.astype(content.dtype.newbyteorder("=")))

@@ -1,0 +1,127 @@
+"""The ONNX backend: one call of ONNX Runtime a block, of the graphs that `onnx_graphs` builds.
+
+A graph is built and loaded when it is first used. ONNX Runtime's own threads are off; those here take whole
+blocks.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from ..noise import DISTRIBUTIONS, Noise
+from . import onnx_graphs
+from .threads import spread
+
+BLOCK = 2**16
+"""Elements of one call; a multiple of 8, so that a block begins on a whole byte of a mask."""
+
+ERROR_AND_ABOVE = 3
+
+
+def words(seed: int, stream: int, start: int, count: int) -> np.ndarray:
+    out = np.empty(count, np.uint32)
+
+    def work(at: int, size: int) -> None:
+        out[at : at + size] = _run("words", None, None, seed, stream, start + at, count=_i64(size))
+
+    spread(work, count, BLOCK)
+    return out
+
+
+def noise(noise: Noise, seed: int, stream: int, start: int, count: int) -> np.ndarray:
+    out = np.empty(count, np.float32)
+
+    def work(at: int, size: int) -> None:
+        place = seed, stream, start + at
+        out[at : at + size] = _run("noise", noise, None, *place, count=_i64(size), scale=_scale(noise))
+
+    spread(work, count, BLOCK)
+    return out
+
+
+def decode(noise: Noise, kind: int, seed: int, stream: int, payload: np.ndarray, out: np.ndarray) -> None:
+    def work(at: int, size: int) -> None:
+        bits = payload[at // 8 : (at + size + 7) // 8]
+        given = {"count": _i64(size), "scale": _scale(noise), "payload": bits}
+        out[at : at + size] = _run("decode", noise, kind, seed, stream, at, **given)
+
+    spread(work, len(out), BLOCK)
+
+
+def accumulate(
+    noise: Noise, kind: int, seed: int, stream: int, payload: np.ndarray, weight: int, sums: np.ndarray
+) -> None:
+    def work(at: int, size: int) -> None:
+        bits, part = payload[at // 8 : (at + size + 7) // 8], sums[at : at + size]
+        given = {"payload": bits, "weight": _i64(weight), "sums": part}
+        part[:] = _run("accumulate", noise, kind, seed, stream, at, **given)
+
+    spread(work, len(sums), BLOCK)
+
+
+def sample(
+    noise: Noise, kind: int, seed: int, stream: int, update: np.ndarray, draws: int | np.ndarray
+) -> np.ndarray:
+    out = np.empty((len(update) + 7) // 8, np.uint8)
+
+    def work(at: int, size: int) -> None:
+        given = {"update": update[at : at + size], "scale": _scale(noise)}
+        if isinstance(draws, int):
+            operation, given["private_seed"] = "sample-seeded", _u64(draws)
+        else:
+            operation, given["draws"] = "sample", draws[at : at + size].astype(np.uint32, copy=False)
+        out[at // 8 : (at + size + 7) // 8] = _run(operation, noise, kind, seed, stream, at, **given)
+
+    spread(work, len(update), BLOCK)
+    return out
+
+
+def _run(
+    operation: str,
+    noise: Noise | None,
+    kind: int | None,
+    seed: int,
+    stream: int,
+    start: int,
+    **given: np.ndarray,
+) -> Any:
+    """The output of one call."""
+    session = _session(operation, None if noise is None else noise.code, kind)
+    place = {"seed": _u64(seed), "stream": _u64(stream), "start": _u64(start)}
+    return session.run(None, place | given)[0]
+
+
+@cache
+def _session(operation: str, code: int | None, kind: int | None) -> Any:
+    """A graph, loaded."""
+    model = onnx_graphs.build(operation, None if code is None else DISTRIBUTIONS[code], kind)
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options(), providers=["CPUExecutionProvider"]
+    )
+
+
+def options() -> Any:
+    """The settings of a session: one thread, errors only in its log, all optimisations.
+
+    None of the latter touches a float operation of these graphs; `tests/backends` checks that.
+    """
+    chosen = onnxruntime.SessionOptions()
+    chosen.intra_op_num_threads = chosen.inter_op_num_threads = 1
+    chosen.log_severity_level = ERROR_AND_ABOVE
+    return chosen
+
+
+def _u64(value: int) -> np.ndarray:
+    return np.array(value, np.uint64)
+
+
+def _i64(value: int) -> np.ndarray:
+    return np.array(value, np.int64)
+
+
+def _scale(noise: Noise) -> np.ndarray:
+    return np.array(noise.scale, np.float32)

@@ -1,0 +1,174 @@
+"""`fedmrn conformance`: test an implementation of the format, this one or another."""
+
+from __future__ import annotations
+
+import shlex
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import click
+import typer
+
+from ..cli import options
+from ..cli.output import document as print_json
+from ..cli.output import printable
+from . import protocol, report
+from .check import Check
+from .module import ModuleTarget
+from .program import CommandTarget
+from .request import PROFILES, Words
+from .run import FAILED, Record, Report, expected_failures, run
+from .suite import checks
+from .target import Broken, Refused, Target
+
+OK, FAILURES = 0, 1
+
+
+def conformance(
+    module: Annotated[
+        str | None, typer.Option(metavar="PKG", help="A Python module with the face of fedmrn_codec.")
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the module: numpy, numba, onnx, torch.")
+    ] = None,
+    command: Annotated[
+        str | None,
+        typer.Option(metavar="COMMAND", help="A program that speaks the line protocol, such as './decoder'."),
+    ] = None,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAMES", help="decode,encode,aggregate. Default: those that are offered."),
+    ] = None,
+    examples: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Generated cases for each property; 0: vectors only.")
+    ] = 100,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Of the generated cases: the same seed, the same cases.")
+    ] = 0,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Only the checks with such ids; may be repeated.")
+    ] = None,
+    expected: Annotated[
+        Path | None,
+        typer.Option(
+            "--expected-failures",
+            metavar="FILE",
+            help="Ids of checks that must fail, one a line; # comments.",
+        ),
+    ] = None,
+    junit: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the results as JUnit XML.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=0.01, metavar="SECONDS", help="That an answer of the program may take.")
+    ] = 30.0,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", "-x", help="Stop at the first failure.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Test an implementation of the format.
+
+    It is asked for every vector, and then for generated cases, whose answers a plain-integer oracle knows. A
+    failure names the requirement of spec/FORMAT.md that is broken, and shows the smallest case found.
+    Give --module, with or without --backend, or --command: the line protocol is in spec/CONFORMANCE.md.
+    The exit code is 1 if a check fails.
+    """
+    if (module is None) == (command is None):
+        raise click.UsageError("Give either --module or --command.")
+    if backend is not None and module is None:
+        raise click.UsageError("--backend goes with --module.")
+    if examples and find_spec("hypothesis") is None:
+        raise click.UsageError(
+            "Generated cases need hypothesis: pip install 'fedmrn-codec[conformance]', or give --examples 0."
+        )
+    wanted = _profiles(options.split(profile))
+    known = _known_failures(expected)
+    try:
+        target = _module(module, backend) if module is not None else _program(command or "", timeout)
+    except Broken as broken:
+        result = Report(command or "", "", ())
+        _add(result, protocol.no_hello(broken), as_json)
+        _conclude(result, examples, junit, as_json)
+    try:
+        result = Report(target.name, target.version, wanted or target.profiles)
+        suite = _suite(target, result.profiles, examples, seed, only or [])
+        for record in run(target, suite, expected=known, fail_fast=fail_fast):
+            _add(result, record, as_json)
+    finally:
+        target.close()
+    _conclude(result, examples, junit, as_json)
+
+
+def _profiles(names: list[str]) -> tuple[str, ...]:
+    if unknown := [name for name in names if name not in PROFILES]:
+        raise typer.BadParameter(
+            f"{', '.join(unknown)}; known: {', '.join(PROFILES)}", param_hint="--profile"
+        )
+    return tuple(name for name in PROFILES if name in names)
+
+
+def _known_failures(path: Path | None) -> frozenset[str]:
+    """The ids in the file; one that no check has is a mistake there."""
+    if path is None:
+        return frozenset()
+    ids = expected_failures(path)
+    have = {check.id for check in checks(examples=1)} if find_spec("hypothesis") else ids
+    if unknown := sorted(ids - have - set(protocol.IDS)):
+        raise typer.BadParameter(
+            f"no check has the id {', '.join(unknown)}", param_hint="--expected-failures"
+        )
+    return ids
+
+
+def _module(name: str, backend: str | None) -> Target:
+    try:
+        target = ModuleTarget(name, backend)
+    except ImportError as error:
+        raise typer.BadParameter(f"{name!r} cannot be imported: {error}", param_hint="--module") from None
+    try:
+        if "decode" in target.profiles:
+            target.ask(Words(seed=0, stream=0, start=0, count=1))
+    except Refused as refusal:
+        raise typer.BadParameter(str(refusal.__cause__), param_hint="--backend") from None
+    return target
+
+
+def _program(command: str, timeout: float) -> Target:
+    try:
+        return CommandTarget(shlex.split(command), timeout)
+    except (OSError, ValueError, IndexError) as error:
+        raise typer.BadParameter(f"{command!r} cannot be started: {error}", param_hint="--command") from None
+
+
+def _suite(
+    target: Target, profiles: tuple[str, ...], examples: int, seed: int, only: list[str]
+) -> list[Check]:
+    found = checks(profiles, examples=examples, seed=seed, only=only)
+    if isinstance(target, CommandTarget) and not only:
+        return [*protocol.first(), *found, *protocol.last()]
+    return found
+
+
+def _add(result: Report, record: Record, as_json: bool) -> None:
+    """Keep a record; print it at once if it is a failure."""
+    result.records.append(record)
+    if not as_json and record.status == FAILED and result.count(FAILED) <= report.SHOWN:
+        print(_printable(report.lines_of(record)), flush=True)
+
+
+def _conclude(result: Report, examples: int, junit: Path | None, as_json: bool) -> NoReturn:
+    """Print the summary, write the XML, and leave with the exit code."""
+    if junit is not None:
+        junit.write_bytes(report.junit(result))
+    if as_json:
+        print_json(report.document(result))
+    else:
+        if result.count(FAILED) > report.SHOWN:
+            print(f"... and {result.count(FAILED) - report.SHOWN} more: --json and --junit list them all")
+        print(_printable(report.summary(result, examples)))
+    raise typer.Exit(OK if result.ok else FAILURES)
+
+
+def _printable(lines: list[str]) -> str:
+    """Lines without characters that could steer a terminal."""
+    return "\n".join(printable(part) for line in lines for part in line.splitlines())

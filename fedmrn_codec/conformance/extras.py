@@ -1,0 +1,116 @@
+"""Known answers beyond the vectors: what aggregators and encoders must refuse, and a few bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .. import oracle
+from .check import Case
+from .layout import with_checksum
+from .request import Aggregate, Decode, Encode, Merge, Part, Request
+from .target import Refused
+
+SCALE = 0x3C23D70A
+NOISE = oracle.f32_from_bits(SCALE)
+SCHEMA = (
+    oracle.Tensor("weight", True, oracle.FLOAT32, (9,)),
+    oracle.Tensor("bias", False, oracle.FLOAT32, (2,)),
+)
+RAW = oracle.schema_bytes(SCHEMA)
+BIAS = bytes.fromhex("0000803f000000c0")
+
+
+def _frame(scale: float = NOISE, round: int = 4, base_model: int = 6) -> bytes:
+    mask = oracle.Content(b"\xa5\1", oracle.BINARY, oracle.UNIFORM, scale)
+    return oracle.encode(oracle.Frame(7, base_model, round, SCHEMA, (mask, oracle.Content(BIAS))))
+
+
+def _case(name: str, number: str, request: Request, code: str | None = None) -> Case:
+    refusal = Refused(oracle.CODES[number] if code is None else code, number)
+    return Case(f"extra/{name}:{request.op}", (number,), ((request, refusal),))
+
+
+# --- decode -----------------------------------------------------------------------------------------
+
+
+def frames() -> Iterator[Case]:
+    """A length of which only three bytes are there, and they are beyond the caller's limit."""
+    embedding = oracle.encode(oracle.Frame(7, 0, 0, (), ()), True)
+    cut = with_checksum(embedding[:48] + b"\xff\xff\xff" + bytes(4))
+    yield _case("f06-and-limit", "F-06", Decode(frame=cut, max_schema_bytes=100))
+
+
+# --- encode -----------------------------------------------------------------------------------------
+
+
+def updates() -> Iterator[Case]:
+    """Updates that no encoder may write, [E-02]."""
+    mask = Part(kind="binary", payload=b"\xa5\1", distribution="uniform", scale=SCALE)
+    bias = Part(kind="dense", payload=BIAS)
+    for code, dtype in oracle.DTYPES.items():
+        if dtype.fraction:
+            infinity = ((1 << dtype.exponent) - 1) << dtype.fraction
+            top = 1 << 8 * dtype.size - 1
+            words = {"infinity": infinity, "minus-infinity": infinity | top, "nan": infinity | 1}
+            for what, word in words.items():
+                schema = (oracle.Tensor("x", False, code, (2,)),)
+                payload = bytes(dtype.size) + word.to_bytes(dtype.size, "little")
+                yield _refused_update(f"{what}-{dtype.name}", schema, Part(kind="dense", payload=payload))
+    yield _refused_update("too-long", SCHEMA, mask, Part(kind="dense", payload=BIAS + BIAS))
+    yield _refused_update("too-short", SCHEMA, mask, Part(kind="dense", payload=BIAS[:4]))
+    yield _refused_update("dense-for-masked", SCHEMA, Part(kind="dense", payload=bytes(36)), bias)
+    scales = {"zero": 0, "negative": SCALE | 1 << 31, "infinite": 0x7F800000, "nan": 0x7FC00000, "low": 1}
+    for what, bits in scales.items():
+        part = Part(kind="signed", payload=b"\xa5\1", distribution="bernoulli", scale=bits)
+        yield _refused_update(f"scale-{what}", SCHEMA, part, bias)
+
+
+def _refused_update(name: str, schema: oracle.Schema, *parts: Part) -> Case:
+    request = Encode(
+        schema=oracle.schema_bytes(schema), seed=7, base_model=0, round=0, embed_schema=False, tensors=parts
+    )
+    return _case(f"e02-{name}", "E-02", request, code="")
+
+
+# --- aggregate --------------------------------------------------------------------------------------
+
+
+def sums() -> Iterator[Case]:
+    """What an aggregator reads it checks: the frame, the demands, the weight; and in this order."""
+    good = _frame()
+    other = _frame(scale=0.5)
+    broken = good[:-1] + bytes([good[-1] ^ 1])
+    yield _sum("no-frames", "A-05", (), (), code="aggregate")
+    yield _sum("round", "F-12", (good, _frame(round=5)), (1, 1), round=4)
+    yield _sum("round-not-given", "F-12", (good, _frame(round=0)), (1, 1), round=4)
+    yield _sum("base-model", "F-13", (good, _frame(base_model=7)), (1, 1), base_model=6)
+    yield _sum("checksum", "F-27", (good, broken), (1, 1))
+    yield _sum("padding", "F-28", (good, with_checksum(good[:-13] + b"\3" + good[-12:])), (1, 1))
+    yield _sum("weight-and-checksum", "A-01", (good, broken), (1, 0))
+    yield _sum("checksum-and-noise", "F-27", (good, other[:-1] + bytes([other[-1] ^ 1])), (1, 1))
+    yield _sum("another-schema", "F-10", (good, oracle.encode(oracle.Frame(7, 6, 4, (), ()))), (1, 1))
+    weight = 1000
+    for name, code in (("uniform", 1), ("gaussian", 2), ("bernoulli", 3)):
+        for sign in (1, -1):
+            request = _forged(code, weight, sign * (oracle.LARGEST_DRAW[code] * weight + 1))
+            yield _case(f"p15-{name}-{'above' if sign > 0 else 'below'}", "P-15", request)
+
+
+def _sum(
+    name: str,
+    number: str,
+    frames: tuple[bytes, ...],
+    weights: tuple[int, ...],
+    round: int = 0,
+    base_model: int = 0,
+    code: str | None = None,
+) -> Case:
+    request = Aggregate(schema=RAW, frames=frames, weights=weights, round=round, base_model=base_model)
+    return _case(name, number, request, code)
+
+
+def _forged(distribution: int, weight: int, total: int) -> Merge:
+    schema = (oracle.Tensor("x", True, oracle.FLOAT32, (2,)),)
+    part = oracle.Sums(((0, total),), distribution, NOISE)
+    data = oracle.partial_to_bytes(oracle.PartialSum(schema, weight, 1, 0, 0, (part,)))
+    return Merge(schema=oracle.schema_bytes(schema), partials=(data,))

@@ -1,0 +1,80 @@
+"""Larger tensors, where blocks and tiles meet: compared with the oracle at the places where that happens."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .. import oracle
+from .check import Failure
+from .layout import first_difference
+from .reference import DISTRIBUTIONS, KINDS
+from .request import Decode
+from .target import Target
+from .verdict import Finding
+
+SIZE = 70_001
+SCALE = 0x3C23D70A
+SEED, STREAM = 0x5EED_0000_0007, 1
+
+
+@dataclass(frozen=True)
+class Large:
+    """A frame of one large tensor, looked at in some hundred places."""
+
+    distribution: str
+    kind: str
+    profile: str = "decode"
+    musts: tuple[str, ...] = ("M-02", "N-04")
+
+    @property
+    def id(self) -> str:
+        """As of every check."""
+        return f"large/{self.distribution}-{self.kind}:decode"
+
+    def run(self, target: Target) -> Failure | None:
+        """The first of those places where the update is wrong."""
+        content, request = self._frame()
+        tensors = target.ask(request)["tensors"]
+        found = tensors[STREAM] if len(tensors) == STREAM + 1 else b""
+        assert isinstance(found, bytes)
+        if len(found) != 4 * SIZE:
+            return Failure(Finding(self.musts, f"expected {4 * SIZE} bytes, found {len(found)}"))
+        for i in places():
+            expected, got = _element(content, i), found[4 * i : 4 * i + 4]
+            if first_difference(expected, got) < 4:
+                text = f"element {i} of {SIZE}: expected {expected[::-1].hex()}, found {got[::-1].hex()}"
+                return Failure(Finding(self.musts, text))
+        return None
+
+    def _frame(self) -> tuple[oracle.Content, Decode]:
+        mask = hashlib.shake_128(self.id.encode()).digest(SIZE // 8) + b"\1"
+        code, scale = DISTRIBUTIONS[self.distribution], oracle.f32_from_bits(SCALE)
+        content = oracle.Content(mask, KINDS[self.kind], code, scale)
+        schema = (
+            oracle.Tensor("bias", False, oracle.FLOAT32, (0,)),
+            oracle.Tensor("weight", True, oracle.FLOAT32, (SIZE,)),
+        )
+        frame = oracle.encode(oracle.Frame(SEED, 0, 0, schema, (oracle.Content(b""), content)))
+        return content, Decode(frame=frame, schema=oracle.schema_bytes(schema))
+
+
+def places() -> list[int]:
+    """The ends, all about powers of two and their neighbours, and a few anywhere."""
+    about = {edge + step for k in range(17) for edge in (2**k, 3 * 2**k) for step in (-1, 0, 1)}
+    anywhere = {i * 40503 % SIZE for i in range(40)}
+    return sorted(i for i in about | anywhere | {0, SIZE - 1} if 0 <= i < SIZE)
+
+
+def _element(content: oracle.Content, i: int) -> bytes:
+    m = oracle.sign_of_bit(content.kind, content.payload[i // 8] >> i % 8 & 1)
+    word = oracle.f32_bits(oracle.noise(content.distribution, content.scale, SEED, STREAM, i))
+    return (word ^ (m < 0) << 31 if m else 0).to_bytes(4, "little")
+
+
+def checks() -> Iterator[Large]:
+    """Every distribution with every kind of mask."""
+    for distribution in DISTRIBUTIONS:
+        for kind in ("binary", "signed"):
+            yield Large(distribution, kind)

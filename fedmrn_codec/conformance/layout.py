@@ -1,0 +1,114 @@
+"""Where the fields of valid bytes lie: to name the one that differs, and to aim at one."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zlib
+from typing import NamedTuple
+
+from .. import oracle
+
+
+class Field(NamedTuple):
+    """Bytes `begin` to `end - 1`, their name, and the section that describes them."""
+
+    begin: int
+    end: int
+    name: str
+    section: str
+
+
+class _Pen:
+    """Writes down fields that follow one another."""
+
+    def __init__(self, at: int = 0) -> None:
+        self.at, self.fields = at, list[Field]()
+
+    def put(self, size: int, name: str, section: str) -> None:
+        self.fields.append(Field(self.at, self.at + size, name, section))
+        self.at += size
+
+
+def _header(pen: _Pen, *last: tuple[str, int], section: str) -> None:
+    sizes = [("magic", 4), ("major", 1), ("minor", 1), ("flags", 2), *last]
+    for name, size in sizes:
+        pen.put(size, name, section)
+
+
+def schema_fields(schema: oracle.Schema, at: int = 0) -> list[Field]:
+    """The fields of a schema whose bytes begin at `at` (spec 5.1, 5.2)."""
+    pen = _Pen(at)
+    pen.put(4, "schema's count", "5.1")
+    for tensor in schema:
+        sizes = {"name_length": 2, "name": len(tensor.name.encode()), "role": 1, "dtype": 1, "rank": 1}
+        for name, size in sizes.items():
+            pen.put(size, f"{name} of {tensor.name!r}", "5.2")
+        for k in range(len(tensor.shape)):
+            pen.put(8, f"dimension {k} of {tensor.name!r}", "5.2")
+    return pen.fields
+
+
+def frame_fields(data: bytes, schema: oracle.Schema) -> list[Field]:
+    """The fields of a valid frame (spec 6)."""
+    pen = _Pen()
+    last = (("seed", 8), ("base_model", 8), ("round", 4), ("tensor_count", 4), ("schema_digest", 16))
+    _header(pen, *last, section="6.2")
+    if data[6] & 1:
+        pen.put(4, "schema's length", "6.3")
+        pen.fields += schema_fields(schema, pen.at)
+        pen.at = pen.fields[-1].end
+    for tensor in schema:
+        sizes = {"kind": 1, "type": 1, "coding": 1, "reserved": 1, "length": 8, "scale": 4 * tensor.masked}
+        for name, size in sizes.items():
+            if size:
+                pen.put(size, f"{name} of {tensor.name!r}", "6.4")
+    for tensor in schema:
+        pen.put(tensor.payload_length, f"payload of {tensor.name!r}", "6.5")
+    pen.put(4, "checksum", "6.6")
+    return pen.fields
+
+
+def partial_fields(data: bytes, schema: oracle.Schema) -> list[Field]:
+    """The fields of a valid partial sum (spec 8.5)."""
+    pen = _Pen()
+    last = (("weight", 8), ("base_model", 8), ("round", 4), ("tensor_count", 4), ("schema_digest", 16))
+    _header(pen, *last, ("frames", 8), section="8.5")
+    for tensor in schema:
+        of = f"of {tensor.name!r}"
+        if tensor.masked:
+            for name, size in (("distribution", 1), ("reserved", 3), ("scale", 4)):
+                pen.put(size, f"{name} {of}", "8.5")
+            pen.put(8 * tensor.elements, f"sums {of}", "8.2")
+            continue
+        rows = int.from_bytes(data[pen.at : pen.at + 4], "little")
+        pen.put(4, f"rows {of}", "8.5")
+        for _ in range(rows):
+            pen.put(4, f"limb {of}", "8.5")
+            pen.put(8 * tensor.elements, f"limbs {of}", "8.4")
+    pen.put(4, "checksum", "8.5")
+    return pen.fields
+
+
+def first_difference(expected: bytes, found: bytes) -> int:
+    """The first byte at which two strings of bytes differ; the shorter's length if there is none."""
+    pairs = zip(expected, found, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(expected), len(found)))
+
+
+def field_at(fields: list[Field], at: int) -> Field:
+    """The field that holds byte `at`; the last one beyond the end."""
+    return next((field for field in fields if field.begin <= at < field.end), fields[-1])
+
+
+def with_digest(data: bytes) -> bytes:
+    """The frame with the digest of the schema that it embeds, if it embeds one."""
+    if len(data) < 56 or data[:4] != b"FMRN" or not data[6] & 1:
+        return data
+    raw = data[52 : 52 + int.from_bytes(data[48:52], "little")]
+    return data[:32] + hashlib.sha256(raw).digest()[:16] + data[48:]
+
+
+def with_checksum(data: bytes) -> bytes:
+    """The bytes with the checksum of all but their last four."""
+    return data[:-4] + struct.pack("<I", zlib.crc32(data[:-4])) if len(data) >= 4 else data

@@ -1,0 +1,208 @@
+"""A Python module under test: one that has the public face of `fedmrn_codec`."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import struct
+import traceback
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from .request import (
+    PROFILES,
+    Aggregate,
+    Decode,
+    Digest,
+    Encode,
+    Merge,
+    Noise,
+    Part,
+    Request,
+    Result,
+    Sample,
+    Words,
+)
+from .target import Broken, Refused, Unsupported
+
+FACE = {
+    "decode": ("Schema", "Limits", "Uniform", "Gaussian", "Bernoulli", "decode", "noise", "philox_words"),
+    "encode": ("Schema", "Tensor", "Uniform", "Gaussian", "Bernoulli", "encode", "encode_bits"),
+    "aggregate": ("Schema", "Aggregator"),
+}
+"""What a module must offer for a profile."""
+
+NEAR = 64
+"""Streams below this are reached through a schema whose first tensors are empty."""
+
+KIND_CODES = {"binary": 1, "signed": 2}
+
+
+class ModuleTarget:
+    """A Python module under test, with one of its backends.
+
+    Arguments that it refuses are refusals, by the attribute `code` of what it raises; other exceptions are
+    failures. A module that hangs, hangs the kit.
+
+    Parameters
+    ----------
+    module : str or module
+        A name is imported.
+    backend : str, optional
+        Handed to every function that takes one.
+
+    Raises
+    ------
+    ImportError
+        There is no such module.
+    """
+
+    def __init__(self, module: str | ModuleType, backend: str | None = None) -> None:
+        self.m: Any = importlib.import_module(module) if isinstance(module, str) else module
+        self.backend: dict[str, str] = {} if backend is None else {"backend": backend}
+        self.name = self.m.__name__ + (f" ({backend})" if backend else "")
+        self.version = str(getattr(self.m, "__version__", "unknown"))
+        self.profiles = tuple(p for p in PROFILES if all(hasattr(self.m, name) for name in FACE[p]))
+
+    def ask(self, request: Request) -> Result:
+        """The answer to a request."""
+        try:
+            answer: Result = getattr(self, f"_{request.op}")(request)
+            return answer
+        except (Refused, Unsupported):
+            raise
+        except Exception as error:
+            code = getattr(error, "code", None)
+            if isinstance(code, str):
+                raise Refused(code) from error
+            raise Broken("".join(traceback.format_exception(error)[-3:]).strip()) from error
+
+    def ask_past_refusals(self, r: Aggregate) -> Result:
+        """The sums of the frames that are not refused (spec 8.1, [A-05])."""
+        total = self._aggregator(r)
+        for frame, weight in zip(r.frames, r.weights, strict=True):
+            try:
+                total.add(frame, weight)
+            except Exception as error:
+                if not isinstance(getattr(error, "code", None), str):
+                    raise
+        return self._sums(total)
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _schema(self, raw: bytes) -> Any:
+        """The caller's schema, to which no limits apply (spec 7.3)."""
+        return self.m.Schema.from_bytes(raw, self.m.Limits(2**32, 2**32, 2**80))
+
+    def _noise_of(self, distribution: str, scale: int) -> Any:
+        (value,) = struct.unpack("<f", struct.pack("<I", scale))
+        return getattr(self.m, distribution.capitalize())(value)
+
+    def _words(self, r: Words) -> Result:
+        if r.start + r.count > 2**64:
+            raise Unsupported("`philox_words` has no words beyond 2^64")
+        place = {"seed": r.seed, "stream": r.stream, "start": r.start, "count": r.count}
+        return {"words": _bytes(self.m.philox_words(**place, **self.backend))}
+
+    def _noise(self, r: Noise) -> Result:
+        noise = self._noise_of(r.distribution, r.scale)
+        place = {"seed": r.seed, "stream": r.stream, "start": r.start, "count": r.count}
+        return {"noise": _bytes(self.m.noise(noise, **place, **self.backend))}
+
+    def _digest(self, r: Digest) -> Result:
+        return {"digest": self._schema(r.schema).digest}
+
+    def _decode(self, r: Decode) -> Result:
+        arrays = self.m.decode(
+            r.frame,
+            None if r.schema is None else self._schema(r.schema),
+            round=r.round,
+            base_model=r.base_model,
+            seed=r.seed,
+            limits=self.m.Limits(r.max_tensors, r.max_schema_bytes, r.max_elements),
+            **self.backend,
+        )
+        return {"tensors": tuple(map(_bytes, arrays.values()))}
+
+    def _sample(self, r: Sample) -> Result:
+        noise = self._noise_of(r.distribution, r.scale)
+        update, draws = np.frombuffer(r.update, "<f4"), np.frombuffer(r.draws, "<u4")
+        if r.stream >= NEAR:
+            return {"mask": self._far_mask(r, noise, update.astype("=f4"), draws.astype("=u4"))}
+        before = [self.m.Tensor(f"empty {i}", (0,)) for i in range(r.stream)]
+        schema = self.m.Schema([*before, self.m.Tensor("u", (len(update),), masked=True)])
+        arrays = {tensor.name: np.zeros(0, np.float32) for tensor in before} | {"u": update}
+        frame = self.m.encode(
+            arrays, schema, seed=r.seed, noise=noise, mask=r.kind, draws={"u": draws}, **self.backend
+        )
+        return {"mask": frame[len(frame) - 4 - (len(update) + 7) // 8 : -4]}
+
+    def _far_mask(self, r: Sample, noise: Any, update: np.ndarray, draws: np.ndarray) -> bytes:
+        """By way of the backend itself: no schema reaches such a stream."""
+        if not hasattr(self.m, "backends"):
+            raise Unsupported(f"no schema reaches stream {r.stream}, and the module has no `backends`")
+        run = self.m.backends.get(self.backend.get("backend"))
+        return _bytes(run.sample(noise, KIND_CODES[r.kind], r.seed, r.stream, update, draws))
+
+    def _encode(self, r: Encode) -> Result:
+        schema = self._schema(r.schema)
+        parts = {tensor.name: (tensor, part) for tensor, part in zip(schema, r.tensors, strict=True)}
+        masked = {name: part for name, (_, part) in parts.items() if part.kind != "dense"}
+        dense = {name: _elements(t, part) for name, (t, part) in parts.items() if part.kind == "dense"}
+        frame = self.m.encode_bits(
+            {name: _bits(parts[name][0], part) for name, part in masked.items()},
+            schema,
+            seed=r.seed,
+            noise={name: self._noise_of(p.distribution or "", p.scale or 0) for name, p in masked.items()},
+            mask={name: part.kind for name, part in masked.items()},
+            dense=dense,
+            round=r.round,
+            base_model=r.base_model,
+            embed_schema=r.embed_schema,
+        )
+        return {"frame": frame}
+
+    def _aggregate(self, r: Aggregate) -> Result:
+        total = self._aggregator(r)
+        for frame, weight in zip(r.frames, r.weights, strict=True):
+            total.add(frame, weight)
+        return self._sums(total)
+
+    def _aggregator(self, r: Aggregate) -> Any:
+        pins = {"round": r.round or None, "base_model": r.base_model or None}
+        return self.m.Aggregator(self._schema(r.schema), **pins, **self.backend)
+
+    def _merge(self, r: Merge) -> Result:
+        schema = self._schema(r.schema)
+        first, *others = (self.m.Aggregator.from_bytes(p, schema, **self.backend) for p in r.partials)
+        for other in others:
+            first.merge(other)
+        return self._sums(first)
+
+    def _sums(self, total: Any) -> Result:
+        return {"mean": tuple(map(_bytes, total.mean().values())), "partial": total.to_bytes()}
+
+
+def _bytes(array: Any) -> bytes:
+    """The elements of an array, little-endian."""
+    given = np.asarray(array)
+    return given.astype(given.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def _elements(tensor: Any, part: Part) -> np.ndarray:
+    """A dense payload as an array of the tensor's dtype, and of its shape if the sizes agree."""
+    held = {"bfloat16": "uint16"}.get(tensor.dtype, tensor.dtype)
+    flat = np.frombuffer(part.payload, np.dtype(held).newbyteorder("<"))
+    return flat.reshape(tensor.shape) if flat.size == math.prod(tensor.shape) else flat
+
+
+def _bits(tensor: Any, part: Part) -> np.ndarray:
+    """A packed mask as an array of bools of the tensor's shape; others than its bits do not fit in there."""
+    size = math.prod(tensor.shape)
+    bits = np.unpackbits(np.frombuffer(part.payload, np.uint8), bitorder="little").view(np.bool_)
+    if len(bits) != (size + 7) // 8 * 8 or bits[size:].any():
+        raise Unsupported("`encode_bits` takes bools, so that no mask can be of another length or padding")
+    return bits[:size].reshape(tensor.shape)

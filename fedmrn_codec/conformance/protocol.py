@@ -1,0 +1,62 @@
+"""What the line protocol itself asks of a program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from .check import Failure
+from .program import CommandTarget
+from .run import FAILED, Record
+from .target import Broken, Target
+from .verdict import Finding
+
+PROFILE = "protocol"
+SECTION = ("CONFORMANCE 3",)
+
+
+@dataclass(frozen=True)
+class Manners:
+    """A check of the protocol; those that a Python module is never asked."""
+
+    id: str
+    test: Callable[[CommandTarget], str | None]
+    profile: str = PROFILE
+    musts: tuple[str, ...] = SECTION
+
+    def run(self, target: Target) -> Failure | None:
+        """The failure, if there is one."""
+        assert isinstance(target, CommandTarget)
+        wrong = self.test(target)
+        return Failure(Finding(self.musts, wrong)) if wrong else None
+
+
+def _unknown(target: CommandTarget) -> str | None:
+    answer = target.exchange("an operation of a later version", {})
+    if "unsupported" in answer:
+        return None
+    return "an operation that nobody knows: expected `unsupported`, found another answer"
+
+
+def _end(target: CommandTarget) -> str | None:
+    target.finish()
+    return None
+
+
+def first() -> Iterator[Manners]:
+    """Before all other checks."""
+    yield Manners("protocol/unknown-operation", _unknown)
+
+
+def last() -> Iterator[Manners]:
+    """After them: the program ends with its input."""
+    yield Manners("protocol/end", _end)
+
+
+def no_hello(broken: Broken) -> Record:
+    """The one record of a run that never began."""
+    message = str(Finding(SECTION, f"hello: {broken}"))
+    return Record("protocol/hello", PROFILE, FAILED, 0.0, SECTION, message)
+
+
+IDS = ("protocol/hello", "protocol/unknown-operation", "protocol/end")

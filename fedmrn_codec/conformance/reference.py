@@ -1,0 +1,119 @@
+"""The plain-integer oracle as a target: what every other answer is compared with."""
+
+from __future__ import annotations
+
+import struct
+from types import ModuleType
+from typing import Any
+
+from .. import oracle
+from .request import (
+    PROFILES,
+    Aggregate,
+    Decode,
+    Digest,
+    Encode,
+    Merge,
+    Noise,
+    Part,
+    Request,
+    Result,
+    Sample,
+    Words,
+)
+from .target import Refused
+
+DISTRIBUTIONS = {"uniform": oracle.UNIFORM, "gaussian": oracle.GAUSSIAN, "bernoulli": oracle.BERNOULLI}
+KINDS = {"dense": oracle.DENSE, "binary": oracle.BINARY, "signed": oracle.SIGNED}
+
+
+class Reference:
+    """Answers with the oracle, or with another module of the same functions.
+
+    Parameters
+    ----------
+    module : module
+        By default `fedmrn_codec.oracle`; the kit's own tests put changed copies of it here.
+    """
+
+    name, version, profiles = "oracle", "1.0", tuple(PROFILES)
+
+    def __init__(self, module: ModuleType = oracle) -> None:
+        self.o: Any = module
+
+    def ask(self, request: Request) -> Result:
+        """The answer to a request; `Refused` carries the number of the check."""
+        try:
+            answer: Result = getattr(self, f"_{request.op}")(request)
+            return answer
+        except self.o.Refusal as refusal:
+            raise Refused(refusal.code, refusal.number) from None
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _words(self, r: Words) -> Result:
+        words = [self.o.philox_word(r.seed, r.stream, r.start + i) for i in range(r.count)]
+        return {"words": struct.pack(f"<{r.count}I", *words)}
+
+    def _noise(self, r: Noise) -> Result:
+        code, scale = DISTRIBUTIONS[r.distribution], self.o.f32_from_bits(r.scale)
+        values = [self.o.noise(code, scale, r.seed, r.stream, r.start + i) for i in range(r.count)]
+        return {"noise": struct.pack(f"<{r.count}f", *values)}
+
+    def _digest(self, r: Digest) -> Result:
+        return {"digest": self.o.schema_digest(self.o.parse_schema(r.schema))}
+
+    def _decode(self, r: Decode) -> Result:
+        schema = None if r.schema is None else self.o.parse_schema(r.schema)
+        return {"tensors": tuple(self.o.decode(r.frame, schema, self._options(r)))}
+
+    def _options(self, r: Decode) -> Any:
+        return self.o.Options(
+            r.round, r.base_model, r.seed, r.max_tensors, r.max_schema_bytes, r.max_elements
+        )
+
+    def _sample(self, r: Sample) -> Result:
+        code, scale, kind = DISTRIBUTIONS[r.distribution], self.o.f32_from_bits(r.scale), KINDS[r.kind]
+        n = len(r.update) // 4
+        given = zip(struct.unpack(f"<{n}f", r.update), struct.unpack(f"<{n}I", r.draws), strict=True)
+        noise = (self.o.noise(code, scale, r.seed, r.stream, i) for i in range(n))
+        bits = [self.o.sample_bit(kind, u, v, draw) for (u, draw), v in zip(given, noise, strict=True)]
+        return {"mask": self.o.pack(bits)}
+
+    def _encode(self, r: Encode) -> Result:
+        schema = self.o.parse_schema(r.schema)
+        try:
+            contents = tuple(self._content(part) for part in r.tensors)
+            frame = self.o.Frame(r.seed, r.base_model, r.round, schema, contents)
+            return {"frame": self.o.encode(frame, r.embed_schema)}
+        except (ValueError, OverflowError, struct.error):  # the oracle's refusals are among them
+            raise Refused("", "E-02") from None
+
+    def _content(self, part: Part) -> Any:
+        if part.distribution is None or part.scale is None:
+            return self.o.Content(part.payload, KINDS[part.kind])
+        scale = self.o.f32_from_bits(part.scale)
+        return self.o.Content(part.payload, KINDS[part.kind], DISTRIBUTIONS[part.distribution], scale)
+
+    def _aggregate(self, r: Aggregate) -> Result:
+        schema = self.o.parse_schema(r.schema)
+        asked = self.o.Options(r.round or None, r.base_model or None)
+        total = None
+        for data, weight in zip(r.frames, r.weights, strict=True):
+            so_far = total.weight if total else 0
+            fits = weight >= 1 and so_far + weight <= self.o.MAX_WEIGHT
+            self.o.require(fits, "A-01", f"weight {weight} after {so_far}")
+            frame = self.o.parse(data, schema, asked)
+            part = self.o.sum_frame(frame, weight, r.base_model, r.round)
+            total = self.o.merge(total, part) if total else part
+        if total is None:
+            raise Refused("aggregate", "A-05")
+        return self._sums(total)
+
+    def _merge(self, r: Merge) -> Result:
+        schema = self.o.parse_schema(r.schema)
+        return self._sums(self.o.merge_all([self.o.partial_from_bytes(p, schema) for p in r.partials]))
+
+    def _sums(self, total: Any) -> Result:
+        return {"mean": tuple(self.o.mean(total)), "partial": self.o.partial_to_bytes(total)}

@@ -1,0 +1,247 @@
+"""The vectors of `spec/vectors` as checks."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+from .. import oracle
+from . import places
+from .check import Case
+from .reference import DISTRIBUTIONS, KINDS
+from .request import Aggregate, Decode, Digest, Encode, Merge, Noise, Part, Request, Sample, Words
+from .target import Outcome, Refused
+from .vector_files import load
+
+ONE = 0x3F800000
+DTYPE_CODES = {dtype.name: code for code, dtype in oracle.DTYPES.items()}
+SCHEMA_CHECKS = ("S-01", "S-02", "S-03", "S-04", "S-05", "S-06")
+
+Vector = dict[str, Any]
+
+
+def words() -> Iterator[Case]:
+    """`philox.json`: blocks and words (spec 2)."""
+    for v in load("philox"):
+        if v["op"] == "words":
+            request, expected = Words(**_place(v)), v["words"]
+        else:
+            c, k = ([_number(w) for w in v[name]] for name in ("counter", "key"))
+            start = 4 * (c[0] | c[1] << 32)
+            request = Words(seed=k[0] | k[1] << 32, stream=c[2] | c[3] << 32, start=start, count=4)
+            expected = v["output"]
+        yield _case(v, request, {"words": struct.pack(f"<{len(expected)}I", *map(_number, expected))})
+
+
+def noise() -> Iterator[Case]:
+    """`noise.json`: noise by position, and the draws of chosen words (spec 3)."""
+    for v in load("noise"):
+        if v["op"] == "noise":
+            scale = _number(v["scale"])
+            request = Noise(distribution=v["distribution"], scale=scale, **_place(v))
+            yield _case(v, request, {"noise": bytes.fromhex(v["noise"])})
+        else:
+            pairs = zip(v["words"], v["draws"], strict=True)
+            steps = tuple(_draw(v["distribution"], _number(word), q) for word, q in pairs)
+            yield Case(f"{v['id']}:noise", _musts(v), steps)
+
+
+def _draw(distribution: str, word: int, q: int) -> tuple[Request, Outcome]:
+    """The noise of scale 1 where this word stands: an exact multiple of the draw."""
+    assert distribution != "bernoulli"  # whose words hold 32 elements: their places are others
+    shift = oracle.STEP_SHIFT[DISTRIBUTIONS[distribution]]
+    at = places.place(word)._asdict()
+    request = Noise(distribution=distribution, scale=ONE, count=1, **at)
+    return request, {"noise": struct.pack("<f", q / 2**shift)}
+
+
+def masks() -> Iterator[Case]:
+    """`bits.json`, but for sampling (spec 4.1, 4.2)."""
+    for v in load("bits"):
+        if v["op"] == "decode":
+            frame, schema = _one_mask(v, _number(v["stream"]), v["count"], bytes.fromhex(v["mask"]))
+            empty = (b"",) * _number(v["stream"])
+            request = Decode(frame=frame, schema=schema)
+            yield _case(v, request, {"tensors": (*empty, bytes.fromhex(v["update"]))})
+        elif v["op"] == "unpack":
+            request = _unpacking(v["count"], bytes.fromhex(v["mask"]))
+            yield _case(v, request, Refused(v["code"], "F-28"))
+        elif v["op"] == "pack":
+            bits = [int(bit) for bit in v["bits"]]
+            update = struct.pack(f"<{len(bits)}f", *_signs(bits))
+            yield _case(v, _unpacking(len(bits), bytes.fromhex(v["mask"])), {"tensors": (update,)})
+
+
+PACKING = {"kind": "signed", "distribution": "bernoulli", "scale": hex(ONE), "seed": "0x7"}
+
+
+def _signs(bits: list[int]) -> list[float]:
+    """The update that a signed mask makes of Bernoulli noise of scale 1."""
+    noise = (oracle.noise(oracle.BERNOULLI, 1.0, 7, 0, i) for i in range(len(bits)))
+    return [value if bit else -value for bit, value in zip(bits, noise, strict=True)]
+
+
+def _unpacking(count: int, mask: bytes) -> Decode:
+    frame, schema = _one_mask(PACKING, 0, count, mask)
+    return Decode(frame=frame, schema=schema)
+
+
+def _one_mask(v: Vector, stream: int, count: int, mask: bytes) -> tuple[bytes, bytes]:
+    """A frame whose last tensor has this mask, and its schema; empty tensors before it make the stream."""
+    before = tuple(oracle.Tensor(f"empty {i}", False, oracle.FLOAT32, (0,)) for i in range(stream))
+    schema = (*before, oracle.Tensor("w", True, oracle.FLOAT32, (count,)))
+    scale = oracle.f32_from_bits(_number(v["scale"]))
+    right = oracle.Content(bytes(len(mask)), KINDS[v["kind"]], DISTRIBUTIONS[v["distribution"]], scale)
+    contents = (*(oracle.Content(b"") for _ in before), right)
+    frame = oracle.encode(oracle.Frame(_number(v["seed"]), 0, 0, schema, contents))
+    body = frame[: len(frame) - 4 - len(mask)] + mask
+    return body + struct.pack("<I", zlib.crc32(body)), oracle.schema_bytes(schema)
+
+
+def digests() -> Iterator[Case]:
+    """`schema.json`, and the schemas of `invalid.json` given by the caller (spec 5, 7.3)."""
+    for v in load("schema"):
+        request = Digest(schema=bytes.fromhex(v["bytes"]))
+        yield _case(v, request, {"digest": bytes.fromhex(v["digest"])})
+    for v in load("invalid"):
+        (number,) = v["spec"]
+        frame = bytes.fromhex(v["frame"])
+        if number in SCHEMA_CHECKS:
+            length = int.from_bytes(frame[48:52], "little")
+            yield _case(v, Digest(schema=frame[52 : 52 + length]), Refused(v["code"], number))
+
+
+def frames() -> Iterator[Case]:
+    """`frames.json`, read (spec 6)."""
+    for v in load("frames"):
+        schema = bytes.fromhex(v["schema_bytes"]) if v["caller_has_schema"] else None
+        request = Decode(frame=bytes.fromhex(v["frame"]), schema=schema, **_options(v))
+        yield _case(v, request, {"tensors": _all_bytes(v["decoded"])})
+
+
+def refusals() -> Iterator[Case]:
+    """`invalid.json` (spec 7)."""
+    for v in load("invalid"):
+        schema = None if v["schema"] is None else _schema(v)
+        request = Decode(frame=bytes.fromhex(v["frame"]), schema=schema, **_options(v))
+        yield _case(v, request, Refused(v["code"], v["spec"][0]))
+
+
+def samples() -> Iterator[Case]:
+    """`bits.json`: sampling, and the packing of what was sampled (spec 4.1, 4.3)."""
+    for v in load("bits"):
+        if v["op"] == "sample":
+            stream, count = _number(v["stream"]), v["count"]
+            private = _number(v.get("private_seed", 0))
+            words = (oracle.philox_word(private, stream, i) for i in range(count))
+            draws = v["r"] if "r" in v else [word >> 8 for word in words]
+            request = _sampling(v, stream, bytes.fromhex(v["update"]), draws)
+            yield _case(v, request, {"mask": bytes.fromhex(v["mask"])})
+        elif v["op"] == "pack":
+            bits = [int(bit) for bit in v["bits"]]
+            update = struct.pack(f"<{len(bits)}f", *_signs(bits))  # p is 1 or -1, so that r decides nothing
+            request = _sampling(PACKING, 0, update, [2**23] * len(bits))
+            yield _case(v, request, {"mask": bytes.fromhex(v["mask"])})
+
+
+def _sampling(v: Vector, stream: int, update: bytes, draws: list[int]) -> Sample:
+    return Sample(
+        kind=v["kind"],
+        distribution=v["distribution"],
+        scale=_number(v["scale"]),
+        seed=_number(v["seed"]),
+        stream=stream,
+        update=update,
+        draws=struct.pack(f"<{len(draws)}I", *draws),
+    )
+
+
+def encodings() -> Iterator[Case]:
+    """`frames.json`, written (spec 6)."""
+    for v in load("frames"):
+        request = Encode(
+            schema=bytes.fromhex(v["schema_bytes"]),
+            seed=_number(v["seed"]),
+            base_model=_number(v["base_model"]),
+            round=_number(v["round"]),
+            embed_schema=v["embed_schema"],
+            tensors=tuple(map(_part, v["tensors"])),
+        )
+        yield _case(v, request, {"frame": bytes.fromhex(v["frame"])})
+
+
+def means() -> Iterator[Case]:
+    """`aggregate.json`: means and merges (spec 8)."""
+    for v in load("aggregate"):
+        schema = _schema(v)
+        if v["op"] == "mean":
+            pins = {name: _number(v.get(name, 0)) for name in ("round", "base_model")}
+            weights = tuple(map(_number, v["weights"]))
+            request: Request = Aggregate(
+                schema=schema, frames=_all_bytes(v["frames"]), weights=weights, **pins
+            )
+        else:
+            parts = v["parts"] if v["op"] == "merge" else [v["partial"]]
+            request = Merge(schema=schema, partials=_all_bytes(parts))
+        if v["result"] == "invalid":
+            yield _case(v, request, Refused(v["code"], v["spec"][0]))
+            continue
+        partial = bytes.fromhex(v["merged" if v["op"] == "merge" else "partial"])
+        sums: Outcome = {"mean": _all_bytes(v["mean"]), "partial": partial}
+        yield _case(v, request, sums)
+        if v["op"] == "mean":
+            yield _case(v, Merge(schema=schema, partials=(partial,)), sums)
+
+
+def bad_partials() -> Iterator[Case]:
+    """`partials_invalid.json` (spec 8.5)."""
+    for v in load("partials_invalid"):
+        request = Merge(schema=_schema(v), partials=(bytes.fromhex(v["partial"]),))
+        yield _case(v, request, Refused(v["code"], v["spec"][0]))
+
+
+def _case(v: Vector, request: Request, expected: Outcome) -> Case:
+    return Case(f"{v['id']}:{request.op}", _musts(v), ((request, expected),))
+
+
+def _musts(v: Vector) -> tuple[str, ...]:
+    """What the vector is about: numbered MUSTs first, then sections."""
+    return tuple(sorted(v["spec"], key=lambda name: name[0].isdigit()))
+
+
+def _number(value: int | str) -> int:
+    return int(value, 0) if isinstance(value, str) else value
+
+
+def _all_bytes(texts: list[str]) -> tuple[bytes, ...]:
+    return tuple(map(bytes.fromhex, texts))
+
+
+def _place(v: Vector) -> dict[str, int]:
+    return {name: _number(v[name]) for name in ("seed", "stream", "start", "count")}
+
+
+def _options(v: Vector) -> dict[str, Any]:
+    return {name: _number(value) for name, value in v["options"].items()}
+
+
+def _schema(v: Vector) -> bytes:
+    return oracle.schema_bytes(
+        tuple(
+            oracle.Tensor(
+                t["name"], t["role"] == "masked", DTYPE_CODES[t["dtype"]], tuple(map(_number, t["shape"]))
+            )
+            for t in v["schema"]
+        )
+    )
+
+
+def _part(line: Vector) -> Part:
+    payload = bytes.fromhex(line["payload"])
+    if line["kind"] == "dense":
+        return Part(kind="dense", payload=payload)
+    return Part(
+        kind=line["kind"], payload=payload, distribution=line["distribution"], scale=_number(line["scale"])
+    )

@@ -1,0 +1,120 @@
+"""What came of a run, for people and for machines."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+from xml.etree import ElementTree
+
+from .request import Aggregate, Decode, Encode, Merge, Request, to_wire
+from .run import EXPECTED, FAILED, PASSED, SKIPPED, Record, Report
+
+SHOWN = 20
+"""Failures that are shown in full."""
+
+LONGEST = 4000
+"""Characters of a request that are shown."""
+
+
+def lines_of(record: Record) -> list[str]:
+    """A failure: its id, what is broken, and what shows it."""
+    return [f"FAILED {record.id}", f"  {record.message}", *(f"  {line}" for line in evidence(record.request))]
+
+
+def evidence(request: Request | None) -> list[str]:
+    """The frames of a request, and the request as a line to be sent again."""
+    if request is None:
+        return []
+    shown = []
+    if isinstance(request, Decode):
+        shown.append(f"minimal frame: {request.frame.hex() or '(no bytes)'}")
+    if isinstance(request, Aggregate):
+        shown += [f"frame {i}: {frame.hex()}" for i, frame in enumerate(request.frames)]
+    if isinstance(request, Merge):
+        shown += [f"partial sum {i}: {part.hex()}" for i, part in enumerate(request.partials)]
+    if isinstance(request, Decode | Encode | Aggregate | Merge) and request.schema is not None:
+        shown.append(f"schema: {request.schema.hex()}")
+    shown.append(f"request: {json.dumps({'id': 1, 'op': request.op, **to_wire(request)})}")
+    return [
+        line if len(line) <= LONGEST else f"{line[:LONGEST]}... ({len(line)} characters)" for line in shown
+    ]
+
+
+def summary(report: Report, examples: int) -> list[str]:
+    """What was skipped and why, what is broken, and the counts."""
+    lines = []
+    reasons = Counter(record.message for record in report.of(SKIPPED))
+    lines += [f"skipped {count}: {reason}" for reason, count in reasons.items()]
+    if report.broken:
+        broken = ", ".join(f"[{must}] {count}" for must, count in report.broken.items())
+        lines.append(f"broken, the one to mend first in front: {broken}")
+    if not report.records:
+        lines.append("no check was run")
+    lines.append(f"{' '.join(filter(None, (report.name, report.version)))}: {counts(report)}")
+    lines.append(f"profiles: {', '.join(report.profiles) or 'none'}; generated cases a property: {examples}")
+    return lines
+
+
+def counts(report: Report) -> str:
+    """Passed, failed, skipped and, if there are any, expected failures."""
+    text = f"{report.count(PASSED)} passed, {report.count(FAILED)} failed, {report.count(SKIPPED)} skipped"
+    expected = report.count(EXPECTED)
+    return f"{text}, {expected} failed as expected" if expected else text
+
+
+def document(report: Report) -> dict[str, Any]:
+    """The run as one JSON document."""
+    return {
+        "ok": report.ok,
+        "target": {"name": report.name, "version": report.version},
+        "profiles": list(report.profiles),
+        **{status: report.count(status) for status in (PASSED, FAILED, SKIPPED, EXPECTED)},
+        "broken": report.broken,
+        "checks": [_entry(record) for record in report.records if record.status != PASSED],
+    }
+
+
+def _entry(record: Record) -> dict[str, Any]:
+    request = None if record.request is None else {"op": record.request.op, **to_wire(record.request)}
+    return {
+        "id": record.id,
+        "status": record.status,
+        "musts": list(record.musts),
+        "message": record.message,
+        "request": request,
+    }
+
+
+def junit(report: Report) -> bytes:
+    """The run as JUnit XML; a failure that is expected counts as skipped there."""
+    seconds = sum(record.seconds for record in report.records)
+    skipped = report.count(SKIPPED) + report.count(EXPECTED)
+    totals = {
+        "name": _printable(f"{report.name} {report.version}"),
+        "tests": str(len(report.records)),
+        "failures": str(report.count(FAILED)),
+        "errors": "0",
+        "skipped": str(skipped),
+        "time": f"{seconds:.3f}",
+    }
+    root = ElementTree.Element("testsuites", totals)
+    suite = ElementTree.SubElement(root, "testsuite", totals)
+    for record in report.records:
+        names = {"classname": f"fedmrn.{record.profile}", "name": record.id, "time": f"{record.seconds:.3f}"}
+        case = ElementTree.SubElement(suite, "testcase", names)
+        if record.status == FAILED:
+            text = _printable(record.message)
+            about = {"message": text, "type": " ".join(record.musts)}
+            inside = ElementTree.SubElement(case, "failure", about)
+            inside.text = "\n".join([text, *map(_printable, evidence(record.request))])
+        elif record.status in (SKIPPED, EXPECTED):
+            why = "expected failure: " if record.status == EXPECTED else ""
+            ElementTree.SubElement(case, "skipped", {"message": why + _printable(record.message)})
+    ElementTree.indent(root)
+    return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))
+
+
+def _printable(text: str) -> str:
+    """The text without the characters that XML does not know."""
+    return "".join(c if c in "\t\n" or (c.isprintable() and ord(c) < 0xFFFE) else repr(c)[1:-1] for c in text)

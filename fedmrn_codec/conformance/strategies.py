@@ -1,0 +1,207 @@
+"""Hypothesis strategies: places in the noise, schemas, updates, frames; small, since the oracle is slow."""
+
+from __future__ import annotations
+
+import math
+import struct
+from fractions import Fraction
+
+from hypothesis import strategies as st
+
+from .. import oracle
+from ..oracle import DTYPES, FLOAT32, Content, Frame, Schema, Tensor
+
+ELEMENTS = 2**48  # spec 9.1
+EDGES = (2**24, 2**31, 2**32, 2**34, 2**35, 2**40, 2**47)
+
+distributions = st.sampled_from([oracle.UNIFORM, oracle.GAUSSIAN, oracle.BERNOULLI])
+kinds = st.sampled_from([oracle.BINARY, oracle.SIGNED])
+u64s = st.sampled_from([7, 0, 2**32, 2**32 - 1, 2**63, 2**64 - 1]) | st.integers(0, 2**64 - 1)
+u32s = st.sampled_from([0, 1, 2**32 - 1]) | st.integers(0, 2**32 - 1)
+weights = st.integers(1, 9) | st.sampled_from([600, 2**24 + 1, 2**29, 2**31, 2**32, 2**32 + 1, 2**36 - 1])
+
+
+def positions(limit: int) -> st.SearchStrategy[int]:
+    """Where to start reading: near 0, about powers of two, anywhere below `limit`."""
+    edges = [edge for edge in (*EDGES, limit) if edge <= limit]
+    about = st.builds(lambda edge, back: max(edge - back, 0), st.sampled_from(edges), st.integers(0, 140))
+    return st.integers(0, 140) | about | st.integers(0, limit)
+
+
+def scales(distribution: int) -> st.SearchStrategy[int]:
+    """The bits of an allowed scale (spec 3.5)."""
+    least, largest = oracle.SCALES[distribution]
+    return st.sampled_from([0x3C23D70A, 0x3F800000, least, largest]) | st.integers(least, largest)
+
+
+@st.composite
+def noises(draw: st.DrawFn) -> tuple[int, float]:
+    """A distribution and a scale."""
+    distribution = draw(distributions)
+    return distribution, oracle.f32_from_bits(draw(scales(distribution)))
+
+
+# --- schemas ----------------------------------------------------------------------------------------
+
+names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=4)
+small_shapes = st.one_of(
+    st.tuples(st.integers(0, 9)),
+    st.just(()),
+    st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3)),
+    st.tuples(st.just(0), st.sampled_from([1, 2**40])),
+)
+shapes = small_shapes | st.tuples(st.sampled_from([17, 32, 33, 128, 129, 130]))
+
+
+@st.composite
+def tensors(draw: st.DrawFn, of: st.SearchStrategy[tuple[int, ...]] = shapes) -> Tensor:
+    """One tensor."""
+    masked = draw(st.booleans())
+    dtype = FLOAT32 if masked else draw(st.sampled_from(list(DTYPES)))
+    return Tensor(draw(names), masked, dtype, draw(of))
+
+
+schemas: st.SearchStrategy[Schema] = st.lists(tensors(), max_size=3, unique_by=lambda t: t.name).map(tuple)
+
+
+# --- updates and frames -----------------------------------------------------------------------------
+
+
+def special_words(dtype: int) -> list[int]:
+    """Elements at which implementations go wrong, as the unsigned integers of their bytes."""
+    kind = DTYPES[dtype]
+    bits = 8 * kind.size
+    if dtype == oracle.BOOL:
+        return [0, 1]
+    if not kind.fraction:
+        return [0, 1, 3, 2**bits - 1, 2 ** (bits - 1) - 1, 2 ** (bits - 1)]
+    one = (2 ** (kind.exponent - 1) - 1) << kind.fraction
+    largest = (((1 << kind.exponent) - 1) << kind.fraction) - 1
+    least = 1 << kind.fraction
+    words = [0, one, one + 1, one | least >> 1, 1, least - 1, least, largest]
+    return [word | sign << (bits - 1) for sign in (0, 1) for word in words]
+
+
+def _finite(raw: bytes, dtype: int) -> bytes:
+    """The nearest thing to these bytes that a frame may hold."""
+    kind = DTYPES[dtype]
+    words = oracle.words_of(raw, dtype)
+    if dtype == oracle.BOOL:
+        words = [word & 1 for word in words]
+    words = [word if oracle.is_finite(word, kind) else word ^ 1 << kind.fraction for word in words]
+    return b"".join(word.to_bytes(kind.size, "little") for word in words)
+
+
+def elements(dtype: int, n: int) -> st.SearchStrategy[bytes]:
+    """The payload of a dense tensor."""
+    size = DTYPES[dtype].size
+    few = st.lists(st.sampled_from(special_words(dtype)), min_size=n, max_size=n)
+    special = few.map(lambda words: b"".join(word.to_bytes(size, "little") for word in words))
+    return special | st.binary(min_size=n * size, max_size=n * size).map(lambda raw: _finite(raw, dtype))
+
+
+def packed_masks(n: int) -> st.SearchStrategy[bytes]:
+    """Masks of n elements, their padding 0."""
+
+    def cut(raw: bytes) -> bytes:
+        return raw if n % 8 == 0 else raw[:-1] + bytes([raw[-1] % (1 << n % 8)])
+
+    return st.binary(min_size=math.ceil(n / 8), max_size=math.ceil(n / 8)).map(cut)
+
+
+@st.composite
+def contents(draw: st.DrawFn, tensor: Tensor, noise: tuple[int, float] | None = None) -> Content:
+    """What a frame holds of a tensor; the noise is drawn if none is given."""
+    if not tensor.masked:
+        return Content(draw(elements(tensor.dtype, tensor.elements)))
+    distribution, scale = noise or draw(noises())
+    return Content(draw(packed_masks(tensor.elements)), draw(kinds), distribution, scale)
+
+
+Column = tuple[Tensor, tuple[Content, ...]]
+"""A tensor, and what each of some frames holds of it."""
+
+
+@st.composite
+def columns(draw: st.DrawFn, frames: int, of: st.SearchStrategy[tuple[int, ...]]) -> Column:
+    """A tensor in some frames, of one noise."""
+    tensor = draw(tensors(of))
+    noise = draw(noises()) if tensor.masked else None
+    return tensor, tuple(draw(contents(tensor, noise)) for _ in range(frames))
+
+
+def tables(
+    frames: int = 1, least: int = 1, of: st.SearchStrategy[tuple[int, ...]] = shapes
+) -> st.SearchStrategy[list[Column]]:
+    """The tensors of some frames of one schema: a list of columns shrinks better than one of frames."""
+    some = columns(frames, of)
+    return st.lists(some, min_size=least, max_size=3, unique_by=lambda column: column[0].name)
+
+
+def frame_of(table: list[Column], i: int = 0, seed: int = 7, base_model: int = 0, round: int = 0) -> Frame:
+    """Frame i of a table."""
+    schema, held = tuple(tensor for tensor, _ in table), tuple(column[i] for _, column in table)
+    return Frame(seed, base_model, round, schema, held)
+
+
+@st.composite
+def frames(draw: st.DrawFn, least: int = 1) -> Frame:
+    """One frame."""
+    table = draw(tables(least=least))
+    return frame_of(table, 0, draw(u64s), draw(u64s), draw(u32s))
+
+
+# --- sampling ---------------------------------------------------------------------------------------
+
+
+@st.composite
+def sampled(draw: st.DrawFn, kind: int, noise: float) -> tuple[int, int]:
+    """An f32 update, as its bits, and r: often such that the threshold lies at r or close to it."""
+    r = draw(st.sampled_from([0, 1, 2**23, 2**24 - 1]) | st.integers(0, 2**24 - 1))
+    if draw(st.integers(0, 3)) == 0:
+        word = struct.unpack("<I", draw(elements(FLOAT32, 1)))[0]
+        return word, r
+    target = r + draw(st.sampled_from([0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0, 1e6, -1e6]))
+    p = target / 2**24 if kind == oracle.BINARY else target / 2**23 - 1
+    word = oracle.round_float(Fraction(p) * Fraction(noise), oracle.F32)
+    return (word if oracle.is_finite(word, oracle.F32) else 0), r
+
+
+# --- sums -------------------------------------------------------------------------------------------
+
+
+@st.composite
+def tied_sums(draw: st.DrawFn, tensor: Tensor, weight: int) -> oracle.Sums:
+    """Sums whose means lie on or beside the middle of two values, where a mean rounds up or down."""
+    kind, n = DTYPES[tensor.dtype], tensor.elements
+    if not tensor.masked:
+        middles = [_middle(draw(st.sampled_from(special_words(tensor.dtype))), kind) for _ in range(n)]
+        totals = [round(middle / kind.quantum * weight) + draw(st.integers(-1, 1)) for middle in middles]
+        return oracle.Sums(tuple(zip(*(_limbs(total, kind.limbs) for total in totals), strict=True)))
+    distribution, scale = draw(noises())
+    step, bound = oracle.step(distribution, scale), weight * oracle.LARGEST_DRAW[distribution]
+    row = []
+    for _ in range(n):
+        near = bound * step / weight * Fraction(draw(st.integers(-4096, 4096)), 4096)
+        middle = _middle(oracle.round_float(near, oracle.F32), oracle.F32) if near else near
+        row.append(max(-bound, min(bound, round(middle * weight / step))))
+    return oracle.Sums((tuple(row),), distribution, scale)
+
+
+def _middle(word: int, kind: oracle.Dtype) -> Fraction:
+    """The middle of a value and its neighbour away from 0; the value itself if that is no value."""
+    value = oracle.exact_value(word, kind)
+    if not kind.fraction:
+        return value + Fraction(1 if value >= 0 else -1, 2)
+    neighbour = word + 1
+    return (value + oracle.exact_value(neighbour, kind)) / 2 if oracle.is_finite(neighbour, kind) else value
+
+
+def _limbs(total: int, count: int) -> list[int]:
+    """The digits of a sum, all of its sign, the last without a bound (spec 8.4)."""
+    sign, rest = (-1 if total < 0 else 1), abs(total)
+    digits = []
+    for _ in range(count - 1):
+        rest, digit = divmod(rest, oracle.DIGIT)
+        digits.append(sign * digit)
+    return [*digits, sign * rest]

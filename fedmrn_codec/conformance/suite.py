@@ -1,0 +1,65 @@
+"""All checks, in the order in which one builds an implementation: the first that fails is the one to mend."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from fnmatch import fnmatchcase
+
+from . import extras, large, replay, state
+from .check import Check
+from .request import PROFILES
+
+
+def checks(
+    profiles: Collection[str] = tuple(PROFILES),
+    *,
+    examples: int = 0,
+    seed: int = 0,
+    only: Collection[str] = (),
+) -> list[Check]:
+    """The checks of some profiles.
+
+    Parameters
+    ----------
+    profiles : collection of str
+    examples : int
+        Generated cases for each property; 0 leaves the properties out, and Hypothesis unimported.
+    seed : int
+        Of the generated cases.
+    only : collection of str
+        Patterns of ids, as in a shell; none takes all.
+    """
+    steps: list[tuple[Iterable[Check], tuple[str, ...]]] = [
+        (replay.words(), ("generated/words",)),
+        (replay.noise(), ("generated/noise",)),
+        (replay.digests(), ("generated/schemas",)),  # before masks, which come in frames here
+        (replay.masks(), ()),
+        (large.checks(), ()),
+        (replay.frames(), ("generated/frames",)),
+        (replay.refusals(), ()),
+        (extras.frames(), ("generated/hostile-frames",)),
+        (replay.samples(), ("generated/samples",)),
+        (replay.encodings(), ()),
+        (extras.updates(), ("generated/encodings",)),
+        (replay.means(), ("generated/aggregates",)),
+        (replay.bad_partials(), ()),
+        (extras.sums(), ("generated/merges",)),
+        (state.checks(), ()),
+    ]
+    generated = _generated(examples, seed)
+    found: list[Check] = []
+    for known, names in steps:
+        found += [*known, *(generated[name] for name in names if name in generated)]
+    return [
+        check
+        for check in found
+        if check.profile in profiles and (not only or any(fnmatchcase(check.id, p) for p in only))
+    ]
+
+
+def _generated(examples: int, seed: int) -> dict[str, Check]:
+    if not examples:
+        return {}
+    from .properties import properties
+
+    return dict(properties(examples, seed))

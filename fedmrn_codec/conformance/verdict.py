@@ -1,0 +1,214 @@
+"""What a wrong answer breaks: the number of the MUST, and where expected and found part."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .. import oracle
+from .layout import Field, field_at, first_difference, frame_fields, partial_fields
+from .request import Aggregate, Decode, Digest, Encode, Merge, Noise, Request, Result, Sample, Words
+from .target import Outcome, Refused
+
+AGGREGATING = ("aggregate", "merge")
+ALSO = {"F-24": ("N-03",), "F-28": ("M-01",), "P-11": ("N-03",)}
+"""Checks that stand in for a MUST of another section."""
+
+
+class Finding(NamedTuple):
+    """A failure: the MUSTs, or sections, that are broken, and what was found."""
+
+    musts: tuple[str, ...]
+    text: str
+
+    def __str__(self) -> str:
+        return f"[{', '.join(self.musts)}] {self.text}"
+
+
+def verdict(request: Request, expected: Outcome, found: Outcome) -> Finding | None:
+    """What is wrong with an answer; None if nothing is."""
+    if isinstance(expected, Refused):
+        return _wrong_refusal(request, expected, found)
+    if isinstance(found, Refused):
+        return _refused_valid(request, found)
+    if found == expected:
+        return None
+    if isinstance(request, Words | Noise):
+        return _wrong_numbers(request, expected, found)
+    if isinstance(request, Digest):
+        return Finding(("5.4",), _differ("digest", _one(expected, "digest"), _one(found, "digest")))
+    if isinstance(request, Decode):
+        return _wrong_tensors(request, expected, found)
+    if isinstance(request, Sample):
+        return _wrong_mask(request, expected, found)
+    if isinstance(request, Encode):
+        return _wrong_frame(request, expected, found)
+    return _wrong_sums(request, expected, found)
+
+
+def _one(result: Result, name: str) -> bytes:
+    value = result[name]
+    assert isinstance(value, bytes)
+    return value
+
+
+def _differ(what: str, expected: bytes, found: bytes) -> str:
+    return f"{what}: expected {_shown(expected)}, found {_shown(found)}"
+
+
+def _shown(data: bytes) -> str:
+    if not data:
+        return "no bytes"
+    return data.hex() if len(data) <= 32 else f"{data[:32].hex()}... ({len(data)} bytes)"
+
+
+# --- refusals ---------------------------------------------------------------------------------------
+
+
+def _wrong_refusal(request: Request, expected: Refused, found: Outcome) -> Finding | None:
+    musts = (expected.number, *ALSO.get(expected.number, ()))
+    wanted = f"a refusal with the code `{expected.code}`" if expected.code else "a refusal"
+    if not isinstance(found, Refused):
+        return Finding(musts, f"expected {wanted}, found an answer: what must be refused is accepted")
+    if not expected.code or found.code == expected.code:
+        return None
+    if found.code not in oracle.CODES.values():
+        return Finding(musts, f"expected {wanted}, found `{found.code}`, which is no code of the format")
+    return Finding(musts, f"expected {wanted}, found `{found.code}`: another check comes first, or stands in")
+
+
+def _refused_valid(request: Request, found: Refused) -> Finding:
+    if isinstance(request, Encode):
+        return Finding(("E-01",), f"expected a frame, found the refusal `{found.code}`")
+    groups = ("P", "A", "F", "S") if request.op in AGGREGATING else ("F", "S")
+    numbers = tuple(n for n, code in oracle.CODES.items() if code == found.code and n[0] in groups)
+    text = f"expected an answer, found the refusal `{found.code}`: what is right is refused"
+    return Finding(numbers or ("7.1",), text)
+
+
+# --- words and noise --------------------------------------------------------------------------------
+
+
+def _wrong_numbers(request: Words | Noise, expected: Result, found: Result) -> Finding:
+    number, name = ("N-02", "words") if isinstance(request, Words) else ("N-04", "noise")
+    a, b = _one(expected, name), _one(found, name)
+    if len(a) != len(b):
+        return Finding((number,), f"{name}: expected {len(a)} bytes, found {len(b)}")
+    i = first_difference(a, b) // 4
+    place = f"seed {request.seed:#x}, stream {request.stream:#x}, position {request.start + i}"
+    noise = (
+        f"{request.distribution}, scale bits {request.scale:#010x}, " if isinstance(request, Noise) else ""
+    )
+    wrong = sum(a[k : k + 4] != b[k : k + 4] for k in range(0, len(a), 4))
+    text = f"{name} at {noise}{place}: expected {_word(a, i)}, found {_word(b, i)}"
+    return Finding((number,), f"{text}; {wrong} of {request.count} differ")
+
+
+def _word(data: bytes, i: int) -> str:
+    return f"{int.from_bytes(data[4 * i : 4 * i + 4], 'little'):08x}"
+
+
+# --- masks ------------------------------------------------------------------------------------------
+
+
+def _wrong_tensors(request: Decode, expected: Result, found: Result) -> Finding:
+    schema = None if request.schema is None else oracle.parse_schema(request.schema)
+    limits = oracle.Options(None, None, None, 2**32, 2**32, 2**80)
+    frame = oracle.parse(request.frame, schema, limits)
+    a, b = expected["tensors"], found["tensors"]
+    if len(a) != len(b):
+        return Finding(("6.1",), f"expected {len(a)} tensors, found {len(b)}")
+    i = next(i for i in range(len(a)) if a[i] != b[i])
+    want, got = a[i], b[i]
+    assert isinstance(want, bytes)
+    assert isinstance(got, bytes)
+    tensor, content = frame.schema[i], frame.contents[i]
+    name = f"tensor {i}, {tensor.name!r}"
+    if len(want) != len(got):
+        section = "M-02" if tensor.masked else "6.5"
+        return Finding((section,), f"{name}: expected {len(want)} bytes, found {len(got)}")
+    if not tensor.masked:
+        return Finding(("6.5",), _differ(f"{name}, dense, byte {first_difference(want, got)}", want, got))
+    return _wrong_update(name, content, frame.seed, i, tensor.elements, want, got)
+
+
+def _wrong_update(
+    name: str, content: oracle.Content, seed: int, stream: int, n: int, want: bytes, got: bytes
+) -> Finding:
+    at = first_difference(want, got) // 4
+    bit = content.payload[at // 8] >> at % 8 & 1
+    kind = "binary" if content.kind == oracle.BINARY else "signed"
+    expected, found = (int.from_bytes(data[4 * at : 4 * at + 4], "little") for data in (want, got))
+    text = f"{name}, element {at}, bit {bit} of a {kind} mask: expected {expected:08x}, found {found:08x}"
+    if found == 0x80000000:
+        return Finding(("M-02",), f"{text}: -0.0 stands where +0.0 must")
+    if n <= 4096 and got == oracle.decode_mask(_turned(content, n), seed, stream, n):
+        return Finding(("M-02", "4.1"), f"{text}: the bits of a byte are read from the most significant on")
+    kept = bit or content.kind == oracle.SIGNED
+    if kept and found << 1 != expected << 1 and found:
+        return Finding(("N-04", "M-02"), f"{text}: the noise itself differs")
+    return Finding(("M-02",), text)
+
+
+def _turned(content: oracle.Content, n: int) -> oracle.Content:
+    """The mask as one sees it who reads every byte from its most significant bit on."""
+    turned = bytes(int(f"{byte:08b}"[::-1], 2) for byte in content.payload)
+    bits = [turned[i // 8] >> i % 8 & 1 for i in range(n)]
+    return content._replace(payload=oracle.pack(bits))
+
+
+def _wrong_mask(request: Sample, expected: Result, found: Result) -> Finding:
+    a, b = _one(expected, "mask"), _one(found, "mask")
+    n = len(request.update) // 4
+    if len(a) != len(b):
+        return Finding(("M-04", "4.1"), f"mask of {n} elements: expected {len(a)} bytes, found {len(b)}")
+    at = first_difference(a, b)
+    if n % 8 and at == len(a) - 1 and a[-1] == b[-1] % (1 << n % 8):
+        return Finding(("M-01",), f"padding of the mask of {n} elements: found last byte {b[-1]:#04x}")
+    i = next(i for i in range(8 * at, 8 * at + 8) if (a[at] ^ b[at]) >> i % 8 & 1)
+    text = f"{request.kind} mask, bit {i} of {n}: expected {a[at] >> i % 8 & 1}; {_differ('mask', a, b)}"
+    if n % 8 == 0 and bytes(int(f"{byte:08b}"[::-1], 2) for byte in b) == a:
+        return Finding(
+            ("M-04", "4.1"), f"{text}: the bits of a byte are written from the most significant on"
+        )
+    return Finding(("M-04",), text)
+
+
+# --- frames and sums --------------------------------------------------------------------------------
+
+
+def _wrong_frame(request: Encode, expected: Result, found: Result) -> Finding:
+    a, b = _one(expected, "frame"), _one(found, "frame")
+    field, text = _in_field(frame_fields(a, oracle.parse_schema(request.schema)), a, b)
+    return Finding(("E-01", "5.4" if field.name == "schema_digest" else field.section), text)
+
+
+def _in_field(fields: list[Field], expected: bytes, found: bytes) -> tuple[Field, str]:
+    at = first_difference(expected, found)
+    field = field_at(fields, at)
+    a, b = expected[field.begin : field.end], found[field.begin : field.end]
+    length = f"; {len(expected)} bytes, found {len(found)}" if len(expected) != len(found) else ""
+    return field, _differ(f"{field.name} at byte {at}", a, b) + length
+
+
+def _wrong_sums(request: Aggregate | Merge, expected: Result, found: Result) -> Finding:
+    schema = oracle.parse_schema(request.schema)
+    a, b = _one(expected, "partial"), _one(found, "partial")
+    if a != b:
+        field, text = _in_field(partial_fields(a, schema), a, b)
+        musts = {"8.2": ("A-03", "8.2"), "8.4": ("A-04", "8.4")}.get(field.section, ("8.5",))
+        musts = ("A-01", "8.5") if field.name == "weight" else musts
+        return Finding(musts, f"partial sum: {text}")
+    means, others = expected["mean"], found["mean"]
+    if len(means) != len(others):
+        return Finding(("8.1",), f"expected {len(means)} means, found {len(others)}")
+    i = next(i for i in range(len(means)) if means[i] != others[i])
+    want, got, tensor = means[i], others[i], schema[i]
+    assert isinstance(want, bytes)
+    assert isinstance(got, bytes)
+    size = oracle.DTYPES[tensor.dtype].size
+    at = first_difference(want, got) // size
+    one, other = (int.from_bytes(data[at * size : (at + 1) * size], "little") for data in (want, got))
+    sort = "masked" if tensor.masked else oracle.DTYPES[tensor.dtype].name
+    text = f"mean of tensor {i}, {tensor.name!r}, {sort}, element {at}"
+    text += f": expected {one:0{2 * size}x}, found {other:0{2 * size}x}"
+    return Finding(("A-03",) if tensor.masked else ("A-04",), text)

@@ -1,0 +1,122 @@
+"""The four backends give the same bytes for the same input, whatever it is."""
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import numpy as np
+import pytest
+from backend_cases import KINDS, VERBS, Case, cases
+from hypothesis import given, settings
+
+import fedmrn_codec as fm
+from fedmrn_codec import backends, errors
+from fedmrn_codec.noise import DISTRIBUTIONS
+
+OTHERS = ["numba", "torch", "onnx"]
+LARGE = [(1, 1, 3_000_001), (2, 2, 1_000_003), (3, 1, 2**21)]
+NOISES = list(DISTRIBUTIONS.values())
+
+
+@pytest.fixture(scope="module", params=OTHERS)
+def other(request):
+    if request.param not in backends.installed():
+        pytest.skip(f"the packages {backends.MODULES[request.param]} are not installed")
+    return request.param
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@given(case=cases())
+@settings(max_examples=60)
+def test_any_input(other, verb, case):
+    assert case.run(other, verb) == case.run("numpy", verb)
+
+
+@cache
+def large(code, kind, size):
+    """A large case, and what NumPy makes of it."""
+    case = Case(DISTRIBUTIONS[code](0.01), kind, 2**63 + 5, 3, 2**34 + 5, size)
+    return case, {verb: case.run("numpy", verb) for verb in VERBS}
+
+
+@pytest.mark.parametrize(("code", "kind", "size"), LARGE)
+def test_large_inputs(other, code, kind, size):
+    case, wanted = large(code, kind, size)
+    for verb, want in wanted.items():
+        assert case.run(other, verb) == want, verb
+
+
+@pytest.mark.parametrize("start", [2**34 - 1, 2**34 + 17, 2**63 - 50, 2**63 + 1, 2**64 - 100])
+@pytest.mark.parametrize("noise", NOISES)
+def test_far_starts(other, noise, start):
+    case = Case(noise(0.01), seed=2**64 - 1, stream=2**64 - 1, start=start, size=100)
+    for verb in ("words", "noise"):
+        assert case.run(other, verb) == case.run("numpy", verb)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("noise", NOISES)
+def test_blocks_join(other, noise, kind, monkeypatch):
+    """With blocks of 32 elements, the least there is, an input of a few thousand has many."""
+    module = backends.get(other)
+    if other == "numba":
+        monkeypatch.setattr(module, "SPLIT", module.TILE)
+    for name in ("BLOCK", "ALONE_BLOCK"):
+        if hasattr(module, name):
+            monkeypatch.setattr(module, name, 32)
+    case = Case(noise(0.01), kind, start=2**34 + 5, size=3001)
+    for verb in VERBS:
+        assert case.run(other, verb) == case.run("numpy", verb), verb
+
+
+@pytest.mark.parametrize("threads", ["1", "3"])
+def test_any_number_of_threads(other, threads, monkeypatch):
+    monkeypatch.setenv("FEDMRN_THREADS", threads)
+    case = Case(fm.Gaussian(0.01), size=600_001)
+    for verb in VERBS:
+        assert case.run(other, verb) == case.run("numpy", verb), verb
+
+
+def test_calls_from_many_threads(other):
+    case = Case(fm.Uniform(0.01), size=70_001)
+    wanted = [case.run("numpy", verb) for verb in VERBS]
+    with ThreadPoolExecutor(4) as pool:
+        got = list(pool.map(lambda verb: case.run(other, verb), VERBS * 4))
+    assert got == wanted * 4
+
+
+def test_means_of_frames(other):
+    """Through the whole codec: frames of both kinds, encoded, aggregated and averaged."""
+    schema = fm.Schema([fm.Tensor("b", (3,)), fm.Tensor("w", (40, 30), masked=True)])
+    noise = fm.Gaussian(0.01)
+    made = {}
+    for name in ("numpy", other):
+        rng = np.random.default_rng(0)
+        server = fm.Aggregator(schema, noise=noise, backend=name)
+        for seed, kind in ((1, "binary"), (2, "signed"), (2**64 - 1, "binary")):
+            update = {
+                "b": rng.normal(size=3).astype("f4"),
+                "w": rng.normal(0, 0.01, (40, 30)).astype("f4"),
+            }
+            frame = fm.encode(update, schema, seed=seed, noise=noise, mask=kind, private_seed=5, backend=name)
+            server.add(frame, weight=100 + seed % 7)
+        made[name] = {key: array.tobytes() for key, array in server.mean().items()}, server.to_bytes()
+    assert made["numpy"] == made[other]
+
+
+def test_the_default_is_numba_or_numpy(monkeypatch):
+    assert backends.get() is backends.get(backends.installed()[0])
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None if name == "numba" else name)
+    assert backends.installed() == ["numpy", "torch", "onnx"]
+    assert backends.get() is backends.get("numpy")
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None if name == "onnx" else name)
+    assert backends.installed() == ["numba", "numpy", "torch"]
+
+
+@pytest.mark.parametrize("name", ["torch", "onnx"])
+def test_a_missing_package_names_the_extra(name, monkeypatch):
+    def missing(*_):
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr(backends, "_load", missing)
+    with pytest.raises(errors.BackendError, match=rf"install fedmrn-codec\[{name}\]"):
+        backends.get(name)

@@ -1,0 +1,66 @@
+"""A program that speaks the line protocol, well or badly: `python bad_program.py MODE`."""
+
+import json
+import os
+import sys
+import time
+
+from fedmrn_codec.conformance.reference import Reference
+from fedmrn_codec.conformance.serve import answer
+
+MODE = sys.argv[1]
+TARGET = Reference()
+
+
+def hello(*profiles):
+    return json.dumps({"id": 1, "result": {"name": "x", "version": "1", "profiles": profiles}}).encode()
+
+
+def badly(message, good):
+    """The bytes to write instead of a good answer."""
+    line = json.dumps(good).encode()
+    number = message["id"]
+    if message["op"] == "hello":
+        return {
+            "hello-empty": b'{"id": 1, "result": {}}',
+            "hello-error": b'{"id": 1, "error": "magic"}',
+            "hello-unknown-profile": hello("all"),
+            "decode-only": hello("decode"),
+        }.get(MODE, line)
+    if MODE == "crash":
+        print("no such lane", file=sys.stderr, flush=True)
+        os.abort()
+    if MODE == "exit":
+        sys.exit(3)
+    if MODE == "hang":
+        time.sleep(60)
+    if MODE == "complains":
+        sys.stderr.write("x" * 100_000)
+    if MODE == "hang-on-digest" and message["op"] == "digest":
+        time.sleep(60)
+    if MODE == "no-encode" and message["op"] == "encode":
+        return json.dumps({"id": number, "unsupported": True}).encode()
+    return {
+        "garbage": b"\xff\xfe lane 3: ok",
+        "no-object": b"[1, 2]",
+        "wrong-id": json.dumps(good | {"id": number + 1}).encode(),
+        "two-outcomes": json.dumps(good | {"error": "magic"}).encode(),
+        "no-outcome": json.dumps({"id": number}).encode(),
+        "no-code": json.dumps({"id": number, "error": 3}).encode(),
+        "unsupported-false": json.dumps({"id": number, "unsupported": False}).encode(),
+        "no-base64": json.dumps({"id": number, "result": {"words": "§"}}).encode(),
+        "no-member": json.dumps({"id": number, "result": {}}).encode(),
+        "result-list": json.dumps({"id": number, "result": []}).encode(),
+        "twice": line + b"\n" + line,
+        "error-for-unknown": json.dumps({"id": number, "error": "magic"}).encode(),
+    }.get(MODE, line)
+
+
+for text in sys.stdin:
+    request = json.loads(text)
+    sys.stdout.buffer.write(badly(request, answer(TARGET, request)) + b"\n")
+    sys.stdout.buffer.flush()
+if MODE == "exit-code-at-end":
+    sys.exit(4)
+if MODE == "deaf-to-the-end":
+    time.sleep(60)

@@ -1,0 +1,10 @@
+import pytest
+
+from fedmrn_codec.conformance.check import Check
+from fedmrn_codec.conformance.suite import checks
+
+
+@pytest.fixture(scope="session")
+def vectors() -> list[Check]:
+    """Every check but the generated ones, and but the large frames, for which the oracle is too slow."""
+    return [check for check in checks() if not check.id.startswith("large/")]

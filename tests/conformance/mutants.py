@@ -1,0 +1,271 @@
+"""Deliberately broken implementations: the plain-integer oracle with one line changed in each."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from fedmrn_codec import oracle
+from fedmrn_codec.conformance.reference import Reference
+from fedmrn_codec.conformance.request import Request, Result
+from fedmrn_codec.conformance.target import Broken, Refused, Unsupported
+
+SOURCE = Path(oracle.__file__).read_text(encoding="utf-8")
+
+
+class Mutant(NamedTuple):
+    """What is wrong, the text that changes (it occurs once), and the MUST or section that breaks first."""
+
+    name: str
+    old: str
+    new: str
+    breaks: str
+
+
+MUTANTS = [
+    # 2 Random words
+    Mutant("two lanes swapped", "return c0, c1, c2, c3", "return c0, c1, c3, c2", "N-02"),
+    Mutant("wrong Weyl constant", "0xBB67AE85", "0xBB67AE84", "N-02"),
+    Mutant("nine rounds", "for r in range(10):", "for r in range(9):", "N-02"),
+    Mutant("key bumped before the first round", "k0 + r * 0x9E", "k0 + (r + 1) * 0x9E", "N-02"),
+    Mutant("stream ignored", "stream % 2**32, stream >> 32)", "0, 0)", "N-02"),
+    Mutant("the stream's high half ignored", "stream % 2**32, stream >> 32)", "stream % 2**32, 0)", "N-02"),
+    Mutant("the seed's high half ignored", "(seed % 2**32, seed >> 32))[j", "(seed % 2**32, 0))[j", "N-02"),
+    Mutant("positions wrap at 2^34", "(b % 2**32, b >> 32, stream", "(b % 2**32, 0, stream", "N-02"),
+    # 3 Noise
+    Mutant("uniform draws that are even", "2 * (w >> 8) - (2**24 - 1)", "2 * (w >> 8) - 2**24", "N-04"),
+    Mutant(
+        "wrong Gaussian sign",
+        "return -max(g, 1) if w >> 31 else max(g, 1)",
+        "return max(g, 1) if w >> 31 else -max(g, 1)",
+        "N-04",
+    ),
+    Mutant(
+        "Gaussian without the floor of 1",
+        "return -max(g, 1) if w >> 31 else max(g, 1)",
+        "return -g if w >> 31 else g",
+        "N-04",
+    ),
+    Mutant("Gaussian table read without rounding", "* f + 2**15) >> 16)", "* f) >> 16)", "N-04"),
+    Mutant("Bernoulli bits from the top", "w >> (i % 32) & 1", "w >> (31 - i % 32) & 1", "N-04"),
+    Mutant(
+        "fused multiply-add in the noise",
+        "return f32_round(draw(distribution, seed, stream, i) * step(distribution, scale))",
+        "q, s = draw(distribution, seed, stream, i), step(distribution, scale)\n"
+        "    return f32_round((q + 2**24 - 1) * s - Fraction(f32_round((2**24 - 1) * s)))",
+        "N-04",
+    ),
+    Mutant("rounding towards zero", "round(units / (1 << shift))", "int(units / (1 << shift))", "N-04"),
+    Mutant(
+        "subnormal numbers flushed to zero",
+        "return f32_from_bits(round_float(x, F32))",
+        "return f32_from_bits(round_float(x, F32)) if abs(x) >= Fraction(1, 2**126) else 0.0",
+        "M-04",
+    ),
+    # 4 Masks
+    Mutant(
+        "masks read most significant bit first",
+        "enumerate(unpack(content.payload, n)):",
+        "enumerate(content.payload[i // 8] >> (7 - i % 8) & 1 for i in range(n)):",
+        "M-02",
+    ),
+    Mutant("-0.0 for dropped elements", "<< 31 if m else 0", "<< 31 if m else word & 1 << 31", "M-02"),
+    Mutant(
+        "signed masks negate the kept",
+        "return 1 if bit else (0 if kind == BINARY else -1)",
+        "return bit if kind == BINARY else (-1 if bit else 1)",
+        "M-02",
+    ),
+    Mutant("kinds exchanged", "(0 if kind == BINARY else -1)", "(0 if kind == SIGNED else -1)", "M-02"),
+    Mutant("r <= t", "return int(r < t)", "return int(r <= t)", "M-04"),
+    Mutant(
+        "quotient kept in double precision",
+        "p = f32_round(Fraction(u) / Fraction(noise_value))",
+        "p = u / noise_value\n    if abs(p) > 2**100:\n        return int(p > 0)",
+        "M-04",
+    ),
+    Mutant(
+        "p + 1 exact",
+        "f32_round(Fraction(f32_round(Fraction(p) + 1)) * 2**23)",
+        "(Fraction(p) + 1) * 2**23",
+        "M-04",
+    ),
+    Mutant("masks written most significant bit first", "sum(bit << k for", "sum(bit << 7 - k for", "M-04"),
+    # 5 Schema
+    Mutant(
+        "digest over another order",
+        "hashlib.sha256(schema_bytes(schema)).digest()[:16]",
+        "hashlib.sha256(schema_bytes(tuple(reversed(schema)))).digest()[:16]",
+        "5.4",
+    ),
+    Mutant("a dimension of 0 hides the others", "math.prod(d or 1 for d", "math.prod(d for d", "S-06"),
+    Mutant(
+        "the shape's product wraps",
+        "math.prod(d or 1 for d in shape) <= 2**48",
+        "math.prod(d or 1 for d in shape) % 2**64 <= 2**48",
+        "S-06",
+    ),
+    Mutant("surrogates in names", '"utf-8", "strict"', '"utf-8", "surrogatepass"', "S-02"),
+    # 6 Frame, 7 Checks
+    Mutant("any minor version", '(major, minor) == (1, 0), "F-03"', 'major == 1, "F-03"', "F-03"),
+    Mutant("only known flags looked at", 'require(flags < 2, "F-04"', 'require(flags < 256, "F-04"', "F-04"),
+    Mutant(
+        "the limit of elements on every tensor alone",
+        "total = sum(tensor.elements for tensor in embedded)",
+        "total = max((tensor.elements for tensor in embedded), default=0)",
+        "S-07",
+    ),
+    Mutant(
+        "the embedded schema's digest not compared when the caller has one",
+        'require(hashlib.sha256(raw).digest()[:16] == digest, "S-08"',
+        'require(schema is not None or hashlib.sha256(raw).digest()[:16] == digest, "S-08"',
+        "S-08",
+    ),
+    Mutant(
+        "a demand for 0 is none",
+        "options.round in (None, round_number)",
+        "not options.round or options.round == round_number",
+        "F-12",
+    ),
+    Mutant(
+        "coding and reserved byte exchanged",
+        'require(coding == 0, "F-21"',
+        'require(reserved == 0, "F-22", at)\n    require(coding == 0, "F-21"',
+        "F-21",
+    ),
+    Mutant(
+        "checksum before length",
+        'require(size >= end, "F-25"',
+        'require(struct.pack("<I", zlib.crc32(data[:-4])) == data[-4:], "F-27", "")\n'
+        '    require(size >= end, "F-25"',
+        "F-25",
+    ),
+    Mutant(
+        "NaN refused, infinities not",
+        "(word >> dtype.fraction) & ones != ones",
+        "word >> dtype.fraction & ones != ones or word << 1 == ones << dtype.fraction + 1",
+        "F-29",
+    ),
+    Mutant(
+        "an encoder that checks nothing",
+        "if parse(data, frame.schema, no_limits) != frame:",
+        "if False:",
+        "E-02",
+    ),
+    Mutant(
+        "scales written big-endian",
+        '"<I", f32_bits(content.scale))\n    data += b',
+        '">I", f32_bits(content.scale))\n    data += b',
+        "E-01",
+    ),
+    Mutant(
+        "the highest minor version written",
+        'b"FMRN", 1, 0, embed_schema',
+        'b"FMRN", 1, 1, embed_schema',
+        "E-01",
+    ),
+    # 8 Aggregation
+    Mutant(
+        "rounding twice in the mean",
+        "float(total) / float(weight) * float(step_value)",
+        "f32_round(Fraction(float(total) / float(weight))) * float(step_value)",
+        "A-03",
+    ),
+    Mutant(
+        "product before division",
+        "float(total) / float(weight) * float(step_value)",
+        "float(total) * float(step_value) / float(weight)",
+        "A-03",
+    ),
+    Mutant(
+        "the mean of masked tensors rounded only once",
+        "Fraction(float(total) / float(weight) * float(step_value))",
+        "Fraction(total, weight) * step_value",
+        "A-03",
+    ),
+    Mutant("f64(S) not rounded", "float(total) / float(weight) *", "total / weight *", "A-03"),
+    Mutant(
+        "subnormal means flushed to zero",
+        "return round_float(Fraction(float(total) / float(weight) * float(step_value)), F32)",
+        "word = round_float(Fraction(float(total) / float(weight) * float(step_value)), F32)\n"
+        "    return word if word >> 23 & 255 else 0",
+        "A-03",
+    ),
+    Mutant(
+        "integer ties rounded up",
+        "return round(exact) % (1 << 8 * kind.size)",
+        "return math.floor(exact + Fraction(1, 2)) % (1 << 8 * kind.size)",
+        "A-04",
+    ),
+    Mutant(
+        "dense mean by way of a double",
+        "exact: Fraction = kind.quantum * total / weight",
+        "exact = Fraction(float(kind.quantum * total)) / weight",
+        "A-04",
+    ),
+    Mutant(
+        "-0.0 as the mean of a dense tensor",
+        "return word if word % (1 << 8 * kind.size - 1) else 0",
+        "return word",
+        "A-04",
+    ),
+    Mutant(
+        "weights cut to 32 bits",
+        '"A-01", f"weight {weight}, required 1 to 2^39 - 1")',
+        '"A-01", "")\n    weight %= 2**32',
+        "A-01",
+    ),
+    Mutant("weights above 32 bits refused", "MAX_WEIGHT = 2**39 - 1", "MAX_WEIGHT = 2**32 - 1", "A-01"),
+    Mutant("scales not compared", "require(x[1:] == y[1:], ", "require(x[1:2] == y[1:2], ", "A-02"),
+    Mutant(
+        "rounds not compared in a merge",
+        "(a.base_model, a.round) == (b.base_model, b.round)",
+        "a.base_model == b.base_model",
+        "A-06",
+    ),
+    Mutant("rows of zeros kept", "if any(row)]", "]", "8.5"),
+    Mutant("frames not counted in a merge", "frames=a.frames + b.frames", "frames=a.frames", "8.5"),
+    Mutant(
+        "the bound of Gaussian sums that of uniform ones", "GAUSSIAN: 13291661", "GAUSSIAN: 2**24 - 1", "P-15"
+    ),
+]
+
+
+def changed_oracle(old: str = "", new: str = "") -> ModuleType:
+    """Another copy of the oracle, with one text replaced."""
+    assert not old or SOURCE.count(old) == 1, f"{old!r} occurs {SOURCE.count(old)} times"
+    spec = importlib.util.spec_from_loader("changed_oracle", loader=None)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    module.__file__ = oracle.__file__  # the table lies beside it
+    sys.modules[spec.name] = module  # where typing looks for the names in its annotations
+    exec(compile(SOURCE.replace(old, new) if old else SOURCE, "changed_oracle", "exec"), module.__dict__)
+    return module
+
+
+def without_check(number: str) -> ModuleType:
+    """A copy of the oracle in which one numbered check never fires."""
+    module = changed_oracle()
+    complete = module.require
+
+    def require(condition: bool, at: str, detail: str) -> None:
+        if at != number:
+            complete(condition, at, detail)
+
+    module.require = require  # type: ignore[attr-defined]
+    return module
+
+
+class Changed(Reference):
+    """A changed oracle under test: what it stumbles over is a crash of its own."""
+
+    def ask(self, request: Request) -> Result:
+        try:
+            return super().ask(request)
+        except (Refused, Unsupported):
+            raise
+        except Exception as error:
+            raise Broken(repr(error)) from error

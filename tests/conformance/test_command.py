@@ -1,0 +1,104 @@
+"""The verb `fedmrn conformance`."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from typer.testing import CliRunner
+
+from fedmrn_codec.cli.app import app
+
+PROGRAM = shlex.join([sys.executable, str(Path(__file__).with_name("bad_program.py"))])
+SERVE = shlex.join([sys.executable, "-m", "fedmrn_codec.conformance.serve", "--backend", "numpy"])
+NUMPY = ("--module", "fedmrn_codec", "--backend", "numpy")
+
+
+def invoke(code, *args):
+    result = CliRunner().invoke(app, ["conformance", *map(str, args)])
+    assert result.exit_code == code, (result.stdout, result.stderr, result.exception)
+    return result
+
+
+def test_this_project_over_the_line_protocol(tmp_path):
+    junit = tmp_path / "junit.xml"
+    done = invoke(0, "--command", SERVE, "--examples", 3, "--junit", junit)
+    assert "fedmrn_codec (numpy) 0.1.0: " in done.stdout
+    assert " 0 failed, 3 skipped\n" in done.stdout
+    (suite,) = ElementTree.parse(junit).getroot()
+    assert int(suite.get("tests")) > 750
+    names = {case.get("name") for case in suite}
+    assert {"protocol/unknown-operation", "frames/mixed:encode", "generated/merges", "protocol/end"} <= names
+
+
+def test_a_module_and_a_choice_of_checks():
+    done = invoke(0, *NUMPY, "--only", "philox/*", "--only", "generated/noise", "--examples", 4, "--seed", 9)
+    assert "skipped 2: `philox_words` has no words beyond 2^64" in done.stdout
+    assert ": 24 passed, 0 failed, 2 skipped" in done.stdout
+
+
+def test_a_profile():
+    document = json.loads(invoke(0, *NUMPY, "--profile", "encode", "--examples", 0, "--json").stdout)
+    assert document["profiles"] == ["encode"]
+    assert document["passed"] > 90
+    assert document["checks"] == []
+
+
+def test_failures_are_shown_and_the_exit_code_is_1():
+    done = invoke(1, "--command", f"{PROGRAM} no-member", "--examples", 0, "--only", "*:words")
+    assert done.stdout.count("FAILED ") == 20
+    assert "... and 5 more" in done.stdout
+    assert (
+        "FAILED philox/first:words\n  [N-02, 2.1, 2.2] malformed answer: `result` has no member"
+        in done.stdout
+    )
+    assert "broken, the one to mend first in front: [N-02] 25" in done.stdout
+    done = invoke(1, "--command", f"{PROGRAM} no-member", "--examples", 0, "--only", "*:words", "-x")
+    assert ": 0 passed, 1 failed, 0 skipped" in done.stdout
+
+
+def test_a_program_that_never_says_hello():
+    done = invoke(1, "--command", f"{PROGRAM} hello-empty")
+    assert "FAILED protocol/hello\n  [CONFORMANCE 3] hello: " in done.stdout
+
+
+def test_expected_failures(tmp_path):
+    file = tmp_path / "expected.txt"
+    file.write_text("philox/first:words  # soon\n", encoding="utf-8")
+    only = ("--examples", 0, "--only", "philox/first:words", "--expected-failures", file)
+    assert "1 failed as expected" in invoke(0, "--command", f"{PROGRAM} no-member", *only).stdout
+    assert "passes, though" in invoke(1, *NUMPY, *only).stdout
+    file.write_text("philox/frist:words\n", encoding="utf-8")
+    assert "no check has the id philox/frist:words" in invoke(2, *NUMPY, *only).stderr
+
+
+@pytest.mark.parametrize(
+    ("says", "args"),
+    [
+        ("either --module or --command", ()),
+        ("either --module or --command", (*NUMPY, "--command", "x")),
+        ("--backend goes with --module", ("--command", "x", "--backend", "numpy")),
+        ("known: decode, encode, aggregate", (*NUMPY, "--profile", "decode,all")),
+        ("cannot be imported", ("--module", "no_such_module")),
+        ("required: one of", ("--module", "fedmrn_codec", "--backend", "abacus")),
+        ("cannot be started", ("--command", "./no-such-program")),
+        ("cannot be started", ("--command", "'open")),
+        ("cannot be started", ("--command", "")),
+    ],
+)
+def test_wrong_usage(says, args):
+    done = invoke(2, *args)
+    assert says in " ".join(done.stderr.split())
+
+
+def test_a_file_that_is_missing():
+    invoke(3, *NUMPY, "--expected-failures", "no-such-file.txt")
+
+
+def test_without_hypothesis_the_vectors_still_run(monkeypatch):
+    monkeypatch.setattr("fedmrn_codec.conformance.command.find_spec", lambda name: None)
+    done = invoke(2, *NUMPY)
+    assert "pip install 'fedmrn-codec[conformance]'" in " ".join(done.stderr.split())
+    invoke(0, *NUMPY, "--examples", 0, "--only", "philox/first:*")

@@ -1,0 +1,146 @@
+"""A program under test may crash, hang and babble: each is a failure of the check that was asked."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedmrn_codec.conformance import protocol, replay
+from fedmrn_codec.conformance.program import HANGS, CommandTarget
+from fedmrn_codec.conformance.request import Digest, Encode, Words
+from fedmrn_codec.conformance.run import FAILED, PASSED, SKIPPED, run
+from fedmrn_codec.conformance.target import Broken, TimedOut, Unsupported
+
+WORDS = Words(seed=0, stream=0, start=0, count=4)
+EMPTY = Encode(schema=bytes(4), seed=0, base_model=0, round=0, embed_schema=False, tensors=())
+
+
+@pytest.fixture
+def program():
+    """Start `bad_program.py` in a mode; it is ended with the test."""
+    started = []
+
+    def start(mode, timeout=20.0):
+        command = [sys.executable, str(Path(__file__).with_name("bad_program.py")), mode]
+        started.append(CommandTarget(command, timeout))
+        return started[-1]
+
+    yield start
+    for target in started:
+        target.close()
+
+
+def test_a_good_program_passes(program):
+    target = program("good")
+    checks = [*protocol.first(), *replay.words(), *replay.digests(), *protocol.last()]
+    assert {record.status for record in run(target, checks)} == {PASSED}
+    assert (target.name, target.version, target.profiles) == (
+        "oracle",
+        "1.0",
+        ("decode", "encode", "aggregate"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "says"),
+    [
+        ("crash", "no answer: it was ended by SIGABRT; its standard error ends: no such lane"),
+        ("exit", "no answer: it ended with exit code 3; it wrote nothing to standard error"),
+        ("garbage", "malformed answer: no JSON: '\\xff\\xfe lane 3: ok\\n'"),
+        ("no-object", "malformed answer: no JSON object"),
+        ("wrong-id", "malformed answer: `id` 3, required 2"),
+        ("two-outcomes", "malformed answer: required exactly one of"),
+        ("no-outcome", "malformed answer: required exactly one of"),
+        ("no-code", "malformed answer: `error` is no code"),
+        ("unsupported-false", "malformed answer: `unsupported` is not true"),
+        ("no-base64", "malformed answer: "),
+        ("no-member", "malformed answer: `result` has no member `words`"),
+        ("result-list", "malformed answer: `result` is list, required: an object"),
+    ],
+)
+def test_what_is_no_answer_is_a_failure_and_says_why(program, mode, says):
+    target = program(mode)
+    with pytest.raises(Broken) as caught:
+        target.ask(WORDS)
+    assert str(caught.value).startswith(says)
+
+
+def test_after_a_crash_the_program_is_started_again(program):
+    target = program("crash")
+    records = list(run(target, list(replay.words())[:3]))
+    assert [record.status for record in records] == [FAILED] * 3
+    assert all("SIGABRT" in record.message and record.message.startswith("[N-02") for record in records)
+
+
+def test_a_program_that_hangs_is_ended_and_later_left_alone(program):
+    target = program("hang-on-digest")
+    for _ in range(HANGS):
+        assert target.ask(WORDS)["words"][:4] == bytes.fromhex("d5e82766")
+        target.timeout = 0.2
+        with pytest.raises(TimedOut, match=r"no answer within 0.2 seconds"):
+            target.ask(Digest(schema=bytes(4)))
+        target.timeout = 20.0
+    with pytest.raises(Broken, match="not asked: the program has not answered in time 3 times"):
+        target.ask(WORDS)
+
+
+def test_much_ado_on_standard_error_does_no_harm(program):
+    target = program("complains")
+    assert target.ask(WORDS) == target.ask(WORDS)
+
+
+def test_a_line_too_many_is_found_with_the_next_answer(program):
+    target = program("twice")
+    target.ask(WORDS)
+    with pytest.raises(Broken, match="`id` 2, required 3"):
+        target.ask(WORDS)
+
+
+def test_what_is_not_offered_is_skipped(program):
+    target = program("no-encode")
+    with pytest.raises(Unsupported, match="`encode`"):
+        target.ask(EMPTY)
+    (record,) = run(target, [case for case in replay.encodings() if "worked-example:" in case.id])
+    assert (record.status, record.message) == (SKIPPED, "the program answers `unsupported` to `encode`")
+
+
+@pytest.mark.parametrize(
+    ("mode", "says"),
+    [
+        ("hello-empty", "needs `name`, `version` and `profiles`"),
+        ("hello-error", "`hello` has no result"),
+        ("hello-unknown-profile", "profiles that do not exist"),
+    ],
+)
+def test_a_program_must_introduce_itself(program, mode, says):
+    with pytest.raises(Broken, match=says):
+        program(mode)
+
+
+def test_a_program_may_offer_less(program):
+    assert program("decode-only").profiles == ("decode",)
+
+
+def test_a_program_that_does_not_exist():
+    with pytest.raises(OSError, match="no-such-program"):
+        CommandTarget("./no-such-program")
+
+
+@pytest.mark.parametrize(
+    ("mode", "says"),
+    [
+        ("exit-code-at-end", "it ended with exit code 4 when its input ended, required: exit code 0"),
+        ("deaf-to-the-end", "still running 1 seconds after its input ended"),
+    ],
+)
+def test_a_program_ends_with_its_input(program, mode, says):
+    target = program(mode)
+    target.timeout = 1.0
+    (record,) = run(target, protocol.last())
+    assert record.status == FAILED
+    assert record.message.startswith(f"[CONFORMANCE 3] {says}")
+
+
+def test_an_unknown_operation_is_not_refused_but_unsupported(program):
+    (record,) = run(program("error-for-unknown"), protocol.first())
+    assert (record.status, record.musts) == (FAILED, ("CONFORMANCE 3",))
