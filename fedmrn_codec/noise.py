@@ -98,7 +98,9 @@ def gaussian_table() -> np.ndarray:
     data = Path(__file__).with_name("data").joinpath("gaussian.bin").read_bytes()
     if hashlib.sha256(data).hexdigest() != GAUSSIAN_TABLE_SHA256:
         raise ImportError("fedmrn_codec/data/gaussian.bin is damaged: its SHA-256 is not the specified one")
-    return np.frombuffer(data, "<u4").astype(np.uint32)
+    table = np.frombuffer(data, "<u4").astype(np.uint32)
+    table.flags.writeable = False
+    return table
 
 
 def uniform_draws(words: np.ndarray) -> np.ndarray:

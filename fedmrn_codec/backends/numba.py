@@ -7,9 +7,7 @@ bits ever exists. Compiled code is cached on disk, beside this file or where NUM
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from numba import njit
 from ..mask import BINARY
 from ..noise import MAX_DRAW, Bernoulli, Gaussian, Noise, gaussian_table
 from ..philox import MULTIPLIER_0, MULTIPLIER_1, WEYL_0, WEYL_1
+from .threads import spread
 
 TILE = 1024
 """Elements of a tile: 256 blocks of words, or 8 for Bernoulli noise."""
@@ -45,7 +44,7 @@ def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
 def words(seed: int, stream: int, start: int, count: int) -> np.ndarray:
     first = start // 4
     out = np.empty(4 * (-(-(start + count) // 4) - first), np.uint32)
-    _spread(lambda a, b: _fill(out[a:b], _u64(seed), _u64(stream), _u64(first + a // 4)), len(out))
+    spread(lambda a, b: _fill(out[a:b], _u64(seed), _u64(stream), _u64(first + a // 4)), len(out), SPLIT)
     return out[start - 4 * first :][:count]
 
 
@@ -53,20 +52,20 @@ def noise(noise: Noise, seed: int, stream: int, start: int, count: int) -> np.nd
     skip = start % TILE
     out = np.empty(skip + count, np.float32)
     first, fixed = _u64(start // TILE), (noise.code, noise.step, _u64(seed), _u64(stream), gaussian_table())
-    _spread(lambda a, b: _noise(out, first, a, b, *fixed), len(out))
+    spread(lambda a, b: _noise(out, first, a, b, *fixed), len(out), SPLIT)
     return out[skip:]
 
 
 def decode(noise: Noise, kind: int, seed: int, stream: int, payload: np.ndarray, out: np.ndarray) -> None:
     fixed = (_frozen(payload), noise.code, noise.step, kind, _u64(seed), _u64(stream), gaussian_table())
-    _spread(lambda a, b: _decode(out, a, b, *fixed), len(out))
+    spread(lambda a, b: _decode(out, a, b, *fixed), len(out), SPLIT)
 
 
 def accumulate(
     noise: Noise, kind: int, seed: int, stream: int, payload: np.ndarray, weight: int, sums: np.ndarray
 ) -> None:
     fixed = (_frozen(payload), noise.code, kind, _u64(seed), _u64(stream), gaussian_table())
-    _spread(lambda a, b: _accumulate(sums, a, b, np.int64(weight), *fixed), len(sums))
+    spread(lambda a, b: _accumulate(sums, a, b, np.int64(weight), *fixed), len(sums), SPLIT)
 
 
 def sample(
@@ -85,32 +84,8 @@ def sample(
         _u64(stream),
         gaussian_table(),
     )
-    _spread(lambda a, b: _sample(out, a, b, *fixed), len(update))
+    spread(lambda a, b: _sample(out, a, b, *fixed), len(update), SPLIT)
     return out
-
-
-# --- threads ----------------------------------------------------------------------------------------
-
-
-def threads() -> int:
-    """How many threads a call may use: FEDMRN_THREADS, or the processors at hand."""
-    given = int(os.environ.get("FEDMRN_THREADS", 0))
-    if given > 0:
-        return given
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _spread(work: Callable[[int, int], None], count: int, least: int = SPLIT) -> None:
-    """Call `work` over ranges [begin, end) that begin on a multiple of `least`; the ranges share nothing."""
-    ranges = -(-count // least)
-    workers = min(threads(), ranges)
-    if workers <= 1:
-        work(0, count)
-        return
-    size = -(-ranges // workers) * least
-    with ThreadPoolExecutor(workers) as pool:
-        begins = range(0, count, size)
-        list(pool.map(work, begins, [min(begin + size, count) for begin in begins]))
 
 
 def _u64(value: int) -> np.uint64:

@@ -25,42 +25,42 @@ ERROR_AND_ABOVE = 3
 def words(seed: int, stream: int, start: int, count: int) -> np.ndarray:
     out = np.empty(count, np.uint32)
 
-    def work(at: int, size: int) -> None:
-        out[at : at + size] = _run("words", None, None, seed, stream, start + at, count=_i64(size))
+    def work(begin: int, end: int) -> None:
+        out[begin:end] = _run("words", None, None, seed, stream, start + begin, count=_i64(end - begin))
 
-    spread(work, count, BLOCK)
+    spread(work, count, BLOCK, BLOCK)
     return out
 
 
 def noise(noise: Noise, seed: int, stream: int, start: int, count: int) -> np.ndarray:
     out = np.empty(count, np.float32)
 
-    def work(at: int, size: int) -> None:
-        place = seed, stream, start + at
-        out[at : at + size] = _run("noise", noise, None, *place, count=_i64(size), scale=_scale(noise))
+    def work(begin: int, end: int) -> None:
+        place = seed, stream, start + begin
+        out[begin:end] = _run("noise", noise, None, *place, count=_i64(end - begin), scale=_scale(noise))
 
-    spread(work, count, BLOCK)
+    spread(work, count, BLOCK, BLOCK)
     return out
 
 
 def decode(noise: Noise, kind: int, seed: int, stream: int, payload: np.ndarray, out: np.ndarray) -> None:
-    def work(at: int, size: int) -> None:
-        bits = payload[at // 8 : (at + size + 7) // 8]
-        given = {"count": _i64(size), "scale": _scale(noise), "payload": bits}
-        out[at : at + size] = _run("decode", noise, kind, seed, stream, at, **given)
+    def work(begin: int, end: int) -> None:
+        bits = payload[begin // 8 : (end + 7) // 8]
+        given = {"count": _i64(end - begin), "scale": _scale(noise), "payload": bits}
+        out[begin:end] = _run("decode", noise, kind, seed, stream, begin, **given)
 
-    spread(work, len(out), BLOCK)
+    spread(work, len(out), BLOCK, BLOCK)
 
 
 def accumulate(
     noise: Noise, kind: int, seed: int, stream: int, payload: np.ndarray, weight: int, sums: np.ndarray
 ) -> None:
-    def work(at: int, size: int) -> None:
-        bits, part = payload[at // 8 : (at + size + 7) // 8], sums[at : at + size]
+    def work(begin: int, end: int) -> None:
+        bits, part = payload[begin // 8 : (end + 7) // 8], sums[begin:end]
         given = {"payload": bits, "weight": _i64(weight), "sums": part}
-        part[:] = _run("accumulate", noise, kind, seed, stream, at, **given)
+        part[:] = _run("accumulate", noise, kind, seed, stream, begin, **given)
 
-    spread(work, len(sums), BLOCK)
+    spread(work, len(sums), BLOCK, BLOCK)
 
 
 def sample(
@@ -68,15 +68,15 @@ def sample(
 ) -> np.ndarray:
     out = np.empty((len(update) + 7) // 8, np.uint8)
 
-    def work(at: int, size: int) -> None:
-        given = {"update": update[at : at + size], "scale": _scale(noise)}
+    def work(begin: int, end: int) -> None:
+        given = {"update": update[begin:end], "scale": _scale(noise)}
         if isinstance(draws, int):
             operation, given["private_seed"] = "sample-seeded", _u64(draws)
         else:
-            operation, given["draws"] = "sample", draws[at : at + size].astype(np.uint32, copy=False)
-        out[at // 8 : (at + size + 7) // 8] = _run(operation, noise, kind, seed, stream, at, **given)
+            operation, given["draws"] = "sample", draws[begin:end].astype(np.uint32, copy=False)
+        out[begin // 8 : (end + 7) // 8] = _run(operation, noise, kind, seed, stream, begin, **given)
 
-    spread(work, len(update), BLOCK)
+    spread(work, len(update), BLOCK, BLOCK)
     return out
 
 

@@ -15,13 +15,18 @@ def threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def spread(work: Callable[[int, int], None], count: int, block: int) -> None:
-    """Call `work(start, size)` for each block of `count` elements; the blocks share nothing."""
-    starts = range(0, count, block)
-    workers = min(threads(), len(starts))
-    if workers <= 1:
-        for at in starts:
-            work(at, min(block, count - at))
+def spread(work: Callable[[int, int], None], count: int, block: int, size: int | None = None) -> None:
+    """Call `work(begin, end)` over ranges that begin on multiples of `block` and share nothing.
+
+    There is a range for each thread; with a `size`, a multiple of `block`, as many as are needed.
+    """
+    blocks = -(-count // block)
+    workers = max(min(threads(), blocks), 1)
+    size = size or max(-(-blocks // workers), 1) * block
+    begins = range(0, count, size)
+    ends = [min(begin + size, count) for begin in begins]
+    if workers == 1:
+        list(map(work, begins, ends))
         return
     with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(lambda at: work(at, min(block, count - at)), starts))
+        list(pool.map(work, begins, ends))
