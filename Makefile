@@ -5,7 +5,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test demo bench-psm bench-backends onnx-web figure wheel fashion-mnist clean
+.PHONY: help setup tools test demo conformance bench-psm bench-backends onnx-web figure wheel fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +36,7 @@ define debian
 endef
 
 tools: ## install the C compiler and Node.js that the tests of the decoders need (Debian, as root)
-	$(call debian,gcc,gcc libc6-dev)
+	$(call debian,cc,gcc libc6-dev)
 	$(call debian,node,nodejs)
 
 test: setup tools ## lint, check formatting and types, run the tests (Fashion-MNIST is not needed)
@@ -47,6 +47,11 @@ test: setup tools ## lint, check formatting and types, run the tests (Fashion-MN
 
 demo: setup ## train a small federation, and leave its report in runs/demo
 	$(BIN)/fedmrn train --demo --out runs/demo
+
+conformance: setup tools ## run the conformance kit against every implementation here, in one table
+	$(call debian,s390x-linux-gnu-gcc,gcc-s390x-linux-gnu libc6-dev-s390x-cross)
+	$(call debian,qemu-s390x,qemu-user)
+	$(BIN)/python spec/conformance.py
 
 bench-psm: setup ## measure what PSM adds to a training step, against plain SGD
 	$(BIN)/python -m benchmarks.psm

@@ -14,12 +14,11 @@ from ..cli import options
 from ..cli.output import document as print_json
 from ..cli.output import printable
 from . import protocol, report
-from .check import Check
 from .module import ModuleTarget
 from .program import CommandTarget
 from .request import PROFILES, Words
 from .run import FAILED, Record, Report, expected_failures, run
-from .suite import checks
+from .suite import checks, checks_for
 from .target import Broken, Refused, Target
 
 OK, FAILURES = 0, 1
@@ -91,7 +90,7 @@ def conformance(
         _conclude(result, examples, junit, as_json)
     try:
         result = Report(target.name, target.version, wanted or target.profiles)
-        suite = _suite(target, result.profiles, examples, seed, only or [])
+        suite = checks_for(target, result.profiles, examples=examples, seed=seed, only=only or [])
         for record in run(target, suite, expected=known, fail_fast=fail_fast):
             _add(result, record, as_json)
     finally:
@@ -138,15 +137,6 @@ def _program(command: str, timeout: float) -> Target:
         return CommandTarget(shlex.split(command), timeout)
     except (OSError, ValueError, IndexError) as error:
         raise typer.BadParameter(f"{command!r} cannot be started: {error}", param_hint="--command") from None
-
-
-def _suite(
-    target: Target, profiles: tuple[str, ...], examples: int, seed: int, only: list[str]
-) -> list[Check]:
-    found = checks(profiles, examples=examples, seed=seed, only=only)
-    if isinstance(target, CommandTarget) and not only:
-        return [*protocol.first(), *found, *protocol.last()]
-    return found
 
 
 def _add(result: Report, record: Record, as_json: bool) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
 
-from . import extras, large, replay, state
+from . import extras, large, protocol, replay, state
 from .check import Check
+from .program import CommandTarget
 from .request import PROFILES
+from .target import Target
 
 
 def checks(
@@ -55,6 +57,21 @@ def checks(
         for check in found
         if check.profile in profiles and (not only or any(fnmatchcase(check.id, p) for p in only))
     ]
+
+
+def checks_for(
+    target: Target,
+    profiles: Collection[str],
+    *,
+    examples: int = 0,
+    seed: int = 0,
+    only: Collection[str] = (),
+) -> list[Check]:
+    """The checks of some profiles, and for a program those of how it keeps to the line protocol."""
+    found = checks(profiles, examples=examples, seed=seed, only=only)
+    if isinstance(target, CommandTarget) and not only:
+        return [*protocol.first(), *found, *protocol.last()]
+    return found
 
 
 def _generated(examples: int, seed: int) -> dict[str, Check]:

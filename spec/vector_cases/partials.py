@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from fedmrn_codec import oracle as o
-from fedmrn_codec.oracle import BERNOULLI, Content, Schema
+from fedmrn_codec.oracle import BERNOULLI, GAUSSIAN, Content, Schema
 from vector_cases.basics import (
     SMALL,
     SMALL_SCHEMA,
@@ -134,14 +134,16 @@ def bad_partials() -> Iterator[Broken]:
     yield broken("p13-after", "a byte after the checksum", p + b"\x00")
     yield broken("p14-zeros", "a checksum of zeros", p[:-4] + bytes(4))
     yield broken("p14-bit", "a bit of a sum turned over", p[: w + 8] + bytes([p[w + 8] ^ 1]) + p[w + 9 :])
-    bound = 7 * (2**24 - 1)
+    bound = 7 * (2**24 - 1)  # of a limb
+    assert p[w] == GAUSSIAN
+    largest = 7 * o.LARGEST_DRAW[GAUSSIAN]
     for label, value in (
-        ("above", bound + 1),
-        ("below", -bound - 1),
+        ("above", largest + 1),
+        ("below", -largest - 1),
         ("most", 2**63 - 1),
         ("least", -(2**63)),
     ):
-        comment = f"a sum of {value}, weight 7 allows {bound}"
+        comment = f"a sum of {value}, weight 7 and Gaussian noise allow {largest}"
         yield broken(f"p15-sum-{label}", comment, patched(p, (w + 8, struct.pack("<q", value).hex())))
     yield broken(
         "p15-bernoulli",
