@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,8 @@ class Settings:
         Everything random in a run follows from it.
     threads : int
         Of torch; sums of floats may depend on it.
+    options : dict
+        What only this method knows, by name; the defaults are the method's own.
     """
 
     dataset: str
@@ -50,6 +52,7 @@ class Settings:
     rounds: int
     seed: int
     threads: int
+    options: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The settings as a plain dictionary."""
