@@ -40,7 +40,8 @@ def _train(settings: Settings, samples: data.Dataset, folder: Path, *, verify: b
             else:
                 bars.console.print(
                     f"{settings.label}: round {line['round']:3d}  accuracy {line['accuracy']:.4f}  "
-                    f"loss {line['loss']:.4f}  uplink {report.uplink(line):,} bytes  {line['seconds']:.1f} s"
+                    f"loss {line['loss']:.4f}  uplink {report.uplink(line):,} bytes  {line['seconds']:.1f} s",
+                    soft_wrap=True,
                 )
 
 

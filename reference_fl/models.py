@@ -1,7 +1,8 @@
 """The convolutional networks of the main experiments (Li et al., ACM MM 2024), and one for 8x8 images.
 
 One building block: 3x3 convolution (padding 1, no bias), BatchNorm, ReLU; a 2x2 max-pool closes each group of
-blocks; one linear layer without bias at the end.
+blocks, just before its last ReLU, where it gives the same bits, gradients included, and leaves ReLU a quarter
+of the work; one linear layer without bias at the end.
 """
 
 from __future__ import annotations
@@ -54,15 +55,16 @@ class ConvNet(nn.Module):
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         number = 0
         for pool, group in enumerate(groups, 1):
-            for width_out in group:
+            for place, width_out in enumerate(group, 1):
                 number += 1
                 layers[f"conv{number}"] = skip_init(
                     nn.Conv2d, channels, width_out, kernel_size=3, padding=1, bias=False
                 )
                 layers[f"bn{number}"] = nn.BatchNorm2d(width_out)
+                if place == len(group):
+                    layers[f"pool{pool}"] = nn.MaxPool2d(2)
                 layers[f"relu{number}"] = nn.ReLU()
                 channels = width_out
-            layers[f"pool{pool}"] = nn.MaxPool2d(2)
         self.features = nn.Sequential(layers)
         self.linear = skip_init(
             nn.Linear, channels * (height // shrink) * (width // shrink), classes, bias=False

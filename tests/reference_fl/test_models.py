@@ -25,19 +25,31 @@ def test_parameter_counts(name, in_shape, classes, masked, norm, size):
 
 
 @pytest.mark.parametrize(
-    ("name", "pools"),
-    [("cnn2", "CP CP"), ("cnn4", "CP CP CP CP"), ("cnn8", "CCP CCP CCP CCP")],
+    ("name", "groups"),
+    [("cnn2", [1, 1]), ("cnn4", [1, 1, 1, 1]), ("cnn8", [2, 2, 2, 2])],
 )
-def test_layers(name, pools):
+def test_layers(name, groups):
     model = models.build(name, (1, 32, 32), 10, seed=0)
     block = [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
-    want = [kind for c in pools.replace(" ", "") for kind in (block if c == "C" else [nn.MaxPool2d])]
+    want = [kind for size in groups for kind in (*block * (size - 1), *block[:2], nn.MaxPool2d, nn.ReLU)]
     assert [type(layer) for layer in model.features] == want
     for layer in model.features:
         if isinstance(layer, nn.Conv2d):
             assert (layer.kernel_size, layer.padding, layer.stride) == ((3, 3), (1, 1), (1, 1))
             assert layer.bias is None
     assert model.linear.bias is None
+
+
+def test_a_pool_before_relu_gives_the_bits_of_one_after_it():
+    x = torch.randn((3, 5, 8, 8), generator=torch.Generator().manual_seed(1))
+    one, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+    a = nn.functional.relu(nn.functional.max_pool2d(one, 2))
+    b = nn.functional.max_pool2d(nn.functional.relu(other), 2)
+    weights = torch.randn(a.shape, generator=torch.Generator().manual_seed(2))
+    (a * weights).sum().backward()
+    (b * weights).sum().backward()
+    assert torch.equal(a, b)
+    assert torch.equal(one.grad, other.grad)
 
 
 @pytest.mark.parametrize(
