@@ -20,6 +20,7 @@ from fedmrn_codec import backends
 
 from . import methods, models
 from .data import Dataset
+from .layers import MaskCounts
 from .record import Record
 from .seeds import derive
 from .settings import Settings, split
@@ -82,14 +83,16 @@ def run(
     model = models.build(settings.model, data.in_shape, data.classes, derive(settings.seed, "model"))
     method = methods.build(settings)
     with Record.open(folder, settings) as record:
-        state = record.load_state()
-        if state is not None:
-            model.load_state_dict(safetensors.torch.load(state))
+        kept = record.load_state()
+        if kept is not None:
+            model.load_state_dict(safetensors.torch.load(kept))
         yield from record.rounds
         for number in range(len(record.rounds) + 1, settings.rounds + 1):
             progress("round", number - 1, settings.rounds)
-            line = _round(settings, data, clients, model, method, number, verify, progress)
-            record.append(line, safetensors.torch.save(_state(model), metadata={"round": str(number)}))
+            masks = MaskCounts()
+            line = _round(settings, data, clients, model, method, number, masks, verify, progress)
+            state = safetensors.torch.save(_state(model), metadata={"round": str(number)})
+            record.append(line, state, masks.line(number))
             yield line
         progress("round", settings.rounds, settings.rounds)
 
@@ -101,10 +104,11 @@ def _round(
     model: nn.Module,
     method: methods.Method,
     number: int,
+    masks: MaskCounts,
     verify: bool,
     progress: PROGRESS,
 ) -> dict[str, Any]:
-    """One round, from `model` to `model`; its line of metrics."""
+    """One round, from `model` to `model`; its line of metrics, and what its masks add to `masks`."""
     start = time.perf_counter()
     broadcast = safetensors.torch.save(_state(model))
     base_model = int.from_bytes(hashlib.sha256(broadcast).digest()[:8], "little") or 1
@@ -129,6 +133,7 @@ def _round(
         if verify:
             compare_backends(message, schema)
         uplink.add(server.add(message, weight=len(index), seed=task.seed))
+        masks.add(message, schema)
     model.load_state_dict(safetensors.torch.load(broadcast))
     fedmrn_torch.apply_(model, server.mean())
     accuracy, loss = evaluate(model, data.test_x, data.test_y)

@@ -2,8 +2,9 @@
 
 `metrics.jsonl`: the first line holds the settings, the commit and the machine; each further line a finished
 round, with the keys `ROUND_KEYS` (bytes are sums over the round's clients of the lengths of real messages).
-`state.safetensors`: the global model after the last round. A line is written before its state, so that after
-a kill there may be one line too many, never one too few; it is dropped and its round done again.
+`layers.jsonl`: for methods with masks, the counts of `layers.py`, a line a round.
+`state.safetensors`: the global model after the last round. The lines are written before the state, so that
+after a kill there may be one line too many, never one too few; it is dropped and its round done again.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ import platform
 import subprocess
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import safetensors
-import torch
 
 import fedmrn_codec as fm
 
-from .settings import Settings
+from . import layers
+
+if TYPE_CHECKING:  # reading a record needs no torch
+    from .settings import Settings
 
 ROUND_KEYS = (
     "dataset",
@@ -40,6 +43,7 @@ ROUND_KEYS = (
     "seconds",
 )
 METRICS, STATE = "metrics.jsonl", "state.safetensors"
+LATER_SETTINGS: dict[str, Any] = {"options": {}}  # what runs meant that were made before these existed
 
 
 class Record:
@@ -53,7 +57,7 @@ class Record:
 
     def __init__(self, folder: Path, header: dict[str, Any], rounds: list[dict[str, Any]]) -> None:
         self.folder, self.header, self.rounds = folder, header, rounds
-        self._file: TextIO | None = None
+        self._file: BinaryIO | None = None
 
     @classmethod
     def open(cls, folder: Path, settings: Settings) -> Record:
@@ -68,7 +72,7 @@ class Record:
         if not (folder / METRICS).exists():
             return cls(folder, header_line(settings), [])
         ((header, rounds),) = read(folder / METRICS) or [(header_line(settings), [])]
-        before, now = header["settings"], settings.as_json()
+        before, now = {**LATER_SETTINGS, **header["settings"]}, settings.as_json()
         changed = [key for key in now if key != "rounds" and before.get(key) != now[key]]
         if changed:
             raise ValueError(
@@ -82,10 +86,15 @@ class Record:
         return cls(folder, header, rounds[:done])
 
     def __enter__(self) -> Record:
-        path = self.folder / METRICS
-        lines = "".join(json.dumps(line) + "\n" for line in (self.header, *self.rounds))
-        write_whole(path, lines.encode())
-        self._file = path.open("a")
+        done = len(self.rounds)
+        counts = layers.path_beside(self.folder / METRICS)
+        kept = [line for line in layers.read(counts) if line["round"] <= done]
+        if kept:
+            write_whole(counts, _as_lines(kept))
+        else:
+            counts.unlink(missing_ok=True)
+        write_whole(self.folder / METRICS, _as_lines([self.header, *self.rounds]))
+        self._file = (self.folder / METRICS).open("ab")
         return self
 
     def __exit__(
@@ -98,19 +107,33 @@ class Record:
         """The model after the last finished round, as safetensors; None before the first."""
         return (self.folder / STATE).read_bytes() if self.rounds else None
 
-    def append(self, line: dict[str, Any], state: bytes) -> None:
-        """Keep a finished round: its line first, then its state, each whole or not at all."""
+    def append(self, line: dict[str, Any], state: bytes, counts: dict[str, Any] | None = None) -> None:
+        """Keep a finished round, each file whole or not at all: its mask counts, its line, then its state."""
         assert self._file is not None
         assert tuple(line) == ROUND_KEYS
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        if counts is not None:
+            with layers.path_beside(self.folder / METRICS).open("ab") as file:
+                _add_line(file, counts)
+        _add_line(self._file, line)
         self.rounds.append(line)
         write_whole(self.folder / STATE, state)
 
 
+def _as_lines(lines: list[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
+def _add_line(file: BinaryIO, line: dict[str, Any]) -> None:
+    """Append a line and wait until it is on the disk."""
+    file.write(_as_lines([line]))
+    file.flush()
+    os.fsync(file.fileno())
+
+
 def header_line(settings: Settings) -> dict[str, Any]:
     """A run's first line: its settings, the commit and the machine."""
+    import torch
+
     return {
         "settings": settings.as_json(),
         "commit": _commit(),
@@ -164,7 +187,7 @@ def _finished_rounds(path: Path) -> int:
     """The round after which a state was kept; 0 without one."""
     if not path.exists():
         return 0
-    with safetensors.safe_open(path, "pt") as file:
+    with safetensors.safe_open(path, "np") as file:
         return int(file.metadata()["round"])
 
 

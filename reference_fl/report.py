@@ -52,7 +52,9 @@ def load(paths: Sequence[Path]) -> list[Run]:
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    return [path / METRICS] if (path / METRICS).exists() else sorted(path.rglob("*.jsonl"))
+    if (path / METRICS).exists():
+        return [path / METRICS]
+    return sorted(file for file in path.rglob("*.jsonl") if not file.name.endswith("layers.jsonl"))
 
 
 def table(runs: Sequence[Run]) -> list[dict[str, Any]]:
