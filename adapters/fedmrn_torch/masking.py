@@ -11,12 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from . import fused
+from .draws import draw, thresholds
+
 LOW = {"binary": 0.0, "signed": -1.0}
 """Value of mask bit 0 for each mask kind (spec 4.2); bit 1 is always 1."""
-
-LEVELS = 2**16
-"""Values of a training draw. 16 bits, because random bits are what a training step pays most for; the
-expected weight is off by at most noise / LEVELS. The uploaded mask uses the codec's 24 bits (spec 4.3)."""
 
 
 def clipped_share(update: Tensor, noise: Tensor, low: float) -> Tensor:
@@ -29,35 +28,29 @@ def deterministic_bits(share: Tensor, low: float) -> Tensor:
     return share >= (1.0 + low) / 2
 
 
-def mask_(share: Tensor, low: float, tau: float, stochastic: bool, generator: torch.Generator) -> None:
+def mask_(share: Tensor, draws: Tensor, low: float, tau: float, stochastic: bool) -> None:
     """One sample of PSM, in units of the noise, in place.
 
     Each element becomes a mask value with probability `tau` and stays as it is otherwise. A mask value is 1
-    with probability (share - low) / (1 - low), else low; or, if not `stochastic`, the nearer of the two. One
-    random number x in (0, 1) an element does both: x < tau chooses the masked ones, and among them x / tau is
-    uniform again.
+    with probability (share - low) / (1 - low), else low; or, if not `stochastic`, the nearer of the two.
 
     Parameters
     ----------
     share : Tensor
         float32, in [low, 1], dense in memory. Changed.
+    draws : Tensor
+        int16, shape (elements,), uniform, in the order of memory.
     low : float
         -1 or 0.
     tau : float
         In (0, 1].
     stochastic : bool
-    generator : torch.Generator
-        Advances by 16 bits an element.
     """
     # All in place and in floats: comparisons that give bools are several times slower.
-    share = share.as_strided((share.numel(),), (1,))  # whatever its memory layout: the draws have no order
+    share = share.as_strided((share.numel(),), (1,))
     value, masked = torch.empty_like(share), torch.empty_like(share)
-    words = torch.empty((len(share) + 3) // 4, dtype=torch.int64, device=share.device)
-    draws = words.random_(-(2**63), None, generator=generator).view(torch.int16)[: len(share)]
-
-    # The threshold runs over (low, 1) while x runs over (0, tau), and is at least 1 from there on.
-    scale = (1.0 - low) / (tau * LEVELS)
-    value.copy_(draws).mul_(scale).add_(low + scale * (LEVELS + 1) / 2)
+    factor, offset = thresholds(low, tau)
+    value.copy_(draws).mul_(factor).add_(offset)
     masked.copy_(value).lt_(1.0)
     if stochastic:
         value.lt_(share)
@@ -183,13 +176,22 @@ class MaskedNoise(nn.Module):
         sampler = self.sampler
         if sampler.plain:
             return self.base + update
+        if not self.training:
+            return self._moved(clipped_share(update, self.noise, self.low))
+        draws = draw(update.numel(), update.device, sampler.generator(update.device))
+        how = self.low, sampler.tau, sampler.stochastic
+        if fused.usable(self.base, self.noise, update):
+            return fused.weight(self.base, self.noise, update, draws, *how)
         share = clipped_share(update, self.noise, self.low)
-        if self.training:
-            generator = sampler.generator(share.device)
-            mask_(share, self.low, sampler.tau, sampler.stochastic, generator)
+        mask_(share, draws, *how)
+        return self._moved(share)
+
+    def _moved(self, share: Tensor) -> Tensor:
+        """The base moved by a share of the noise, which is used up."""
+        share.mul_(self.noise)
         if self.base.dtype == torch.float32:
-            return torch.addcmul(self.base, self.noise, share, out=share)
-        return (self.base + share.mul_(self.noise)).to(self.base.dtype)
+            return share.add_(self.base)
+        return (self.base + share).to(self.base.dtype)
 
     def deterministic_bits(self, update: Tensor) -> Tensor:
         """The bits of `update` without stochastic masking; bool."""

@@ -6,7 +6,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import fedmrn_codec as fm
-from fedmrn_torch import PSM
+from fedmrn_torch import PSM, fused
+from fedmrn_torch.draws import draw
 from fedmrn_torch.masking import LOW, clipped_share, mask_
 
 NOISE = fm.Uniform(0.01)
@@ -19,7 +20,7 @@ def generator(seed=1):
 
 def sample(share, low, tau, stochastic, source):
     share = share.clone()
-    mask_(share, low, tau, stochastic, source)
+    mask_(share, draw(share.numel(), share.device, source), low, tau, stochastic)
     return share
 
 
@@ -52,6 +53,50 @@ def test_a_sample_has_the_shares_and_the_mean_of_psm(kind, tau, share):
     assert set(got.tolist()) <= {low, 1.0, float(given)}
     sigma = (1 - low) * (tau * p * (1 - p) / count) ** 0.5
     assert abs(float(got.double().mean()) - clipped) <= 5 * sigma + (1 - low) * 2**-17 + 1e-6
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("stochastic", [True, False])
+@pytest.mark.parametrize("tau", [1 / 94, 0.3, 1.0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_pass_gives_the_bits_of_many(kind, tau, stochastic, layout):
+    pytest.importorskip("numba")
+    low, source = LOW[kind], generator()
+    base, u, n = (torch.randn((16, 3, 7, 5), generator=source).to(memory_format=layout) for _ in range(3))
+    u[0, 0, 0, :3] = torch.tensor([float("nan"), float("inf"), -float("inf")])
+    draws = draw(u.numel(), u.device, source)
+    assert fused.usable(base, n, u)
+    share = clipped_share(u, n, low)
+    mask_(share, draws, low, tau, stochastic)
+    got = fused.weight(base, n, u, draws, low, tau, stochastic)
+    assert got.stride() == base.stride()
+    assert got.numpy().tobytes() == (share * n + base).numpy().tobytes()
+    assert got.isnan().sum() == 1
+
+
+def test_one_pass_is_for_dense_floats_of_one_layout():
+    x, half = torch.ones(4, 6, 2, 2), torch.ones(4, 6, 2, 2, dtype=torch.bfloat16)
+    assert not fused.usable(half, x, x)
+    assert not fused.usable(x, x, x.to(memory_format=torch.channels_last))
+    assert not fused.usable(x[:, ::2], x[:, ::2], x[:, ::2])
+
+
+def test_training_is_the_same_with_and_without_it(monkeypatch):
+    def trained():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(48, 2))
+        with start(model) as psm:
+            for _ in range(4):
+                model(torch.ones(2, 1, 6, 6)).square().sum().backward()
+                with torch.no_grad():
+                    for parameter in model.parameters():
+                        parameter -= 0.01 * parameter.grad
+                psm.step()
+            return psm.finish()
+
+    want = trained()
+    monkeypatch.setattr(fused, "usable", lambda *tensors: False)
+    assert trained() == want
 
 
 @pytest.mark.parametrize("kind", KINDS)

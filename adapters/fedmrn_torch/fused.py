@@ -1,0 +1,94 @@
+"""The masked weights of a training step in one pass over memory, where Numba is installed; on the CPU only.
+
+The same bits as `masking.mask_` and the torch operations around it, which make a dozen passes.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .draws import thresholds
+
+
+def usable(*tensors: Tensor) -> bool:
+    """Whether Numba is there, and these are float32 on the CPU, dense and of one memory layout."""
+    first = tensors[0]
+    return (
+        _installed()
+        and (first.is_contiguous() or first.is_contiguous(memory_format=torch.channels_last))
+        and all(
+            t.dtype == torch.float32 and t.device.type == "cpu" and t.stride() == first.stride()
+            for t in tensors
+        )
+    )
+
+
+def weight(
+    base: Tensor, noise: Tensor, update: Tensor, draws: Tensor, low: float, tau: float, stochastic: bool
+) -> Tensor:
+    """The weight of a forward pass: base + noise * (a sample of PSM).
+
+    Parameters
+    ----------
+    base, noise, update : Tensor
+        `usable` together.
+    draws : Tensor
+        int16, shape (elements,), in the order of memory.
+    low, tau, stochastic
+        As in `masking.mask_`.
+    """
+    out = torch.empty_like(base)
+    arrays = (_flat(t) for t in (base, noise, update, draws, out))
+    numbers = (low, *thresholds(low, tau), (1.0 + low) / 2)
+    _kernel()(*arrays, *map(np.float32, numbers), stochastic)
+    return out
+
+
+def _flat(tensor: Tensor) -> np.ndarray:
+    array: np.ndarray = tensor.detach().as_strided((tensor.numel(),), (1,)).numpy()
+    return array
+
+
+@cache
+def _installed() -> bool:
+    return find_spec("numba") is not None
+
+
+@cache
+def _kernel() -> Any:
+    """Compiled without fast-math, so that no product and sum are fused, as torch rounds them one by one."""
+    from numba import njit
+
+    one = np.float32(1)
+
+    def kernel(
+        base: Any,
+        noise: Any,
+        update: Any,
+        draws: Any,
+        out: Any,
+        low: Any,
+        scale: Any,
+        offset: Any,
+        middle: Any,
+        stochastic: Any,
+    ) -> None:
+        for i in range(len(out)):
+            share = update[i] / noise[i]
+            share = low if share < low else one if share > one else share  # a NaN stays one
+            threshold = np.float32(draws[i]) * scale + offset
+            bit = threshold < share if stochastic else middle <= share
+            value = one if bit else low
+            share = value if threshold < one and share == share else share
+            out[i] = base[i] + noise[i] * share
+
+    try:
+        return njit(kernel, cache=True, nogil=True, error_model="numpy")
+    except RuntimeError:  # no directory for the cache can be written
+        return njit(kernel, nogil=True, error_model="numpy")
