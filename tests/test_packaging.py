@@ -125,6 +125,7 @@ def test_wheel_declares_its_commands(wheel: Path) -> None:
     assert commands == [
         "conformance = fedmrn_codec.conformance.command:conformance",
         "export-onnx = fedmrn_codec.backends.onnx_export:export_onnx",
+        "report = reference_fl.report.cli:report",
         "train = reference_fl.cli:train",
     ]
 

@@ -1,0 +1,63 @@
+"""`fedmrn report`: the report from the shell."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXIT_USAGE, EXIT_FILES = 2, 3
+
+
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUNS...", help="Folders of runs, or their metrics files.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the page and its figures go.")
+    ] = Path("runs/report"),
+    target: Annotated[
+        list[float] | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            metavar="ACCURACY",
+            help="Give the time to this accuracy; may be repeated. Default: FedAvg's last and below.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the table's rows as JSON lines")] = False,
+) -> None:
+    """Write a page of tables and figures of finished runs: index.html and PNG files.
+
+    The page needs no network and no other file. Runs that differ by their seed alone are one method, shown as
+    mean and spread; every data set and partition is a section.
+    """
+    # Imported here: Matplotlib takes a second, and `fedmrn --help` reads this module.
+    from . import page
+    from .runs import distinct, read_all
+    from .table import table
+
+    try:
+        every = read_all(runs)
+        found = distinct(every)
+        if not found:
+            names = ", ".join(map(str, runs))
+            raise ValueError(f"{names}: found no run with a finished round, at least one is required")
+        files = page.write(found, out, target or (), left_out=len(every) - len(found))
+    except OSError as error:
+        _fail(error, EXIT_FILES)
+    except ValueError as error:
+        _fail(error, EXIT_USAGE)
+    if as_json:
+        for row in table(found):
+            print(json.dumps(row))
+    else:
+        print(f"{files[0]}: {len(found)} runs; {len(files) - 1} figures beside it")
+
+
+def _fail(error: Exception, code: int) -> None:
+    print(f"fedmrn report: {error}", file=sys.stderr)
+    raise typer.Exit(code)

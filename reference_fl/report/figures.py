@@ -1,0 +1,251 @@
+"""The figures: drawn small, so that they fill a phone's width at the size they are drawn for."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, PercentFormatter
+
+from .. import layers
+from ..record import write_whole
+from .runs import uplink
+from .sections import Row, Section
+
+WIDTH, HEIGHT, LEGEND_LINE = 4.6, 3.1, 0.19  # inches
+# Okabe and Ito's palette for all kinds of colour vision, less its yellow, too light for a line on white.
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS, DASHES = "osD^vPX<>", ("-", "--", ":")
+KINDS = (("mask", "#0072B2"), ("dense", "#E69F00"), ("header", "#999999"))
+LOOK: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # comes with Matplotlib: the same drawing on every machine
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4,
+    "legend.frameon": False,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "fedmrn",
+    "text.parse_math": False,  # a "$" in a name is a "$"
+}
+
+Styles = dict[str, dict[str, Any]]
+Axis = Callable[[Row], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure, and the words for those who do not see it."""
+
+    name: str
+    words: str
+    figure: Figure
+
+    def save(self, path: Path) -> None:
+        """Write it as PNG or SVG, whole or not at all."""
+        write_whole(path, self.data(path.suffix.lstrip(".") or "png"))
+
+    def data(self, kind: str) -> bytes:
+        """The bytes of the file: the same for the same input and Matplotlib."""
+        buffer = io.BytesIO()
+        no_date = dict.fromkeys(("Date", "Creator", "Format", "Type")) if kind == "svg" else {}
+        with mpl.rc_context(LOOK):
+            self.figure.savefig(buffer, format=kind, dpi=160, metadata=no_date)
+        return buffer.getvalue()
+
+    def inline(self, prefix: str) -> str:
+        """The SVG element, scaling with its box; its ids begin with `prefix`, to be unique in a page."""
+        text = self.data("svg").decode()
+        text = text[text.index("<svg") :]
+        text = re.sub(r'(<svg [^>]*?)width="[^"]*"', r"\1", text, count=1)
+        text = re.sub(r'(<svg [^>]*?)height="[^"]*"', r'\1aria-hidden="true"', text, count=1)
+        return re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{prefix}-", text)
+
+
+@contextmanager
+def _look() -> Iterator[None]:
+    with mpl.rc_context(LOOK):
+        yield
+
+
+def styles(sections: Sequence[Section]) -> Styles:
+    """A colour, marker and dash for each label: the same in all figures of a report."""
+    labels = list(dict.fromkeys(row.label for section in sections for row in section.rows))
+    return {
+        label: {
+            "color": COLOURS[i % len(COLOURS)],
+            "marker": MARKERS[i % len(MARKERS)],
+            "linestyle": DASHES[i // len(COLOURS) % len(DASHES)],
+        }
+        for i, label in enumerate(labels)
+    }
+
+
+def _round_numbers(row: Row) -> np.ndarray:
+    return row.series(lambda line: line["round"]).mean(axis=0)
+
+
+def _sent(value: Callable[[dict[str, Any]], float]) -> Axis:
+    """Bytes that one client has moved that took part in every round so far."""
+
+    def axis(row: Row) -> np.ndarray:
+        each = row.series(lambda line: value(line) / line["clients"])
+        return np.asarray(np.cumsum(each.mean(axis=0)))
+
+    return axis
+
+
+def _total(line: dict[str, Any]) -> float:
+    return uplink(line) + float(line["downlink_bytes"])
+
+
+def _curves(axes: Axes, section: Section, look: Styles, axis: Axis) -> None:
+    """A line a row: the mean over seeds, in a band from the lowest to the highest."""
+    for row in section.rows:
+        x, y, style = axis(row), row.accuracy, look[row.label]
+        axes.plot(x, y.mean(axis=0), label=row.label, markevery=max(1, len(x) // 10), **style)
+        if len(y) > 1:
+            band = {"color": style["color"], "alpha": 0.15, "linewidth": 0}
+            axes.fill_between(x, y.min(axis=0), y.max(axis=0), **band)
+    axes.set_ylabel("test accuracy")
+
+
+def _byte_axis(axes: Axes) -> None:
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    few = high / low < 50
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
+    axes.xaxis.set_major_formatter(EngFormatter("B", sep=" "))
+    axes.xaxis.set_minor_formatter("")
+
+
+def _new(entries: int, panels: int = 1, height: float = HEIGHT, columns: int = 2) -> tuple[Figure, Any]:
+    """An empty figure with room for a legend below the axes."""
+    size = (WIDTH, height + LEGEND_LINE * -(-entries // columns))
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(panels, 1, sharex=True)
+
+
+def _legend(figure: Figure, axes: Axes, columns: int = 2) -> None:
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=columns, fontsize=8.5)
+
+
+def against_rounds(section: Section, look: Styles) -> Drawing:
+    """Accuracy against rounds."""
+    with _look():
+        figure, axes = _new(len(section.rows))
+        _curves(axes, section, look, _round_numbers)
+        axes.set_xlabel("round")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _legend(figure, axes)
+    return Drawing("rounds", f"Test accuracy against rounds: {section.name}.", figure)
+
+
+def against_bytes(section: Section, look: Styles, name: str) -> Drawing:
+    """Accuracy against bytes, "uplink" or "total": one client's below, all clients' above the axes."""
+    value, what = (uplink, "sent") if name == "uplink" else (_total, "sent and received")
+    with _look():
+        figure, axes = _new(len(section.rows), height=HEIGHT + 0.4)
+        _curves(axes, section, look, _sent(value))
+        _byte_axis(axes)
+        axes.set_xlabel(f"{what} by a client that takes part in every round")
+        count = section.task["clients_per_round"]
+        every = axes.secondary_xaxis("top", functions=(lambda x: x * count, lambda x: x / count))
+        every.set_xlabel(f"{what} by all {count} clients of the rounds so far")
+        _byte_axis(every)
+        _legend(figure, axes)
+    words = f"Test accuracy against bytes {what}, logarithmic: {section.name}."
+    return Drawing(f"{name}-bytes", words, figure)
+
+
+def kinds_of_bytes(section: Section) -> Drawing:
+    """The share of mask, dense and header bytes in each method's messages."""
+    rows = section.rows[::-1]
+    with _look():
+        figure, axes = _new(2, height=0.75 + 0.36 * len(rows))
+        whole = np.array([row.per_message(uplink) for row in rows])
+        left = np.zeros(len(rows))
+        for kind, colour in KINDS:
+            part = np.array([row.per_message(lambda line, k=kind: line[f"uplink_{k}_bytes"]) for row in rows])
+            axes.barh(range(len(rows)), part / whole, left=left, color=colour, label=kind, height=0.6)
+            left += part / whole
+        for at, size in enumerate(whole):
+            axes.text(1.02, at, f"{size:,.0f} B", va="center")
+        axes.set_yticks(range(len(rows)), [row.label.replace(", ", ",\n") for row in rows])
+        axes.set_xlim(0, 1)
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.set_xlabel("share of a message's bytes")
+        axes.grid(axis="y", visible=False)
+        _legend(figure, axes, columns=3)
+    return Drawing("kinds", f"Share of mask, dense and header bytes in a message: {section.name}.", figure)
+
+
+def mask_layers(section: Section, row: Row) -> Drawing | None:
+    """Density and entropy of each layer's masks, means over seeds; None without mask counts."""
+    shares = mask_shares(row)
+    if not shares:
+        return None
+    shades = mpl.colormaps["viridis"](np.linspace(0, 0.85, len(shares)))
+    with _look():
+        figure, (upper, lower) = _new(len(shares), panels=2, height=4.2)
+        for i, (tensor, by_round) in enumerate(shares.items()):
+            style = {"color": shades[i], "marker": MARKERS[i % len(MARKERS)], "label": tensor}
+            rounds = sorted(by_round)
+            style["markevery"] = max(1, len(rounds) // 10)
+            upper.plot(rounds, [np.mean(by_round[r]) for r in rounds], **style)
+            lower.plot(rounds, [np.mean([layers.entropy(p) for p in by_round[r]]) for r in rounds], **style)
+        upper.set_title(row.label)
+        upper.set_ylabel("mask density")
+        lower.set_ylabel("entropy, bits a mask bit")
+        lower.set_xlabel("round")
+        lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _legend(figure, upper)
+    words = f"Density and entropy of the masks of each layer against rounds: {row.label}, {section.name}."
+    return Drawing(f"masks-{row.label}", words, figure)
+
+
+def mask_shares(row: Row) -> dict[str, dict[int, list[float]]]:
+    """Mask density by tensor and round, one value a seed; empty without mask counts."""
+    found: dict[str, dict[int, list[float]]] = {}
+    for run in row.runs:
+        for line in run.masks:
+            for tensor, counts in line["tensors"].items():
+                if line["round"] <= row.rounds and counts["elements"] * counts["frames"]:
+                    by_round = found.setdefault(tensor, {})
+                    by_round.setdefault(line["round"], []).append(layers.density(counts))
+    return found
+
+
+def overview(sections: Sequence[Section]) -> Drawing:
+    """Accuracy against uplink bytes and against rounds, side by side; a row of panels a task."""
+    look = styles(sections)
+    with _look():
+        height = 3.4 * len(sections) + 0.2 + LEGEND_LINE * -(-len(look) // 4)
+        figure = Figure(figsize=(10, height), layout="constrained")
+        grid = figure.subplots(len(sections), 2, sharey="row", squeeze=False)
+        handles = {}
+        for section, (left, right) in zip(sections, grid, strict=True):
+            for axes, axis in ((left, _sent(uplink)), (right, _round_numbers)):
+                _curves(axes, section, look, axis)
+                axes.set_title(section.name)
+            _byte_axis(left)
+            left.set_xlabel("sent by a client that takes part in every round")
+            right.set_xlabel("round")
+            right.set_ylabel("")
+            right.xaxis.set_major_locator(MaxNLocator(integer=True))
+            handles |= dict(zip(*left.get_legend_handles_labels()[::-1], strict=True))
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
+    return Drawing("accuracy", "Test accuracy against uplink bytes and against rounds.", figure)

@@ -1,0 +1,144 @@
+"""The tables of the page, as cells of text. What was not run or is not known is an empty cell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import times
+from .runs import uplink
+from .sections import Row, Section
+
+NOT_REACHED = "not reached"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table: its caption, the heads of its columns, rows of cells; the first column names the row."""
+
+    caption: str
+    heads: Sequence[str]
+    rows: list[list[str]] = field(default_factory=list)
+
+
+def matrix(sections: Sequence[Section]) -> Grid:
+    """Last accuracy of every method on every task."""
+    labels = list(dict.fromkeys(row.label for section in sections for row in section.rows))
+    by_section = [{row.label: row for row in section.rows} for section in sections]
+    grid = Grid("Last accuracy, and after how many rounds", ["method", *(s.name for s in sections)])
+    for label in labels:
+        cells = [rows.get(label) for rows in by_section]
+        grid.rows.append([label, *(f"{row.last} (r. {row.rounds})" if row else "" for row in cells)])
+    return grid
+
+
+def accuracy(section: Section) -> Grid:
+    """Last and best accuracy, and at the round that all rows have."""
+    common = section.rounds
+    grid = Grid(
+        "Accuracy on the test set",
+        ["method", "seeds", "rounds", "last", "best (chosen on the test set)", f"after round {common}"],
+    )
+    for row in section.rows:
+        done = f"{row.rounds}" if row.rounds >= row.planned else f"{row.rounds} of {row.planned}"
+        at = type(row.last).of(row.accuracy[:, common - 1])
+        grid.rows.append([row.label, str(len(row.runs)), done, str(row.last), str(row.best), str(at)])
+    return grid
+
+
+def sizes(section: Section) -> Grid:
+    """Bytes of a message by kind, and of the download."""
+    dense = section.float32
+    heads = ("method", "mask", "dense", "header", "message", "FedAvg / message", "download")
+    grid = Grid("Bytes a client and round", heads)
+    for row in section.rows:
+        kinds = [row.per_message(lambda line, k=k: line[f"uplink_{k}_bytes"]) for k in heads[1:4]]
+        whole, down = row.per_message(uplink), row.per_message(lambda line: line["downlink_bytes"])
+        ratio = f"{dense.per_message(uplink) / whole:.1f}" if dense else ""
+        grid.rows.append([row.label, *(f"{n:,.0f}" for n in (*kinds, whole)), ratio, f"{down:,.0f}"])
+    return grid
+
+
+def seconds(section: Section) -> Grid:
+    """What a round takes, and in relation to FedAvg's."""
+    grid = Grid("Seconds a round", ["method", "median", "quartiles", "median / FedAvg's", "measured on"])
+    for row in section.rows:
+        low, middle, high = times.round_seconds(row)
+        ratio = times.overhead(section, row)
+        machines = sorted({_machine(run.machine, run.settings) for run in row.runs})
+        grid.rows.append(
+            [
+                row.label,
+                f"{middle:.2f}",
+                f"{low:.2f} to {high:.2f}",
+                "" if ratio is None else f"{ratio:.2f}",
+                "; ".join(machines),
+            ]
+        )
+    return grid
+
+
+def _machine(machine: dict[str, Any], settings: dict[str, Any]) -> str:
+    parts = (machine.get("processor"), f"{machine.get('cores')} cores", f"{settings.get('threads')} threads")
+    return ", ".join(map(str, parts)) if machine else ""
+
+
+def to_accuracy(section: Section, target: float) -> Grid:
+    """Rounds, bytes and time to an accuracy."""
+    rates = [f"at {rate} Mbit/s" for rate in times.RATES]
+    grid = Grid(f"To a test accuracy of {target:g}", ["method", "rounds", "sent by a client", *rates])
+    for row in section.rows:
+        found = times.reached(row, target)
+        if found is None:
+            grid.rows.append([row.label, NOT_REACHED, *[""] * (1 + len(rates))])
+        else:
+            cells = [f"{found.rounds:.3g}", size(found.sent), *map(duration, found.seconds)]
+            grid.rows.append([row.label, *cells])
+    return grid
+
+
+def provenance(sections: Sequence[Section]) -> Grid:
+    """Where every number comes from."""
+    heads = ["method", "task", "seed", "rounds", "commit", "machine", "other settings"]
+    grid = Grid("The runs", heads)
+    for section in sections:
+        for row in section.rows:
+            grid.rows.extend(_origin(section, row))
+    return grid
+
+
+def _origin(section: Section, row: Row) -> list[list[str]]:
+    return [
+        [
+            row.label,
+            section.name,
+            str(run.settings["seed"]),
+            str(len(run.rounds)),
+            (run.commit or "")[:12] + ("+" if (run.commit or "").endswith("+") else ""),
+            ", ".join(f"{key} {value}" for key, value in sorted(run.machine.items())),
+            json.dumps(run.variant, sort_keys=True),
+        ]
+        for run in row.runs
+    ]
+
+
+def size(count: float) -> str:
+    """Bytes in the unit that leaves one to three digits before the point: "1.57 MB"."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5 or unit == "GB":
+            break
+        count /= 1000
+    return f"{count:.3g} {unit}" if count < 999.5 else f"{count:,.0f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: "4.2 s", "3 min 20 s", "2 h 05 min"."""
+    if seconds < 99.5:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 100:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours:,} h {minutes:02d} min"

@@ -1,0 +1,117 @@
+"""The report: one HTML page with everything in it, and its figures as PNG files beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from ..record import write_whole
+from . import figures, grids, times
+from .figures import Drawing, Styles
+from .grids import Grid
+from .runs import Run
+from .sections import Section, sections
+
+PAGE = "index.html"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What the page shows of one section."""
+
+    slug: str
+    section: Section
+    accuracy: list[Drawing]
+    sizes: list[Drawing]
+    masks: list[Drawing]
+    to_accuracy: list[Grid]
+
+    @property
+    def drawings(self) -> list[Drawing]:
+        """All figures."""
+        return [*self.accuracy, *self.sizes, *self.masks]
+
+
+def write(runs: Sequence[Run], folder: Path, wanted: Sequence[float] = (), left_out: int = 0) -> list[Path]:
+    """Write the page and its figures.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Distinct ones, as `load` gives them.
+    folder : pathlib.Path
+        Made if need be; files of these names in it are replaced.
+    wanted : sequence of float
+        Accuracies to give the time to; empty for those of `times.targets`.
+    left_out : int
+        How many runs there were beside these, the same but for fewer rounds.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The files, the page first.
+    """
+    found = sections(runs)
+    look = figures.styles(found)
+    parts = [_part(s, slug, look, wanted) for s, slug in zip(found, _slugs(found), strict=True)]
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for part in parts:
+        for drawing in part.drawings:
+            files.append(folder / f"{part.slug}-{_slug(drawing.name)}.png")
+            drawing.save(files[-1])
+    write_whole(folder / PAGE, render(parts, left_out).encode())
+    return [folder / PAGE, *files]
+
+
+def render(parts: Sequence[Part], left_out: int) -> str:
+    """The page's HTML; names from the runs are escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.jinja").render(
+        parts=parts,
+        grids=grids,
+        rates=times.RATES,
+        inline=lambda part, drawing: Markup(drawing.inline(f"{part.slug}-{_slug(drawing.name)}")),
+        left_out=left_out,
+        runs=sum(len(row.runs) for part in parts for row in part.section.rows),
+    )
+
+
+def _part(section: Section, slug: str, look: Styles, wanted: Sequence[float]) -> Part:
+    masks = [figures.mask_layers(section, row) for row in section.rows]
+    return Part(
+        slug=slug,
+        section=section,
+        accuracy=[
+            figures.against_rounds(section, look),
+            figures.against_bytes(section, look, "uplink"),
+            figures.against_bytes(section, look, "total"),
+        ],
+        sizes=[figures.kinds_of_bytes(section)],
+        masks=[drawing for drawing in masks if drawing is not None],
+        to_accuracy=[grids.to_accuracy(section, target) for target in wanted or times.targets(section)],
+    )
+
+
+def _slugs(found: Sequence[Section]) -> list[str]:
+    """A name for files and links for each section, no two alike."""
+    slugs: list[str] = []
+    for section in found:
+        slug = _slug(section.name)
+        slugs.append(slug if slug not in slugs else f"{slug}-{len(slugs) + 1}")
+    return slugs
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")

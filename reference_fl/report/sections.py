@@ -1,0 +1,166 @@
+"""Runs sorted for a comparison: a section a task, in it a row a method, in it a run a seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .runs import TASK, Run
+
+FLOAT32 = "fedavg"
+FIRST = (FLOAT32, "fedmrn")  # the methods that others are compared with lead every table
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A mean over seeds and, of two or more, the sample standard deviation."""
+
+    mean: float
+    deviation: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float] | np.ndarray) -> Spread:
+        """Of one value a seed."""
+        v = np.asarray(values, np.float64)
+        return cls(float(v.mean()), float(v.std(ddof=1)) if len(v) > 1 else None)
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4f}" + ("" if self.deviation is None else f" ± {self.deviation:.4f}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method with one set of settings.
+
+    Attributes
+    ----------
+    label : str
+        Method and mask kind, and what else tells it from the section's other rows.
+    runs : tuple of Run
+        One a seed, in the order of the seeds.
+    """
+
+    label: str
+    runs: tuple[Run, ...]
+
+    @property
+    def method(self) -> str:
+        """The method's name."""
+        return str(self.runs[0].settings["method"])
+
+    @property
+    def rounds(self) -> int:
+        """The rounds that all seeds have finished; what is said of the row is said of these."""
+        return min(len(run.rounds) for run in self.runs)
+
+    @property
+    def planned(self) -> int:
+        """The rounds that were asked for."""
+        return max(int(run.settings["rounds"]) for run in self.runs)
+
+    def series(self, value: Callable[[dict[str, Any]], float]) -> np.ndarray:
+        """A number of each line: float64, shape (seeds, rounds)."""
+        return np.array(
+            [[value(line) for line in run.rounds[: self.rounds]] for run in self.runs], np.float64
+        )
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """Test accuracy, shape (seeds, rounds)."""
+        return self.series(lambda line: line["accuracy"])
+
+    @property
+    def last(self) -> Spread:
+        """Accuracy after the last round."""
+        return Spread.of(self.accuracy[:, -1])
+
+    @property
+    def best(self) -> Spread:
+        """The highest accuracy of each seed's rounds; chosen on the test set, so a little too good."""
+        return Spread.of(self.accuracy.max(axis=1))
+
+    def per_message(self, value: Callable[[dict[str, Any]], float]) -> float:
+        """Mean of a number over all messages: the sum over rounds and seeds, by the clients."""
+        return float(self.series(value).sum() / self.series(lambda line: line["clients"]).sum())
+
+
+@dataclass(frozen=True)
+class Section:
+    """The rows of one task.
+
+    Attributes
+    ----------
+    name : str
+        Data set and partition.
+    task : dict
+        The settings that all runs share.
+    rows : tuple of Row
+    """
+
+    name: str
+    task: dict[str, Any]
+    rows: tuple[Row, ...]
+
+    @property
+    def rounds(self) -> int:
+        """The rounds that every row has."""
+        return min(row.rounds for row in self.rows)
+
+    @property
+    def float32(self) -> Row | None:
+        """The FedAvg row to compare with: of several, the one with the highest last accuracy."""
+        rows = [row for row in self.rows if row.method == FLOAT32]
+        return max(rows, key=lambda row: row.last.mean) if rows else None
+
+
+def sections(runs: Iterable[Run]) -> list[Section]:
+    """Distinct runs, sorted into sections by task and into rows by all else but the seed."""
+    groups: dict[tuple[Any, ...], dict[str, list[Run]]] = {}
+    for run in sorted(runs, key=lambda run: (_order(run), run.settings["seed"])):
+        groups.setdefault(run.task, {}).setdefault(repr(run.variant), []).append(run)
+    telling = _telling(groups.values())
+    return [
+        Section(
+            name=f"{task[0]}, {task[1]}",
+            task=dict(zip(TASK, task, strict=True)),
+            rows=tuple(Row(_label(of[0], telling[of[0].label]), tuple(of)) for of in rows.values()),
+        )
+        for task, rows in groups.items()
+    ]
+
+
+def _order(run: Run) -> tuple[Any, ...]:
+    """FedAvg and FedMRN first, the others by name."""
+    method = run.settings["method"]
+    place = FIRST.index(method) if method in FIRST else len(FIRST)
+    return (*map(str, run.task[:3]), *map(float, run.task[3:]), place, run.label, repr(run.variant))
+
+
+def _telling(groups: Iterable[dict[str, list[Run]]]) -> dict[str, list[str]]:
+    """By method and mask kind: the settings that differ between its rows of one section."""
+    found: dict[str, list[str]] = {}
+    for rows in groups:
+        variants: dict[str, list[dict[str, Any]]] = {}
+        for of in rows.values():
+            variants.setdefault(of[0].label, []).append(of[0].variant)
+        for label, these in variants.items():
+            keys = found.setdefault(label, [])
+            every = sorted({key for variant in these for key in variant})
+            differ = [key for key in every if len({repr(variant.get(key)) for variant in these}) > 1]
+            keys.extend(key for key in differ if key not in keys)
+    return found
+
+
+def _label(run: Run, telling: Sequence[str]) -> str:
+    parts = [f"{key.replace('_', ' ')} {_short(run.variant[key])}" for key in telling if key in run.variant]
+    return ", ".join([run.label, *parts])
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float) and math.isfinite(value):
+        return f"{value:g}"
+    return "on" if value is True else str(value)

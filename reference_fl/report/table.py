@@ -1,0 +1,75 @@
+"""The table of the README and of `fedmrn train`: a row a method."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..record import write_whole
+from .runs import Run, uplink
+from .sections import Row, Section, Spread, sections
+
+BYTES = "bytes a client and round"
+HEADS = ("data", "partition", "method", "seeds", "rounds", "last accuracy", "best accuracy", BYTES, "ratio")
+
+
+def table(runs: Iterable[Run]) -> list[dict[str, Any]]:
+    """A row a task and method: accuracies (means over seeds), bytes, and the ratio to FedAvg's bytes.
+
+    Last and best accuracy are those of the rounds that all seeds of the row have finished; the spreads are
+    sample standard deviations over seeds, None with one seed. The ratio is None without a FedAvg run of the
+    same task.
+    """
+    return [_line(section, row) for section in sections(runs) for row in section.rows]
+
+
+def _line(section: Section, row: Row) -> dict[str, Any]:
+    size = row.per_message(uplink)
+    dense = section.float32
+    last, best = row.last, row.best
+    return {
+        "dataset": section.task["dataset"],
+        "partition": section.task["partition"],
+        "method": row.label,
+        "seeds": len(row.runs),
+        "rounds": row.rounds,
+        "last_accuracy": last.mean,
+        "last_spread": last.deviation,
+        "best_accuracy": best.mean,
+        "best_spread": best.deviation,
+        "uplink_bytes_per_client_round": round(size),
+        "ratio": round(dense.per_message(uplink) / size, 2) if dense else None,
+    }
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """The table as Markdown."""
+    lines = [f"| {' | '.join(HEADS)} |", "|---" * len(HEADS) + "|"]
+    for r in rows:
+        cells = (
+            *(r[key] for key in ("dataset", "partition", "method", "seeds", "rounds")),
+            Spread(r["last_accuracy"], r["last_spread"]),
+            Spread(r["best_accuracy"], r["best_spread"]),
+            f"{r['uplink_bytes_per_client_round']:,}",
+            "" if r["ratio"] is None else f"{r['ratio']:.1f}",
+        )
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def insert(document: Path, text: str) -> None:
+    """Replace what stands between a document's comments `<!-- results... -->` and `<!-- end of results -->`.
+
+    Raises
+    ------
+    ValueError
+        The document has no such comments.
+    """
+    old = document.read_text()
+    pattern = re.compile(r"(<!-- results[^\n]*-->\n).*?(<!-- end of results -->)", re.S)
+    new, count = pattern.subn(lambda m: f"{m[1]}{text}\n{m[2]}", old)
+    if count != 1:
+        raise ValueError(f"{document}: found {count} places for results, required 1")
+    write_whole(document, new.encode())
