@@ -1,7 +1,9 @@
-"""What PSM adds to a training step of CNN4, against plain SGD in the same process: `make bench-psm`.
+"""What PSM adds to a training step, against plain SGD in the same process: `make bench-psm`.
 
-Each round times one block of steps of each contender, in an order that rotates, so that whatever else the
-machine does hits all alike. A ratio is that of a round's two blocks; the table has median and quartiles.
+CNN4 and CNN8 are the paper's networks; the MLP of two layers is the worst case, with few operations a
+parameter. Each round times one block of steps of each contender, in an order that rotates, so that whatever
+else the machine does hits all alike. A ratio is that of a round's two blocks; the table has median and
+quartiles.
 """
 
 from __future__ import annotations
@@ -13,22 +15,35 @@ import time
 from collections.abc import Callable
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 import fedmrn_codec as fm
 import fedmrn_torch
 from reference_fl.models import build
 
-SHAPE, CLASSES, BATCH = (1, 28, 28), 10, 64
+CLASSES, BATCH, HIDDEN = 10, 64, 512
+SHAPES = {"cnn4": (1, 28, 28), "cnn8": (3, 32, 32), "mlp": (1, 28, 28)}
 NOISE = {"binary": fm.Uniform(0.01), "signed": fm.Uniform(0.005)}
+PLAIN = "plain SGD"
 
 
-def contender(mask: str | None, steps: int) -> tuple[Callable[[], None], int]:
+def network(name: str) -> nn.Module:
+    """A network of `SHAPES`, with its initial weights."""
+    shape = SHAPES[name]
+    if name != "mlp":
+        return build(name, shape, CLASSES, 1)
+    size = shape[0] * shape[1] * shape[2]
+    layers = nn.Linear(size, HIDDEN, bias=False), nn.ReLU(), nn.Linear(HIDDEN, CLASSES, bias=False)
+    return nn.Sequential(nn.Flatten(), *layers)
+
+
+def contender(name: str, mask: str | None, steps: int) -> tuple[Callable[[], None], int]:
     """A function that makes one training step, plain or with PSM, and the number of masked parameters."""
-    model = build("cnn4", SHAPE, CLASSES, 1)
+    model = network(name)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.03 if mask is None else 0.1)
     generator = torch.Generator().manual_seed(2)
-    x = torch.rand((BATCH, *SHAPE), generator=generator)
+    x = torch.rand((BATCH, *SHAPES[name]), generator=generator)
     y = torch.randint(CLASSES, (BATCH,), generator=generator)
     psm = None
     if mask is not None:
@@ -44,51 +59,53 @@ def contender(mask: str | None, steps: int) -> tuple[Callable[[], None], int]:
     return step, 0 if psm is None else sum(t.size for t in psm.schema if t.masked)
 
 
-def measure(rounds: int, block: int, warm_up: int) -> None:
-    """Run and print the comparison."""
+def measure(name: str, rounds: int, block: int, warm_up: int) -> None:
+    """Run one network's contenders and print their rows."""
     steps = warm_up + rounds * block
-    contenders = {
-        name: contender(mask, steps)
-        for name, mask in (("plain SGD", None), ("PSM, binary", "binary"), ("PSM, signed", "signed"))
-    }
-    names = list(contenders)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    load = os.getloadavg()[0]
-    for name in names:
+    kinds = {PLAIN: None, "PSM, binary": "binary", "PSM, signed": "signed"}
+    contenders = {label: contender(name, mask, steps) for label, mask in kinds.items()}
+    labels = list(contenders)
+    seconds: dict[str, list[float]] = {label: [] for label in labels}
+    for step, _ in contenders.values():
         for _ in range(warm_up):
-            contenders[name][0]()
+            step()
     for number in range(rounds):
-        for name in names[number % 3 :] + names[: number % 3]:
-            step, start = contenders[name][0], time.perf_counter()
+        turn = number % len(labels)
+        for label in labels[turn:] + labels[:turn]:
+            step, start = contenders[label][0], time.perf_counter()
             for _ in range(block):
                 step()
-            seconds[name].append((time.perf_counter() - start) / block)
+            seconds[label].append((time.perf_counter() - start) / block)
+    print(f"{name}: {contenders[labels[1]][1]:,} masked parameters")
+    for label in labels:
+        print(_row(label, seconds[label], seconds[PLAIN]))
 
-    masked = contenders[names[1]][1]
-    print(
-        f"CNN4, batch {BATCH}, {masked:,} masked parameters; {rounds} rounds of {block} steps each; "
-        f"torch {torch.__version__} on {torch.get_num_threads()} threads"
-    )
-    print(f"load average {load:.2f} before, {os.getloadavg()[0]:.2f} after, on {os.cpu_count()} cores\n")
-    print(f"{'':12}{'ms a step':>11}{'ratio to plain':>16}{'quartiles':>18}")
-    for name in names:
-        ratios = [mine / plain for mine, plain in zip(seconds[name], seconds[names[0]], strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        ms = 1e3 * statistics.median(seconds[name])
-        print(
-            f"{name:12}{ms:11.2f}"
-            + (f"{middle:16.3f}{f'{low:.3f} .. {high:.3f}':>18}" if name != names[0] else "")
-        )
+
+def _row(label: str, mine: list[float], plain: list[float]) -> str:
+    row = f"  {label:12}{1e3 * statistics.median(mine):11.2f}"
+    if label == PLAIN:
+        return row
+    low, middle, high = statistics.quantiles((a / b for a, b in zip(mine, plain, strict=True)), n=4)
+    return f"{row}{middle:16.3f}{f'{low:.3f} .. {high:.3f}':>18}"
 
 
 def main() -> None:
     """Read the arguments and measure."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.psm", description="PSM against plain SGD")
-    parser.add_argument("--rounds", type=int, default=60, help="default %(default)s")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(SHAPES)}; default: all")
+    parser.add_argument("--rounds", type=int, default=40, help="default %(default)s")
     parser.add_argument("--block", type=int, default=5, help="steps timed together; default %(default)s")
-    parser.add_argument("--warm-up", type=int, default=20, help="steps before; default %(default)s")
+    parser.add_argument("--warm-up", type=int, default=10, help="steps before; default %(default)s")
     arguments = parser.parse_args()
-    measure(arguments.rounds, arguments.block, arguments.warm_up)
+    if unknown := set(arguments.models) - set(SHAPES):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(SHAPES)}")
+    load = os.getloadavg()[0]
+    print(f"Batch {BATCH}; {arguments.rounds} rounds of {arguments.block} steps each")
+    print(f"torch {torch.__version__} on {torch.get_num_threads()} threads\n")
+    print(f"{'':14}{'ms a step':>11}{'ratio to plain':>16}{'quartiles':>18}")
+    for name in arguments.models or SHAPES:
+        measure(name, arguments.rounds, arguments.block, arguments.warm_up)
+    print(f"\nload average {load:.2f} before, {os.getloadavg()[0]:.2f} after, on {os.cpu_count()} cores")
 
 
 if __name__ == "__main__":

@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
+
+import fedmrn_codec as fm
 
 LEVELS = 2**16
 """Values of a training draw. 16 bits, because random bits are what a training step pays most for; the
 expected weight is off by at most noise / LEVELS. The uploaded mask uses the codec's 24 bits (spec 4.3)."""
 
 
-def draw(count: int, device: torch.device, generator: torch.Generator) -> Tensor:
-    """Uniform integers: int16, shape (count,). The generator advances by 64 bits for every four."""
-    words = torch.empty((count + 3) // 4, dtype=torch.int64, device=device)
-    return words.random_(-(2**63), None, generator=generator).view(torch.int16)[:count]
+def draw(count: int, device: torch.device, seed: int, number: int) -> Tensor:
+    """The halves of the codec's words (spec 2), the low one first: the same on every device.
+
+    Parameters
+    ----------
+    count : int
+    device : torch.device
+    seed : int
+        Unsigned 64-bit, private.
+    number : int
+        Of this drawing: the stream.
+
+    Returns
+    -------
+    Tensor
+        int16, shape (count,), uniform.
+    """
+    words = (count + 1) // 2
+    if device.type == "cpu":
+        numbers = torch.from_numpy(fm.philox_words(seed=seed, stream=number, count=words).view(np.int32))
+    else:
+        from fedmrn_codec.backends.torch import words_tensor
+
+        numbers = words_tensor(seed, number, 0, words, device=device).to(torch.int32)
+    return numbers.view(torch.int16)[:count]
 
 
 def thresholds(low: float, tau: float) -> tuple[float, float]:

@@ -15,6 +15,9 @@ from torch import Tensor
 
 from .draws import thresholds
 
+TILE = 1024
+"""Elements whose draws are held at a time, in the L1 cache; a multiple of the 8 of a block of words."""
+
 
 def usable(*tensors: Tensor) -> bool:
     """Whether Numba is there, and these are float32 on the CPU, dense and of one memory layout."""
@@ -30,7 +33,13 @@ def usable(*tensors: Tensor) -> bool:
 
 
 def weight(
-    base: Tensor, noise: Tensor, update: Tensor, draws: Tensor, low: float, tau: float, stochastic: bool
+    base: Tensor,
+    noise: Tensor,
+    update: Tensor,
+    place: tuple[int, int],
+    low: float,
+    tau: float,
+    stochastic: bool,
 ) -> Tensor:
     """The weight of a forward pass: base + noise * (a sample of PSM).
 
@@ -38,15 +47,15 @@ def weight(
     ----------
     base, noise, update : Tensor
         `usable` together.
-    draws : Tensor
-        int16, shape (elements,), in the order of memory.
+    place : tuple of int
+        Seed and number of the draws (`draws.draw`), which no array ever holds.
     low, tau, stochastic
         As in `masking.mask_`.
     """
     out = torch.empty_like(base)
-    arrays = (_flat(t) for t in (base, noise, update, draws, out))
+    arrays = (_flat(t) for t in (base, noise, update, out))
     numbers = (low, *thresholds(low, tau), (1.0 + low) / 2)
-    _kernel()(*arrays, *map(np.float32, numbers), stochastic)
+    _kernel()(*arrays, *map(np.uint64, place), (*map(np.float32, numbers), stochastic))
     return out
 
 
@@ -63,18 +72,19 @@ def _installed() -> bool:
 @cache
 def _kernel() -> Any:
     """Compiled without fast-math, so that no product and sum are fused, as torch rounds them one by one."""
-    from numba import njit
+    from fedmrn_codec.backends.numba import fill, jit
 
     one = np.float32(1)
 
-    def kernel(
+    @jit
+    def tile(
         base: Any,
         noise: Any,
         update: Any,
-        draws: Any,
         out: Any,
+        draws: Any,
         low: Any,
-        scale: Any,
+        factor: Any,
         offset: Any,
         middle: Any,
         stochastic: Any,
@@ -82,13 +92,21 @@ def _kernel() -> Any:
         for i in range(len(out)):
             share = update[i] / noise[i]
             share = low if share < low else one if share > one else share  # a NaN stays one
-            threshold = np.float32(draws[i]) * scale + offset
+            threshold = np.float32(draws[i]) * factor + offset
             bit = threshold < share if stochastic else middle <= share
             value = one if bit else low
             share = value if threshold < one and share == share else share
             out[i] = base[i] + noise[i] * share
 
-    try:
-        return njit(kernel, cache=True, nogil=True, error_model="numpy")
-    except RuntimeError:  # no directory for the cache can be written
-        return njit(kernel, nogil=True, error_model="numpy")
+    @jit
+    def kernel(
+        base: Any, noise: Any, update: Any, out: Any, seed: Any, number: Any, how: tuple[Any, ...]
+    ) -> None:
+        words = np.empty(TILE // 2, np.uint32)
+        draws = words.view(np.int16)
+        for a in range(0, len(out), TILE):
+            b = min(a + TILE, len(out))
+            fill(words, seed, number, np.uint64(a // 8))
+            tile(base[a:b], noise[a:b], update[a:b], out[a:b], draws, *how)
+
+    return kernel

@@ -62,7 +62,7 @@ def mask_(share: Tensor, draws: Tensor, low: float, tau: float, stochastic: bool
 
 
 class Sampler:
-    """What the masked tensors of one PSM share: the settings, the local step, and the private generator.
+    """What the masked tensors of one PSM share: the settings, the local step, and the private draws.
 
     One forward pass of the root module uses one mask a parameter, however often the parameter is used in it
     (tied weights, recurrent cells); so does what activation checkpointing recomputes of it during the
@@ -82,7 +82,7 @@ class Sampler:
         self.steps, self.stochastic, self.progressive = steps, stochastic, progressive
         self.private_seed = private_seed
         self.done = 0
-        self._generators: dict[str, torch.Generator] = {}
+        self.drawn = 0
         self._weights: dict[tuple[MaskedNoise, bool], Tensor] = {}
         self._inside = False
 
@@ -96,21 +96,10 @@ class Sampler:
         """Probability that an element is masked in the current step."""
         return min((self.done + 1) / self.steps, 1.0) if self.progressive else 1.0
 
-    def generator(self, device: torch.device) -> torch.Generator:
-        """The private generator of a device."""
-        if str(device) not in self._generators:
-            self._generators[str(device)] = torch.Generator(device).manual_seed(self.private_seed)
-        return self._generators[str(device)]
-
-    def generator_states(self) -> dict[str, Tensor]:
-        """State of each device's generator."""
-        return {device: generator.get_state() for device, generator in self._generators.items()}
-
-    def set_generator_states(self, states: dict[str, Tensor]) -> None:
-        """Continue from `generator_states`."""
-        self._generators = {device: torch.Generator(device) for device in states}
-        for device, state in states.items():
-            self._generators[device].set_state(state.cpu())
+    def place(self) -> tuple[int, int]:
+        """Seed and number of draws that nothing else gets."""
+        self.drawn += 1
+        return self.private_seed, self.drawn
 
     def step(self) -> None:
         """Advance to the next local step."""
@@ -178,12 +167,11 @@ class MaskedNoise(nn.Module):
             return self.base + update
         if not self.training:
             return self._moved(clipped_share(update, self.noise, self.low))
-        draws = draw(update.numel(), update.device, sampler.generator(update.device))
-        how = self.low, sampler.tau, sampler.stochastic
+        place, how = sampler.place(), (self.low, sampler.tau, sampler.stochastic)
         if fused.usable(self.base, self.noise, update):
-            return fused.weight(self.base, self.noise, update, draws, *how)
+            return fused.weight(self.base, self.noise, update, place, *how)
         share = clipped_share(update, self.noise, self.low)
-        mask_(share, draws, *how)
+        mask_(share, draw(share.numel(), share.device, *place), *how)
         return self._moved(share)
 
     def _moved(self, share: Tensor) -> Tensor:

@@ -231,7 +231,7 @@ class PSM:
             "settings": self._settings(),
             "private_seed": self._private_seed,
             "done": self._sampler.done,
-            "generators": self._sampler.generator_states(),
+            "drawn": self._sampler.drawn,
             "start": {name: start.clone() for name, start in self._start.items()},
         }
 
@@ -253,7 +253,7 @@ class PSM:
         self._private_seed = state["private_seed"]
         self._sampler.private_seed = _derive(self._private_seed, self._seed, "training")
         self._sampler.done = state["done"]
-        self._sampler.set_generator_states(state["generators"])
+        self._sampler.drawn = state["drawn"]
         for name, start in self._start.items():
             start.copy_(state["start"][name])
 

@@ -30,7 +30,7 @@ SHIFT, LOW = np.uint64(32), np.uint64(2**32 - 1)
 NO_DRAWS = np.empty(0, np.uint32)
 
 
-def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
+def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile without fast-math; with a cache on disk if there is a place for it."""
     try:
         return njit(function, cache=True, nogil=True, error_model="numpy")  # type: ignore[no-any-return]
@@ -44,7 +44,7 @@ def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
 def words(seed: int, stream: int, start: int, count: int) -> np.ndarray:
     first = start // 4
     out = np.empty(4 * (-(-(start + count) // 4) - first), np.uint32)
-    spread(lambda a, b: _fill(out[a:b], _u64(seed), _u64(stream), _u64(first + a // 4)), len(out), SPLIT)
+    spread(lambda a, b: fill(out[a:b], _u64(seed), _u64(stream), _u64(first + a // 4)), len(out), SPLIT)
     return out[start - 4 * first :][:count]
 
 
@@ -102,15 +102,15 @@ def _frozen(array: np.ndarray) -> np.ndarray:
 # --- the kernels ------------------------------------------------------------------------------------
 
 
-@_jit
+@jit
 def _round(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
     """One round of Philox on 32-bit values held in 64 bits (spec 2.3)."""
     p0, p1 = M0 * c0, M1 * c2
     return (p1 >> SHIFT) ^ c1 ^ k0, p1 & LOW, (p0 >> SHIFT) ^ c3 ^ k1, p0 & LOW
 
 
-@_jit
-def _fill(out: Any, seed: Any, stream: Any, first: Any) -> None:
+@jit
+def fill(out: Any, seed: Any, stream: Any, first: Any) -> None:
     """Blocks `first`, `first` + 1, ... into `out`: uint32, shape (4 * blocks,) (spec 2.2)."""
     k0, k1 = seed & LOW, seed >> SHIFT
     s0, s1 = stream & LOW, stream >> SHIFT
@@ -149,17 +149,17 @@ def _fill(out: Any, seed: Any, stream: Any, first: Any) -> None:
         out[4 * i], out[4 * i + 1], out[4 * i + 2], out[4 * i + 3] = c0, c1, c2, c3
 
 
-@_jit
+@jit
 def _draw(q: Any, words: Any, wide: Any, tile: Any, code: Any, seed: Any, stream: Any, table: Any) -> None:
     """The draws of a tile's 1024 elements into `q`, int32 (spec 3); `words` and `wide` are scratch."""
     if code == BERNOULLI:
-        _fill(words[: TILE // 32], seed, stream, tile * np.uint64(TILE // 128))
+        fill(words[: TILE // 32], seed, stream, tile * np.uint64(TILE // 128))
         for i in range(TILE // 32):
             word = words[i]
             for j in range(32):
                 q[32 * i + j] = np.int32(2) * np.int32((word >> np.uint32(j)) & np.uint32(1)) - np.int32(1)
         return
-    _fill(words, seed, stream, tile * np.uint64(TILE // 4))
+    fill(words, seed, stream, tile * np.uint64(TILE // 4))
     if code == GAUSSIAN:
         for i in range(TILE):  # x of spec 3.4; a float64 holds its octave, segment and place side by side
             wide[i] = np.float64(np.int64(((words[i] & np.uint32(2**31 - 1)) << np.uint32(1)) | np.uint32(1)))
@@ -176,7 +176,7 @@ def _draw(q: Any, words: Any, wide: Any, tile: Any, code: Any, seed: Any, stream
         q[i] = np.int32(2) * np.int32(words[i] >> np.uint32(8)) - np.int32(MAX_DRAW)
 
 
-@_jit
+@jit
 def _mask(q: Any, keep: Any, payload: Any, at: Any, n: Any, kind: Any) -> None:
     """Turn draws into draws times mask, in place (spec 4.2); `keep` is scratch, -1 for a set bit, else 0."""
     for i in range((n + 7) // 8):
@@ -191,7 +191,7 @@ def _mask(q: Any, keep: Any, payload: Any, at: Any, n: Any, kind: Any) -> None:
             q[i] = (q[i] ^ ~keep[i]) - ~keep[i]
 
 
-@_jit
+@jit
 def _noise(
     out: Any, first: Any, begin: Any, end: Any, code: Any, step: Any, seed: Any, stream: Any, table: Any
 ) -> None:
@@ -203,7 +203,7 @@ def _noise(
             out[at + i] = np.float32(q[i]) * step
 
 
-@_jit
+@jit
 def _decode(
     out: Any,
     begin: Any,
@@ -227,7 +227,7 @@ def _decode(
             out[at + i] = np.float32(q[i]) * step
 
 
-@_jit
+@jit
 def _accumulate(
     sums: Any,
     begin: Any,
@@ -251,7 +251,7 @@ def _accumulate(
             sums[at + i] += weight * np.int64(q[i])
 
 
-@_jit
+@jit
 def _sample(
     out: Any,
     begin: Any,
@@ -275,7 +275,7 @@ def _sample(
         if draws.size:
             r[:n] = draws[at : at + n]
         else:
-            _fill(words, private, stream, np.uint64(at // TILE) * np.uint64(TILE // 4))
+            fill(words, private, stream, np.uint64(at // TILE) * np.uint64(TILE // 4))
             for i in range(n):
                 r[i] = words[i] >> np.uint32(8)
         if kind == BINARY:

@@ -18,9 +18,9 @@ def generator(seed=1):
     return torch.Generator().manual_seed(seed)
 
 
-def sample(share, low, tau, stochastic, source):
+def sample(share, low, tau, stochastic, number=1):
     share = share.clone()
-    mask_(share, draw(share.numel(), share.device, source), low, tau, stochastic)
+    mask_(share, draw(share.numel(), share.device, 5, number), low, tau, stochastic)
     return share
 
 
@@ -43,7 +43,7 @@ def test_a_sample_has_the_shares_and_the_mean_of_psm(kind, tau, share):
     low, count = LOW[kind], 2**18
     clipped = min(max(share, low), 1.0)
     given = torch.tensor(clipped)
-    got = sample(given.repeat(count), low, tau, True, generator())
+    got = sample(given.repeat(count), low, tau, True)
 
     p = (clipped - low) / (1 - low)
     for value, chance in ((1.0, tau * p), (low, tau * (1 - p))):
@@ -64,11 +64,10 @@ def test_one_pass_gives_the_bits_of_many(kind, tau, stochastic, layout):
     low, source = LOW[kind], generator()
     base, u, n = (torch.randn((16, 3, 7, 5), generator=source).to(memory_format=layout) for _ in range(3))
     u[0, 0, 0, :3] = torch.tensor([float("nan"), float("inf"), -float("inf")])
-    draws = draw(u.numel(), u.device, source)
     assert fused.usable(base, n, u)
     share = clipped_share(u, n, low)
-    mask_(share, draws, low, tau, stochastic)
-    got = fused.weight(base, n, u, draws, low, tau, stochastic)
+    mask_(share, draw(u.numel(), u.device, 5, 1), low, tau, stochastic)
+    got = fused.weight(base, n, u, (5, 1), low, tau, stochastic)
     assert got.stride() == base.stride()
     assert got.numpy().tobytes() == (share * n + base).numpy().tobytes()
     assert got.isnan().sum() == 1
@@ -99,11 +98,17 @@ def test_training_is_the_same_with_and_without_it(monkeypatch):
     assert trained() == want
 
 
+def test_draws_are_the_codecs_words():
+    words = fm.philox_words(seed=5, stream=9, count=4)
+    halves = [int(half) - 2**16 * (half >= 2**15) for w in words for half in (w & 0xFFFF, w >> 16)]
+    assert draw(7, torch.device("cpu"), 5, 9).tolist() == halves[:7]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_elements_and_steps_are_independent(kind):
     low = LOW[kind]
-    share, source = torch.full((2, 2**16), 0.3), generator()
-    a, b = (sample(share, low, 0.7, True, source) for _ in range(2))
+    share = torch.full((2, 2**16), 0.3)
+    a, b = (sample(share, low, 0.7, True, number) for number in (1, 2))
     for x, y in ((a, b), (a[0], a[1]), (a[0, :-1], a[0, 1:]), (a[0, :-2], a[0, 2:]), (a[0, :-4], a[0, 4:])):
         correlation = float(torch.corrcoef(torch.stack([x.flatten(), y.flatten()]))[0, 1])
         assert abs(correlation) < 5 * x.numel() ** -0.5
@@ -115,14 +120,14 @@ def test_a_deterministic_mask_takes_the_nearer_value(kind, ones):
     noise = torch.tensor([0.5, -0.5, 0.25, -0.25, 2.0, 1.0])
     share = clipped_share(torch.tensor([-2.0, 0.1, 0.0, -0.2, 1.0, 9.0]), noise, low)
     assert share.tolist() == pytest.approx([low, -0.2 if low else 0.0, 0.0, 0.8, 0.5, 1.0])
-    got = sample(share, low, 1.0, False, generator())
+    got = sample(share, low, 1.0, False)
     assert got.tolist() == [1.0 if one else low for one in ones]
 
 
 def test_a_nan_stays_visible():
     share = clipped_share(torch.tensor([float("nan"), 0.5]), torch.ones(2), 0.0)
     assert share.isnan().tolist() == [True, False]
-    assert sample(share, 0.0, 0.5, True, generator()).isnan().tolist() == [True, False]
+    assert sample(share, 0.0, 0.5, True).isnan().tolist() == [True, False]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -206,7 +211,7 @@ def test_eval_mode_is_the_clipped_update_and_draws_nothing():
     want = torch.addcmul(base, noise, clipped_share(update_of(model).detach(), noise, 0.0))
     assert torch.equal(model.weight, want)
     assert torch.equal(model.weight, model.weight)
-    assert psm.state_dict()["generators"].keys() == state["generators"].keys() == set()
+    assert psm.state_dict()["drawn"] == state["drawn"] == 0
     psm.restore()
 
 
