@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import shutil
 import struct
 
@@ -8,6 +9,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from reference_fl import data
+from reference_fl.data import fashion_mnist, registry
 
 TRAIN, TEST = 7, 3
 
@@ -28,8 +30,14 @@ def arrays():
     return out
 
 
+@pytest.fixture
+def unchecked(monkeypatch):
+    """Generated files are not the official ones."""
+    monkeypatch.setenv("FEDMRN_DATA_UNCHECKED", "1")
+
+
 @pytest.fixture(params=["plain", "gzip"])
-def folder(tmp_path, arrays, request):
+def folder(tmp_path, arrays, unchecked, request):
     for name, array in arrays.items():
         if request.param == "plain":
             (tmp_path / name).write_bytes(idx_bytes(array))
@@ -49,7 +57,7 @@ def test_names_and_unknown():
 
 
 def test_second_registration_is_refused(monkeypatch):
-    monkeypatch.setattr(data, "_LOADERS", dict(data._LOADERS))
+    monkeypatch.setattr(registry, "_LOADERS", dict(registry._LOADERS))
     digits = data.load("digits")
     data.register("again")(lambda root: digits)
     assert data.load("again") is digits
@@ -88,6 +96,38 @@ def test_dataset_in_shape_and_frozen():
 def test_dataset_refuses(change, message):
     with pytest.raises(ValueError, match=message):
         data.Dataset(**(good() | change))
+
+
+def sequences():
+    x, y = torch.tensor([[0, 1, 2], [1, 2, 0]]), torch.tensor([0, 1])
+    return {"name": "toy", "train_x": x, "train_y": y, "test_x": x, "test_y": y, "classes": 3}
+
+
+def test_a_dataset_of_sequences():
+    dataset = data.Dataset(**sequences(), groups=torch.tensor([0, 1]))
+    assert dataset.is_sequence
+    assert dataset.in_shape == (3,)
+    assert not data.Dataset(**good()).is_sequence
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"train_x": torch.tensor([[0, 1, 3], [1, 2, 0]])},
+            r"toy train tokens: found 0\.\.3, required 0\.\.2",
+        ),
+        ({"test_x": torch.tensor([[0, -1, 1], [1, 2, 0]])}, r"toy test tokens: found -1\.\."),
+        ({"train_x": torch.zeros(2, 3)}, "found torch.float32 of 2 dimensions"),
+        ({"test_x": torch.zeros(2, 4, dtype=torch.int64)}, r"test sequence shape: found \(4,\)"),
+        ({"train_x": torch.zeros(2, 0, dtype=torch.int64)}, "found 2 samples of 0 values"),
+        ({"groups": torch.tensor([0])}, r"groups: found torch.int64 of shape \(1,\), .* shape \(2,\)"),
+        ({"groups": torch.tensor([1, 0])}, "groups: .* required ascending"),
+    ],
+)
+def test_a_dataset_of_sequences_refuses(change, message):
+    with pytest.raises(ValueError, match=message):
+        data.Dataset(**(sequences() | change))
 
 
 def test_normalise_each_channel():
@@ -172,7 +212,7 @@ def test_missing_files_are_all_named(folder, monkeypatch):
 
 def test_missing_default_folder(tmp_path, monkeypatch):
     monkeypatch.delenv("FEDMRN_DATA", raising=False)
-    monkeypatch.setattr(data, "FASHION_MNIST_FOLDER", tmp_path / "none")
+    monkeypatch.setattr(fashion_mnist, "FOLDER", tmp_path / "none")
     with pytest.raises(FileNotFoundError) as caught:
         data.load("fashion-mnist")
     assert str(tmp_path / "none" / "train-images-idx3-ubyte") in str(caught.value)
@@ -200,12 +240,26 @@ def test_folders_are_not_mixed(folder):
         ("train-images-idx3-ubyte", np.zeros((TRAIN, 28)), "magic at byte 0: found 00 00 08 02"),
     ],
 )
-def test_fashion_mnist_wrong_contents(tmp_path, arrays, name, array, message):
+def test_fashion_mnist_wrong_contents(tmp_path, arrays, unchecked, name, array, message):
     for each, values in (arrays | {name: array}).items():
         (tmp_path / each).write_bytes(idx_bytes(values))
     with pytest.raises(data.IdxError, match=message) as caught:
         data.load("fashion-mnist", root=tmp_path)
     assert name in str(caught.value)
+
+
+def test_other_files_are_refused_by_their_checksum(folder, arrays, monkeypatch):
+    monkeypatch.delenv("FEDMRN_DATA_UNCHECKED")
+    required = "f4a8712d7a061bf5bd6d2ca38dc4d50a"
+    want = idx_bytes(arrays["train-images-idx3-ubyte"])
+    found = hashlib.md5(want, usedforsecurity=False).hexdigest()
+    with pytest.raises(data.ChecksumError, match=f"found {found}, required {required}") as caught:
+        data.load("fashion-mnist", root=folder)
+    assert "train-images-idx3-ubyte" in str(caught.value)
+    assert "FEDMRN_DATA_UNCHECKED=1" in str(caught.value)
+    monkeypatch.setattr(fashion_mnist, "MD5", {**fashion_mnist.MD5, "train-images-idx3-ubyte": found})
+    with pytest.raises(data.ChecksumError, match="train-labels-idx1-ubyte"):
+        data.load("fashion-mnist", root=folder)
 
 
 # The idx reader.
