@@ -197,12 +197,9 @@ class _StraightThrough(torch.autograd.Function):
     """Masking and clipping forwards, the identity backwards, also outside the clip range."""
 
     @staticmethod
-    def forward(update: Tensor, masked: MaskedNoise) -> Tensor:
+    def forward(ctx: Any, update: Tensor, masked: MaskedNoise) -> Tensor:
+        # With a setup_context of its own, torch would look at this function's signature in every call.
         return masked.sampler.weight(masked, update)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, MaskedNoise], output: Tensor) -> None:
-        """Nothing to keep for the backward pass."""
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
