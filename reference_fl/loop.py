@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 import fedmrn_codec as fm
-import fedmrn_torch
 from fedmrn_codec import backends
 
 from . import methods, models
@@ -27,6 +26,8 @@ from .settings import Settings, split
 from .train import evaluate
 
 PROGRESS = Callable[[str, int, int], None]
+OWN = "method state/"
+"""Before the names of what a method remembers, in the file of the model's state."""
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Uplink:
     dense: int = 0
     header: int = 0
 
-    def add(self, info: fm.Info) -> None:
+    def add(self, info: methods.Sizes) -> None:
         """Count one message."""
         self.mask += info.mask_bytes
         self.dense += info.dense_bytes
@@ -54,8 +55,9 @@ def run(
 ) -> Iterator[dict[str, Any]]:
     """Train a federation, one round at a time; go on where an earlier call stopped.
 
-    A round depends on the settings, its number and the global model alone, so that a run that was killed and
-    resumed gives what an unbroken one gives, to the bit, on the same machine.
+    A round depends on the settings, its number, the global model and what the method remembers alone; the
+    last two are saved together after each round. So a run that was killed and resumed gives what an unbroken
+    one gives, to the bit, on the same machine.
 
     Parameters
     ----------
@@ -84,14 +86,17 @@ def run(
     method = methods.build(settings)
     with Record.open(folder, settings) as record:
         kept = record.load_state()
-        if kept is not None:
-            model.load_state_dict(safetensors.torch.load(kept))
+        if kept is None:
+            method.start(model)
+        else:
+            _restore(safetensors.torch.load(kept), model, method)
         yield from record.rounds
         for number in range(len(record.rounds) + 1, settings.rounds + 1):
             progress("round", number - 1, settings.rounds)
             masks = MaskCounts()
             line = _round(settings, data, clients, model, method, number, masks, verify, progress)
-            state = safetensors.torch.save(_state(model), metadata={"round": str(number)})
+            whole = {**_state(model), **{OWN + name: t for name, t in method.state().items()}}
+            state = safetensors.torch.save(whole, metadata={"round": str(number)})
             record.append(line, state, masks.line(number))
             yield line
         progress("round", settings.rounds, settings.rounds)
@@ -128,15 +133,16 @@ def _round(
             seed=derive(settings.seed, "noise", number, client),
             private_seed=derive(settings.seed, "private", number, client),
             order_seed=derive(settings.seed, "order", number, client),
+            client=client,
         )
         message = method.client(model, task)
         if verify:
-            compare_backends(message, schema)
+            compare_backends(*method.frame(message, schema))
         uplink.add(server.add(message, weight=len(index), seed=task.seed))
         masks.add(message, schema)
     model.load_state_dict(safetensors.torch.load(broadcast))
-    fedmrn_torch.apply_(model, server.mean())
-    accuracy, loss = evaluate(model, data.test_x, data.test_y)
+    method.apply_(model, server.mean(), number)
+    accuracy, loss = evaluate(method.evaluated(model, number), data.test_x, data.test_y)
     return {
         "dataset": settings.dataset,
         "partition": settings.partition,
@@ -161,12 +167,19 @@ def _choose(settings: Settings, number: int) -> list[int]:
     return [int(c) for c in rng.choice(settings.clients, settings.clients_per_round, replace=False)]
 
 
+def _restore(state: dict[str, torch.Tensor], model: nn.Module, method: methods.Method) -> None:
+    """Put a saved state back into the model and the method."""
+    own = {name: tensor for name, tensor in state.items() if name.startswith(OWN)}
+    model.load_state_dict({name: tensor for name, tensor in state.items() if name not in own})
+    method.load_state({name.removeprefix(OWN): tensor for name, tensor in own.items()})
+
+
 def _state(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
 
 
 def compare_backends(message: bytes, schema: fm.Schema) -> None:
-    """Decode a frame with every installed backend.
+    """Decode a frame, or the frame in a message, with every installed backend.
 
     Raises
     ------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -25,12 +25,14 @@ class Task:
     x, y : torch.Tensor
         The client's samples.
     round, base_model : int
-        For the frame's header.
+        For the message's header.
     seed, private_seed : int
         Of the noise, given by the server; and of the client's own draws. (A real client keeps the latter to
         itself; here both follow from the run's seed, so that a run can be repeated.)
     order_seed : int
         Of the order of the samples.
+    client : int
+        Which client this is, for methods whose clients remember something.
     """
 
     x: torch.Tensor
@@ -40,31 +42,73 @@ class Task:
     seed: int
     private_seed: int
     order_seed: int
+    client: int = 0
+
+
+class Sizes(Protocol):
+    """The bytes of one message: the three kinds add up to its length."""
+
+    @property
+    def frame_bytes(self) -> int:
+        """The message's length."""
+
+    @property
+    def mask_bytes(self) -> int:
+        """Of the coded weights of convolution and linear layers: masks, or what the method has instead."""
+
+    @property
+    def dense_bytes(self) -> int:
+        """Of BatchNorm and whatever else travels as it is."""
+
+    @property
+    def header_bytes(self) -> int:
+        """All else."""
 
 
 class Summing(Protocol):
     """What the server collects messages in."""
 
-    def add(self, data: bytes, weight: int, *, seed: int | None = None) -> fm.Info:
-        """Check, decode and add one message; a refused one changes nothing."""
+    def add(self, data: bytes, weight: int, *, seed: int | None = None) -> Sizes:
+        """Check, decode and add one message; a refused one (fedmrn_codec.FrameError) changes nothing."""
 
     def mean(self) -> dict[str, np.ndarray]:
-        """The weighted mean of the updates, to be added to the model."""
+        """The weighted mean of what was sent: what the method's `apply_` takes."""
 
 
 class Method(Protocol):
-    """One way to send an update."""
+    """One way to send an update; `base.Base` has what most methods share."""
+
+    OPTIONS: ClassVar[dict[str, Any]]
+    """The options that only this method has, with their defaults."""
 
     def __init__(self, settings: Settings) -> None: ...
 
     def schema(self, model: nn.Module) -> fm.Schema:
         """The schema that client and server agree on."""
 
+    def start(self, model: nn.Module) -> None:
+        """Turn the initial weights into what the server broadcasts, in place; once a run."""
+
     def client(self, model: nn.Module, task: Task) -> bytes:
-        """Train `model`, which holds the global weights, and return the message; it may stay changed."""
+        """Train `model`, which holds the broadcast state, and return the message; it may stay changed."""
+
+    def frame(self, message: bytes, schema: fm.Schema) -> tuple[bytes, fm.Schema]:
+        """The frame in a message, and its schema: the message itself where it is one."""
 
     def server(self, schema: fm.Schema, round: int, base_model: int) -> Summing:
         """A new collector for one round."""
+
+    def apply_(self, model: nn.Module, mean: dict[str, np.ndarray], round: int) -> None:
+        """Change `model`, which holds the broadcast state, by what the round's collector gave."""
+
+    def evaluated(self, model: nn.Module, round: int) -> nn.Module:
+        """The model to evaluate; `model` itself where it is the trained state."""
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What server and clients remember from one round to the next, the model aside; saved with it."""
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Go on from a saved state."""
 
 
 METHODS: dict[str, type[Method]] = {}
@@ -88,7 +132,7 @@ def build(settings: Settings) -> Method:
     Raises
     ------
     ValueError
-        There is no such method.
+        There is no such method, or one of its options is unknown or out of range.
     """
     if settings.method not in METHODS:
         raise ValueError(f"method: found {settings.method!r}, known are {', '.join(sorted(METHODS))}")
@@ -96,13 +140,22 @@ def build(settings: Settings) -> Method:
 
 
 def run_sgd(
-    model: nn.Module, task: Task, settings: Settings, after_step: Callable[[int], None] | None = None
+    model: nn.Module,
+    task: Task,
+    settings: Settings,
+    after_step: Callable[[int], None] | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
 ) -> None:
-    """The clients' local training: plain SGD, no momentum, no weight decay (Li et al., ACM MM 2024)."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    """The clients' local training: plain SGD, no momentum, no weight decay (Li et al., ACM MM 2024).
+
+    A method that trains something else than the model's parameters brings its own optimiser.
+    """
+    if optimizer is None:
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.SGD(parameters, lr=settings.learning_rate)
     local_train(
         model,
-        torch.optim.SGD(parameters, lr=settings.learning_rate),
+        optimizer,
         task.x,
         task.y,
         batch_size=settings.batch_size,
@@ -112,4 +165,16 @@ def run_sgd(
     )
 
 
-from . import fedavg, fedmrn  # noqa: E402, F401  (they register themselves)
+from . import (  # noqa: E402  (they register themselves)
+    drive,  # noqa: F401
+    eden,  # noqa: F401
+    fedavg,  # noqa: F401
+    fedbat,  # noqa: F401
+    fedmrn,  # noqa: F401
+    fedpm,  # noqa: F401
+    fedsparsify,  # noqa: F401
+    postmask,  # noqa: F401
+    signsgd,  # noqa: F401
+    terngrad,  # noqa: F401
+    topk,  # noqa: F401
+)

@@ -7,16 +7,13 @@ from torch import nn
 import fedmrn_codec as fm
 import fedmrn_torch
 
-from ..settings import Settings
-from . import Task, register, run_sgd
+from . import Task, register
+from .base import Base, trained_update
 
 
 @register("fedavg")
-class FedAvg:
-    """Frames whose tensors are all dense."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+class FedAvg(Base):
+    """Frames whose tensors are all dense. No options."""
 
     def schema(self, model: nn.Module) -> fm.Schema:
         """All tensors of the model, dense."""
@@ -25,11 +22,8 @@ class FedAvg:
     def client(self, model: nn.Module, task: Task) -> bytes:
         """Train with SGD; send the difference."""
         schema = self.schema(model)
-        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        run_sgd(model, task, self.settings)
-        after = model.state_dict()
         return fm.encode(
-            {t.name: (after[t.name] - before[t.name]).numpy() for t in schema},
+            trained_update(model, task, self.settings, schema),
             schema,
             seed=task.seed,
             noise={},

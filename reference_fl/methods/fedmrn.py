@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from torch import nn
 
 import fedmrn_codec as fm
@@ -10,18 +12,23 @@ import fedmrn_torch
 from ..settings import Settings, noise_of
 from ..train import local_steps
 from . import Task, register, run_sgd
+from .base import Base
 
 
 @register("fedmrn")
-class FedMRN:
-    """Progressive stochastic masking on the client, exact aggregation on the server."""
+class FedMRN(Base):
+    """Progressive stochastic masking on the client, exact aggregation on the server.
+
+    Options, the paper's ablations: `stochastic`, false for the nearest mask instead of a sampled one;
+    `progressive`, false to mask every element from the first step on. Neither: ordinary training, and a
+    deterministic mask of its result.
+    """
+
+    OPTIONS: ClassVar[dict[str, Any]] = {"stochastic": True, "progressive": True}
 
     def __init__(self, settings: Settings) -> None:
-        self.settings, self.noise = settings, noise_of(settings)
-
-    def schema(self, model: nn.Module) -> fm.Schema:
-        """Weights of convolution and linear layers masked, BatchNorm dense."""
-        return fedmrn_torch.schema(model)
+        super().__init__(settings)
+        self.noise = noise_of(settings)
 
     def client(self, model: nn.Module, task: Task) -> bytes:
         """Train with PSM; send the frame of the masks."""
@@ -33,6 +40,8 @@ class FedMRN:
             mask=s.mask or "binary",
             steps=local_steps(len(task.y), s.batch_size, s.epochs),
             private_seed=task.private_seed,
+            stochastic=self.options["stochastic"],
+            progressive=self.options["progressive"],
         ) as psm:
             run_sgd(model, task, s, after_step=lambda step: psm.step())
             return psm.finish(round=task.round, base_model=task.base_model)

@@ -1,0 +1,213 @@
+"""FedPM (Isik et al., "Sparse Random Networks for Communication-Efficient Federated Learning", ICLR 2023).
+
+The weights are random and frozen: plus or minus sqrt(2 / fan_in), the standard deviation of Kaiming's
+normal initialisation. Trained are scores; an element is kept with probability sigmoid(score), drawn anew in
+every forward pass, straight-through. A client sends one sample of its mask; the server makes the
+probabilities of the next round from the masks, and broadcasts their scores in place of the weights.
+Evaluated is the network of one sampled mask, so the model that is evaluated is not the trained state.
+
+`aggregate` "bayes": counts of ones and zeros since the last reset are added to a Beta(1, 1) prior, whose
+mode is the new probability; every client counts the same. "mean": the masks' mean by samples. `reset_every`
+1 is what the authors' code does; the paper also keeps the counts over several rounds. As in that code, a
+mask element counts as 0.01 or 0.99, so that no score becomes infinite, initial scores are normal, and
+scores train with Adam at 0.1. BatchNorm, which the paper's networks have not, trains beside them with
+Adam's usual 0.001 and travels dense, as with every method here.
+
+The message is a frame of binary masks over Bernoulli noise whose seed, one for the run, gives the frozen
+weights: it decodes to the sparse network itself.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import fedmrn_codec as fm
+import fedmrn_torch
+from fedmrn_codec.errors import NoiseError
+
+from ..seeds import derive
+from ..settings import Settings
+from . import Summing, Task, register, run_sgd
+from .base import Base, changes, copy_state
+from .collect import DecodedSum
+from .substitute import Substituted, other_parameters
+
+EPSILON = 0.01
+COUNTS = "ones"
+
+
+@register("fedpm")
+class FedPM(Base):
+    """One bit a parameter; the model's masked tensors hold scores.
+
+    Options: `aggregate`, "bayes" or "mean"; `reset_every`, rounds between two resets of the counts, at least
+    1; `dense_learning_rate`, of BatchNorm. The settings' learning rate is Adam's for the scores.
+    """
+
+    OPTIONS: ClassVar[dict[str, Any]] = {
+        "aggregate": "bayes",
+        "reset_every": 1,
+        "dense_learning_rate": 0.001,
+    }
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.require("aggregate", self.options["aggregate"] in ("bayes", "mean"), "bayes or mean")
+        self.require("reset_every", self.options["reset_every"] >= 1, "at least 1")
+        self.require("dense_learning_rate", self.options["dense_learning_rate"] > 0, "above 0")
+        self.seed = derive(settings.seed, "fedpm weights")
+        self._kept: dict[str, np.ndarray] = {}  # share of ones over the rounds since the reset, by name
+        self._rounds = 0
+
+    def start(self, model: nn.Module) -> None:
+        """Normal scores in place of the weights."""
+        generator = torch.Generator().manual_seed(derive(self.settings.seed, "fedpm scores"))
+        with torch.no_grad():
+            for tensor in self.schema(model):
+                if tensor.masked:
+                    scores = model.get_parameter(tensor.name)
+                    scores.copy_(torch.randn(scores.shape, generator=generator))
+
+    def client(self, model: nn.Module, task: Task) -> bytes:
+        """Train the scores; send a sample of the mask."""
+        schema, before = self.schema(model), copy_state(model)
+        generator = torch.Generator().manual_seed(derive(task.private_seed, "fedpm"))
+        frozen = self.frozen(schema)
+        scores = {name: model.get_parameter(name).detach().clone().requires_grad_() for name in frozen}
+        groups = [
+            {"params": list(scores.values())},
+            {"params": other_parameters(model, set(scores)), "lr": self.options["dense_learning_rate"]},
+        ]
+        run_sgd(
+            Substituted(model, lambda: {n: w * sample(scores[n], generator) for n, w in frozen.items()}),
+            task,
+            self.settings,
+            optimizer=torch.optim.Adam(groups, lr=self.settings.learning_rate),
+        )
+        with torch.no_grad():
+            bits = {name: sample(score, generator).bool().numpy() for name, score in scores.items()}
+        return fm.encode_bits(
+            bits,
+            schema,
+            seed=self.seed,
+            noise=noises(schema),
+            mask="binary",
+            dense=changes(model, before, schema, masked=False),
+            round=task.round,
+            base_model=task.base_model,
+        )
+
+    def frozen(self, schema: fm.Schema) -> dict[str, Tensor]:
+        """The frozen weights of the masked tensors."""
+        noise = noises(schema)
+        return {
+            tensor.name: torch.from_numpy(
+                fm.noise(noise[tensor.name], seed=self.seed, stream=stream, count=tensor.size)
+            ).reshape(tensor.shape)
+            for stream, tensor in enumerate(schema)
+            if tensor.masked
+        }
+
+    def server(self, schema: fm.Schema, round: int, base_model: int) -> Summing:
+        """Shares of ones, and the mean of the dense tensors."""
+        by_samples = self.options["aggregate"] == "mean"
+        return MaskShares(schema, round, base_model, self.seed, by_samples)
+
+    def apply_(self, model: nn.Module, mean: dict[str, np.ndarray], round: int) -> None:
+        """Scores of the new probabilities; the dense tensors change by their mean."""
+        masked = [tensor.name for tensor in self.schema(model) if tensor.masked]
+        if self.options["aggregate"] == "mean" or (round - 1) % self.options["reset_every"] == 0:
+            self._rounds, self._kept = 0, {}
+        for name in masked:
+            before = self._kept.get(name, np.float32(0))
+            self._kept[name] = (before * self._rounds + mean[name]) / np.float32(self._rounds + 1)
+        self._rounds += 1
+        with torch.no_grad():
+            for name in masked:
+                theta = EPSILON + (1 - 2 * EPSILON) * torch.from_numpy(self._kept[name])
+                model.get_parameter(name).copy_(torch.logit(theta))
+        fedmrn_torch.apply_(model, {name: array for name, array in mean.items() if name not in masked})
+
+    def evaluated(self, model: nn.Module, round: int) -> nn.Module:
+        """The network of one sampled mask."""
+        schema, network = self.schema(model), copy.deepcopy(model)
+        generator = torch.Generator().manual_seed(derive(self.settings.seed, "fedpm evaluation", round))
+        with torch.no_grad():
+            for name, weights in self.frozen(schema).items():
+                network.get_parameter(name).copy_(weights * sample(model.get_parameter(name), generator))
+        return network
+
+    def state(self) -> dict[str, Tensor]:
+        """The counts since the last reset, where they are kept at all."""
+        if self.options["aggregate"] == "mean" or self.options["reset_every"] == 1:
+            return {}
+        kept = {f"{COUNTS}/{name}": torch.from_numpy(share) for name, share in self._kept.items()}
+        return {**kept, "rounds": torch.tensor(self._rounds)}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on with saved counts."""
+        self._rounds = int(state.get("rounds", torch.tensor(0)))
+        prefix = f"{COUNTS}/"
+        self._kept = {k.removeprefix(prefix): t.numpy() for k, t in state.items() if k.startswith(prefix)}
+
+
+class MaskShares:
+    """The collector of FedPM's frames: the share of clients that kept each element.
+
+    Parameters
+    ----------
+    schema : fedmrn_codec.Schema
+    round, base_model : int
+        Frames of others are refused.
+    seed : int
+        Of the frozen weights; frames of another are refused.
+    by_samples : bool
+        Weight the masks by samples; else all alike.
+    """
+
+    def __init__(self, schema: fm.Schema, round: int, base_model: int, seed: int, by_samples: bool) -> None:
+        self.schema, self.by_samples = schema, by_samples
+        self._expected: dict[str, Any] = {"round": round, "base_model": base_model, "seed": seed}
+        self._noise = noises(schema)
+        self._masks = DecodedSum(fm.Schema(tensor for tensor in schema if tensor.masked))
+        self._dense = DecodedSum(fm.Schema(tensor for tensor in schema if not tensor.masked))
+
+    def add(self, data: bytes, weight: int, *, seed: int | None = None) -> fm.Info:
+        """Check, decode and add one frame; the seed that the server gave this client plays no part."""
+        arrays = fm.decode(data, self.schema, **self._expected)
+        info = fm.inspect(data, self.schema)
+        for tensor, entry in zip(self.schema, info.tensors, strict=True):
+            required = self._noise.get(tensor.name)
+            if entry.noise != required or entry.kind == "signed":
+                found = f"{entry.kind}, {entry.noise}"
+                raise NoiseError(f"mask of {tensor.name!r}", found, f"required: binary, {required}")
+        masks = {name: (arrays.pop(name) != 0).astype(np.float32) for name in self._noise}
+        self._masks.add(masks, weight if self.by_samples else 1)
+        self._dense.add(arrays, weight)
+        return info
+
+    def mean(self) -> dict[str, np.ndarray]:
+        """The share of ones of the masked tensors, the mean change of the dense ones."""
+        return {**self._masks.mean(), **self._dense.mean()}
+
+
+def noises(schema: fm.Schema) -> dict[str, fm.Noise]:
+    """The distribution of each masked tensor's frozen weights."""
+    return {
+        tensor.name: fm.Bernoulli(math.sqrt(2 / max(math.prod(tensor.shape[1:]), 1)))
+        for tensor in schema
+        if tensor.masked
+    }
+
+
+def sample(scores: Tensor, generator: torch.Generator) -> Tensor:
+    """A mask of 0s and 1s, float32; the gradient goes straight through to the probability."""
+    theta = torch.sigmoid(scores)
+    bits = (torch.rand(theta.shape, generator=generator) < theta.detach()).to(theta.dtype)
+    return bits + (theta - theta.detach())

@@ -1,0 +1,58 @@
+"""What DRIVE and EDEN share at one bit: the signs of a rotated vector, and a scale a chunk.
+
+A part is one float32 a chunk, then one bit an element: 1 where the rotated element is not negative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..messages import Part
+from .packing import unpack_bits
+from .rotation import chunk_lengths, chunks, rotate, rotate_back
+
+
+def pack_signs(update: np.ndarray, seed: int, stream: int, scale: Callable[[np.ndarray], float]) -> bytes:
+    """Rotate, and keep signs and scales.
+
+    Parameters
+    ----------
+    update : float32, shape (n,)
+    seed, stream : int
+        Of the rotation.
+    scale : callable
+        From a rotated chunk to its scale, finite and >= 0.
+    """
+    rotated = rotate(update, seed, stream)
+    scales = np.array([scale(chunk) for chunk in chunks(rotated)], "<f4")
+    return scales.tobytes() + np.packbits(rotated >= 0, bitorder="little").tobytes()
+
+
+def unpack_signs(part: Part, size: int, seed: int, stream: int, unit: float = 1.0) -> np.ndarray:
+    """The vector whose rotation has these signs times scale times `unit`: float32, shape (size,).
+
+    Raises
+    ------
+    MessageError
+        The part is of another length, or a scale is negative or not finite.
+    """
+    lengths = chunk_lengths(size)
+    if len(part.data) < 4 * len(lengths):
+        raise part.error("scales", f"{len(part.data)} bytes", f"{len(lengths)} need {4 * len(lengths)}")
+    scales = np.frombuffer(part.data, "<f4", len(lengths))
+    allowed = np.isfinite(scales) & (scales >= 0)
+    if not allowed.all():
+        first = int(np.argmin(allowed))
+        raise part.error("scale", scales[first], "required: finite, not negative", 4 * first)
+    bits, end = unpack_bits(part, 4 * len(lengths), size, "signs")
+    if end != len(part.data):
+        raise part.error("length of the part", len(part.data), f"its fields end after {end}", end)
+    reach = np.repeat(scales * np.float32(unit), lengths)
+    return rotate_back(np.where(bits, reach, -reach), seed, stream)
+
+
+def ratio(above: float, below: float) -> float:
+    """A quotient as a finite float32; 0 where the chunk is all 0."""
+    return min(above / below, float(np.finfo(np.float32).max)) if below > 0 else 0.0

@@ -1,0 +1,160 @@
+"""Methods that train as FedAvg does and send each weight tensor in a packed message's part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import nn
+
+import fedmrn_codec as fm
+from fedmrn_codec.errors import UpdateNonFiniteError
+
+from .. import messages
+from ..messages import Packed, Part
+from . import Summing, Task
+from .base import Base, trained_update
+from .collect import DecodedSum
+
+IDS: dict[int, type] = {}
+
+
+class PackedMethod(Base):
+    """A compressor of single tensors: `pack` on the client, `unpack` on the server.
+
+    A class attribute `ID`, unique among these methods, is the message's method byte.
+    """
+
+    ID: ClassVar[int]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.ID in IDS:
+            raise ValueError(f"method id {cls.ID} is {IDS[cls.ID].__name__}'s already")
+        IDS[cls.ID] = cls
+
+    def pack(self, update: np.ndarray, stream: int, task: Task) -> bytes:
+        """The part of one tensor.
+
+        Parameters
+        ----------
+        update : float32, flat
+        stream : int
+            The tensor's position in the schema.
+        task : Task
+            For its seeds.
+        """
+        raise NotImplementedError
+
+    def unpack(self, part: Part, size: int, stream: int, seed: int) -> np.ndarray:
+        """The inverse as far as there is one: float32, shape (size,).
+
+        Raises
+        ------
+        MessageError
+            The part is none of this method.
+        """
+        raise NotImplementedError
+
+    def client(self, model: nn.Module, task: Task) -> bytes:
+        """Train with SGD; send the packed difference."""
+        schema = self.schema(model)
+        return self.message(trained_update(model, task, self.settings, schema), schema, task)
+
+    def message(self, update: Mapping[str, np.ndarray], schema: fm.Schema, task: Task) -> bytes:
+        """The message of an update.
+
+        Raises
+        ------
+        fedmrn_codec.UpdateError
+            It holds a NaN or an infinity.
+        """
+        for name, array in update.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise UpdateNonFiniteError(f"{name!r}", "a NaN or an infinity", "required: finite")
+        parts = [
+            self.pack(update[tensor.name].reshape(-1), stream, task)
+            for stream, tensor in enumerate(schema)
+            if tensor.masked
+        ]
+        dense = messages.dense_schema(schema)
+        frame = fm.encode(
+            {tensor.name: update[tensor.name] for tensor in dense},
+            dense,
+            seed=task.seed,
+            noise={},
+            mask={},
+            round=task.round,
+            base_model=task.base_model,
+        )
+        return messages.build(self.ID, schema, parts, frame)
+
+    def decode(
+        self,
+        data: bytes,
+        schema: fm.Schema,
+        *,
+        round: int | None = None,
+        base_model: int | None = None,
+        seed: int | None = None,
+    ) -> tuple[dict[str, np.ndarray], Packed]:
+        """A message's arrays and its sizes, from its bytes alone.
+
+        Parameters
+        ----------
+        data : bytes
+        schema : fedmrn_codec.Schema
+        round, base_model, seed : int, optional
+            Refuse a message with another value.
+
+        Raises
+        ------
+        fedmrn_codec.FrameError
+            The bytes are no message of this method and schema, or of another round, base model or seed.
+        """
+        packed = messages.parse(data, self.ID, schema)
+        expected: dict[str, Any] = {"round": round, "base_model": base_model, "seed": seed}
+        arrays = fm.decode(packed.frame, messages.dense_schema(schema), **expected)
+        its_seed = fm.inspect(packed.frame).seed
+        parts = iter(packed.parts)
+        for stream, tensor in enumerate(schema):
+            if tensor.masked:
+                part = next(parts)
+                with np.errstate(over="ignore", invalid="ignore"):
+                    values = self.unpack(part, tensor.size, stream, its_seed)
+                if not np.isfinite(values).all():
+                    raise part.error(f"values of {tensor.name!r}", "an overflow", "required: finite")
+                arrays[tensor.name] = values.reshape(tensor.shape)
+        return arrays, packed
+
+    def frame(self, message: bytes, schema: fm.Schema) -> tuple[bytes, fm.Schema]:
+        """The frame of the dense tensors."""
+        return bytes(messages.parse(message, self.ID, schema).frame), messages.dense_schema(schema)
+
+    def server(self, schema: fm.Schema, round: int, base_model: int) -> Summing:
+        """The exact weighted mean of the unpacked updates."""
+        return PackedSum(self, schema, round, base_model)
+
+
+class PackedSum:
+    """The collector of a packed method."""
+
+    def __init__(self, method: PackedMethod, schema: fm.Schema, round: int, base_model: int) -> None:
+        self.method, self.schema, self.round, self.base_model = method, schema, round, base_model
+        self._sum = DecodedSum(schema)
+
+    def add(self, data: bytes, weight: int, *, seed: int | None = None) -> Packed:
+        """Check, decode and add one message."""
+        expected: dict[str, Any] = {"round": self.round, "base_model": self.base_model, "seed": seed}
+        arrays, packed = self.method.decode(data, self.schema, **expected)
+        self._sum.add(arrays, weight)
+        self.count(arrays)
+        return packed
+
+    def count(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """What a method wants to know of each message beside the sum."""
+
+    def mean(self) -> dict[str, np.ndarray]:
+        """The weighted mean of the updates."""
+        return self._sum.mean()

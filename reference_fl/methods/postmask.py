@@ -1,0 +1,43 @@
+"""Post-training masking: an ablation of FedMRN (Li et al., ACM MM 2024) that trains as FedAvg does.
+
+The masks are made only of the final update, by the same stochastic masking (spec 4.3), and travel in the same
+frame; so training never sees what masking does to it. The learning rate is FedMRN's, so that nothing else
+differs. (FedMRN with neither SM nor PM differs in that its masks are the nearest ones, not sampled.)
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+import fedmrn_codec as fm
+
+from ..settings import Settings, noise_of
+from . import Task, register
+from .base import Base, trained_update
+
+
+@register("postmask")
+class PostMask(Base):
+    """Masks of an ordinary update. No options; mask kind and noise are settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.noise = noise_of(settings)
+
+    def client(self, model: nn.Module, task: Task) -> bytes:
+        """Train with SGD; send sampled masks of the difference."""
+        schema = self.schema(model)
+        return fm.encode(
+            trained_update(model, task, self.settings, schema),
+            schema,
+            seed=task.seed,
+            noise=self.noise,
+            mask=self.settings.mask or "binary",
+            round=task.round,
+            base_model=task.base_model,
+            private_seed=task.private_seed,
+        )
+
+    def server(self, schema: fm.Schema, round: int, base_model: int) -> fm.Aggregator:
+        """The exact weighted mean; the server fixes the noise."""
+        return fm.Aggregator(schema, noise=self.noise, round=round, base_model=base_model)

@@ -1,0 +1,82 @@
+"""SignSGD with a scale per tensor (Bernstein et al., ICML 2018), and z-SignFedAvg (Tang et al., AAAI 2024).
+
+"signSGD: Compressed Optimisation for Non-Convex Problems"; "z-SignFedAvg: A Unified Stochastic Sign-Based
+Compression for Federated Learning".
+
+Without noise the client sends the signs of its update, and the mean magnitude of each tensor as its scale,
+which makes the squared error the least that signs allow (Karimireddy et al., ICML 2019).
+
+With noise it sends sign(update + s * z), z independent of density proportional to exp(-|z|^(2p) / 2):
+Gaussian for p = 1, uniform on (-1, 1) as p goes to infinity. The scale eta * s, eta the density's integral
+over the positive numbers (sqrt(pi/2); 1), makes the expectation the update itself, to first order in update
+/ s for Gaussian and exactly where |update| <= s for uniform noise. The paper tunes one s for each data set;
+here it is `sigma` root mean squares of the tensor's update, so that nothing has to be tuned anew for each
+layer. The default of 1 is this project's own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import nn
+
+from fedmrn_codec import Schema
+from fedmrn_codec.errors import UpdateNonFiniteError
+
+from ..settings import Settings
+from . import Task, register
+from .base import Base, trained_update
+from .signs import signs_frame
+
+NOISES = {"gaussian": math.sqrt(math.pi / 2), "uniform": 1.0}
+"""eta of each noise."""
+
+
+@register("signsgd")
+class SignSGD(Base):
+    """One bit a parameter, and a float32 a tensor.
+
+    Options: `noise`, "none", "gaussian" or "uniform"; `sigma`, its scale in root mean squares, above 0.
+    """
+
+    OPTIONS: ClassVar[dict[str, Any]] = {"noise": "none", "sigma": 1.0}
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.require("noise", self.options["noise"] in ("none", *NOISES), f"none, {' or '.join(NOISES)}")
+        self.require("sigma", 0 < self.options["sigma"] < math.inf, "above 0")
+
+    def client(self, model: nn.Module, task: Task) -> bytes:
+        """Train with SGD; send signs and scales of the difference."""
+        schema = self.schema(model)
+        return self.message(trained_update(model, task, self.settings, schema), schema, task)
+
+    def message(self, update: Mapping[str, np.ndarray], schema: Schema, task: Task) -> bytes:
+        """The frame of an update."""
+        positive, scales, dense = {}, {}, {}
+        for stream, tensor in enumerate(schema):
+            array = update[tensor.name]
+            if not tensor.masked:
+                dense[tensor.name] = array
+                continue
+            if not np.isfinite(array).all():
+                raise UpdateNonFiniteError(f"{tensor.name!r}", "a NaN or an infinity", "required: finite")
+            positive[tensor.name], scales[tensor.name] = self.signs(array, stream, task)
+        return signs_frame(positive, scales, dense, schema, task)
+
+    def signs(self, update: np.ndarray, stream: int, task: Task) -> tuple[np.ndarray, float]:
+        """Which signs of one tensor are positive, and the scale of all."""
+        wide = update.astype(np.float64)
+        if self.options["noise"] == "none":
+            return update >= 0, float(np.abs(wide).mean())
+        rng = np.random.default_rng([task.private_seed, stream])
+        z = (
+            rng.normal(size=update.shape)
+            if self.options["noise"] == "gaussian"
+            else rng.uniform(-1, 1, update.shape)
+        )
+        s = self.options["sigma"] * math.sqrt((wide**2).mean())
+        return wide + s * z >= 0, NOISES[self.options["noise"]] * s

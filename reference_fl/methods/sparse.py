@@ -1,0 +1,107 @@
+"""Sparse vectors as bytes: the kept values, and their positions in whichever coding is the shortest.
+
+| offset | size | name      | allowed                                                             |
+|--------|------|-----------|---------------------------------------------------------------------|
+| 0      | 1    | positions | 0 gaps, 1 bitmap, 2 all are kept                                    |
+| 1      | 1    | width     | of the gaps' remainders in bits, 0 to 24; else 0                    |
+| 2      | 2    | reserved  | 0                                                                   |
+| 4      | 4    | count     | of the kept elements                                                |
+| 8      | 4 n  | values    | float32, finite, in order of position                               |
+|        |      | positions | Golomb-Rice coded gaps, or one bit an element, or nothing           |
+"""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+
+from ..messages import Part
+from .packing import MAX_WIDTH, gaps_width, pack_gaps, unpack_bits, unpack_gaps
+
+HEADER = struct.Struct("<BBHI")
+GAPS, BITMAP, ALL = 0, 1, 2
+
+
+def pack_sparse(vector: np.ndarray, kept: np.ndarray) -> bytes:
+    """A vector of which only some elements are kept.
+
+    Parameters
+    ----------
+    vector : float32, shape (n,)
+    kept : bool, shape (n,)
+
+    Returns
+    -------
+    bytes
+        The shortest of the codings; its first byte says which.
+    """
+    positions = np.flatnonzero(kept)
+    values = vector[positions].astype("<f4").tobytes()
+    if len(positions) == len(vector):
+        return HEADER.pack(ALL, 0, 0, len(positions)) + values
+    gaps = np.diff(positions, prepend=-1) - 1
+    width = gaps_width(gaps)
+    coded, bitmap = pack_gaps(gaps, width), np.packbits(kept, bitorder="little").tobytes()
+    if len(coded) < len(bitmap):
+        return HEADER.pack(GAPS, width, 0, len(positions)) + values + coded
+    return HEADER.pack(BITMAP, 0, 0, len(positions)) + values + bitmap
+
+
+def unpack_sparse(part: Part, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The inverse of `pack_sparse`.
+
+    Returns
+    -------
+    vector : float32, shape (size,)
+        0 where nothing was kept.
+    kept : bool, shape (size,)
+
+    Raises
+    ------
+    MessageError
+        The part is not of the form above.
+    """
+    if len(part.data) < HEADER.size:
+        raise part.error("sparse header", f"{len(part.data)} bytes", f"required: {HEADER.size}")
+    coding, width, reserved, count = HEADER.unpack_from(part.data)
+    if coding not in (GAPS, BITMAP, ALL):
+        raise part.error("coding of positions", coding, "known: 0 gaps, 1 bitmap, 2 all")
+    if width > (MAX_WIDTH if coding == GAPS else 0):
+        raise part.error("width of gaps", width, f"required: 0 to {MAX_WIDTH}, 0 without gaps", 1)
+    if reserved:
+        raise part.error("reserved bytes", reserved, "required: 0", 2)
+    if count > size or (coding == ALL and count != size):
+        raise part.error("count of values", count, f"the tensor has {size} elements", 4)
+    values = _values(part, count)
+    kept = _kept(part, HEADER.size + 4 * count, coding, count, width, size)
+    vector = np.zeros(size, np.float32)
+    vector[kept] = values
+    return vector, kept
+
+
+def _values(part: Part, count: int) -> np.ndarray:
+    if len(part.data) < HEADER.size + 4 * count:
+        found = f"{len(part.data) - HEADER.size} bytes left"
+        raise part.error("values", found, f"{count} need {4 * count}", HEADER.size)
+    values = np.frombuffer(part.data, "<f4", count, HEADER.size)
+    if not np.isfinite(values).all():
+        first = int(np.argmin(np.isfinite(values)))
+        raise part.error("value", values[first], "required: finite", HEADER.size + 4 * first)
+    return values
+
+
+def _kept(part: Part, at: int, coding: int, count: int, width: int, size: int) -> np.ndarray:
+    if coding == GAPS:
+        positions = np.cumsum(unpack_gaps(part, at, count, width) + 1) - 1
+        if count and positions[-1] >= size:
+            raise part.error("last position", positions[-1], f"the tensor has {size} elements", at)
+        kept = np.zeros(size, np.bool_)
+        kept[positions] = True
+        return kept
+    kept, end = unpack_bits(part, at, size, "bitmap") if coding == BITMAP else (np.ones(size, np.bool_), at)
+    if end != len(part.data):
+        raise part.error("length of the part", len(part.data), f"its fields end after {end}", end)
+    if kept.sum() != count:
+        raise part.error("bitmap", f"{kept.sum()} bits set", f"{count} values need as many", at)
+    return kept
