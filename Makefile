@@ -35,9 +35,10 @@ define debian
 	else echo "$(1) is missing: what needs it is skipped (on Debian, install $(2))"; fi
 endef
 
-tools: ## install the C compiler and Node.js that the tests of the decoders need (Debian, as root)
+tools: ## install what tests need beside Python: a C compiler, Node.js, Chromium (Debian, as root)
 	$(call debian,cc,gcc libc6-dev)
 	$(call debian,node,nodejs)
+	$(call debian,chromium,chromium)
 
 test: setup tools ## lint, check formatting and types, run the tests (Fashion-MNIST is not needed)
 	$(BIN)/ruff check
