@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,21 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, PercentForm
 from .. import layers
 from ..record import write_whole
 from .runs import uplink
-from .sections import Row, Section
+from .sections import Row, Section, all_labels
 
 WIDTH, HEIGHT, LEGEND_LINE = 4.6, 3.1, 0.19  # inches
 # Okabe and Ito's palette for all kinds of colour vision, less its yellow, too light for a line on white.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS, DASHES = "osD^vPX<>", ("-", "--", ":")
 KINDS = (("mask", "#0072B2"), ("dense", "#E69F00"), ("header", "#999999"))
-LOOK: dict[str, Any] = {
+LOOK: Any = {
     "font.family": "DejaVu Sans",  # comes with Matplotlib: the same drawing on every machine
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.alpha": 0.3,
     "lines.linewidth": 1.4,
     "lines.markersize": 4,
@@ -83,19 +85,18 @@ def _look() -> Iterator[None]:
 
 def styles(sections: Sequence[Section]) -> Styles:
     """A colour, marker and dash for each label: the same in all figures of a report."""
-    labels = list(dict.fromkeys(row.label for section in sections for row in section.rows))
     return {
         label: {
             "color": COLOURS[i % len(COLOURS)],
             "marker": MARKERS[i % len(MARKERS)],
             "linestyle": DASHES[i // len(COLOURS) % len(DASHES)],
         }
-        for i, label in enumerate(labels)
+        for i, label in enumerate(all_labels(sections))
     }
 
 
 def _round_numbers(row: Row) -> np.ndarray:
-    return row.series(lambda line: line["round"]).mean(axis=0)
+    return np.asarray(row.series(itemgetter("round")).mean(axis=0))
 
 
 def _sent(value: Callable[[dict[str, Any]], float]) -> Axis:
@@ -123,13 +124,15 @@ def _curves(axes: Axes, section: Section, look: Styles, axis: Axis) -> None:
     axes.set_ylabel("test accuracy")
 
 
-def _byte_axis(axes: Axes) -> None:
+def _byte_axis(axes: Axes, *copies: Any) -> None:
+    """A logarithmic axis of bytes; `copies` are axes of other bytes with the same look."""
     axes.set_xscale("log")
     low, high = axes.get_xlim()
-    few = high / low < 50
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
-    axes.xaxis.set_major_formatter(EngFormatter("B", sep=" "))
-    axes.xaxis.set_minor_formatter("")
+    steps = (1.0, 2.0, 5.0) if high / low < 30 else (1.0,)
+    for each in (axes, *copies):
+        each.xaxis.set_major_locator(LogLocator(subs=steps))
+        each.xaxis.set_major_formatter(EngFormatter("B", sep=" "))
+        each.xaxis.set_minor_formatter("")
 
 
 def _new(entries: int, panels: int = 1, height: float = HEIGHT, columns: int = 2) -> tuple[Figure, Any]:
@@ -149,7 +152,7 @@ def against_rounds(section: Section, look: Styles) -> Drawing:
         figure, axes = _new(len(section.rows))
         _curves(axes, section, look, _round_numbers)
         axes.set_xlabel("round")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         _legend(figure, axes)
     return Drawing("rounds", f"Test accuracy against rounds: {section.name}.", figure)
 
@@ -160,12 +163,12 @@ def against_bytes(section: Section, look: Styles, name: str) -> Drawing:
     with _look():
         figure, axes = _new(len(section.rows), height=HEIGHT + 0.4)
         _curves(axes, section, look, _sent(value))
-        _byte_axis(axes)
+        axes.set_xscale("log")  # now: a secondary axis copies the scale when it is made
         axes.set_xlabel(f"{what} by a client that takes part in every round")
         count = section.task["clients_per_round"]
         every = axes.secondary_xaxis("top", functions=(lambda x: x * count, lambda x: x / count))
         every.set_xlabel(f"{what} by all {count} clients of the rounds so far")
-        _byte_axis(every)
+        _byte_axis(axes, every)
         _legend(figure, axes)
     words = f"Test accuracy against bytes {what}, logarithmic: {section.name}."
     return Drawing(f"{name}-bytes", words, figure)
@@ -179,9 +182,9 @@ def kinds_of_bytes(section: Section) -> Drawing:
         whole = np.array([row.per_message(uplink) for row in rows])
         left = np.zeros(len(rows))
         for kind, colour in KINDS:
-            part = np.array([row.per_message(lambda line, k=kind: line[f"uplink_{k}_bytes"]) for row in rows])
-            axes.barh(range(len(rows)), part / whole, left=left, color=colour, label=kind, height=0.6)
-            left += part / whole
+            part = np.array([row.per_message(itemgetter(f"uplink_{kind}_bytes")) for row in rows]) / whole
+            axes.barh(range(len(rows)), part, left=left, color=colour, label=kind, height=0.6)
+            left += part
         for at, size in enumerate(whole):
             axes.text(1.02, at, f"{size:,.0f} B", va="center")
         axes.set_yticks(range(len(rows)), [row.label.replace(", ", ",\n") for row in rows])
@@ -207,14 +210,24 @@ def mask_layers(section: Section, row: Row) -> Drawing | None:
             style["markevery"] = max(1, len(rounds) // 10)
             upper.plot(rounds, [np.mean(by_round[r]) for r in rounds], **style)
             lower.plot(rounds, [np.mean([layers.entropy(p) for p in by_round[r]]) for r in rounds], **style)
+        _at_least(upper, 0.1)
+        _at_least(lower, 0.1, top=1.005)
         upper.set_title(row.label)
         upper.set_ylabel("mask density")
         lower.set_ylabel("entropy, bits a mask bit")
         lower.set_xlabel("round")
-        lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+        lower.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         _legend(figure, upper)
     words = f"Density and entropy of the masks of each layer against rounds: {row.label}, {section.name}."
     return Drawing(f"masks-{row.label}", words, figure)
+
+
+def _at_least(axes: Axes, span: float, top: float | None = None) -> None:
+    """Widen the vertical axis to this span, so that noise does not look like news."""
+    low, high = axes.get_ylim()
+    high = high if top is None else top
+    more = max(0.0, span - (high - low))
+    axes.set_ylim(low - (more / 2 if top is None else more), high + (more / 2 if top is None else 0))
 
 
 def mask_shares(row: Row) -> dict[str, dict[int, list[float]]]:
@@ -236,7 +249,7 @@ def overview(sections: Sequence[Section]) -> Drawing:
         height = 3.4 * len(sections) + 0.2 + LEGEND_LINE * -(-len(look) // 4)
         figure = Figure(figsize=(10, height), layout="constrained")
         grid = figure.subplots(len(sections), 2, sharey="row", squeeze=False)
-        handles = {}
+        handles: dict[str, Any] = {}
         for section, (left, right) in zip(sections, grid, strict=True):
             for axes, axis in ((left, _sent(uplink)), (right, _round_numbers)):
                 _curves(axes, section, look, axis)
@@ -245,7 +258,7 @@ def overview(sections: Sequence[Section]) -> Drawing:
             left.set_xlabel("sent by a client that takes part in every round")
             right.set_xlabel("round")
             right.set_ylabel("")
-            right.xaxis.set_major_locator(MaxNLocator(integer=True))
+            right.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
             handles |= dict(zip(*left.get_legend_handles_labels()[::-1], strict=True))
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
+        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4)
     return Drawing("accuracy", "Test accuracy against uplink bytes and against rounds.", figure)

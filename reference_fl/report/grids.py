@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 from . import times
 from .runs import uplink
-from .sections import Row, Section
+from .sections import Row, Section, Spread, all_labels
 
 NOT_REACHED = "not reached"
 
@@ -25,26 +26,24 @@ class Grid:
 
 def matrix(sections: Sequence[Section]) -> Grid:
     """Last accuracy of every method on every task."""
-    labels = list(dict.fromkeys(row.label for section in sections for row in section.rows))
     by_section = [{row.label: row for row in section.rows} for section in sections]
     grid = Grid("Last accuracy, and after how many rounds", ["method", *(s.name for s in sections)])
-    for label in labels:
+    for label in all_labels(sections):
         cells = [rows.get(label) for rows in by_section]
         grid.rows.append([label, *(f"{row.last} (r. {row.rounds})" if row else "" for row in cells)])
     return grid
 
 
 def accuracy(section: Section) -> Grid:
-    """Last and best accuracy, and at the round that all rows have."""
+    """Last and best accuracy; where the rows' rounds differ, also after those that all have."""
     common = section.rounds
-    grid = Grid(
-        "Accuracy on the test set",
-        ["method", "seeds", "rounds", "last", "best (chosen on the test set)", f"after round {common}"],
-    )
+    unequal = any(row.rounds != common for row in section.rows)
+    heads = ["method", "last", "best", *[f"after round {common}"] * unequal, "rounds", "seeds"]
+    grid = Grid("Accuracy on the test set", heads)
     for row in section.rows:
         done = f"{row.rounds}" if row.rounds >= row.planned else f"{row.rounds} of {row.planned}"
-        at = type(row.last).of(row.accuracy[:, common - 1])
-        grid.rows.append([row.label, str(len(row.runs)), done, str(row.last), str(row.best), str(at)])
+        values = [row.last, row.best, *[Spread.of(row.accuracy[:, common - 1])] * unequal]
+        grid.rows.append([row.label, *map(str, values), done, str(len(row.runs))])
     return grid
 
 
@@ -54,8 +53,8 @@ def sizes(section: Section) -> Grid:
     heads = ("method", "mask", "dense", "header", "message", "FedAvg / message", "download")
     grid = Grid("Bytes a client and round", heads)
     for row in section.rows:
-        kinds = [row.per_message(lambda line, k=k: line[f"uplink_{k}_bytes"]) for k in heads[1:4]]
-        whole, down = row.per_message(uplink), row.per_message(lambda line: line["downlink_bytes"])
+        kinds = [row.per_message(itemgetter(f"uplink_{kind}_bytes")) for kind in heads[1:4]]
+        whole, down = row.per_message(uplink), row.per_message(itemgetter("downlink_bytes"))
         ratio = f"{dense.per_message(uplink) / whole:.1f}" if dense else ""
         grid.rows.append([row.label, *(f"{n:,.0f}" for n in (*kinds, whole)), ratio, f"{down:,.0f}"])
     return grid
@@ -63,7 +62,7 @@ def sizes(section: Section) -> Grid:
 
 def seconds(section: Section) -> Grid:
     """What a round takes, and in relation to FedAvg's."""
-    grid = Grid("Seconds a round", ["method", "median", "quartiles", "median / FedAvg's", "measured on"])
+    grid = Grid("Seconds a round", ["method", "median", "ratio to FedAvg", "quartiles", "measured on"])
     for row in section.rows:
         low, middle, high = times.round_seconds(row)
         ratio = times.overhead(section, row)
@@ -72,8 +71,8 @@ def seconds(section: Section) -> Grid:
             [
                 row.label,
                 f"{middle:.2f}",
-                f"{low:.2f} to {high:.2f}",
                 "" if ratio is None else f"{ratio:.2f}",
+                f"{low:.2f} to {high:.2f}",
                 "; ".join(machines),
             ]
         )
@@ -81,21 +80,22 @@ def seconds(section: Section) -> Grid:
 
 
 def _machine(machine: dict[str, Any], settings: dict[str, Any]) -> str:
-    parts = (machine.get("processor"), f"{machine.get('cores')} cores", f"{settings.get('threads')} threads")
+    parts = (machine.get("processor"), f"{machine.get('cores')} cores", f"threads: {settings.get('threads')}")
     return ", ".join(map(str, parts)) if machine else ""
 
 
 def to_accuracy(section: Section, target: float) -> Grid:
     """Rounds, bytes and time to an accuracy."""
-    rates = [f"at {rate} Mbit/s" for rate in times.RATES]
-    grid = Grid(f"To a test accuracy of {target:g}", ["method", "rounds", "sent by a client", *rates])
+    rates = [f"{rate} Mbit/s" for rate in times.RATES]
+    heads = ["method", *rates, "computing", "rounds", "sent"]
+    grid = Grid(f"Time to a test accuracy of {target:g}, by uplink", heads)
     for row in section.rows:
         found = times.reached(row, target)
         if found is None:
-            grid.rows.append([row.label, NOT_REACHED, *[""] * (1 + len(rates))])
+            grid.rows.append([row.label, NOT_REACHED, *[""] * (len(heads) - 2)])
         else:
-            cells = [f"{found.rounds:.3g}", size(found.sent), *map(duration, found.seconds)]
-            grid.rows.append([row.label, *cells])
+            durations = map(duration, (*found.seconds, found.work))
+            grid.rows.append([row.label, *durations, f"{found.rounds:.3g}", size(found.sent)])
     return grid
 
 
@@ -135,8 +135,8 @@ def size(count: float) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds in words: "4.2 s", "3 min 20 s", "2 h 05 min"."""
-    if seconds < 99.5:
-        return f"{seconds:.3g} s"
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 100:
         return f"{minutes} min {rest:02d} s"

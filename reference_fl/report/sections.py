@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ class Row:
     @property
     def accuracy(self) -> np.ndarray:
         """Test accuracy, shape (seeds, rounds)."""
-        return self.series(lambda line: line["accuracy"])
+        return self.series(itemgetter("accuracy"))
 
     @property
     def last(self) -> Spread:
@@ -85,7 +86,7 @@ class Row:
 
     def per_message(self, value: Callable[[dict[str, Any]], float]) -> float:
         """Mean of a number over all messages: the sum over rounds and seeds, by the clients."""
-        return float(self.series(value).sum() / self.series(lambda line: line["clients"]).sum())
+        return float(self.series(value).sum() / self.series(itemgetter("clients")).sum())
 
 
 @dataclass(frozen=True)
@@ -133,11 +134,22 @@ def sections(runs: Iterable[Run]) -> list[Section]:
     ]
 
 
+def all_labels(found: Sequence[Section]) -> list[str]:
+    """The labels of all sections, in the order of the rows."""
+    rows = {row.label: row for section in found for row in section.rows}
+    return sorted(rows, key=lambda label: _place(rows[label].runs[0]))
+
+
 def _order(run: Run) -> tuple[Any, ...]:
+    """By data set, by partition (IID first), by method."""
+    dataset, partition, model, *numbers = run.task
+    return (dataset, partition != "iid", partition, model, *map(float, numbers), *_place(run))
+
+
+def _place(run: Run) -> tuple[Any, ...]:
     """FedAvg and FedMRN first, the others by name."""
     method = run.settings["method"]
-    place = FIRST.index(method) if method in FIRST else len(FIRST)
-    return (*map(str, run.task[:3]), *map(float, run.task[3:]), place, run.label, repr(run.variant))
+    return (FIRST.index(method) if method in FIRST else len(FIRST), run.label, repr(run.variant))
 
 
 def _telling(groups: Iterable[dict[str, list[Run]]]) -> dict[str, list[str]]:

@@ -33,12 +33,15 @@ class Reached:
     rounds : float
     sent : float
         Bytes that a client sent which took part in every round.
+    work : float
+        Seconds without those for sending.
     seconds : tuple of float
-        One for each of `RATES`.
+        With them, for each of `RATES`.
     """
 
     rounds: float
     sent: float
+    work: float
     seconds: tuple[float, ...]
 
 
@@ -78,8 +81,9 @@ def reached(row: Row, target: float) -> Reached | None:
     each = [_reached(run, target, row.rounds) for run in row.runs]
     if None in each:
         return None
-    table = np.array([(r.rounds, r.sent, *r.seconds) for r in each if r], np.float64).mean(axis=0)
-    return Reached(float(table[0]), float(table[1]), tuple(map(float, table[2:])))
+    values = [(r.rounds, r.sent, r.work, *r.seconds) for r in each if r]
+    rounds, sent, work, *seconds = np.array(values, np.float64).mean(axis=0).tolist()
+    return Reached(rounds, sent, work, tuple(seconds))
 
 
 def _reached(run: Run, target: float, rounds: int) -> Reached | None:
@@ -87,6 +91,6 @@ def _reached(run: Run, target: float, rounds: int) -> Reached | None:
     first = next((i for i, line in enumerate(lines, 1) if line["accuracy"] >= target), None)
     if first is None:
         return None
-    work = float(np.median([line["seconds"] / line["clients"] for line in run.rounds]))
+    work = first * float(np.median([line["seconds"] / line["clients"] for line in run.rounds]))
     sent = sum(uplink(line) / line["clients"] for line in lines[:first])
-    return Reached(first, sent, tuple(first * work + 8 * sent / (rate * 1e6) for rate in RATES))
+    return Reached(first, sent, work, tuple(work + 8 * sent / (rate * 1e6) for rate in RATES))
