@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from .runs import uplink
 from .sections import Row, Section, all_labels
 
 WIDTH, HEIGHT, LEGEND_LINE = 4.6, 3.1, 0.19  # inches
+SHORT, LONG = 24, 58  # characters that fit into half a figure's width, and into all of it
 # Okabe and Ito's palette for all kinds of colour vision, less its yellow, too light for a line on white.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS, DASHES = "osD^vPX<>", ("-", "--", ":")
@@ -135,21 +137,37 @@ def _byte_axis(axes: Axes, *copies: Any) -> None:
         each.xaxis.set_minor_formatter("")
 
 
-def _new(entries: int, panels: int = 1, height: float = HEIGHT, columns: int = 2) -> tuple[Figure, Any]:
-    """An empty figure with room for a legend below the axes."""
-    size = (WIDTH, height + LEGEND_LINE * -(-entries // columns))
-    figure = Figure(figsize=size, layout="constrained")
+def _new(labels: Sequence[str], panels: int = 1, height: float = HEIGHT) -> tuple[Figure, Any]:
+    """An empty figure of this height, and below it room for a legend of these labels."""
+    figure = Figure(figsize=(WIDTH, height + LEGEND_LINE * _legend_lines(labels)), layout="constrained")
     return figure, figure.subplots(panels, 1, sharex=True)
 
 
-def _legend(figure: Figure, axes: Axes, columns: int = 2) -> None:
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=columns, fontsize=8.5)
+def _legend(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    texts = [_wrapped(label, LONG) for label in labels]
+    figure.legend(handles, texts, loc="outside lower left", ncols=_legend_columns(labels), fontsize=8.5)
+
+
+def _legend_columns(labels: Sequence[str]) -> int:
+    longest = max(map(len, labels))
+    return 3 if longest <= SHORT // 2 else 2 if longest <= SHORT else 1
+
+
+def _legend_lines(labels: Sequence[str]) -> int:
+    lines = [1 + _wrapped(label, LONG).count("\n") for label in labels]
+    return -(-sum(lines) // _legend_columns(labels))
+
+
+def _wrapped(text: str, width: int) -> str:
+    """The text in lines of at most `width` characters."""
+    return "\n".join(textwrap.wrap(text, width)) or text
 
 
 def against_rounds(section: Section, look: Styles) -> Drawing:
     """Accuracy against rounds."""
     with _look():
-        figure, axes = _new(len(section.rows))
+        figure, axes = _new([row.label for row in section.rows])
         _curves(axes, section, look, _round_numbers)
         axes.set_xlabel("round")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
@@ -161,7 +179,7 @@ def against_bytes(section: Section, look: Styles, name: str) -> Drawing:
     """Accuracy against bytes, "uplink" or "total": one client's below, all clients' above the axes."""
     value, what = (uplink, "sent") if name == "uplink" else (_total, "sent and received")
     with _look():
-        figure, axes = _new(len(section.rows), height=HEIGHT + 0.4)
+        figure, axes = _new([row.label for row in section.rows], height=HEIGHT + 0.4)
         _curves(axes, section, look, _sent(value))
         axes.set_xscale("log")  # now: a secondary axis copies the scale when it is made
         axes.set_xlabel(f"{what} by a client that takes part in every round")
@@ -177,8 +195,10 @@ def against_bytes(section: Section, look: Styles, name: str) -> Drawing:
 def kinds_of_bytes(section: Section) -> Drawing:
     """The share of mask, dense and header bytes in each method's messages."""
     rows = section.rows[::-1]
+    names = [_wrapped(row.label, SHORT) for row in rows]
     with _look():
-        figure, axes = _new(2, height=0.75 + 0.36 * len(rows))
+        lines = sum(2 + name.count("\n") for name in names)
+        figure, axes = _new([kind for kind, _ in KINDS], height=0.7 + 0.18 * lines)
         whole = np.array([row.per_message(uplink) for row in rows])
         left = np.zeros(len(rows))
         for kind, colour in KINDS:
@@ -187,12 +207,12 @@ def kinds_of_bytes(section: Section) -> Drawing:
             left += part
         for at, size in enumerate(whole):
             axes.text(1.02, at, f"{size:,.0f} B", va="center")
-        axes.set_yticks(range(len(rows)), [row.label.replace(", ", ",\n") for row in rows])
+        axes.set_yticks(range(len(rows)), names)
         axes.set_xlim(0, 1)
         axes.xaxis.set_major_formatter(PercentFormatter(1))
         axes.set_xlabel("share of a message's bytes")
         axes.grid(axis="y", visible=False)
-        _legend(figure, axes, columns=3)
+        _legend(figure, axes)
     return Drawing("kinds", f"Share of mask, dense and header bytes in a message: {section.name}.", figure)
 
 
@@ -203,7 +223,7 @@ def mask_layers(section: Section, row: Row) -> Drawing | None:
         return None
     shades = mpl.colormaps["viridis"](np.linspace(0, 0.85, len(shares)))
     with _look():
-        figure, (upper, lower) = _new(len(shares), panels=2, height=4.2)
+        figure, (upper, lower) = _new(list(shares), panels=2, height=4.2)
         for i, (tensor, by_round) in enumerate(shares.items()):
             style = {"color": shades[i], "marker": MARKERS[i % len(MARKERS)], "label": tensor}
             rounds = sorted(by_round)
@@ -212,7 +232,7 @@ def mask_layers(section: Section, row: Row) -> Drawing | None:
             lower.plot(rounds, [np.mean([layers.entropy(p) for p in by_round[r]]) for r in rounds], **style)
         _at_least(upper, 0.1)
         _at_least(lower, 0.1, top=1.005)
-        upper.set_title(row.label)
+        upper.set_title(_wrapped(row.label, LONG))
         upper.set_ylabel("mask density")
         lower.set_ylabel("entropy, bits a mask bit")
         lower.set_xlabel("round")
@@ -246,7 +266,8 @@ def overview(sections: Sequence[Section]) -> Drawing:
     """Accuracy against uplink bytes and against rounds, side by side; a row of panels a task."""
     look = styles(sections)
     with _look():
-        height = 3.4 * len(sections) + 0.2 + LEGEND_LINE * -(-len(look) // 4)
+        columns = 4 if max(map(len, look)) <= SHORT else 2
+        height = 3.4 * len(sections) + 0.2 + LEGEND_LINE * -(-len(look) // columns)
         figure = Figure(figsize=(10, height), layout="constrained")
         grid = figure.subplots(len(sections), 2, sharey="row", squeeze=False)
         handles: dict[str, Any] = {}
@@ -260,5 +281,6 @@ def overview(sections: Sequence[Section]) -> Drawing:
             right.set_ylabel("")
             right.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
             handles |= dict(zip(*left.get_legend_handles_labels()[::-1], strict=True))
-        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4)
+        texts = [_wrapped(label, LONG) for label in handles]
+        figure.legend(list(handles.values()), texts, loc="outside lower center", ncols=columns)
     return Drawing("accuracy", "Test accuracy against uplink bytes and against rounds.", figure)

@@ -147,9 +147,10 @@ def _order(run: Run) -> tuple[Any, ...]:
 
 
 def _place(run: Run) -> tuple[Any, ...]:
-    """FedAvg and FedMRN first, the others by name."""
+    """FedAvg and FedMRN first, the others by name; the plainest variant first."""
     method = run.settings["method"]
-    return (FIRST.index(method) if method in FIRST else len(FIRST), run.label, repr(run.variant))
+    first = FIRST.index(method) if method in FIRST else len(FIRST)
+    return (first, run.label, len(run.variant), repr(run.variant))
 
 
 def _telling(groups: Iterable[dict[str, list[Run]]]) -> dict[str, list[str]]:

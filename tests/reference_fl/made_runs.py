@@ -1,0 +1,78 @@
+"""Metrics files of runs that never were, for the tests of the report."""
+
+import json
+
+SETTINGS = {
+    "dataset": "digits",
+    "model": "cnn2",
+    "method": "fedavg",
+    "mask": None,
+    "noise": None,
+    "partition": "iid",
+    "clients": 10,
+    "clients_per_round": 5,
+    "epochs": 5,
+    "batch_size": 16,
+    "learning_rate": 0.03,
+    "rounds": 4,
+    "seed": 0,
+    "threads": 1,
+    "options": {},
+}
+BINARY = {"method": "fedmrn", "mask": "binary", "noise": "uniform:0.01", "learning_rate": 0.1}
+MACHINE = {"processor": "P", "cores": 2, "python": "3.11", "torch": "2", "fedmrn_codec": "0"}
+ACCURACIES = (0.5, 0.7, 0.9, 0.8)
+
+
+def header(machine=MACHINE, **given):
+    return {"settings": {**SETTINGS, **given}, "commit": "c" * 40, "machine": machine}
+
+
+def line(settings, number, accuracy, seconds=10.0):
+    masked = settings["mask"] is not None
+    return {
+        **{key: settings[key] for key in ("dataset", "partition", "method", "mask", "seed")},
+        "round": number,
+        "accuracy": accuracy,
+        "loss": 1 - accuracy,
+        "clients": 5,
+        "uplink_mask_bytes": 12_500 if masked else 0,
+        "uplink_dense_bytes": 2_000 if masked else 400_000,
+        "uplink_header_bytes": 500,
+        "downlink_bytes": 410_000,
+        "seconds": seconds,
+    }
+
+
+def counts(number, **ones):
+    tensors = {name: {"elements": 100, "ones": some, "frames": 5} for name, some in ones.items()}
+    return {"round": number, "tensors": tensors}
+
+
+def as_lines(*objects):
+    return "".join(json.dumps(each) + "\n" for each in objects)
+
+
+def write(folder, accuracies=ACCURACIES, seconds=10.0, machine=MACHINE, **given):
+    """One run in its folder, with mask counts if it has masks; the folder."""
+    first = header(machine, **given)
+    settings = first["settings"]
+    rounds = [line(settings, i, accuracy, seconds) for i, accuracy in enumerate(accuracies, 1)]
+    folder.mkdir(parents=True)
+    (folder / "metrics.jsonl").write_text(as_lines(first, *rounds))
+    if settings["mask"]:
+        masks = [
+            counts(i, **{"conv.weight": 250 - i, "linear.weight": 100 + i}) for i in range(1, len(rounds) + 1)
+        ]
+        (folder / "layers.jsonl").write_text(as_lines(*masks))
+    return folder
+
+
+def write_many(folder):
+    """Two tasks; FedAvg and FedMRN binary over two seeds, of the second task FedAvg alone; the folder."""
+    for seed in (0, 1):
+        shifted = [a + 0.02 * seed for a in ACCURACIES]
+        write(folder / f"fedavg-{seed}", shifted, seed=seed)
+        write(folder / f"binary-{seed}", [a - 0.05 for a in shifted], 12.0, seed=seed, **BINARY)
+    write(folder / "skewed", partition="labels:3")
+    return folder
