@@ -134,6 +134,7 @@ def _round(
             private_seed=derive(settings.seed, "private", number, client),
             order_seed=derive(settings.seed, "order", number, client),
             client=client,
+            augment=data.augment,
         )
         message = method.client(model, task)
         if verify:

@@ -1,8 +1,8 @@
-"""The convolutional networks of the main experiments (Li et al., ACM MM 2024), and one for 8x8 images.
+"""The networks by name: those of the main experiments (Li et al., ACM MM 2024), one for 8x8 images, LSTMs.
 
-One building block: 3x3 convolution (padding 1, no bias), BatchNorm, ReLU; a 2x2 max-pool closes each group of
-blocks, just before its last ReLU, where it gives the same bits, gradients included, and leaves ReLU a quarter
-of the work; one linear layer without bias at the end.
+The convolutional ones have one building block: 3x3 convolution (padding 1, no bias), BatchNorm, ReLU; a 2x2
+max-pool closes each group of blocks, just before its last ReLU, where it gives the same bits, gradients
+included, and leaves ReLU a quarter of the work; one linear layer without bias at the end.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from torch.nn.utils import skip_init
 
+from .lstm import CharLSTM
+
 INIT_STD = 0.01  # Li et al., ACM MM 2024: convolution and linear weights start as N(0, 0.01^2)
 
 # Output channels of the convolutions, one inner tuple between two pools.
@@ -23,6 +25,8 @@ ARCHITECTURES: dict[str, tuple[tuple[int, ...], ...]] = {
     "cnn4": ((32,), (64,), (128,), (256,)),
     "cnn8": ((32, 32), (64, 64), (128, 128), (256, 256)),
 }
+# Embedding, hidden size, layers: that of McMahan et al., AISTATS 2017; and one for a quick try.
+LSTMS = {"lstm": (8, 256, 2), "lstm-small": (8, 64, 1)}
 
 
 class ConvNet(nn.Module):
@@ -93,10 +97,10 @@ class ConvNet(nn.Module):
 
 def names() -> list[str]:
     """The names that `build` knows, sorted."""
-    return sorted(ARCHITECTURES)
+    return sorted([*ARCHITECTURES, *LSTMS])
 
 
-def build(name: str, in_shape: tuple[int, int, int], classes: int, seed: int) -> ConvNet:
+def build(name: str, in_shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
     """A network with its initial weights.
 
     The weights are a function of the arguments alone; no global random state is read or changed.
@@ -106,30 +110,42 @@ def build(name: str, in_shape: tuple[int, int, int], classes: int, seed: int) ->
     name : str
         One of `names()`.
     in_shape : tuple of int
-        Channels, height, width of an image.
+        Channels, height, width of an image; or, for an LSTM, the length of a sequence.
     classes : int
-        Number of classes.
+        Number of classes; for an LSTM of tokens too.
     seed : int
         Seed of the initial weights, >= 0.
 
     Returns
     -------
-    ConvNet
+    torch.nn.Module
         On the CPU, float32, in training mode. Weights of convolution and linear layers are N(0, 0.01^2),
-        BatchNorm scales 1 and shifts 0.
+        BatchNorm scales 1 and shifts 0; an LSTM's weights are those of `CharLSTM.initialise`.
 
     Raises
     ------
     ValueError
-        An unknown name, or an image too small for the network's pools.
+        An unknown name, a network for another kind of samples, or an image too small for the network's pools.
     """
-    if name not in ARCHITECTURES:
+    if name not in names():
         raise ValueError(f"unknown model {name!r}; known: {', '.join(names())}")
-    model = ConvNet(in_shape, classes, ARCHITECTURES[name])
+    kind, dimensions = ("sequences", 1) if name in LSTMS else ("images", 3)
+    if len(in_shape) != dimensions:
+        raise ValueError(f"model {name!r} takes {kind}: found samples of {len(in_shape)} dimensions")
     rng = np.random.default_rng(seed)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                draw = rng.normal(0.0, INIT_STD, tuple(module.weight.shape))
-                module.weight.copy_(torch.from_numpy(draw.astype(np.float32)))
+    if name in LSTMS:
+        lstm = CharLSTM(classes, *LSTMS[name])
+        lstm.initialise(rng)
+        return lstm
+    channels, height, width = in_shape
+    model = ConvNet((channels, height, width), classes, ARCHITECTURES[name])
+    _initialise(model, rng)
     return model
+
+
+@torch.no_grad()
+def _initialise(model: ConvNet, rng: np.random.Generator) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            draw = rng.normal(0.0, INIT_STD, tuple(module.weight.shape))
+            module.weight.copy_(torch.from_numpy(draw.astype(np.float32)))

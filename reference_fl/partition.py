@@ -1,4 +1,4 @@
-"""Splits of a training set among clients: IID, Dirichlet label skew, and a fixed number of labels a client.
+"""Splits of a training set among clients: IID, Dirichlet label skew, labels a client, the data's own groups.
 
 Pure functions from labels to index arrays. Every sample goes to exactly one client and every client gets at
 least one; the same arguments give the same split. Protocol: Li et al., ACM MM 2024, main experiments.
@@ -184,6 +184,38 @@ def _deal_labels(distinct: int, clients: int, k: int, rng: np.random.Generator) 
         for label in np.lexsort((rng.random(distinct), np.array(counts)))[:k]:
             holders[label].append(client)
     return holders
+
+
+def by_group(groups: ArrayLike, clients: int) -> list[Indices]:
+    """Natural clients: each group of samples goes to one client as a whole.
+
+    With as many clients as groups each has one; with fewer, each has a run of consecutive groups, and the
+    numbers of groups differ by one at most. No randomness.
+
+    Parameters
+    ----------
+    groups : array_like
+        Integers, shape (samples,): the group of each sample, ascending.
+    clients : int
+        How many parts, 1..distinct groups.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        int64 sample indices, ascending, one array a client.
+
+    Raises
+    ------
+    ValueError
+        The groups are not a vector of integers, or `clients` is not in 1..distinct groups.
+    """
+    values = _checked_labels(groups, 1)
+    distinct = np.unique(values)
+    if not 1 <= operator.index(clients) <= len(distinct):
+        raise ValueError(f"clients: found {clients}, required 1..{len(distinct)} (groups of the data)")
+    return [
+        np.flatnonzero(np.isin(values, part)).astype(np.int64) for part in np.array_split(distinct, clients)
+    ]
 
 
 def _checked_labels(labels: ArrayLike, clients: int) -> NDArray[np.integer]:

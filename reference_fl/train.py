@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .data import Augment
+
 # Fewest samples of a batch. BatchNorm has no variance to normalise by where a channel has one value, as with
 # one sample once the image has shrunk to 1x1; PyTorch refuses it.
 MIN_BATCH = 2
@@ -82,6 +84,7 @@ def local_train(
     epochs: int,
     generator: torch.Generator,
     after_step: Callable[[int], None] | None = None,
+    augment: Augment | None = None,
 ) -> float:
     """Train a model on one client's samples with cross-entropy.
 
@@ -92,15 +95,17 @@ def local_train(
     optimizer : torch.optim.Optimizer
         Over the parameters to train.
     x : torch.Tensor
-        float32, shape (samples, channels, height, width).
+        Samples as the model takes them, shape (samples, ...).
     y : torch.Tensor
         int64, shape (samples,).
     batch_size, epochs : int
         As `local_steps`.
     generator : torch.Generator
-        Orders the samples, as `batches`.
+        Orders the samples, as `batches`, and augments them.
     after_step : callable, optional
         Called after each optimiser step with the number of steps done, 1..local_steps(...).
+    augment : callable, optional
+        Changes each batch of samples; see `data.Dataset`.
 
     Returns
     -------
@@ -120,7 +125,8 @@ def local_train(
     total, seen = 0.0, 0
     for step, index in enumerate(batches(len(y), batch_size, epochs, generator), 1):
         optimizer.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(model(x[index]), y[index])
+        batch = x[index] if augment is None else augment(x[index], generator)
+        loss = F.cross_entropy(model(batch), y[index])
         loss.backward()
         optimizer.step()
         total += loss.item() * len(index)
@@ -139,7 +145,7 @@ def evaluate(model: nn.Module, x: torch.Tensor, y: torch.Tensor, batch: int = 12
     model : torch.nn.Module
         Unchanged; every submodule's mode is put back afterwards.
     x : torch.Tensor
-        float32, shape (samples, channels, height, width).
+        Samples as the model takes them, shape (samples, ...).
     y : torch.Tensor
         int64, shape (samples,).
     batch : int
@@ -175,4 +181,4 @@ def evaluate(model: nn.Module, x: torch.Tensor, y: torch.Tensor, batch: int = 12
 
 def _check_pair(x: torch.Tensor, y: torch.Tensor) -> None:
     if len(x) != len(y):
-        raise ValueError(f"labels: found {len(y)}, {len(x)} images need as many")
+        raise ValueError(f"labels: found {len(y)}, {len(x)} samples need as many")

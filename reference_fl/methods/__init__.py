@@ -12,6 +12,7 @@ from torch import nn
 
 import fedmrn_codec as fm
 
+from ..data import Augment
 from ..settings import Settings
 from ..train import local_train
 
@@ -33,6 +34,8 @@ class Task:
         Of the order of the samples.
     client : int
         Which client this is, for methods whose clients remember something.
+    augment : callable, optional
+        Applied to each training batch; see `data.Dataset`.
     """
 
     x: torch.Tensor
@@ -43,6 +46,7 @@ class Task:
     private_seed: int
     order_seed: int
     client: int = 0
+    augment: Augment | None = None
 
 
 class Sizes(Protocol):
@@ -162,6 +166,7 @@ def run_sgd(
         epochs=settings.epochs,
         generator=torch.Generator().manual_seed(task.order_seed),
         after_step=after_step,
+        augment=task.augment,
     )
 
 

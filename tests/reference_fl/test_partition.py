@@ -194,3 +194,16 @@ TEN = np.arange(10)
 def test_impossible_demands(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_by_group():
+    groups = [0, 0, 2, 3, 3, 3, 7]
+    assert [part.tolist() for part in partition.by_group(groups, 4)] == [[0, 1], [2], [3, 4, 5], [6]]
+    assert [part.tolist() for part in partition.by_group(groups, 3)] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert partition.by_group(groups, 1)[0].dtype == np.int64
+
+
+@pytest.mark.parametrize("clients", [0, 5])
+def test_by_group_refuses(clients):
+    with pytest.raises(ValueError, match=f"clients: found {clients}, required 1..4"):
+        partition.by_group([0, 0, 2, 3, 7], clients)

@@ -107,12 +107,36 @@ def test_local_train_counts_steps_and_sets_training_mode():
     assert int(model.features.bn1.num_batches_tracked) == len(steps)
 
 
+def test_local_train_augments_each_batch_from_its_generator():
+    x, y, model = toy(8)
+    seen = []
+
+    class Kept(nn.Module):
+        def forward(self, batch):
+            seen.append(batch.clone())
+            return model(batch)
+
+    def shift(batch, generator):
+        return batch + torch.rand(len(batch), 1, 1, 1, generator=generator)
+
+    def batches():
+        seen.clear()
+        settings = {"batch_size": 4, "epochs": 2, "generator": seeded(), "augment": shift}
+        train.local_train(Kept(), torch.optim.SGD(model.parameters(), lr=0.1), x, y, **settings)
+        return torch.cat(seen)
+
+    first, second = batches(), batches()
+    assert torch.equal(first, second)
+    assert not any(torch.equal(image, clean) for image in first for clean in x)
+    assert len(set(first.sum((1, 2, 3)).tolist())) == 16  # drawn anew in each epoch
+
+
 def test_local_train_refuses():
     x, y, model = toy()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(ValueError, match="1 samples in batches of 4 for 3 epochs give no batch"):
         train.local_train(model, optimizer, x[:1], y[:1], batch_size=4, epochs=3, generator=seeded())
-    with pytest.raises(ValueError, match="labels: found 8, 9 images need as many"):
+    with pytest.raises(ValueError, match="labels: found 8, 9 samples need as many"):
         train.local_train(model, optimizer, x, y[:8], batch_size=4, epochs=3, generator=seeded())
 
 
