@@ -1,0 +1,78 @@
+"""A small model, clients that train it, and one round of a strategy, all in memory."""
+
+from collections.abc import Callable
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from fedmrn_flower import FedMRN, mod
+
+MODEL = {
+    "conv.weight": np.linspace(-1, 1, 8 * 3 * 3 * 3, dtype=np.float32).reshape(8, 3, 3, 3),
+    "conv.bias": np.linspace(1, 2, 8, dtype=np.float32),
+    "bn.num_batches_tracked": np.array(3),
+    "linear.weight": np.linspace(-2, 2, 40, dtype=np.float32).reshape(5, 8),
+}
+
+
+def record(arrays=MODEL):
+    return ArrayRecord({name: Array(np.asarray(array)) for name, array in arrays.items()})
+
+
+def bytes_of(arrays):
+    """Name, dtype and every byte of an ArrayRecord's arrays, to compare to the bit."""
+    return [(name, a.dtype, a.shape, a.data) for name, a in arrays.items()]
+
+
+class Grid:
+    """As much of Flower's Grid as `configure_train` reads."""
+
+    def __init__(self, nodes):
+        self.nodes = nodes
+
+    def get_node_ids(self):
+        return self.nodes
+
+
+def trained(message, step=0.002):
+    """What a client's training makes of the arrays: every float moves by `step`, every integer by 7."""
+    out = {}
+    for name, array in message.content["arrays"].items():
+        values = array.numpy()
+        out[name] = np.asarray(values + values.dtype.type(step if values.dtype.kind == "f" else 7))
+    return out
+
+
+def honest(message, weight=10, **metrics):
+    """A plain client's reply, before any mod."""
+    numbers = MetricRecord({"num-examples": weight, **({"loss": 0.5} | metrics)})
+    return Message(RecordDict({"arrays": record(trained(message)), "metrics": numbers}), reply_to=message)
+
+
+def through(train: Callable[[Message], Message], message, mods=(mod,)):
+    """The reply of a ClientApp with these mods."""
+    app = ClientApp(mods=list(mods))
+    app.train()(lambda msg, _: train(msg))
+    context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
+    return app(message, context)
+
+
+def messages_of(strategy: FedMRN, nodes, server_round=1, arrays=None):
+    """The messages of `configure_train`, in the order of `nodes`."""
+    arrays = record() if arrays is None else arrays
+    found = strategy.configure_train(server_round, arrays, ConfigRecord({"lr": 0.1}), Grid(nodes))
+    return sorted(found, key=lambda message: nodes.index(message.metadata.dst_node_id))
+
+
+def with_frame(message, frame, weight=10, **metrics):
+    """A reply that holds these bytes as its frame."""
+    from fedmrn_flower.records import from_frame
+
+    numbers = MetricRecord({"num-examples": weight, **({"loss": 0.5} | metrics)})
+    return Message(RecordDict({"arrays": from_frame(frame), "metrics": numbers}), reply_to=message)
+
+
+def frame_of(reply):
+    (array,) = reply.content["arrays"].values()
+    return array.data

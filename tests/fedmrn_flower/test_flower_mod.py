@@ -1,0 +1,249 @@
+"""The client's side: the mod, and masks trained with PSM."""
+
+import numpy as np
+import pytest
+import torch
+from flower_cases import MODEL, frame_of, honest, messages_of, record, through, trained
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.clientapp.mod import fixedclipping_mod
+from flwr.common.constant import ErrorCode
+from flwr.serverapp.strategy import FedAvg
+
+import fedmrn_codec as fm
+import fedmrn_flower
+from fedmrn_flower import FedMRN, Request, Uniform, mod
+
+
+def asked(mask="binary", arrays=None, **options):
+    """One message of a round, as its client receives it."""
+    strategy = FedMRN(
+        FedAvg(min_available_nodes=1, min_train_nodes=1), noise=Uniform(0.01), mask=mask, **options
+    )
+    return messages_of(strategy, [1], arrays=arrays)[0]
+
+
+def reply_with(message, arrays):
+    numbers = MetricRecord({"num-examples": 1})
+    return Message(RecordDict({"arrays": record(arrays), "metrics": numbers}), reply_to=message)
+
+
+@pytest.mark.parametrize("mask", ["binary", "signed"])
+def test_the_reply_holds_the_frame_asked_for(mask):
+    message = asked(mask)
+    request = Request.of(message)
+    reply = through(honest, message)
+    info = fm.verify(
+        frame_of(reply), request.schema, seed=request.seed, round=1, base_model=request.base_model
+    )
+    assert [entry.kind for entry in info.tensors] == [mask, "dense", "dense", mask]
+    arrays = fm.decode(frame_of(reply), request.schema)
+    noise = fm.noise(Uniform(0.01), seed=request.seed, stream=0, count=216).reshape(8, 3, 3, 3)
+    assert np.isin(arrays["conv.weight"], [*noise.ravel(), *(-noise.ravel()), 0]).all()
+    received, now = message.content["arrays"], trained(message)
+    assert arrays["conv.bias"].tobytes() == (now["conv.bias"] - received["conv.bias"].numpy()).tobytes()
+    assert arrays["bn.num_batches_tracked"] == 7
+    assert reply.content["metrics"] == {"num-examples": 10, "loss": 0.5}
+
+
+def test_masks_are_the_update_on_average():
+    arrays = {"w": np.zeros((100, 1000), np.float32)}
+    message = asked(arrays=record(arrays), mask="signed")
+    reply = through(lambda m: reply_with(m, {"w": np.full((100, 1000), 0.002, np.float32)}), message)
+    decoded = fm.decode(frame_of(reply), Request.of(message).schema)["w"]
+    noise = fm.noise(Uniform(0.01), seed=Request.of(message).seed, stream=0, count=100_000)
+    reached = np.clip(0.002 / np.abs(noise), 0, 1) * np.abs(noise)
+    assert abs(decoded.mean() - reached.mean()) < 1e-4
+
+
+def test_two_encodings_of_one_update_differ():
+    message = asked()
+    assert frame_of(through(honest, message)) != frame_of(through(honest, message))
+
+
+def test_without_a_request_nothing_changes():
+    content = RecordDict({"arrays": record(), "config": ConfigRecord({"lr": 0.1})})
+    message = Message(content, dst_node_id=1, message_type="train")
+    reply = through(honest, message)
+    assert list(reply.content["arrays"]) == list(MODEL)
+
+
+def test_an_error_reply_passes():
+    reply = through(lambda message: Message(Error(2, "no data"), reply_to=message), asked())
+    assert reply.error == Error(2, "no data")
+
+
+def test_a_frame_passes_as_it_is():
+    message = asked()
+    ready = through(honest, message)
+    assert frame_of(through(lambda _: ready, message)) == frame_of(ready)
+
+
+def nan(arrays):
+    arrays["conv.weight"][0, 0, 0, 0] = np.nan
+
+
+def infinite(arrays):
+    arrays["conv.bias"][0] = np.inf
+
+
+def broadcast(arrays):
+    arrays["conv.bias"] = np.ones(1, np.float32)
+
+
+def wider(arrays):
+    arrays["conv.bias"] = arrays["conv.bias"].astype(np.float64)
+
+
+def missing(arrays):
+    del arrays["linear.weight"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (nan, "'conv.weight': found a NaN"),
+        (infinite, "'conv.bias': found a NaN or an infinity"),
+        (broadcast, "found float32[1], received: float32[8]"),
+        (wider, "found float64[8], received: float32[8]"),
+        (missing, "nothing for 'linear.weight'"),
+    ],
+)
+def test_what_cannot_be_encoded_is_an_error_reply(spoil, reason):
+    def train(message):
+        arrays = trained(message)
+        spoil(arrays)
+        return reply_with(message, arrays)
+
+    reply = through(train, asked())
+    assert reply.has_error()
+    assert reply.error.code == ErrorCode.MOD_FAILED_PRECONDITION
+    assert reason in reply.error.reason
+
+
+def test_two_array_records_are_an_error_reply():
+    def train(message):
+        reply = honest(message)
+        reply.content["more"] = record()
+        return reply
+
+    assert "ArrayRecord of the reply: found 2" in through(train, asked()).error.reason
+
+
+def test_a_damaged_request_is_an_error_reply():
+    message = asked()
+    del message.content["config"]["fedmrn.noise"]
+    assert "'fedmrn.noise': found NoneType, required: str" in through(honest, message).error.reason
+
+
+def test_flowers_own_mods_still_work():
+    message = asked()
+    message.content["config"]["clipping_norm"] = 1.0  # as its server-side wrapper sends it
+    reply = through(honest, message, mods=(mod, fixedclipping_mod))
+    bias = fm.decode(frame_of(reply), Request.of(message).schema)["conv.bias"]
+    full = 0.002 * np.sqrt(8)
+    assert 0.1 * full < np.linalg.norm(bias) < 0.2 * full  # the counter takes 7 of the norm
+
+
+def test_message_survives_flowers_serialisation():
+    message = asked()
+    config = message.content["config"]
+    assert ConfigRecord.inflate(config.deflate()) == config
+    assert Request.find(message).seed == config["fedmrn.seed"]
+
+
+DTYPES = {
+    "half": np.full((2, 3), 2, np.float16),
+    "double": np.full((2, 3), 2, np.float64),
+    "big-endian": np.full((2, 3), 2, ">f4"),
+    "double-bias": np.full(3, 2, np.float64),
+    "half-bias": np.full(3, 2, np.float16),
+    "scalar": np.array(2, np.float32),
+    "empty": np.zeros((0, 4), np.float32),
+    "bytes": np.full((2, 2), 255, np.uint8),
+    "int64": np.array(2**40),
+    "bool": np.array([True, False]),
+}
+
+
+def test_dtypes_as_they_come():
+    strategy = FedMRN(FedAvg(min_available_nodes=1, min_train_nodes=1), noise=Uniform(0.01))
+    (message,) = messages_of(strategy, [1], arrays=record(DTYPES))
+    new = {
+        "bool": np.array([False, False]),
+        "bytes": np.full((2, 2), 3, np.uint8),  # wraps around
+        "int64": np.array(2**40 + 1),
+        "half-bias": np.full(3, 2.5, np.float16),
+        "double-bias": np.full(3, 2 + 2**-40),
+    }
+    reply = through(lambda m: reply_with(m, DTYPES | new), message)
+    arrays, _ = strategy.aggregate_train(1, [reply])
+    got = {name: array.numpy() for name, array in arrays.items()}
+    assert {name: (a.dtype, a.shape) for name, a in got.items()} == {
+        name: (a.dtype, a.shape) for name, a in DTYPES.items()
+    }
+    for name in new:
+        assert got[name].tobytes() == new[name].tobytes(), name
+    assert all((got[name] == 2).all() for name in ("half", "double", "big-endian", "scalar"))
+
+
+def network():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 2))
+
+
+def train_with_psm(message):
+    model = network()
+    model.load_state_dict(message.content["arrays"].to_torch_state_dict())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    psm = fedmrn_flower.psm(model, message, steps=3)
+    for _ in range(3):
+        x = torch.ones(6, 4)
+        torch.nn.functional.cross_entropy(model(x), torch.zeros(6, dtype=torch.long)).backward()
+        optimizer.step(), optimizer.zero_grad(), psm.step()
+    arrays = fedmrn_flower.arrays(psm, message)
+    return Message(RecordDict({"a": arrays, "m": MetricRecord({"num-examples": 6})}), reply_to=message)
+
+
+@pytest.mark.parametrize("mods", [(), (mod,)])
+def test_masks_trained_with_psm(mods):
+    strategy = FedMRN(FedAvg(min_available_nodes=1, min_train_nodes=1), noise=Uniform(0.01), mask="signed")
+    start = ArrayRecord(network().state_dict())
+    (message,) = messages_of(strategy, [1], arrays=start)
+    reply = through(train_with_psm, message, mods)
+    arrays, metrics = strategy.aggregate_train(1, [reply])
+    assert metrics["fedmrn.clients"] == 1
+    assert list(arrays) == list(start)
+    moved = np.abs(arrays["0.weight"].numpy() - start["0.weight"].numpy())
+    assert 0 < moved.max() <= 0.0100001
+    assert arrays["1.num_batches_tracked"].numpy() == 3
+    network().load_state_dict(arrays.to_torch_state_dict())
+
+
+def test_psm_needs_a_request():
+    message = Message(RecordDict({"arrays": record()}), dst_node_id=1, message_type="train")
+    with pytest.raises(fm.ArgumentError, match=r"required: a strategy wrapped in fedmrn_flower\.FedMRN"):
+        fedmrn_flower.psm(network(), message, steps=1)
+
+
+def test_psm_of_another_model_says_so():
+    message = asked(arrays=ArrayRecord(network().state_dict()))
+    other = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 3))
+    with pytest.raises(fm.ArgumentError, match=r"tensor 7 is .*give the server's FedMRN schema="):
+        fedmrn_flower.psm(other, message, steps=1)
+
+
+def test_replies_without_the_mod_are_told_of_it():
+    strategy = FedMRN(FedAvg(min_available_nodes=1, min_train_nodes=1), noise=Uniform(0.01))
+    (message,) = messages_of(strategy, [1])
+    arrays, metrics = strategy.aggregate_train(1, [through(honest, message, mods=())])
+    assert arrays is None
+    assert metrics["fedmrn.refused"] == 1
+
+
+def test_frames_are_no_numpy_arrays():
+    """A strategy that is not wrapped raises instead of averaging the bytes of frames."""
+    reply = through(honest, asked())
+    (array,) = reply.content["arrays"].values()
+    with pytest.raises(TypeError, match="fedmrn/1"):
+        array.numpy()
+    assert isinstance(array, Array)
