@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import layers
-from ..record import METRICS, read
+from ..record import LATER_SETTINGS, METRICS, read
 
 # What every method of a comparison has in common.
 TASK = ("dataset", "partition", "model", "clients", "clients_per_round", "epochs", "batch_size")
@@ -51,10 +51,10 @@ class Run:
 
     @property
     def variant(self) -> dict[str, Any]:
-        """The settings by which methods differ, options among them; what is None or off is left out."""
+        """The settings by which methods differ, options among them; what is None is left out."""
         settings = {k: v for k, v in self.settings.items() if k not in (*TASK, *REPEATED, "options")}
-        settings |= self.settings.get("options") or {}
-        return {key: settings[key] for key in sorted(settings) if settings[key] not in (None, False)}
+        settings |= self.settings["options"]
+        return {key: settings[key] for key in sorted(settings) if settings[key] is not None}
 
 
 def uplink(line: dict[str, Any]) -> int:
@@ -98,7 +98,13 @@ def _read(file: Path) -> list[Run]:
                 f"{file}: settings without {', '.join(missing)}, required: {', '.join(REQUIRED)}"
             )
     return [
-        Run(header["settings"], rounds, header.get("commit"), header.get("machine") or {}, masks)
+        Run(
+            {**LATER_SETTINGS, **header["settings"]},
+            rounds,
+            header.get("commit"),
+            header.get("machine") or {},
+            masks,
+        )
         for header, rounds in runs
         if rounds
     ]

@@ -176,4 +176,4 @@ def _label(run: Run, telling: Sequence[str]) -> str:
 def _short(value: Any) -> str:
     if isinstance(value, float) and math.isfinite(value):
         return f"{value:g}"
-    return "on" if value is True else str(value)
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)

@@ -123,6 +123,12 @@ def test_labels_say_what_differs(tmp_path):
     assert [row.label for row in second.rows] == ["fedmrn binary, learning rate 0.1"]
 
 
+def test_an_option_that_is_off_is_not_one_that_is_absent(tmp_path):
+    off = write(tmp_path / "a", **BINARY, options={"stochastic": False})
+    section = section_of(off, write(tmp_path / "b", **BINARY))
+    assert [row.label for row in section.rows] == ["fedmrn binary", "fedmrn binary, stochastic off"]
+
+
 def test_other_tasks_are_other_sections(tmp_path):
     changes = [{}, {"partition": "dirichlet:0.3"}, {"clients": 20}, {"model": "cnn4"}, {"dataset": "svhn"}]
     runs = report.load([write(tmp_path / str(i), **change) for i, change in enumerate(changes)])
@@ -258,7 +264,7 @@ def test_the_verb(many, tmp_path):
     assert [row["method"] for row in rows] == ["fedavg", "fedmrn binary", "fedavg"]
     text = (tmp_path / "out" / page.PAGE).read_text()
     assert "Time to a test accuracy of 0.7, by uplink" in text
-    assert "1 more runs" in text
+    assert "has as many rounds or more: 1." in text
     assert len(list((tmp_path / "out").glob("*.png"))) == 9
 
 
