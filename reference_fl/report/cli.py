@@ -37,7 +37,7 @@ def report(
     """
     # Imported here: Matplotlib takes a second, and `fedmrn --help` reads this module.
     from . import page
-    from .runs import distinct, read_all
+    from .runs import contradicting, distinct, read_all
     from .table import table
 
     try:
@@ -46,7 +46,7 @@ def report(
         if not found:
             names = ", ".join(map(str, runs))
             raise ValueError(f"{names}: found no run with a finished round, at least one is required")
-        files = page.write(found, out, target or (), left_out=len(every) - len(found))
+        files = page.write(found, out, target or (), left_out=contradicting(every, found))
     except OSError as error:
         _fail(error, EXIT_FILES)
     except ValueError as error:

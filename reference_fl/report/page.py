@@ -49,7 +49,7 @@ def write(runs: Sequence[Run], folder: Path, wanted: Sequence[float] = (), left_
     wanted : sequence of float
         Accuracies to give the time to; empty for those of `times.targets`.
     left_out : int
-        How many runs there were beside these, the same but for fewer rounds.
+        How many runs there were beside these, with the settings and seed of one but other results.
 
     Returns
     -------

@@ -70,7 +70,7 @@ def load(paths: Sequence[Path]) -> list[Run]:
 def read_all(paths: Sequence[Path]) -> list[Run]:
     """The runs with a finished round, of metrics files or of folders.
 
-    Of a folder: the files `metrics.jsonl` in and below it; without one, all `.jsonl` files.
+    Of a folder and each one below it: its file `metrics.jsonl`; without one, all its `.jsonl` files.
 
     Raises
     ------
@@ -85,8 +85,8 @@ def read_all(paths: Sequence[Path]) -> list[Run]:
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    found = sorted(path.rglob(METRICS)) or sorted(path.rglob("*.jsonl"))
-    return [file for file in found if not file.name.endswith("layers.jsonl")]
+    found = (file for file in sorted(path.rglob("*.jsonl")) if not file.name.endswith("layers.jsonl"))
+    return [file for file in found if file.name == METRICS or not file.with_name(METRICS).exists()]
 
 
 def _read(file: Path) -> list[Run]:
@@ -114,8 +114,17 @@ def distinct(runs: Iterable[Run]) -> list[Run]:
     """One run of those with the same settings and seed: that with most rounds, then with mask counts."""
     kept: dict[str, Run] = {}
     for run in runs:
-        key = repr((run.task, run.variant, run.settings["seed"]))
-        other = kept.setdefault(key, run)
+        other = kept.setdefault(_identity(run), run)
         if (len(run.rounds), len(run.masks)) > (len(other.rounds), len(other.masks)):
-            kept[key] = run
+            kept[_identity(run)] = run
     return list(kept.values())
+
+
+def contradicting(runs: Iterable[Run], kept: Iterable[Run]) -> int:
+    """How many runs are not in `kept`, though their rounds differ from those of the run that is."""
+    by_identity = {_identity(run): run for run in kept}
+    return sum(by_identity[_identity(run)].rounds[: len(run.rounds)] != run.rounds for run in runs)
+
+
+def _identity(run: Run) -> str:
+    return repr((run.task, run.variant, run.settings["seed"]))

@@ -13,7 +13,7 @@ from made_runs import BINARY, MACHINE, as_lines, counts, header, line, write
 
 from reference_fl import report
 from reference_fl.report import figures, grids, page, times
-from reference_fl.report.runs import distinct, read_all
+from reference_fl.report.runs import contradicting, distinct, read_all
 from reference_fl.report.sections import Spread, sections
 
 FEDMRN = Path(sys.executable).with_name("fedmrn")
@@ -48,6 +48,15 @@ def test_kept_results_have_mask_counts_beside_them(tmp_path):
     assert figures.mask_shares(row) == {"w": {1: [0.5]}}
 
 
+def test_every_folder_counts_with_its_own_files(many):
+    (many / "metrics.jsonl").write_text((many / "skewed" / "metrics.jsonl").read_text())
+    (many / "notes.jsonl").write_text("not read: the folder has metrics.jsonl\n")
+    write(many / "deeper" / "run", seed=5).joinpath("metrics.jsonl").rename(many / "deeper" / "kept.jsonl")
+    runs = read_all([many])
+    assert [run.settings["seed"] for run in runs] == [0, 1, 5, 0, 1, 0, 0]
+    assert len(distinct(runs)) == 6
+
+
 def test_a_file_of_several_runs_has_no_mask_counts(tmp_path):
     texts = [(write(tmp_path / str(s), seed=s, **BINARY) / "metrics.jsonl").read_text() for s in (0, 1)]
     (tmp_path / "all.jsonl").write_text("".join(texts))
@@ -66,6 +75,9 @@ def test_a_run_counts_once(many, tmp_path):
         if run.task == every[-1].task and run.label == "fedavg" and run.rounds[0]["seed"] == 0
     ]
     assert len(run.rounds) == 6
+    assert contradicting(every, found) == 1
+    shorter = report.Run(every[0].settings, every[0].rounds[:2])
+    assert contradicting([*found, every[0], shorter], found) == 0
     with_masks = distinct([report.Run(every[0].settings, every[0].rounds), every[0]])
     assert with_masks[0].masks
 
@@ -258,13 +270,14 @@ def fedmrn(*arguments):
 
 
 def test_the_verb(many, tmp_path):
-    done = fedmrn(many, many / "skewed", "-o", tmp_path / "out", "--target", "0.7", "--json")
+    again = write(tmp_path / "again", [0.1], partition="labels:3")
+    done = fedmrn(many, again, many / "skewed", "-o", tmp_path / "out", "--target", "0.7", "--json")
     assert done.returncode == 0, done.stderr
     rows = [json.loads(text) for text in done.stdout.splitlines()]
     assert [row["method"] for row in rows] == ["fedavg", "fedmrn binary", "fedavg"]
     text = (tmp_path / "out" / page.PAGE).read_text()
     assert "Time to a test accuracy of 0.7, by uplink" in text
-    assert "has as many rounds or more: 1." in text
+    assert "Left out were 1 runs" in text
     assert len(list((tmp_path / "out").glob("*.png"))) == 9
 
 
