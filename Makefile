@@ -46,8 +46,9 @@ test: setup tools ## lint, check formatting and types, run the tests (Fashion-MN
 	$(BIN)/mypy --strict fedmrn_codec
 	$(BIN)/pytest -q
 
-demo: setup ## train a small federation, and leave its report in runs/demo
+demo: setup ## train a small federation, and leave its report in runs/demo/report
 	$(BIN)/fedmrn train --demo --out runs/demo
+	$(BIN)/fedmrn report runs/demo --out runs/demo/report
 
 conformance: setup tools ## run the conformance kit against every implementation here, in one table
 	$(call debian,s390x-linux-gnu-gcc,gcc-s390x-linux-gnu libc6-dev-s390x-cross)
