@@ -52,11 +52,12 @@ Axis = Callable[[Row], np.ndarray]
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure, and the words for those who do not see it."""
+    """A figure, the words for those who do not see it, and a title for where no heading stands above it."""
 
     name: str
     words: str
     figure: Figure
+    title: str = ""
 
     def save(self, path: Path) -> None:
         """Write it as PNG or SVG, whole or not at all."""
@@ -67,6 +68,7 @@ class Drawing:
         buffer = io.BytesIO()
         no_date = dict.fromkeys(("Date", "Creator", "Format", "Type")) if kind == "svg" else {}
         with mpl.rc_context(LOOK):
+            self.figure.suptitle("" if kind == "svg" else self.title, fontsize=10)
             self.figure.savefig(buffer, format=kind, dpi=160, metadata=no_date)
         return buffer.getvalue()
 
@@ -172,7 +174,7 @@ def against_rounds(section: Section, look: Styles) -> Drawing:
         axes.set_xlabel("round")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         _legend(figure, axes)
-    return Drawing("rounds", f"Test accuracy against rounds: {section.name}.", figure)
+    return Drawing("rounds", f"Test accuracy against rounds: {section.name}.", figure, section.name)
 
 
 def against_bytes(section: Section, look: Styles, name: str) -> Drawing:
@@ -185,11 +187,11 @@ def against_bytes(section: Section, look: Styles, name: str) -> Drawing:
         axes.set_xlabel(f"{what} by a client that takes part in every round")
         count = section.task["clients_per_round"]
         every = axes.secondary_xaxis("top", functions=(lambda x: x * count, lambda x: x / count))
-        every.set_xlabel(f"{what} by all {count} clients of the rounds so far")
+        every.set_xlabel(f"{what} by the {count} clients of each round together")
         _byte_axis(axes, every)
         _legend(figure, axes)
     words = f"Test accuracy against bytes {what}, logarithmic: {section.name}."
-    return Drawing(f"{name}-bytes", words, figure)
+    return Drawing(f"{name}-bytes", words, figure, section.name)
 
 
 def kinds_of_bytes(section: Section) -> Drawing:
@@ -213,7 +215,9 @@ def kinds_of_bytes(section: Section) -> Drawing:
         axes.set_xlabel("share of a message's bytes")
         axes.grid(axis="y", visible=False)
         _legend(figure, axes)
-    return Drawing("kinds", f"Share of mask, dense and header bytes in a message: {section.name}.", figure)
+    return Drawing(
+        "kinds", f"Share of mask, dense and header bytes in a message: {section.name}.", figure, section.name
+    )
 
 
 def mask_layers(section: Section, row: Row) -> Drawing | None:
@@ -239,7 +243,7 @@ def mask_layers(section: Section, row: Row) -> Drawing | None:
         lower.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         _legend(figure, upper)
     words = f"Density and entropy of the masks of each layer against rounds: {row.label}, {section.name}."
-    return Drawing(f"masks-{row.label}", words, figure)
+    return Drawing(f"masks-{row.label}", words, figure, section.name)
 
 
 def _at_least(axes: Axes, span: float, top: float | None = None) -> None:
