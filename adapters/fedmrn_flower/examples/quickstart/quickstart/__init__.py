@@ -1,1 +1,1 @@
-"""A Flower app: a convolutional network, FedAvg, and frames of one bit a parameter."""
+"""A Flower app: FedAvg of a convolutional network."""

@@ -1,6 +1,6 @@
 """The client: trains on its share of the data."""
 
-from flwr.app import Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 import fedmrn_flower
@@ -24,5 +24,9 @@ def train(msg, context):
     loss = task.train(model, loader, epochs, msg.content["config"]["lr"], psm)
 
     arrays = fedmrn_flower.arrays(psm, msg)
-    metrics = MetricRecord({"train-loss": loss, "num-examples": len(loader.dataset)})
-    return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=msg)
+    return reply(msg, arrays, {"train-loss": loss, "num-examples": len(loader.dataset)})
+
+
+def reply(msg: Message, arrays: ArrayRecord, metrics: dict) -> Message:
+    """What a strategy of Flower expects: the arrays, and metrics with the number of samples."""
+    return Message(RecordDict({"arrays": arrays, "metrics": MetricRecord(metrics)}), reply_to=msg)

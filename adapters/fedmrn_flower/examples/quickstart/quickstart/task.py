@@ -1,4 +1,4 @@
-"""The task: data, network, training and test. Nothing here but `psm.step()` knows of frames."""
+"""The task: data, network, training and test."""
 
 from functools import cache
 

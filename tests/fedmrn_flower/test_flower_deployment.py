@@ -1,0 +1,86 @@
+"""Flower's real superlink and supernodes, with clients that lie and one that is killed."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from deployment import Deployment
+
+import fedmrn_codec as fm
+
+APP = Path(__file__).with_name("faults_app")
+SCHEMA = fm.Schema([fm.Tensor("conv.weight", (40, 3, 3, 3), masked=True), fm.Tensor("conv.bias", (40,))])
+HONEST, LIAR, VICTIM = 30, 50, 20  # the roles' weights name them
+COUNTED = {
+    1: (HONEST, LIAR, VICTIM),
+    2: (HONEST, VICTIM),  # garbage
+    3: (HONEST, VICTIM),  # a replayed frame
+    4: (HONEST, VICTIM),  # a seed of its own
+    5: (HONEST, LIAR),  # the victim is killed
+    6: (HONEST, LIAR),
+}
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    """What the server kept of a run of six rounds."""
+    home, out = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("out")
+    app = shutil.copytree(APP, home / "app")
+    superlink = home / "superlink.log"
+    with Deployment(home, FEDMRN_TEST_OUT=str(out)) as flower:
+        nodes = {role: flower.supernode(role, f"role='{role}'") for role in ("honest", "liar", "victim")}
+        flower.wait(lambda: superlink.read_text().count("Activated node_id") == 3, 120)
+        run = flower.start("run", "flwr", "run", str(app), "here", "--stream")
+        flower.wait((out / "victim-trains").exists, 120)
+        (out / "addresses").write_text("\n".join(flower.addresses()))
+        flower.kill_tree(nodes["victim"])
+        flower.wait((out / "finished").exists, 240)
+        flower.wait(lambda: not run.is_running() or run.poll() is not None, 60)
+        shutil.copyfile(home / "run.log", out / "log")
+    return out
+
+
+def model(out, number):
+    return dict(np.load(out / f"model{number}.npz"))
+
+
+def metrics(out, number):
+    return json.loads((out / f"round{number}.json").read_text())
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("number", COUNTED)
+def test_the_model_is_the_sum_of_the_honest_to_the_bit(out, number):
+    aggregator = fm.Aggregator(SCHEMA, noise=fm.Uniform(0.01), round=number)
+    for weight in COUNTED[number]:
+        aggregator.add((out / f"round{number}-weight{weight}.fmrn").read_bytes(), weight)
+    mean, before, after = aggregator.mean(), model(out, number - 1), model(out, number)
+    for name in before:
+        assert after[name].tobytes() == (before[name] + mean[name]).tobytes()
+        assert after[name].tobytes() != before[name].tobytes()
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("number", "code"), [(2, "magic"), (3, "round"), (4, "seed")])
+def test_the_liar_is_refused_for_the_right_reason(out, number, code):
+    assert (out / f"round{number}-weight{LIAR}.fmrn").exists()  # it did arrive
+    assert metrics(out, number)["fedmrn.refused"] == 1
+    assert len(metrics(out, number)["fedmrn.refused-nodes"]) == 1
+    assert (out / "log").read_text().count(f"left out ({code})") == 1
+
+
+@pytest.mark.integration
+def test_every_round_is_accounted_for(out):
+    assert [metrics(out, number)["fedmrn.refused"] for number in COUNTED] == [0, 1, 1, 1, 0, 0]
+    assert [metrics(out, number)["fedmrn.failed"] for number in COUNTED] == [0, 0, 0, 0, 1, 0]
+    assert [metrics(out, number)["fedmrn.clients"] for number in COUNTED] == [3, 2, 2, 2, 2, 2]
+    assert metrics(out, 1)["fedmrn.uplink-bytes"] == 3 * (out / f"round1-weight{HONEST}.fmrn").stat().st_size
+
+
+@pytest.mark.integration
+def test_nothing_left_this_machine(out):
+    addresses = set((out / "addresses").read_text().split())
+    assert "127.0.0.1" in addresses
+    assert addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
