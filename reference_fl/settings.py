@@ -79,11 +79,11 @@ BATCH_SIZE = {"digits": 16, "shakespeare": 10}
 
 # Of the clients' optimiser. FedAvg's and FedMRN's are those of Li et al., ACM MM 2024 (tuned on a grid); what
 # compresses an ordinary update has FedAvg's. FedBAT's is that of its authors' code for the same experiment,
-# FedPM's is Adam's for the scores in its authors' code. Post-training masking is an ablation of FedMRN.
+# FedPM's is Adam's for the scores in its authors' code.
 LEARNING_RATE = {
     "fedavg": 0.03,
     "fedmrn": 0.1,
-    "postmask": 0.1,
+    "postmask": 0.03,
     "signsgd": 0.03,
     "topk": 0.03,
     "terngrad": 0.03,

@@ -41,7 +41,7 @@ class FrameSum:
     ----------
     schema : fedmrn_codec.Schema
     round, base_model : int
-        Frames of others are refused.
+        Frames of others are refused; 0 asks nothing, as in `fedmrn_codec.Aggregator`.
     """
 
     def __init__(self, schema: fm.Schema, round: int, base_model: int) -> None:
@@ -50,7 +50,11 @@ class FrameSum:
 
     def add(self, data: bytes, weight: int, *, seed: int | None = None) -> fm.Info:
         """Check, decode and add one frame."""
-        expected: dict[str, Any] = {"round": self.round, "base_model": self.base_model, "seed": seed}
+        expected: dict[str, Any] = {
+            "round": self.round or None,
+            "base_model": self.base_model or None,
+            "seed": seed,
+        }
         self._sum.add(fm.decode(data, self.schema, **expected), weight)
         return fm.inspect(data, self.schema)
 

@@ -4,7 +4,9 @@ Rotate the update at random, send the signs and one scale. Of the paper's two sc
 d elements, ||x||^2 / ||r||_1 makes the decoded vector unbiased (the paper's choice for a mean over clients,
 with a normalised squared error near pi/2 - 1 = 0.571), and ||r||_1 / d makes the squared error the least
 (near 1 - 2/pi = 0.363), at a bias. As in the paper, a randomised Hadamard rotation stands in for a uniform
-one; here each tensor is rotated by itself, in power-of-two chunks, so that nothing is paid for padding.
+one; here each tensor is rotated by itself, in power-of-two chunks, so that nothing is paid for padding. Its
+bias is that of a uniform rotation, none, for long vectors only: of cubed normal numbers, 0.07% of the
+squared norm with 1,280 elements, and less than could be measured (0.002%) with 5,120.
 """
 
 from __future__ import annotations

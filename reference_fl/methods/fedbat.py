@@ -51,7 +51,7 @@ class FedBAT(Base):
         start = self.options["warmup"] * local_steps(len(task.y), s.batch_size, s.epochs)
 
         def after_step(step: int) -> None:
-            if step >= start:
+            if step + 1 > start:
                 for layer in layers.values():
                     layer.binarise()
 

@@ -164,7 +164,7 @@ class MaskShares:
     ----------
     schema : fedmrn_codec.Schema
     round, base_model : int
-        Frames of others are refused.
+        Frames of others are refused; 0 asks nothing.
     seed : int
         Of the frozen weights; frames of another are refused.
     by_samples : bool
@@ -173,7 +173,11 @@ class MaskShares:
 
     def __init__(self, schema: fm.Schema, round: int, base_model: int, seed: int, by_samples: bool) -> None:
         self.schema, self.by_samples = schema, by_samples
-        self._expected: dict[str, Any] = {"round": round, "base_model": base_model, "seed": seed}
+        self._expected: dict[str, Any] = {
+            "round": round or None,
+            "base_model": base_model or None,
+            "seed": seed,
+        }
         self._noise = noises(schema)
         self._masks = DecodedSum(fm.Schema(tensor for tensor in schema if tensor.masked))
         self._dense = DecodedSum(fm.Schema(tensor for tensor in schema if not tensor.masked))
@@ -188,8 +192,8 @@ class MaskShares:
                 found = f"{entry.kind}, {entry.noise}"
                 raise NoiseError(f"mask of {tensor.name!r}", found, f"required: binary, {required}")
         masks = {name: (arrays.pop(name) != 0).astype(np.float32) for name in self._noise}
+        self._dense.add(arrays, weight)  # first, for it may refuse the weight
         self._masks.add(masks, weight if self.by_samples else 1)
-        self._dense.add(arrays, weight)
         return info
 
     def mean(self) -> dict[str, np.ndarray]:

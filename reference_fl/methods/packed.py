@@ -138,7 +138,7 @@ class PackedMethod(Base):
 
 
 class PackedSum:
-    """The collector of a packed method."""
+    """The collector of a packed method; of a round or base model 0, it asks nothing of the messages'."""
 
     def __init__(self, method: PackedMethod, schema: fm.Schema, round: int, base_model: int) -> None:
         self.method, self.schema, self.round, self.base_model = method, schema, round, base_model
@@ -146,8 +146,9 @@ class PackedSum:
 
     def add(self, data: bytes, weight: int, *, seed: int | None = None) -> Packed:
         """Check, decode and add one message."""
-        expected: dict[str, Any] = {"round": self.round, "base_model": self.base_model, "seed": seed}
-        arrays, packed = self.method.decode(data, self.schema, **expected)
+        arrays, packed = self.method.decode(
+            data, self.schema, round=self.round or None, base_model=self.base_model or None, seed=seed
+        )
         self._sum.add(arrays, weight)
         self.count(arrays)
         return packed

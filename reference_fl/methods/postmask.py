@@ -1,8 +1,9 @@
 """Post-training masking: an ablation of FedMRN (Li et al., ACM MM 2024) that trains as FedAvg does.
 
-The masks are made only of the final update, by the same stochastic masking (spec 4.3), and travel in the same
-frame; so training never sees what masking does to it. The learning rate is FedMRN's, so that nothing else
-differs. (FedMRN with neither SM nor PM differs in that its masks are the nearest ones, not sampled.)
+The masks are made only of the final update, by the same stochastic masking (spec 4.3), and travel in the
+same frame; so training never sees what masking does to it. The default learning rate is FedAvg's: with
+FedMRN's 0.1 an ordinary update leaves the reach of the noise, and what is cut off is lost. (FedMRN with
+neither SM nor PM has FedMRN's rate, and the nearest masks in place of sampled ones.)
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 "Sparse Communication for Distributed Gradient Descent"; "Sparsified SGD with Memory".
 
 Each tensor sends its largest elements as float32 with their positions in Golomb-Rice coded gaps. A kept
-element costs 32 bits and about 6.8 for its position, so that the default fraction of 0.025 comes to 0.98
+element costs 32 bits and about 6.8 for its position, so that the default fraction of 0.025 comes to 0.97
 bits a parameter: what one bit a parameter buys. (Fixed 19-bit positions would allow 0.0196.)
 
 With `error_feedback` a client adds what it did not send to its next update (Stich et al.). It is off by
