@@ -1,4 +1,4 @@
-"""A Flower deployment on this machine: superlink and supernodes as processes, all stopped at the end."""
+"""Flower on this machine: a superlink, and supernodes or its simulation engine; all stopped at the end."""
 
 import os
 import signal
@@ -24,13 +24,14 @@ def free_port():
 class Deployment:
     """A superlink, some supernodes, and runs of an app; use it in a `with` block.
 
-    Every process that it starts, and every process that one of these starts (flwr puts them into sessions of
-    their own), is killed by its id at the end. Nothing here may reach beyond 127.0.0.1: telemetry, the check
-    for updates and the installation of apps' dependencies are off, and the proxies lead nowhere.
+    `options` are the superlink's. Every process that it starts, and every process that one of these starts
+    (flwr puts them into sessions of their own), is killed by its id at the end. Nothing here may reach beyond
+    127.0.0.1: telemetry, the check for updates and the installation of apps' dependencies are off, and the
+    proxies lead nowhere.
     """
 
-    def __init__(self, home: Path, **environment: str) -> None:
-        self.home, self.port = home, free_port()
+    def __init__(self, home: Path, *options: str, **environment: str) -> None:
+        self.home, self.port, self.options = home, free_port(), options
         self.environment = {
             **os.environ,
             "PATH": f"{BIN}:{os.environ['PATH']}",  # flwr starts its own programs by name
@@ -45,6 +46,7 @@ class Deployment:
             "NO_PROXY": "127.0.0.1,localhost",
             "no_proxy": "127.0.0.1,localhost",
             "OMP_NUM_THREADS": "1",
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray, too, stays on this machine
             **environment,
         }
         self.started: list[psutil.Process] = []
@@ -62,6 +64,7 @@ class Deployment:
             "--port",
             str(self.port),
             "--disable-runtime-dependency-installation",
+            *self.options,
         )
         try:
             self.wait(self.answers, 60)
