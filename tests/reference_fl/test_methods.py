@@ -12,13 +12,13 @@ from reference_fl.methods.packed import PackedMethod
 from reference_fl.record import METRICS, STATE, read
 from reference_fl.settings import LEARNING_RATE, MASKS, defaults
 
-TINY = {"clients": 8, "clients_per_round": 2, "epochs": 2, "rounds": 4, "threads": 1}
+TINY = {"clients": 8, "clients_per_round": 2, "epochs": 2, "rounds": 3, "threads": 1}
 NAMES = sorted(methods.METHODS)
 
-# What needs more than the default to learn in so few rounds, with the reason.
-RATES = {
-    "topk": 0.1,  # a fortieth of the update at a time
-    "postmask": 0.01,  # steps within the noise's reach
+# What needs other settings to learn in so few rounds, with the reason.
+OTHER = {
+    "topk": {"learning_rate": 0.1, "rounds": 4},  # a fortieth of the update at a time
+    "postmask": {"learning_rate": 0.01},  # steps within the noise's reach
 }
 
 
@@ -28,8 +28,9 @@ def digits():
 
 
 def settings_of(method, mask=None, options=None, **given):
-    rate = {"learning_rate": RATES[method]} if method in RATES else {}
-    return defaults("digits", method, mask, options=options or {}, **{**TINY, **rate, **given})
+    return defaults(
+        "digits", method, mask, options=options or {}, **{**TINY, **OTHER.get(method, {}), **given}
+    )
 
 
 def run(settings, digits, folder, **kwargs):
@@ -72,9 +73,9 @@ def test_it_learns_and_reports_the_bytes_of_its_messages(
     settings = settings_of(method, mask, options)
     sent = listened(method, monkeypatch)
     lines = run(settings, digits, tmp_path)
-    assert lines[-1]["accuracy"] > 0.35, [line["accuracy"] for line in lines]  # chance is 0.1
+    assert lines[-1]["accuracy"] > 0.3, [line["accuracy"] for line in lines]  # chance is 0.1
     assert sum(sum_of(lines, kind) for kind in ("mask", "dense", "header")) == sum(len(m) for m, _ in sent)
-    assert len(sent) == TINY["rounds"] * TINY["clients_per_round"]
+    assert len(sent) == settings.rounds * TINY["clients_per_round"]
     other = methods.build(settings)
     schema = other.schema(models.build("cnn2", digits.in_shape, 10, 0))
     dense = sum(t.payload_bytes for t in schema if not t.masked)
