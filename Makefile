@@ -5,7 +5,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test demo conformance bench-psm bench-backends onnx-web figure wheel fashion-mnist clean
+.PHONY: help setup tools test test-integration demo conformance bench-psm bench-backends onnx-web figure wheel fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ test: setup tools ## lint, check formatting and types, run the tests (Fashion-MN
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict fedmrn_codec
+	$(BIN)/pytest -q -m "not (slow and integration)"
+
+test-integration: setup tools ## run all tests, those too that start whole federations (Ray is installed, 74 MB)
+	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -e '.[simulation]'
 	$(BIN)/pytest -q
 
 demo: setup ## train a small federation, and leave its report in runs/demo/report

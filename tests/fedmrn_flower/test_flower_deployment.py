@@ -50,6 +50,7 @@ def metrics(out, number):
     return json.loads((out / f"round{number}.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 @pytest.mark.parametrize("number", COUNTED)
 def test_the_model_is_the_sum_of_the_honest_to_the_bit(out, number):
@@ -62,6 +63,7 @@ def test_the_model_is_the_sum_of_the_honest_to_the_bit(out, number):
         assert after[name].tobytes() != before[name].tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 @pytest.mark.parametrize(("number", "code"), [(2, "magic"), (3, "round"), (4, "seed")])
 def test_the_liar_is_refused_for_the_right_reason(out, number, code):
@@ -71,6 +73,7 @@ def test_the_liar_is_refused_for_the_right_reason(out, number, code):
     assert (out / "log").read_text().count(f"left out ({code})") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_every_round_is_accounted_for(out):
     assert [metrics(out, number)["fedmrn.refused"] for number in COUNTED] == [0, 1, 1, 1, 0, 0]
@@ -79,6 +82,7 @@ def test_every_round_is_accounted_for(out):
     assert metrics(out, 1)["fedmrn.uplink-bytes"] == 3 * (out / f"round1-weight{HONEST}.fmrn").stat().st_size
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_nothing_left_this_machine(out):
     addresses = set((out / "addresses").read_text().split())

@@ -33,6 +33,7 @@ def run(flower, home):
     return [float(found) for found in re.findall(r"MetricRecord: \{'accuracy': ([\d.e-]+)\}", log)], log
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_on_the_simulation_engine(tmp_path):
     pytest.importorskip("ray", reason="needs the extra `simulation`")
@@ -42,6 +43,7 @@ def test_on_the_simulation_engine(tmp_path):
     assert log.count("'fedmrn.client-bytes': [4432, 4432]") == 3
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_on_a_deployment(tmp_path):
     with Deployment(tmp_path) as flower:

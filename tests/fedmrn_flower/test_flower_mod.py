@@ -1,5 +1,8 @@
 """The client's side: the mod, and masks trained with PSM."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -247,3 +250,9 @@ def test_frames_are_no_numpy_arrays():
     with pytest.raises(TypeError, match="fedmrn/1"):
         array.numpy()
     assert isinstance(array, Array)
+
+
+def test_the_adapter_does_without_torch():
+    """It serves clients of other frameworks, and servers."""
+    script = "import sys, fedmrn_flower; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0

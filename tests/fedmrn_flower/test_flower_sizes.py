@@ -73,6 +73,7 @@ def peak(count):
     return most
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_memory_does_not_grow_with_the_replies():
     few, many = peak(10), peak(100)
