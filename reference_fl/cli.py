@@ -1,39 +1,78 @@
-"""`fedmrn train`: the reference experiment from the shell."""
+"""`fedmrn train` and `fedmrn sweep`: the reference experiment from the shell."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 DEMO = (("fedavg", None), ("fedmrn", "binary"), ("fedmrn", "signed"))
-EXIT_USAGE, EXIT_FILES = 2, 3
+EXIT_USAGE, EXIT_FILES, EXIT_FAILED = 2, 3, 4
+
+Noise = Annotated[str | None, typer.Option(help="NAME:SCALE, like uniform:0.01")]
+Partition = Annotated[str | None, typer.Option(help="iid, dirichlet:ALPHA, labels:K or natural")]
+Model = Annotated[str | None, typer.Option(help="cnn2, cnn4 or cnn8; lstm or lstm-small for text")]
+Count = Annotated[int | None, typer.Option(min=1)]
+Epochs = Annotated[int | None, typer.Option(min=1, help="local epochs")]
+BatchSize = Annotated[int | None, typer.Option(min=2)]
+LearningRate = Annotated[float | None, typer.Option(min=0.0)]
+Threads = Annotated[int | None, typer.Option(min=1, help="of torch")]
+DataRoot = Annotated[Path | None, typer.Option(help="folder of the data set's files")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="NAME=VALUE", help="an option of the method; may be repeated"),
+]
+
+
+def _list_presets(wanted: bool) -> None:
+    if wanted:
+        from . import presets
+
+        for name in presets.names():
+            print(f"{name:20} {presets.load(name).about}")
+        raise typer.Exit
+
+
+ListPresets = Annotated[
+    bool,
+    typer.Option("--list-presets", callback=_list_presets, is_eager=True, help="print the presets and exit"),
+]
 
 
 def train(
-    dataset: Annotated[str, typer.Option(help="digits needs no download; fashion-mnist")] = "digits",
-    method: Annotated[str, typer.Option(help="fedavg or fedmrn")] = "fedmrn",
+    preset: Annotated[
+        str | None, typer.Option(help="an experiment of the protocol, or a TOML file; options win over it")
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="digits (no download), fashion-mnist, svhn, cifar10, cifar100, shakespeare"),
+    ] = None,
+    method: Annotated[str, typer.Option(help="fedavg, fedmrn, eden, ... or fedmrn-signed")] = "fedmrn",
     mask: Annotated[str | None, typer.Option(help="binary or signed; of fedmrn")] = None,
-    noise: Annotated[str | None, typer.Option(help="NAME:SCALE, like uniform:0.01")] = None,
-    partition: Annotated[str, typer.Option(help="iid, dirichlet:ALPHA or labels:K")] = "iid",
-    model: Annotated[str | None, typer.Option(help="cnn2, cnn4 or cnn8")] = None,
-    rounds: Annotated[int | None, typer.Option(min=1)] = None,
-    clients: Annotated[int | None, typer.Option(min=1)] = None,
-    clients_per_round: Annotated[int | None, typer.Option(min=1)] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="local epochs")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=2)] = None,
-    learning_rate: Annotated[float | None, typer.Option(min=0.0)] = None,
+    noise: Noise = None,
+    partition: Partition = None,
+    model: Model = None,
+    rounds: Count = None,
+    clients: Count = None,
+    clients_per_round: Count = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    option: Options = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    threads: Annotated[int | None, typer.Option(min=1, help="of torch")] = None,
-    data_root: Annotated[Path | None, typer.Option(help="folder of the data set's files")] = None,
+    threads: Threads = None,
+    data_root: DataRoot = None,
     out: Annotated[Path, typer.Option(help="folder of the run; an unfinished run there goes on")] = Path(
         "runs/train"
     ),
     verify: Annotated[bool, typer.Option(help="decode every frame with every backend and compare")] = False,
     demo: Annotated[bool, typer.Option(help="FedAvg and FedMRN, binary and signed, on the digits")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print a JSON line a round")] = False,
+    list_presets: ListPresets = False,
 ) -> None:
     """Train a federation; every update travels as a frame. Settings left out are the protocol's."""
     given: dict[str, Any] = {
@@ -49,21 +88,93 @@ def train(
         "seed": seed,
         "threads": threads,
     }
-    # Imported here: torch takes seconds, and `fedmrn --help` reads this module.
-    from . import console
-    from .data import DataMissingError
-    from .settings import defaults
+    with _errors("train"):
+        # Imported here: torch takes seconds, and `fedmrn --help` reads this module.
+        from . import console, plan, presets
+        from .settings import defaults
 
-    wanted = DEMO if demo else ((method, mask),)
-    try:
-        runs = [defaults("digits" if demo else dataset, which, kind, **given) for which, kind in wanted]
+        given["options"] = plan.pairs(option or ())
+        if demo:
+            runs = [defaults("digits", which, kind, **given) for which, kind in DEMO]
+        else:
+            which, kind = presets.parse_label(method)
+            if preset is None:
+                runs = [defaults(dataset or "digits", which, mask or kind, **given)]
+            else:
+                runs = [presets.settings(presets.load(preset), which, mask or kind, dataset=dataset, **given)]
         console.run(runs, out, data_root, several=demo, verify=verify, as_json=as_json)
-    except (DataMissingError, OSError) as error:
-        _fail(error, EXIT_FILES)
-    except (ValueError, KeyError) as error:
-        _fail(error, EXIT_USAGE)
 
 
-def _fail(error: Exception, code: int) -> None:
-    print(f"fedmrn train: {error}", file=sys.stderr)
-    raise typer.Exit(code)
+def sweep(
+    preset: Annotated[str, typer.Option(help="as of train; several are parted by commas")] = "digits",
+    methods: Annotated[
+        str,
+        typer.Option(
+            metavar="LABELS",
+            help="parted by commas; +NAME=VALUE after one is a setting or an option of that method alone, "
+            "like fedmrn-signed+learning_rate=0.3",
+        ),
+    ] = "fedavg,fedmrn-binary,fedmrn-signed",
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="the seeds 0 to N-1")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="runs at a time")] = 1,
+    noise: Noise = None,
+    partition: Partition = None,
+    model: Model = None,
+    rounds: Count = None,
+    clients: Count = None,
+    clients_per_round: Count = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    option: Options = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="of each run; an even share of the cores if left out")
+    ] = None,
+    data_root: DataRoot = None,
+    out: Annotated[Path, typer.Option(help="a folder a run; what is done there is skipped")] = Path(
+        "runs/sweep"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="print the table's rows as JSON lines")] = False,
+    list_presets: ListPresets = False,
+) -> None:
+    """Train with several methods and seeds, each run in a process of its own.
+
+    Kill it at any moment: the same command goes on, and no finished round is lost. A run that fails stops no
+    other; exit code 4 says that some failed. All lines are in metrics.jsonl at the end.
+    """
+    given: dict[str, Any] = {
+        "noise": noise,
+        "partition": partition,
+        "model": model,
+        "rounds": rounds,
+        "clients": clients,
+        "clients_per_round": clients_per_round,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+    }
+    with _errors("sweep"):
+        from . import console, plan
+        from .sweep import Sweep
+
+        given["options"] = plan.pairs(option or ())
+        runs = plan.runs(_parts(preset), _parts(methods), range(seeds), given)
+        failed = console.sweep(Sweep(runs, out, data_root, threads, jobs), as_json=as_json)
+    if failed:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+@contextmanager
+def _errors(verb: str) -> Iterator[None]:
+    """Turn what can be wrong with settings and files into a message and an exit code."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        from .data import DataFileError
+
+        print(f"fedmrn {verb}: {error}", file=sys.stderr)
+        raise typer.Exit(EXIT_FILES if isinstance(error, OSError | DataFileError) else EXIT_USAGE) from None

@@ -1,9 +1,13 @@
-"""What `fedmrn train` does and shows: progress bars, a line a round, a table and a figure at the end."""
+"""What `fedmrn train` and `fedmrn sweep` do and show: a line a round, a table and a figure at the end."""
 
 from __future__ import annotations
 
 import json
+import sys
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -11,7 +15,11 @@ from rich.table import Table
 
 from . import data, loop, report
 from .record import METRICS, write_whole
+from .report.sections import Spread
 from .settings import Settings
+from .sweep import Sweep
+
+WIDTH = 120  # of the table where there is no terminal
 
 
 def run(
@@ -32,7 +40,7 @@ def _train(settings: Settings, samples: data.Dataset, folder: Path, *, verify: b
         tasks = {what: bars.add_task(f"{settings.label}: {what}s") for what in ("round", "client")}
 
         def progress(what: str, done: int, of: int) -> None:
-            bars.update(tasks[what], completed=done, total=of)  # type: ignore[arg-type]
+            bars.update(tasks[what], completed=done, total=of)
 
         for line in loop.run(settings, samples, folder, verify=verify, progress=progress):
             if as_json:
@@ -51,21 +59,69 @@ def _summary(files: list[Path], out: Path, as_json: bool) -> None:
     report.figure(runs, out / "accuracy.png")
     if len(files) > 1:
         write_whole(out / METRICS, b"".join(path.read_bytes() for path in files))
-    rows = report.table(runs)
+    if not as_json:
+        console = _console()
+        _show(console, report.table(runs))
+        console.print(f"lines: {out / METRICS}   figure: {out / 'accuracy.png'}", soft_wrap=True)
+
+
+def _console() -> Console:
+    """Standard output; where it is no terminal, wide enough for the table."""
+    return Console(width=None if sys.stdout.isatty() else WIDTH)
+
+
+def _show(console: Console, rows: list[dict[str, Any]]) -> None:
+    """Print rows of `report.table`, a table for each data set and partition."""
+    for (dataset, partition), some in groupby(rows, key=itemgetter("dataset", "partition")):
+        view = Table(title=f"{dataset}, {partition}: test accuracy and uplink")
+        for head in ("method", "seeds", "rounds", "last accuracy", "best accuracy", report.BYTES, "ratio"):
+            view.add_column(head, justify="left" if head == "method" else "right")
+        for row in some:
+            view.add_row(
+                row["method"],
+                str(row["seeds"]),
+                str(row["rounds"]),
+                str(Spread(row["last_accuracy"], row["last_spread"])),
+                str(Spread(row["best_accuracy"], row["best_spread"])),
+                f"{row['uplink_bytes_per_client_round']:,}",
+                "" if row["ratio"] is None else f"{row['ratio']:.1f}",
+            )
+        console.print(view)
+
+
+def sweep(planned: Sweep, *, as_json: bool) -> dict[str, str]:
+    """Do what is left of a sweep, then show its table.
+
+    Returns
+    -------
+    dict of str to str
+        The runs that failed, and why.
+    """
+    messages = Console(stderr=True, highlight=False)
+    left = planned.left()
+    for name in sorted({run.settings.dataset for run in left}):
+        data.load(name, planned.data_root)  # says at once what is missing, not once a run
+    messages.print(f"{len(planned.runs)} runs, {len(planned.runs) - len(left)} of them done")
+
+    def round_done(name: str, line: dict[str, Any]) -> None:
+        accuracy, seconds = line["accuracy"], line["seconds"]
+        text = f"{name}: round {line['round']:3d}  accuracy {accuracy:.4f}  {seconds:.1f} s"
+        messages.print(text, soft_wrap=True, markup=False)
+
+    try:
+        failed = planned.execute(round_done)
+    except (KeyboardInterrupt, SystemExit):
+        messages.print("stopped; every finished round is kept, and the same command goes on")
+        raise
+    finished = planned.merge()
+    rows = report.table(report.load([finished]))
     if as_json:
-        return
-    view = Table(title=f"{runs[0].settings['dataset']}: test accuracy and uplink")
-    for head in ("method", "rounds", "last accuracy", "best accuracy", report.BYTES, "ratio"):
-        view.add_column(head, justify="left" if head == "method" else "right")
-    for row in rows:
-        view.add_row(
-            row["method"],
-            str(row["rounds"]),
-            f"{row['last_accuracy']:.4f}",
-            f"{row['best_accuracy']:.4f}",
-            f"{row['uplink_bytes_per_client_round']:,}",
-            "" if row["ratio"] is None else f"{row['ratio']:.1f}",
-        )
-    console = Console()
-    console.print(view)
-    console.print(f"lines: {out / METRICS}   figure: {out / 'accuracy.png'}")
+        for row in rows:
+            print(json.dumps(row))
+    elif rows:
+        console = _console()
+        _show(console, rows)
+        console.print(f"lines: {finished}   page: fedmrn report {planned.out}", soft_wrap=True)
+    for name, reason in failed.items():
+        messages.print(f"failed: {name}: {reason}", soft_wrap=True, markup=False)
+    return failed

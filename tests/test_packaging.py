@@ -126,6 +126,7 @@ def test_wheel_declares_its_commands(wheel: Path) -> None:
         "conformance = fedmrn_codec.conformance.command:conformance",
         "export-onnx = fedmrn_codec.backends.onnx_export:export_onnx",
         "report = reference_fl.report.cli:report",
+        "sweep = reference_fl.cli:sweep",
         "train = reference_fl.cli:train",
     ]
 

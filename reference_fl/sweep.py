@@ -1,0 +1,178 @@
+"""Many runs, several at a time, each in a process of its own; what is done is kept and skipped."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .plan import Planned
+from .record import METRICS, Record, read, write_whole
+
+LOG = "log.txt"  # what a run wrote to stderr
+GRACE = 5.0  # seconds that a process has to end by itself
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+Report = Callable[[str, dict[str, Any]], None]
+"""Called with a run's name and the line of a round that it has finished."""
+
+
+class Sweep:
+    """Runs below one folder.
+
+    Parameters
+    ----------
+    runs : sequence of Planned
+    out : pathlib.Path
+        Each run has the folder below it that has its name.
+    data_root : pathlib.Path or None
+        As `data.load`.
+    threads : int or None
+        Of each run. None: those that it began with, or an even share of the cores.
+    jobs : int
+        Runs at a time.
+    """
+
+    def __init__(
+        self, runs: Sequence[Planned], out: Path, data_root: Path | None, threads: int | None, jobs: int
+    ) -> None:
+        share = max(1, (os.cpu_count() or 1) // jobs)
+        self.out, self.data_root, self.jobs = out, data_root, jobs
+        self.runs = [
+            replace(
+                run, settings=replace(run.settings, threads=threads or begun_with(out / run.name) or share)
+            )
+            for run in runs
+        ]
+        self._children: set[subprocess.Popen[str]] = set()
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def left(self) -> list[Planned]:
+        """The runs that have rounds to do."""
+        return [run for run in self.runs if not is_done(self.out / run.name, run)]
+
+    def execute(self, report: Report) -> dict[str, str]:
+        """Do all that is left.
+
+        Whatever ends this call early, Ctrl-C too, ends the processes; every finished round is kept.
+
+        Returns
+        -------
+        dict of str to str
+            Names of the runs that failed, and why.
+        """
+        failed: dict[str, str] = {}
+        with ThreadPoolExecutor(self.jobs) as pool:
+            try:
+                futures = {pool.submit(self._run, run, report): run for run in self.left()}
+                for future in as_completed(futures):
+                    if (reason := future.result()) is not None:
+                        failed[futures[future].name] = reason
+            except BaseException:
+                self._stop()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+        return failed
+
+    def merge(self) -> Path:
+        """Write the finished rounds of all runs into one file, run after run; a foreign run is left out.
+
+        Returns
+        -------
+        pathlib.Path
+            The file.
+        """
+        path = self.out / METRICS
+        records = [record for run in self.runs if (record := kept(self.out / run.name, run))]
+        lines = [line for record in records for line in (record.header, *record.rounds)]
+        write_whole(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
+        return path
+
+    def _run(self, run: Planned, report: Report) -> str | None:
+        """One run in a process; why it failed, if it did."""
+        folder = self.out / run.name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            log = (folder / LOG).open("w")
+        except OSError as error:
+            return str(error)
+        with log:
+            child = self._start(run, log)
+            if child is None:
+                return "not begun"
+            assert child.stdout is not None
+            with child:
+                for text in child.stdout:
+                    report(run.name, json.loads(text))
+            self._children.discard(child)
+        return None if child.returncode == 0 else _reason(child.returncode, folder / LOG)
+
+    def _start(self, run: Planned, log: Any) -> subprocess.Popen[str] | None:
+        settings = run.settings
+        root = None if self.data_root is None else str(self.data_root)
+        job = {"settings": settings.as_json(), "folder": str(self.out / run.name), "data_root": root}
+        command = [sys.executable, "-m", f"{__package__}.worker", json.dumps(job)]
+        environment = os.environ | dict.fromkeys(THREADS, str(settings.threads))
+        with self._lock:  # so that `_stop` misses no process
+            if self._stopped:
+                return None
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environment,
+            )
+            self._children.add(child)
+            return child
+
+    def _stop(self) -> None:
+        """End all processes."""
+        with self._lock:
+            self._stopped = True
+            children = list(self._children)
+        for child in children:
+            child.terminate()
+        for child in children:
+            try:
+                child.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+
+def begun_with(folder: Path) -> int | None:
+    """The threads of the run in a folder, on which the last bits of its results may depend; None without."""
+    try:
+        ((header, _),) = read(folder / METRICS)
+        return int(header["settings"]["threads"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def kept(folder: Path, run: Planned) -> Record | None:
+    """The record of a run that has finished rounds; None without one, or where the folder holds another."""
+    try:
+        record = Record.open(folder, run.settings)
+    except (OSError, ValueError):
+        return None
+    return record if record.rounds else None
+
+
+def is_done(folder: Path, run: Planned) -> bool:
+    """Whether all rounds of a run are finished."""
+    record = kept(folder, run)
+    return record is not None and len(record.rounds) >= run.settings.rounds
+
+
+def _reason(code: int, log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return f"{lines[-1] if lines else 'no message'} (exit code {code}; {log})"

@@ -1,0 +1,192 @@
+"""Sweeps: killed at random and resumed, with runs that fail, ended by a signal."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from reference_fl import data, loop, plan, report
+from reference_fl.record import METRICS, read
+from reference_fl.sweep import LOG, Sweep, begun_with
+from reference_fl.worker import locked
+
+FEDMRN = Path(sys.executable).with_name("fedmrn")
+TINY = {"rounds": 4, "clients": 6, "clients_per_round": 2, "epochs": 1}
+METHODS = ["fedavg", "topk+error_feedback=true"]  # one that remembers nothing, one whose clients do
+
+
+def arguments(out):
+    tiny = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
+    return [FEDMRN, "sweep", "--methods", ",".join(METHODS), "--jobs=2", "--threads=1", *tiny, "--out", out]
+
+
+def without_seconds(path):
+    """A metrics file's runs: their settings, and their rounds but for what a clock decides."""
+    return [
+        (
+            header["settings"],
+            [{key: value for key, value in line.items() if key != "seconds"} for line in rounds],
+        )
+        for header, rounds in read(path)
+    ]
+
+
+def begin(out, *more, **kwargs):
+    """A sweep in a process group of its own."""
+    return subprocess.Popen([*arguments(out), *more], start_new_session=True, **kwargs)
+
+
+def finished_rounds(out):
+    return sum(max(0, path.read_bytes().count(b"\n") - 1) for path in out.glob(f"*/{METRICS}"))
+
+
+def wait_until(condition, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """The same runs, one after the other in this process."""
+    out, digits = tmp_path_factory.mktemp("unbroken"), data.load("digits")
+    runs = Sweep(plan.runs(["digits"], METHODS, [0], TINY), out, None, threads=1, jobs=1)
+    for run in runs.runs:
+        list(loop.run(run.settings, digits, out / run.name))
+    return runs.merge()
+
+
+def test_a_sweep_that_is_killed_three_times_ends_like_an_unbroken_one(unbroken, tmp_path):
+    luck = random.Random()  # another moment each time
+    for number in range(3):
+        process = begin(tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        rounds, delay = 2 * number + luck.randint(0, 2), luck.uniform(0, 0.1)
+        wait_until(lambda least=rounds: finished_rounds(tmp_path) >= least, process)
+        time.sleep(delay)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    done = subprocess.run([*arguments(tmp_path), "--json"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert without_seconds(tmp_path / METRICS) == without_seconds(unbroken)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert rows == report.table(report.load([unbroken]))
+    assert [(row["method"], row["rounds"]) for row in rows] == [("fedavg", 4), ("topk", 4)]
+
+
+def test_a_run_that_fails_stops_no_other_and_what_is_done_is_skipped(unbroken, tmp_path):
+    planned = plan.runs(["digits"], METHODS, [0], TINY)
+    foreign, other = (tmp_path / run.name for run in planned)
+    foreign.mkdir()
+    (header, _), *_ = read(unbroken)
+    header["settings"]["epochs"] = 77
+    (foreign / METRICS).write_text(json.dumps(header) + "\n")
+    seen = []
+
+    def report_round(name, line):
+        seen.append((name, line["round"]))
+
+    runs = Sweep(planned, tmp_path, None, threads=1, jobs=2)
+    failed = runs.execute(report_round)
+    assert list(failed) == [foreign.name]
+    assert "epochs found 77, required 1" in failed[foreign.name]
+    assert str(foreign / LOG) in failed[foreign.name]
+    assert seen == [(other.name, number) for number in range(1, 5)]
+    assert without_seconds(runs.merge()) == without_seconds(unbroken)[1:]
+    assert [run.name for run in runs.left()] == [foreign.name]
+
+
+def test_a_failed_run_is_told_at_the_end(tmp_path, unbroken):
+    """Nothing is left to train: one run is done, the other's folder cannot be made."""
+    fine, broken = plan.runs(["digits"], METHODS, [0], TINY)
+    (tmp_path / fine.name).mkdir()
+    done = unbroken.parent / fine.name
+    for file in done.iterdir():
+        (tmp_path / fine.name / file.name).write_bytes(file.read_bytes())
+    (tmp_path / broken.name).write_text("a file in the way")
+    got = subprocess.run(arguments(tmp_path), capture_output=True, text=True)
+    assert got.returncode == 4
+    assert "Traceback" not in got.stderr
+    assert f"failed: {broken.name}: " in got.stderr.splitlines()[-1]
+    assert "2 runs, 1 of them done" in got.stderr
+    assert "fedavg" in got.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_sweep_and_its_runs(tmp_path, number):
+    process = begin(tmp_path, "--rounds=1000", "--methods=fedavg", stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: finished_rounds(tmp_path) >= 1, process)
+    if number == signal.SIGINT:  # Ctrl-C: the terminal tells the whole group
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    _, messages = process.communicate(timeout=60)
+    assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
+    assert "the same command goes on" in messages
+    assert "Traceback" not in messages
+    for path in tmp_path.glob(f"*/{METRICS}"):
+        with locked(path.parent, patience=0.0):  # no process has the folder any more
+            pass
+    before = finished_rounds(tmp_path)
+    time.sleep(0.3)
+    assert finished_rounds(tmp_path) == before
+
+
+def test_a_worker_whose_parent_is_gone_ends(tmp_path):
+    (run,) = plan.runs(["digits"], ["fedavg"], [0], {**TINY, "rounds": 10_000})
+    job = {"settings": run.settings.as_json(), "folder": str(tmp_path / "run"), "data_root": None}
+    command = [sys.executable, "-m", "reference_fl.worker", json.dumps(job)]
+    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert worker.stdout.readline()
+    worker.stdin.close()
+    assert worker.wait(10) == 128 + signal.SIGTERM
+    worker.stdout.close()
+
+
+def test_a_folder_has_one_process_at_a_time(tmp_path):
+    with locked(tmp_path):
+        with pytest.raises(RuntimeError, match="another process works in this folder"), locked(tmp_path, 0.1):
+            pass
+        begun = threading.Event()
+
+        def wait_for_it():
+            with locked(tmp_path):
+                begun.set()
+
+        waiting = threading.Thread(target=wait_for_it)
+        waiting.start()
+        assert not begun.wait(0.2)
+    waiting.join(10)
+    assert begun.is_set()
+
+
+def test_a_run_goes_on_with_the_threads_that_it_began_with(unbroken, tmp_path):
+    planned = plan.runs(["digits"], METHODS, [0], TINY)
+    assert begun_with(unbroken.parent / planned[0].name) == 1
+    assert begun_with(tmp_path) is None
+    share = max(1, (os.cpu_count() or 1) // 2)
+    assert {r.settings.threads for r in Sweep(planned, tmp_path, None, None, jobs=2).runs} == {share}
+    assert {r.settings.threads for r in Sweep(planned, unbroken.parent, None, None, jobs=1).runs} == {1}
+    assert {r.settings.threads for r in Sweep(planned, tmp_path, None, 3, jobs=1).runs} == {3}
+
+
+def test_wrong_sweeps_begin_nothing(tmp_path):
+    cases = [
+        (2, ["--preset", "mnist"], "known are"),
+        (3, ["--preset", "svhn-iid", "--data-root", tmp_path], "train_32x32.mat: not found"),
+    ]
+    for code, more, words in cases:
+        done = subprocess.run(
+            [FEDMRN, "sweep", "--out", tmp_path / "out", *more], capture_output=True, text=True
+        )
+        assert (done.returncode, done.stdout) == (code, ""), done.stderr
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not list(tmp_path.glob(f"out/*/{METRICS}"))
