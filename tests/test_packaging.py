@@ -112,6 +112,9 @@ def test_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     assert {n.partition("/")[0] for n in names if ".dist-info/" not in n} == wanted
     assert {"fedmrn_codec/py.typed", "reference_fl/report/page.html.jinja"} <= set(names)
     assert any(n.endswith(".dist-info/licenses/LICENSE") for n in names)
+    presets = {f"reference_fl/presets/{p.name}" for p in (ROOT / "reference_fl" / "presets").glob("*.toml")}
+    assert presets
+    assert presets <= set(names)
     on_disk = {p.name for p in (ROOT / "fedmrn_codec" / "data").iterdir() if p.is_file()}
     assert on_disk <= {Path(n).name for n in names if n.startswith("fedmrn_codec/data/")}
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from reference_fl import presets
 from reference_fl.record import METRICS, ROUND_KEYS, read
 
 FEDMRN = Path(sys.executable).with_name("fedmrn")
@@ -40,6 +41,28 @@ def test_the_demo_leaves_lines_a_table_and_a_figure(tmp_path):
         assert word in done.stdout
 
 
+def test_a_preset_and_options_and_the_command_line_wins(tmp_path):
+    (tmp_path / "mine.toml").write_text(
+        'dataset = "digits"\nrounds = 9\nclients = 6\nclients_per_round = 2\nepochs = 1\nbatch_size = 32\n'
+        "[methods.topk]\nlearning_rate = 0.5\n"
+    )
+    options = ["--option", "fraction=0.25", "--option", "error_feedback=true"]
+    given = ["--preset", tmp_path / "mine.toml", "--method", "topk", "--rounds", 1, "--threads", 1]
+    done = fedmrn(*given, *options, "--json", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    ((header, rounds),) = read(tmp_path / "run" / METRICS)
+    settings = header["settings"]
+    assert (settings["learning_rate"], settings["batch_size"], len(rounds)) == (0.5, 32, 1)
+    assert settings["options"] == {"fraction": 0.25, "error_feedback": True}
+
+
+def test_presets_are_listed():
+    done = fedmrn("--list-presets")
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()] == presets.names()
+    assert "Dirichlet label skew, alpha 0.2" in done.stdout
+
+
 def test_errors_have_codes_and_no_traceback(tmp_path):
     cases = [
         (2, ["--dataset", "letters"], "letters"),
@@ -49,6 +72,7 @@ def test_errors_have_codes_and_no_traceback(tmp_path):
         (2, ["--partition", "odd"], "odd"),
         (2, ["--noise", "uniform:-1"], "-1"),
         (2, ["--clients-per-round", "100"], "100"),
+        (2, ["--preset", "mnist"], "known are cifar10-dirichlet"),
         (3, ["--dataset", "fashion-mnist", "--data-root", tmp_path], "train-images-idx3-ubyte"),
     ]
     for code, arguments, word in cases:
