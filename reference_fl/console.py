@@ -27,10 +27,19 @@ def run(
 ) -> None:
     """Train these runs one after the other, in `out` or (several) in a folder each below it."""
     samples = data.load(runs[0].dataset, data_root)
+    _say_groups(Console(stderr=True), samples, runs)
     folders = [out / settings.label if several else out for settings in runs]
     for settings, folder in zip(runs, folders, strict=True):
         _train(settings, samples, folder, verify=verify, as_json=as_json)
     _summary([folder / METRICS for folder in folders], out, as_json)
+
+
+def _say_groups(messages: Console, samples: data.Dataset, runs: list[Settings]) -> None:
+    """Say what the clients are, where the data decides it."""
+    if samples.groups is not None:
+        for clients in sorted({run.clients for run in runs if run.partition == "natural"}):
+            there = len(samples.groups.unique())
+            messages.print(f"{samples.name}: {clients} clients share {there} {samples.group_kind}")
 
 
 def _train(settings: Settings, samples: data.Dataset, folder: Path, *, verify: bool, as_json: bool) -> None:
@@ -100,7 +109,8 @@ def sweep(planned: Sweep, *, as_json: bool) -> dict[str, str]:
     messages = Console(stderr=True, highlight=False)
     left = planned.left()
     for name in sorted({run.settings.dataset for run in left}):
-        data.load(name, planned.data_root)  # says at once what is missing, not once a run
+        samples = data.load(name, planned.data_root)  # says at once what is missing, not once a run
+        _say_groups(messages, samples, [run.settings for run in left if run.settings.dataset == name])
     messages.print(f"{len(planned.runs)} runs, {len(planned.runs) - len(left)} of them done")
 
     def round_done(name: str, line: dict[str, Any]) -> None:

@@ -10,8 +10,9 @@ import pytest
 import torch
 from scipy.io import savemat
 
-from reference_fl import data
+from reference_fl import data, loop
 from reference_fl.data import cifar, cifar_pickle, svhn
+from reference_fl.settings import defaults
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -320,3 +321,25 @@ def test_the_border_is_black():
     black = data.normalise(np.zeros((5, 3, 32, 32), np.uint8), 255, mean, std)
     out = data.crop_and_flip(mean, std)(black, torch.Generator().manual_seed(0))
     torch.testing.assert_close(out, black)
+
+
+@pytest.mark.parametrize(("method", "mask"), [("fedavg", None), ("fedmrn", "signed")])
+def test_the_loop_augments_what_clients_train_on_and_repeats(method, mask, tmp_path):
+    x = torch.randn(40, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(40) % 4
+    calls = []
+
+    def augment(batch, generator):
+        calls.append(len(batch))
+        return data.crop_and_flip(*IMAGENET)(batch, generator)
+
+    def losses(folder, augment):
+        toy = data.Dataset("toy", x, y, x[:8], y[:8], 4, augment)
+        given = {"model": "cnn2", "clients": 4, "clients_per_round": 2, "epochs": 2, "rounds": 2}
+        settings = defaults("toy", method, mask, **given, batch_size=5, threads=1)
+        return [line["loss"] for line in loop.run(settings, toy, tmp_path / folder)]
+
+    first, second, plain = losses("first", augment), losses("second", augment), losses("plain", None)
+    assert calls == [5] * (2 * 2 * 2 * 2) * 2  # batches, epochs, clients, rounds; two runs
+    assert first == second
+    assert first != plain

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 import fedmrn_codec as fm
 import fedmrn_torch
-from reference_fl import data, loop, methods, models
+from reference_fl import console, data, loop, methods, models
 from reference_fl.lstm import CharLSTM
 from reference_fl.settings import defaults, split
 
@@ -108,3 +108,12 @@ def test_a_federation_of_roles_learns_its_letters(method, mask, tmp_path):
 def test_natural_clients_need_a_data_set_that_has_them():
     with pytest.raises(ValueError, match="digits has no clients of its own"):
         split(defaults("digits", "fedavg", None, partition="natural"), data.load("digits"))
+
+
+def test_the_shell_says_what_the_clients_are(tmp_path, capsys):
+    (tmp_path / "text.txt").write_text("No play, just words that anybody may say. " * 600)
+    given = {"model": "lstm-small", "clients": 2, "clients_per_round": 1, "rounds": 1, "threads": 1}
+    settings = defaults("shakespeare", "fedavg", None, **given, partition="natural", batch_size=500)
+    root = tmp_path / "text.txt"
+    console.run([settings], tmp_path / "run", root, several=False, verify=False, as_json=True)
+    assert "shakespeare: 2 clients share 3 chunks of 10,000 characters" in capsys.readouterr().err
