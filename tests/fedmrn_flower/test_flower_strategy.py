@@ -47,8 +47,9 @@ def frame(message, arrays=None, **changes):
 # What is asked for.
 
 
-def test_every_node_and_round_gets_a_seed_of_its_own():
-    strategy = wrapped(seed=None)
+@pytest.mark.parametrize("seed", [None, 5])
+def test_every_node_and_round_gets_a_seed_of_its_own(seed):
+    strategy = wrapped(seed=seed)
     seeds = [Request.of(m).seed for n in (1, 2, 3) for m in messages_of(strategy, NODES, n)]
     assert len(set(seeds)) == 9
     assert sum(seed > 2**32 for seed in seeds) == 9  # all 64 bits are used
@@ -82,6 +83,16 @@ def test_the_callers_config_and_arrays_stay_as_they_are():
     assert set(config) == {"lr", "server-round"}  # FedAvg's doing
     assert first.content["arrays"] is arrays  # not one copy a node
     assert bytes_of(arrays) == before
+
+
+@pytest.mark.parametrize("configs", [[], ["one", "two"]])
+def test_messages_without_one_config_get_their_own(configs):
+    content = RecordDict({"arrays": record(), **{name: ConfigRecord({name: 1}) for name in configs}})
+    request = Request.of(messages_of(wrapped(), NODES)[0])
+    asking = request.add_to(content)
+    assert list(asking) == ["arrays", *configs, "fedmrn"]
+    assert Request.find(Message(asking, dst_node_id=1, message_type="train")) == request
+    assert "fedmrn" not in content
 
 
 def test_models_have_ids():
