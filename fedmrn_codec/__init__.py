@@ -8,7 +8,7 @@ The bytes are written down in `spec/FORMAT.md`; the method is FedMRN (Li et al.,
 """
 
 from .aggregate import Aggregator
-from .codec import decode, encode, encode_bits, inspect, noise, philox_words, verify
+from .codec import decode, decode_bits, encode, encode_bits, inspect, noise, philox_words, verify
 from .errors import (
     AggregateError,
     ArgumentError,
@@ -52,6 +52,7 @@ __all__ = [
     "UnsupportedError",
     "UpdateError",
     "decode",
+    "decode_bits",
     "encode",
     "encode_bits",
     "inspect",

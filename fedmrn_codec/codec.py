@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import backends, errors, frame
+from . import backends, codings, errors, frame, rans
 from . import mask as masks
 from .dtypes import is_finite
 from .frame import Expected, Info
@@ -32,6 +32,8 @@ def encode(
     round: int = 0,
     base_model: int = 0,
     embed_schema: bool = False,
+    coding: str | Mapping[str, str] = "raw",
+    dense_coding: str | Mapping[str, str] = "raw",
     private_seed: int | None = None,
     draws: Mapping[str, np.ndarray] | None = None,
     backend: str | None = None,
@@ -53,6 +55,12 @@ def encode(
         Unsigned 32 and 64 bits; 0 means "not given".
     embed_schema : bool
         Write the schema into the frame, so that it decodes without one.
+    coding : {"raw", "rans"}, or mapping of name to one of them
+        "rans" sends a mask in fewer than one bit an element, wherever that is shorter (spec 6.8): binary
+        masks of trained updates, hardly ever signed ones. The decoded bits are the same. Frames of raw
+        tensors alone are readable by decoders of version 1.0.
+    dense_coding : {"raw", "float16", "bfloat16"}, or mapping of name to one of them
+        Round dense float32 tensors to 16 bits, to nearest, ties to even; they decode to float32.
     private_seed : int, optional
         Unsigned 64-bit, must differ from `seed`. By default drawn from the operating system; give one only
         where a run must repeat, and keep it secret, [M-03].
@@ -87,7 +95,8 @@ def encode(
             payloads[tensor.name] = run.sample(
                 plan[tensor.name][0], plan[tensor.name][1], seed, stream, arrays[tensor.name], source
             )
-    return _build(schema, payloads, plan, seed, round, base_model, embed_schema)
+    spelled = _spelled(schema, payloads, plan, seed, coding, dense_coding, backend)
+    return _build(schema, spelled, plan, seed, round, base_model, embed_schema)
 
 
 def encode_bits(
@@ -101,6 +110,9 @@ def encode_bits(
     round: int = 0,
     base_model: int = 0,
     embed_schema: bool = False,
+    coding: str | Mapping[str, str] = "raw",
+    dense_coding: str | Mapping[str, str] = "raw",
+    backend: str | None = None,
 ) -> bytes:
     """Encode masks whose bits the caller has chosen (spec 6).
 
@@ -110,7 +122,7 @@ def encode_bits(
         One array for each masked tensor, of its shape: True keeps the noise.
     dense : mapping of str to array
         One array for each dense tensor, as in `encode`.
-    schema, seed, noise, mask, round, base_model, embed_schema
+    schema, seed, noise, mask, round, base_model, embed_schema, coding, dense_coding, backend
         As in `encode`.
 
     Returns
@@ -129,7 +141,9 @@ def encode_bits(
         if tensor.masked:
             payloads[tensor.name] = masks.pack(_checked_bits(bits[tensor.name], tensor))
     plan = _masking(schema, noise, mask)
-    return _build(schema, payloads, plan, _unsigned(seed, U64, "seed"), round, base_model, embed_schema)
+    seed = _unsigned(seed, U64, "seed")
+    spelled = _spelled(schema, payloads, plan, seed, coding, dense_coding, backend)
+    return _build(schema, spelled, plan, seed, round, base_model, embed_schema)
 
 
 def decode(
@@ -172,13 +186,13 @@ def decode(
         A name that the schema does not have.
     """
     view, info, tensors = open_frame(data, Expected(schema, round, base_model, seed), limits)
-    run = backends.get(backend)
+    run, coder = backends.get(backend), backends.coder(backend)
     wanted = _wanted(names, tensors)
     out: dict[str, np.ndarray] = {}
     for stream, (tensor, entry) in enumerate(zip(tensors, info.tensors, strict=True)):
         if tensor.name not in wanted:
             continue
-        content = frame.payload(view, entry, tensor)
+        content = frame.payload(view, info, stream, coder)
         if entry.noise is None:
             out[tensor.name] = content.reshape(tensor.shape).copy()
             continue
@@ -186,6 +200,34 @@ def decode(
         run.decode(entry.noise, masks.KINDS[entry.kind], info.seed, stream, content, values)
         out[tensor.name] = values.reshape(tensor.shape)
     return out
+
+
+def decode_bits(
+    data: Buffer,
+    schema: Schema | None = None,
+    *,
+    round: int | None = None,
+    base_model: int | None = None,
+    seed: int | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    backend: str | None = None,
+) -> dict[str, np.ndarray]:
+    """The mask bits of a frame, without their noise: what `encode_bits` takes.
+
+    The arguments and errors are those of `decode`.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        Bool arrays of the masked tensors' shapes, in schema order: True keeps the noise.
+    """
+    view, info, tensors = open_frame(data, Expected(schema, round, base_model, seed), limits)
+    coder = backends.coder(backend)
+    return {
+        tensor.name: masks.unpack(frame.payload(view, info, stream, coder), tensor.size).reshape(tensor.shape)
+        for stream, tensor in enumerate(tensors)
+        if tensor.masked
+    }
 
 
 def verify(
@@ -196,11 +238,13 @@ def verify(
     base_model: int | None = None,
     seed: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    backend: str | None = None,
 ) -> Info:
     """Make every check of spec 7 without decoding; the arguments and errors are those of `decode`."""
     view, info, tensors = open_frame(data, Expected(schema, round, base_model, seed), limits)
-    for tensor, entry in zip(tensors, info.tensors, strict=True):
-        frame.payload(view, entry, tensor)
+    coder = backends.coder(backend)
+    for stream in range(len(tensors)):
+        frame.payload(view, info, stream, coder)
     return info
 
 
@@ -362,9 +406,40 @@ def _masking(
     return plan
 
 
-def _build(
+class _Spelled(NamedTuple):
+    """A payload and its coding."""
+
+    data: np.ndarray
+    coding: int
+
+
+def _spelled(
     schema: Schema,
     payloads: Mapping[str, np.ndarray],
+    plan: Mapping[str, tuple[Noise, int]],
+    seed: int,
+    coding: str | Mapping[str, str],
+    dense_coding: str | Mapping[str, str],
+    backend: str | None,
+) -> dict[str, _Spelled]:
+    """The payloads in the codings that were asked for; a mask stays raw where that is as short."""
+    asked = codings.chosen(schema, coding, True) | codings.chosen(schema, dense_coding, False)
+    out = {}
+    for stream, tensor in enumerate(schema):
+        name, data = tensor.name, payloads[tensor.name]
+        out[name] = _Spelled(data, codings.RAW)
+        how = asked.get(name, "raw")
+        if how == "rans":
+            short = rans.compress(backends.coder(backend), plan[name][0], seed, stream, data, tensor.size)
+            out[name] = out[name] if short is None else _Spelled(short, codings.RANS)
+        elif how != "raw":
+            out[name] = _Spelled(codings.narrow(data, name, how), codings.CODES[how])
+    return out
+
+
+def _build(
+    schema: Schema,
+    payloads: Mapping[str, _Spelled],
     plan: Mapping[str, tuple[Noise, int]],
     seed: int,
     round: int,
@@ -373,16 +448,16 @@ def _build(
 ) -> bytes:
     entries = []
     for tensor in schema:
-        size = payloads[tensor.name].nbytes
+        data, coding = payloads[tensor.name]
         if tensor.masked:
             its_noise, kind = plan[tensor.name]
-            entries.append(frame.masked_entry(kind, its_noise, size))
+            entries.append(frame.masked_entry(kind, its_noise, coding, data.nbytes))
         else:
-            entries.append(frame.dense_entry(tensor.type, size))
+            entries.append(frame.dense_entry(tensor.type, coding, data.nbytes))
     return frame.build(
         schema,
         entries,
-        [payloads[t.name] for t in schema],
+        [payloads[t.name].data for t in schema],
         seed=seed,
         base_model=_unsigned(base_model, U64, "base_model"),
         round=_unsigned(round, U32, "round"),

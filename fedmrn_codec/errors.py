@@ -204,6 +204,18 @@ class FrameScaleError(MalformedError):
     code = "scale"
 
 
+class MinorError(MalformedError):
+    """A higher minor version than the frame needs: [F-31]."""
+
+    code = "minor"
+
+
+class CodingError(MalformedError):
+    """A payload that its coding does not allow: [C-01] to [C-04]."""
+
+    code = "coding"
+
+
 class ChecksumError(MalformedError):
     """The CRC-32 does not fit the bytes: [F-27], [P-14]."""
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import errors
+from . import codings, errors, rans
+from .codings import RAW
 from .dtypes import BY_CODE, Dtype, is_finite
 from .limits import DEFAULT_LIMITS, Limits
 from .mask import KIND_NAMES, padding_is_zero
@@ -20,13 +21,15 @@ from .schema import Schema, Tensor, difference, parse_schema
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-MAGIC, MAJOR, MINOR = b"FMRN", 1, 0
+    from .backends import Coder
+
+MAGIC, MAJOR, MINOR = b"FMRN", 1, 1  # the highest minor version that is known
 HEADER = struct.Struct("<4sBBHQQII16s")
 ENTRY = struct.Struct("<BBBBQ")
 SCALE = struct.Struct("<f")
 CHECKSUM = struct.Struct("<I")
 SCHEMA_FLAG = 1
-DENSE, RAW = 0, 0
+DENSE = 0
 
 
 class Header(NamedTuple):
@@ -57,6 +60,8 @@ class Entry:
         Of the decoded tensor; "float32" for a masked one.
     offset, length : int
         Where the payload lies in the frame, in bytes.
+    coding : str
+        How it is spelled: "raw"; "rans" of a mask; "float16" or "bfloat16" of a dense float32 tensor.
     """
 
     kind: str
@@ -64,6 +69,7 @@ class Entry:
     dtype: str
     offset: int
     length: int
+    coding: str = "raw"
 
 
 @dataclass(frozen=True)
@@ -150,9 +156,10 @@ def build(
     round: int,
     embed_schema: bool,
 ) -> bytes:
-    """Put a frame together from its table entries and payloads (spec 6.1)."""
+    """Put a frame together from its table entries and payloads (spec 6.1), of the lowest version, [E-01]."""
+    minor = int(any(ENTRY.unpack_from(entry)[2] != RAW for entry in entries))
     header = HEADER.pack(
-        MAGIC, MAJOR, MINOR, SCHEMA_FLAG * embed_schema, seed, base_model, round, len(schema), schema.digest
+        MAGIC, MAJOR, minor, SCHEMA_FLAG * embed_schema, seed, base_model, round, len(schema), schema.digest
     )
     embedded = struct.pack("<I", len(schema.data)) + schema.data if embed_schema else b""
     parts: list[Any] = [header, embedded, *entries, *payloads]
@@ -162,14 +169,14 @@ def build(
     return b"".join([*parts, CHECKSUM.pack(checksum)])
 
 
-def masked_entry(kind: int, noise: Noise, length: int) -> bytes:
+def masked_entry(kind: int, noise: Noise, coding: int, length: int) -> bytes:
     """A masked tensor's table entry (spec 6.4)."""
-    return ENTRY.pack(kind, noise.code, RAW, 0, length) + SCALE.pack(noise.scale)
+    return ENTRY.pack(kind, noise.code, coding, 0, length) + SCALE.pack(noise.scale)
 
 
-def dense_entry(dtype: Dtype, length: int) -> bytes:
+def dense_entry(dtype: Dtype, coding: int, length: int) -> bytes:
     """A dense tensor's table entry (spec 6.4)."""
-    return ENTRY.pack(DENSE, dtype.code, RAW, 0, length)
+    return ENTRY.pack(DENSE, dtype.code, coding, 0, length)
 
 
 def parse(
@@ -189,7 +196,7 @@ def parse(
     if schema is None and need_schema:
         raise errors.NoSchemaError("schema", "none embedded", "the caller gave none either", 6)
     _check_agreement(header, embedded, expected)
-    entries, end = _parse_table(body, at, header.tensor_count, schema)
+    entries, end = _parse_table(body, at, header, schema)
     if len(body) < end:
         required = f"its parts need {end + CHECKSUM.size}"
         raise errors.TruncatedError("frame", f"{len(view)} bytes", required, len(view))
@@ -217,8 +224,9 @@ def _parse_header(view: memoryview, limits: Limits) -> Header:
     header = Header(*HEADER.unpack_from(view))
     if header.magic != MAGIC:
         raise errors.MagicError("magic", header.magic, f"required: {MAGIC!r}", 0)
-    if (header.major, header.minor) != (MAJOR, MINOR):
-        raise errors.VersionError("version", f"{header.major}.{header.minor}", f"known: {MAJOR}.{MINOR}", 4)
+    if header.major != MAJOR or header.minor > MINOR:
+        known = f"known: {MAJOR}.0 to {MAJOR}.{MINOR}"
+        raise errors.VersionError("version", f"{header.major}.{header.minor}", known, 4)
     if header.flags & ~SCHEMA_FLAG:
         raise errors.ReservedError("flags", f"{header.flags:#06x}", "bits 1 to 15 must be 0", 6)
     if header.tensor_count > limits.max_tensors:
@@ -265,25 +273,28 @@ def _check_agreement(header: Header, embedded: Schema | None, expected: Expected
 
 
 def _parse_table(
-    body: memoryview, at: int, count: int, schema: Schema | None
+    body: memoryview, at: int, header: Header, schema: Schema | None
 ) -> tuple[tuple[Entry, ...], int]:
-    """The entries and where the payloads end: [F-15] to [F-24]."""
-    parsed: list[tuple[str, Noise | None, str, int]] = []
-    for i in range(count):
+    """The entries and where the payloads end: [F-15] to [F-24], [F-31]."""
+    parsed: list[Entry] = []
+    for i in range(header.tensor_count):
         tensor = schema.tensors[i] if schema is not None else None
-        entry, at = _parse_entry(body, at, f"tensor {i}" if tensor is None else repr(tensor.name), tensor)
+        name = f"tensor {i}" if tensor is None else repr(tensor.name)
+        entry, at = _parse_entry(body, at, name, tensor, header.minor)
         parsed.append(entry)
+    if header.minor and all(entry.coding == "raw" for entry in parsed):
+        raise errors.MinorError("minor version", header.minor, "the frame needs 0", 5)
     entries = []
-    for kind, noise, dtype, length in parsed:
-        entries.append(Entry(kind, noise, dtype, at, length))
-        at += length
+    for entry in parsed:
+        entries.append(replace(entry, offset=at))
+        at += entry.length
     return tuple(entries), at
 
 
 def _parse_entry(
-    body: memoryview, at: int, name: str, tensor: Tensor | None
-) -> tuple[tuple[str, Noise | None, str, int], int]:
-    """One entry, and where the next begins."""
+    body: memoryview, at: int, name: str, tensor: Tensor | None, minor: int
+) -> tuple[Entry, int]:
+    """One entry, without its offset, and where the next begins."""
     left = len(body) - at
     size = ENTRY.size + (SCALE.size if left and body[at] in KIND_NAMES else 0)
     if left < size:
@@ -301,23 +312,27 @@ def _parse_entry(
         raise errors.UnknownDistributionError(
             f"distribution of {name}", type_code, f"known: 1 to {max(DISTRIBUTIONS)}", at + 1
         )
-    if coding != RAW:
-        raise errors.UnknownCodingError(f"coding of {name}", coding, "known: 0", at + 2)
+    known = codings.allowed(None if masked else BY_CODE[type_code].name, minor)
+    if coding not in known:
+        allowed = f"known here: {', '.join(map(str, known))}"
+        raise errors.UnknownCodingError(f"coding of {name}", coding, allowed, at + 2)
     if reserved:
         raise errors.ReservedError(f"reserved byte of {name}", reserved, "required: 0", at + 3)
-    if tensor is not None and length != tensor.payload_bytes:
-        raise errors.PayloadLengthError(
-            f"payload length of {name}", length, f"{tensor.size} elements need {tensor.payload_bytes}", at + 4
-        )
+    if tensor is not None:
+        least, most = codings.lengths(tensor, coding)
+        if not least <= length <= most:
+            required = f"{tensor.size} elements need {least}" + (f" to {most}" if most > least else "")
+            raise errors.PayloadLengthError(f"payload length of {name}", length, required, at + 4)
+    coded = codings.NAMES[coding]
     if not masked:
-        return ("dense", None, BY_CODE[type_code].name, length), at + size
+        return Entry("dense", None, BY_CODE[type_code].name, 0, length, coded), at + size
     (scale,) = SCALE.unpack_from(body, at + ENTRY.size)
     distribution = DISTRIBUTIONS[type_code]
     if not distribution.allows(scale):
         raise errors.FrameScaleError(
             f"scale of {name}", scale, f"required: {distribution.bounds()}", at + ENTRY.size
         )
-    return (KIND_NAMES[kind], distribution(scale), "float32", length), at + size
+    return Entry(KIND_NAMES[kind], distribution(scale), "float32", 0, length, coded), at + size
 
 
 def _check_dtype(code: int, name: str, tensor: Tensor | None, at: int) -> None:
@@ -339,13 +354,21 @@ def check_checksum(view: memoryview) -> None:
         raise errors.ChecksumError("checksum", f"{found:#010x}", f"the bytes have {computed:#010x}", at)
 
 
-def payload(view: memoryview, entry: Entry, tensor: Tensor) -> np.ndarray:
-    """A tensor's payload, checked, [F-28] to [F-30]: packed bytes if masked, else elements, flat; no copy."""
+def payload(view: memoryview, info: Info, stream: int, coder: Coder) -> np.ndarray:
+    """A tensor's content, flat: packed bytes if masked, else elements; a view where the coding is raw.
+
+    The checks are [F-28] to [F-30] and [C-01] to [C-04].
+    """
+    assert info.schema is not None
+    tensor, entry = info.schema.tensors[stream], info.tensors[stream]
     raw = np.frombuffer(view, np.uint8, entry.length, entry.offset)
     if entry.noise is not None:
+        name = repr(tensor.name)
+        if entry.coding == "rans":
+            return rans.expand(coder, entry.noise, info.seed, stream, raw, tensor.size, name, entry.offset)
         if not padding_is_zero(raw, tensor.size):
             raise errors.PaddingError(
-                f"padding of {tensor.name!r}",
+                f"padding of {name}",
                 f"{raw[-1]:#04x} in its last byte",
                 f"bits beyond element {tensor.size - 1} must be 0",
                 entry.offset + entry.length - 1,
@@ -356,7 +379,7 @@ def payload(view: memoryview, entry: Entry, tensor: Tensor) -> np.ndarray:
         raise errors.BoolError(
             f"bool of {tensor.name!r}", raw[first], "required: 0 or 1", entry.offset + first
         )
-    elements = raw.view(tensor.type.numpy)
+    elements = codings.widen(raw, tensor, entry.coding)
     if not is_finite(elements, tensor.type):
         raise errors.NonFiniteError(
             f"payload of {tensor.name!r}", "a NaN or an infinity", "required: finite", entry.offset

@@ -31,6 +31,8 @@ SCALES = {
     GAUSSIAN: ((127 - 105) << 23, (127 + 125) << 23),
     BERNOULLI: ((127 - 126) << 23, 0x7F7FFFFF),
 }
+RAW, RANS, IN_FLOAT16, IN_BFLOAT16 = 0, 1, 2, 3  # spec 6.5
+HALF_DTYPE = {IN_FLOAT16: 3, IN_BFLOAT16: 4}  # spec 6.9, 5.3
 LARGEST_DRAW = {UNIFORM: 2**24 - 1, GAUSSIAN: 13291661, BERNOULLI: 1}  # spec 3.2 to 3.4
 # spec 7.3, 8.1, 8.5
 _CODES = """
@@ -39,7 +41,8 @@ S-01 schema_length S-02 schema_name S-03 unknown_role S-04 unknown_dtype S-05 ma
 S-07 limit S-08 schema_digest F-09 no_schema F-10 schema_mismatch F-11 tensor_count F-12 round F-13 base_model
 F-14 seed F-15 truncated F-16 unknown_kind F-17 kind_mismatch F-18 unknown_dtype F-19 dtype_mismatch
 F-20 unknown_distribution F-21 unknown_coding F-22 reserved F-23 payload_length F-24 scale F-25 truncated
-F-26 trailing F-27 checksum F-28 padding F-29 non_finite F-30 bool
+F-31 minor F-26 trailing F-27 checksum F-28 padding F-29 non_finite F-30 bool
+C-01 coding C-02 coding C-03 coding C-04 coding
 P-01 truncated P-02 magic P-03 version P-04 reserved P-05 weight P-06 frames P-07 schema_mismatch
 P-08 tensor_count P-09 unknown_distribution P-10 reserved P-11 scale P-12 rows P-13 trailing P-14 checksum
 P-15 sums A-01 aggregate A-02 aggregate A-06 aggregate A-07 sums
@@ -167,11 +170,15 @@ def philox_block(counter: Sequence[int], key: Sequence[int]) -> tuple[int, int, 
     return c0, c1, c2, c3
 
 
+@functools.lru_cache(2**12)  # the words of a block, and the same ones again, are asked for in turn
+def _block(seed: int, stream: int, b: int) -> tuple[int, int, int, int]:
+    counter = (b % 2**32, b >> 32, stream % 2**32, stream >> 32)
+    return philox_block(counter, (seed % 2**32, seed >> 32))
+
+
 def philox_word(seed: int, stream: int, j: int) -> int:
     """Word j of a stream, a u32 (spec 2.1, 2.2)."""
-    b = j // 4
-    counter = (b % 2**32, b >> 32, stream % 2**32, stream >> 32)
-    return philox_block(counter, (seed % 2**32, seed >> 32))[j % 4]
+    return _block(seed, stream, j // 4)[j % 4]
 
 
 # 3 Noise
@@ -333,12 +340,13 @@ def schema_digest(schema: Schema) -> bytes:
 
 
 class Content(NamedTuple):
-    """What a frame holds of one tensor; a dense tensor has a payload only (spec 6.4, 6.5)."""
+    """What a frame holds of one tensor: its payload as if raw, and how it is spelled (spec 6.4, 6.5)."""
 
     payload: bytes
     kind: int = DENSE
     distribution: int = 0
     scale: float = 0.0
+    coding: int = RAW
 
 
 class Options(NamedTuple):
@@ -366,13 +374,16 @@ def encode(frame: Frame, embed_schema: bool = False) -> bytes:
     """A frame's bytes; `Refusal` if the contents do not fit the schema or are not finite (spec 6)."""
     raw, digest = schema_bytes(frame.schema), schema_digest(frame.schema)
     numbers = (frame.seed, frame.base_model, frame.round, len(frame.contents))
-    data = struct.pack("<4sBBHQQII16s", b"FMRN", 1, 0, embed_schema, *numbers, digest)  # spec 6.2
+    frame, payloads = spelled(frame)
+    minor = int(any(content.coding for content in frame.contents))  # [E-01]
+    data = struct.pack("<4sBBHQQII16s", b"FMRN", 1, minor, embed_schema, *numbers, digest)  # spec 6.2
     data += struct.pack("<I", len(raw)) + raw if embed_schema else b""  # spec 6.3
-    for tensor, content in zip(frame.schema, frame.contents, strict=True):  # spec 6.4
-        length, dense = len(content.payload), content.kind == DENSE
-        data += struct.pack("<BBxxQ", content.kind, tensor.dtype if dense else content.distribution, length)
+    for tensor, content, wire in zip(frame.schema, frame.contents, payloads, strict=True):  # spec 6.4
+        dense = content.kind == DENSE
+        kind_type = tensor.dtype if dense else content.distribution
+        data += struct.pack("<BBBxQ", content.kind, kind_type, content.coding, len(wire))
         data += b"" if dense else struct.pack("<I", f32_bits(content.scale))
-    data += b"".join(content.payload for content in frame.contents)  # spec 6.5
+    data += b"".join(payloads)  # spec 6.5
     data += struct.pack("<I", zlib.crc32(data))  # spec 6.6
     no_limits = Options(max_tensors=2**32, max_schema_bytes=2**32, max_elements=2**80)
     if parse(data, frame.schema, no_limits) != frame:  # [E-01], [E-02]: what would be refused never gets out
@@ -387,7 +398,7 @@ def parse(data: bytes, schema: Schema | None = None, options: Options = Options(
     magic, major, minor, flags, *numbers, digest = struct.unpack("<4sBBHQQII16s", data[:48])
     seed, base_model, round_number, count = numbers
     require(magic == b"FMRN", "F-02", f"magic at byte 0: found {magic.hex()}")
-    require((major, minor) == (1, 0), "F-03", f"version at byte 4: found {major}.{minor}, known 1.0")
+    require(major == 1 and minor < 2, "F-03", f"version at byte 4: found {major}.{minor}, known 1.0, 1.1")
     require(flags < 2, "F-04", f"flags at byte 6: found {flags:#06x}")
     require(count <= options.max_tensors, "F-05", f"tensor_count {count}, limit {options.max_tensors}")
     if flags & 1:
@@ -405,25 +416,30 @@ def parse(data: bytes, schema: Schema | None = None, options: Options = Options(
     require(options.round in (None, round_number), "F-12", f"{round_number}, wanted {options.round}")
     require(options.base_model in (None, base_model), "F-13", f"{base_model}, wanted {options.base_model}")
     require(options.seed in (None, seed), "F-14", f"{seed}, wanted {options.seed}")
-    entries = [_entry(reader, tensor) for tensor in known]
-    end = reader.at + sum(tensor.payload_length for tensor in known) + 4
+    entries = [_entry(reader, tensor, minor) for tensor in known]
+    require(minor == 0 or any(entry.coding for entry, _ in entries), "F-31", "minor 1, all codings 0")
+    end = reader.at + sum(length for _, length in entries) + 4
     require(size >= end, "F-25", f"found {size} bytes, required {end}")
     require(size <= end, "F-26", f"found {size} bytes, required {end}")
     crc = struct.pack("<I", zlib.crc32(data[:-4]))
     require(crc == data[-4:], "F-27", f"at byte {size - 4}: found {data[-4:].hex()}, computed {crc.hex()}")
     contents = []
-    for tensor, entry in zip(known, entries, strict=True):
-        payload = reader.take(tensor.payload_length, "F-25", "payload")
-        if tensor.masked:
+    for stream, (tensor, (entry, length)) in enumerate(zip(known, entries, strict=True)):
+        wire = reader.take(length, "F-25", "payload")
+        if entry.coding == RANS:
+            payload = stretch(wire, entry.distribution, seed, stream, tensor.elements)  # [C-01] to [C-04]
+        elif tensor.masked:
+            payload = wire
             unpack(payload, tensor.elements)  # [F-28]
         else:
+            payload = widen(wire, entry.coding)
             _check_elements(payload, tensor.dtype)
-        contents.append(Content(payload, *entry))
+        contents.append(entry._replace(payload=payload))
     return Frame(seed, base_model, round_number, known, tuple(contents))
 
 
-def _entry(reader: Reader, tensor: Tensor) -> tuple[int, int, float]:
-    """Kind, distribution and scale of a table entry, [F-15] to [F-24] checked (spec 6.4)."""
+def _entry(reader: Reader, tensor: Tensor, minor: int) -> tuple[Content, int]:
+    """A table entry, [F-15] to [F-24] checked, and the length of its payload (spec 6.4)."""
     at = f"table entry at byte {reader.at} ({tensor.name!r})"
     kind, kind_type, coding, reserved, length = struct.unpack("<BBBBQ", reader.take(12, "F-15", "entry"))
     scale = reader.uint(4, "F-15", "scale") if kind in (BINARY, SIGNED) else 0
@@ -432,11 +448,17 @@ def _entry(reader: Reader, tensor: Tensor) -> tuple[int, int, float]:
     require(kind != DENSE or kind_type in DTYPES, "F-18", f"{at}: type {kind_type}")
     require(kind != DENSE or kind_type == tensor.dtype, "F-19", f"{at}: type {kind_type}")
     require(kind == DENSE or kind_type in SCALES, "F-20", f"{at}: type {kind_type}")
-    require(coding == 0, "F-21", f"{at}: coding {coding}")
+    known = {RAW} if minor == 0 else {RAW, RANS} if tensor.masked else {RAW, IN_FLOAT16, IN_BFLOAT16}
+    require(coding in known and (coding == RAW or tensor.dtype == FLOAT32), "F-21", f"{at}: coding {coding}")
     require(reserved == 0, "F-22", f"{at}: reserved {reserved}")
-    require(length == tensor.payload_length, "F-23", f"{at}: {length}, required {tensor.payload_length}")
+    if coding == RANS:
+        fits = rans_length(tensor.elements) <= length < tensor.payload_length
+    else:
+        fits = length == tensor.payload_length // (1 if coding == RAW else 2)
+    require(fits, "F-23", f"{at}: {length}, raw {tensor.payload_length}")
     require(kind == DENSE or scale_allowed(kind_type, scale), "F-24", f"{at}: scale bits {scale:#010x}")
-    return kind, 0 if kind == DENSE else kind_type, f32_from_bits(scale)
+    distribution = 0 if kind == DENSE else kind_type
+    return Content(b"", kind, distribution, f32_from_bits(scale), coding), length
 
 
 def words_of(payload: bytes, dtype: int) -> list[int]:
@@ -449,6 +471,120 @@ def _check_elements(payload: bytes, dtype: int) -> None:
     for i, word in enumerate(words_of(payload, dtype)):
         require(is_finite(word, DTYPES[dtype]), "F-29", f"element {i}: {word:#x}")
         require(dtype != BOOL or word <= 1, "F-30", f"element {i}: {word}, required 0 or 1")
+
+
+# 6.8 and 6.9 Codings
+
+
+def spelled(frame: Frame) -> tuple[Frame, list[bytes]]:
+    """What a reader gets back of a frame, rounded (6.9) and raw where coding 1 does not pay; its payloads."""
+    contents, payloads = [], []
+    for stream, (tensor, content) in enumerate(zip(frame.schema, frame.contents, strict=True)):
+        wire = content.payload
+        if len(wire) != tensor.payload_length:
+            pass  # no reader would take it, so let one say so
+        elif content.coding == RANS:
+            wire = squeeze(content.payload, content.distribution, frame.seed, stream, tensor.elements)
+            if len(wire) >= len(content.payload):
+                content, wire = content._replace(coding=RAW), content.payload
+        elif content.coding != RAW:
+            _check_elements(wire, FLOAT32)
+            content, wire = narrow(content)
+        contents.append(content)
+        payloads.append(wire)
+    return frame._replace(contents=tuple(contents)), payloads
+
+
+def narrow(content: Content) -> tuple[Content, bytes]:
+    """Float32 elements rounded to 16 bits: what a reader gets back, and the payload (spec 6.9)."""
+    half = DTYPES[HALF_DTYPE[content.coding]]
+    values = [exact_value(word, F32) for word in words_of(content.payload, FLOAT32)]
+    signs = [word & 2**31 for word in words_of(content.payload, FLOAT32)]  # a fraction has no -0
+    words = [round_float(x, half) | sign >> 16 for x, sign in zip(values, signs, strict=True)]
+    wire = struct.pack(f"<{len(words)}H", *words)
+    return content._replace(payload=widen(wire, content.coding)), wire
+
+
+def widen(wire: bytes, coding: int) -> bytes:
+    """Dense elements from their payload: 16 bits to the f32 of the same value (spec 6.9)."""
+    if coding == RAW:
+        return wire
+    half, out = DTYPES[HALF_DTYPE[coding]], b""
+    for word in words_of(wire, HALF_DTYPE[coding]):
+        require(is_finite(word, half), "F-29", f"{word:#x}")
+        bits = round_float(exact_value(word, half), F32) | (word & 2**15) << 16
+        out += struct.pack("<I", bits)
+    return out
+
+
+def rans_length(n: int, words: int = 0) -> int:
+    """Bytes of a coded mask of n elements with so many words (spec 6.8)."""
+    return 16 + 34 * ((n + 65535) // 65536) + 2 * words
+
+
+def bucket(distribution: int, q: int) -> int:
+    """The bucket of a draw (spec 6.8)."""
+    return min(abs(q) >> (19 if distribution == GAUSSIAN else 20), 15)
+
+
+def odds(buckets: Sequence[int], bits: Sequence[int]) -> list[int]:
+    """P(0) to P(15) (spec 6.8)."""
+    out = []
+    for c in range(16):
+        its = [bit for k, bit in zip(buckets, bits, strict=True) if k == c]
+        p = (512 * sum(its) + len(its)) // (2 * len(its)) if its else 128
+        out.append(min(max(p, 1), 255))
+    return out
+
+
+def squeeze(
+    payload: bytes, distribution: int, seed: int, stream: int, n: int, other_odds: Sequence[int] | None = None
+) -> bytes:
+    """A packed mask, coded (spec 6.8); with other probabilities if any are given, as no encoder may."""
+    buckets = [bucket(distribution, draw(distribution, seed, stream, i)) for i in range(n)]
+    bits = unpack(payload, n)
+    chances = odds(buckets, bits) if other_odds is None else other_odds
+    counts, blocks = b"", b""
+    for begin in range(0, n, 65536):
+        states, words = [2**16] * 8, b""
+        for i in reversed(range(begin, min(begin + 65536, n))):
+            x, p = states[i % 8], chances[buckets[i]]
+            f = p if bits[i] else 256 - p
+            if x >= f << 24:
+                words, x = struct.pack("<H", x % 2**16) + words, x >> 16
+            states[i % 8] = (x // f << 8) + x % f + (0 if bits[i] else p)
+        counts += struct.pack("<H", len(words) // 2)
+        blocks += struct.pack("<8I", *states) + words
+    return bytes(chances) + counts + blocks
+
+
+def stretch(wire: bytes, distribution: int, seed: int, stream: int, n: int) -> bytes:
+    """A packed mask from its coded payload, [C-01] to [C-04] checked (spec 6.8)."""
+    blocks = (n + 65535) // 65536
+    chances, counts = wire[:16], struct.unpack(f"<{blocks}H", wire[16 : 16 + 2 * blocks])
+    require(rans_length(n, sum(counts)) == len(wire), "C-01", f"{len(wire)} bytes, counts {counts}")
+    at, read = 16 + 2 * blocks, []
+    for count in counts:
+        read.append(struct.unpack(f"<8I{count}H", wire[at : at + 32 + 2 * count]))
+        at += 32 + 2 * count
+    for b, numbers in enumerate(read):
+        require(min(numbers[:8]) >= 2**16, "C-02", f"block {b}: states {numbers[:8]}")
+    buckets, bits = [], []
+    for b, numbers in enumerate(read):
+        states, words = list(numbers[:8]), list(numbers[8:])
+        for i in range(65536 * b, min(65536 * (b + 1), n)):
+            buckets.append(bucket(distribution, draw(distribution, seed, stream, i)))
+            x, p = states[i % 8], chances[buckets[-1]]
+            s = x % 256
+            bits.append(int(s < p))
+            x = p * (x >> 8) + s if s < p else (256 - p) * (x >> 8) + s - p
+            if x < 2**16:
+                require(bool(words), "C-03", f"block {b}: its words end at element {i}")
+                x = (x << 16) + words.pop(0)
+            states[i % 8] = x
+        require(not words and states == [2**16] * 8, "C-03", f"block {b}: {len(words)} words left, {states}")
+    require(odds(buckets, bits) == list(chances), "C-04", f"P: {chances.hex()}")
+    return pack(bits)
 
 
 def decode_mask(content: Content, seed: int, stream: int, n: int) -> bytes:

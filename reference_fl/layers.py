@@ -35,12 +35,9 @@ class MaskCounts:
         """
         if not message.startswith(MAGIC):
             return
-        for tensor, entry in zip(schema, fm.inspect(message, schema).tensors, strict=True):
-            if entry.noise is None:
-                continue
-            payload = message[entry.offset : entry.offset + entry.length]
-            counts = self._tensors.setdefault(tensor.name, {"elements": tensor.size, "ones": 0, "frames": 0})
-            counts["ones"] += int.from_bytes(payload, "little").bit_count()
+        for name, bits in fm.decode_bits(message, schema).items():
+            counts = self._tensors.setdefault(name, {"elements": bits.size, "ones": 0, "frames": 0})
+            counts["ones"] += int(bits.sum())
             counts["frames"] += 1
 
     def line(self, number: int) -> dict[str, Any] | None:

@@ -128,14 +128,15 @@ def test_frames(case, backend):
     known = schema if case["caller_has_schema"] else None
     arrays = fm.decode(frame, known, **expected_of(case), limits=limits_of(case), backend=backend)
     assert [a.tobytes().hex() for a in arrays.values()] == case["decoded"]
-    info = fm.verify(frame, known, limits=limits_of(case))
+    info = fm.verify(frame, known, limits=limits_of(case), backend=backend)
     assert (info.seed, info.base_model, info.round) == tuple(
         number(case[key]) for key in ("seed", "base_model", "round")
     )
 
 
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
 @pytest.mark.parametrize("case", cases("frames"))
-def test_frames_are_what_the_encoder_writes(case):
+def test_frames_are_what_the_encoder_writes(case, backend):
     schema = schema_of(case)
     parts = {
         t.name: (t, line, bytes.fromhex(line["payload"]))
@@ -159,18 +160,25 @@ def test_frames_are_what_the_encoder_writes(case):
         round=number(case["round"]),
         base_model=number(case["base_model"]),
         embed_schema=case["embed_schema"],
+        coding={name: line.get("coding", "raw") for name, (_, line, _) in masked.items()},
+        dense_coding={
+            name: line["coding"] for name, (t, line, _) in parts.items() if not t.masked and "coding" in line
+        },
+        backend=backend,
     )
     assert frame.hex() == case["frame"]
 
 
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
 @pytest.mark.parametrize("case", cases("invalid"))
-def test_invalid(case):
+def test_invalid(case, backend):
     known = None if case["schema"] is None else schema_of(case)
+    asked = {**expected_of(case), "limits": limits_of(case), "backend": backend}
     with pytest.raises(fm.FrameError) as caught:
-        fm.verify(bytes.fromhex(case["frame"]), known, **expected_of(case), limits=limits_of(case))
+        fm.verify(bytes.fromhex(case["frame"]), known, **asked)
     assert caught.value.code == case["code"]
     with pytest.raises(type(caught.value)):
-        fm.decode(bytes.fromhex(case["frame"]), known, **expected_of(case), limits=limits_of(case))
+        fm.decode(bytes.fromhex(case["frame"]), known, **asked)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import errors
 from ..noise import Noise
+from ..rans import Coded
 
 MODULES = {
     "numba": ("numba",),
@@ -63,6 +64,25 @@ class Backend(Protocol):
         """
 
 
+class Coder(Protocol):
+    """The steps of coding 1 of masks (spec 6.8); `rans` holds them together. Arguments as for `Backend`."""
+
+    def count(
+        self, noise: Noise, seed: int, stream: int, payload: np.ndarray, size: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Set bits and elements of each bucket of |q|: int64, shape (16,) each."""
+
+    def squeeze(
+        self, noise: Noise, seed: int, stream: int, payload: np.ndarray, size: int, odds: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The states, the numbers of words and the words of a mask's blocks, as in `rans.Coded`."""
+
+    def stretch(
+        self, noise: Noise, seed: int, stream: int, coded: Coded, out: np.ndarray, size: int
+    ) -> np.ndarray:
+        """Write the packed mask into `out`; the numbers of the blocks that do not end as they must."""
+
+
 def installed() -> list[str]:
     """Names of the backends whose packages are installed, the preferred one first; imports none."""
     return [name for name, packages in MODULES.items() if all(map(importlib.util.find_spec, packages))]
@@ -91,3 +111,10 @@ def get(name: str | None = None) -> Backend:
         raise errors.BackendError(
             "backend", f"{name!r} without its package ({error})", f"install fedmrn-codec[{name}]"
         ) from None
+
+
+def coder(backend: str | None = None) -> Coder:
+    """The steps of coding 1: compiled if Numba is installed, unless it is NumPy that was asked for."""
+    name = "numpy_rans" if backend == "numpy" or "numba" not in installed() else "numba_rans"
+    steps: Coder = importlib.import_module(f".{name}", __name__)
+    return steps

@@ -44,27 +44,27 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
 def words(seed: int, stream: int, start: int, count: int) -> np.ndarray:
     first = start // 4
     out = np.empty(4 * (-(-(start + count) // 4) - first), np.uint32)
-    spread(lambda a, b: fill(out[a:b], _u64(seed), _u64(stream), _u64(first + a // 4)), len(out), SPLIT)
+    spread(lambda a, b: fill(out[a:b], u64(seed), u64(stream), u64(first + a // 4)), len(out), SPLIT)
     return out[start - 4 * first :][:count]
 
 
 def noise(noise: Noise, seed: int, stream: int, start: int, count: int) -> np.ndarray:
     skip = start % TILE
     out = np.empty(skip + count, np.float32)
-    first, fixed = _u64(start // TILE), (noise.code, noise.step, _u64(seed), _u64(stream), gaussian_table())
+    first, fixed = u64(start // TILE), (noise.code, noise.step, u64(seed), u64(stream), gaussian_table())
     spread(lambda a, b: _noise(out, first, a, b, *fixed), len(out), SPLIT)
     return out[skip:]
 
 
 def decode(noise: Noise, kind: int, seed: int, stream: int, payload: np.ndarray, out: np.ndarray) -> None:
-    fixed = (_frozen(payload), noise.code, noise.step, kind, _u64(seed), _u64(stream), gaussian_table())
+    fixed = (frozen(payload), noise.code, noise.step, kind, u64(seed), u64(stream), gaussian_table())
     spread(lambda a, b: _decode(out, a, b, *fixed), len(out), SPLIT)
 
 
 def accumulate(
     noise: Noise, kind: int, seed: int, stream: int, payload: np.ndarray, weight: int, sums: np.ndarray
 ) -> None:
-    fixed = (_frozen(payload), noise.code, kind, _u64(seed), _u64(stream), gaussian_table())
+    fixed = (frozen(payload), noise.code, kind, u64(seed), u64(stream), gaussian_table())
     spread(lambda a, b: _accumulate(sums, a, b, np.int64(weight), *fixed), len(sums), SPLIT)
 
 
@@ -74,25 +74,25 @@ def sample(
     out = np.empty((len(update) + 7) // 8, np.uint8)
     given, private = (NO_DRAWS, draws) if isinstance(draws, int) else (draws, 0)
     fixed = (
-        _frozen(update),
-        _frozen(given),
+        frozen(update),
+        frozen(given),
         noise.code,
         noise.step,
         kind,
-        _u64(seed),
-        _u64(private),
-        _u64(stream),
+        u64(seed),
+        u64(private),
+        u64(stream),
         gaussian_table(),
     )
     spread(lambda a, b: _sample(out, a, b, *fixed), len(update), SPLIT)
     return out
 
 
-def _u64(value: int) -> np.uint64:
+def u64(value: int) -> np.uint64:
     return np.uint64(value % 2**64)
 
 
-def _frozen(array: np.ndarray) -> np.ndarray:
+def frozen(array: np.ndarray) -> np.ndarray:
     """A read-only view, so that one compiled variant serves all inputs."""
     view = array.view()
     view.flags.writeable = False
@@ -150,7 +150,7 @@ def fill(out: Any, seed: Any, stream: Any, first: Any) -> None:
 
 
 @jit
-def _draw(q: Any, words: Any, wide: Any, tile: Any, code: Any, seed: Any, stream: Any, table: Any) -> None:
+def draw(q: Any, words: Any, wide: Any, tile: Any, code: Any, seed: Any, stream: Any, table: Any) -> None:
     """The draws of a tile's 1024 elements into `q`, int32 (spec 3); `words` and `wide` are scratch."""
     if code == BERNOULLI:
         fill(words[: TILE // 32], seed, stream, tile * np.uint64(TILE // 128))
@@ -198,7 +198,7 @@ def _noise(
     """Noise of tiles from `first` on into out[begin:end] (spec 3.1)."""
     words, q, wide = np.empty(TILE, np.uint32), np.empty(TILE, np.int32), np.empty(TILE)
     for at in range(begin, end, TILE):
-        _draw(q, words, wide, first + np.uint64(at // TILE), code, seed, stream, table)
+        draw(q, words, wide, first + np.uint64(at // TILE), code, seed, stream, table)
         for i in range(min(TILE, end - at)):
             out[at + i] = np.float32(q[i]) * step
 
@@ -221,7 +221,7 @@ def _decode(
     keep = np.empty(TILE, np.int32)
     for at in range(begin, end, TILE):
         n = min(TILE, end - at)
-        _draw(q, words, wide, np.uint64(at // TILE), code, seed, stream, table)
+        draw(q, words, wide, np.uint64(at // TILE), code, seed, stream, table)
         _mask(q, keep, payload, at, n, kind)
         for i in range(n):
             out[at + i] = np.float32(q[i]) * step
@@ -245,7 +245,7 @@ def _accumulate(
     keep = np.empty(TILE, np.int32)
     for at in range(begin, end, TILE):
         n = min(TILE, end - at)
-        _draw(q, words, wide, np.uint64(at // TILE), code, seed, stream, table)
+        draw(q, words, wide, np.uint64(at // TILE), code, seed, stream, table)
         _mask(q, keep, payload, at, n, kind)
         for i in range(n):
             sums[at + i] += weight * np.int64(q[i])
@@ -271,7 +271,7 @@ def _sample(
     r, bits = np.empty(TILE, np.uint32), np.empty(TILE, np.uint8)
     for at in range(begin, end, TILE):
         n = min(TILE, end - at)
-        _draw(q, words, wide, np.uint64(at // TILE), code, seed, stream, table)
+        draw(q, words, wide, np.uint64(at // TILE), code, seed, stream, table)
         if draws.size:
             r[:n] = draws[at : at + n]
         else:

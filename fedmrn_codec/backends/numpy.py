@@ -24,13 +24,13 @@ def words(seed: int, stream: int, start: int, count: int) -> np.ndarray:
 def noise(noise: Noise, seed: int, stream: int, start: int, count: int) -> np.ndarray:
     out = np.empty(count, np.float32)
     for at, size in _blocks(count):
-        out[at : at + size] = _values(noise, _draws(noise, seed, stream, start + at, size))
+        out[at : at + size] = _values(noise, draws_of(noise, seed, stream, start + at, size))
     return out
 
 
 def decode(noise: Noise, kind: int, seed: int, stream: int, payload: np.ndarray, out: np.ndarray) -> None:
     for at, size in _blocks(len(out)):
-        values = _values(noise, _draws(noise, seed, stream, at, size))
+        values = _values(noise, draws_of(noise, seed, stream, at, size))
         out[at : at + size] = mask.apply(values, mask.unpack(payload[at // 8 :], size), kind)
 
 
@@ -38,7 +38,7 @@ def accumulate(
     noise: Noise, kind: int, seed: int, stream: int, payload: np.ndarray, weight: int, sums: np.ndarray
 ) -> None:
     for at, size in _blocks(len(sums)):
-        draws = _draws(noise, seed, stream, at, size).astype(np.int64)
+        draws = draws_of(noise, seed, stream, at, size).astype(np.int64)
         sums[at : at + size] += weight * mask.apply(draws, mask.unpack(payload[at // 8 :], size), kind)
 
 
@@ -51,7 +51,7 @@ def sample(
             private = philox_words(draws, stream, at, size) >> np.uint32(8)
         else:
             private = draws[at : at + size]
-        values = _values(noise, _draws(noise, seed, stream, at, size))
+        values = _values(noise, draws_of(noise, seed, stream, at, size))
         bits = mask.sample(update[at : at + size], values, private, kind)
         out[at // 8 : (at + size + 7) // 8] = mask.pack(bits)
     return out
@@ -62,7 +62,7 @@ def _blocks(count: int) -> Iterator[tuple[int, int]]:
     return ((at, min(BLOCK, count - at)) for at in range(0, count, BLOCK))
 
 
-def _draws(noise: Noise, seed: int, stream: int, start: int, count: int) -> np.ndarray:
+def draws_of(noise: Noise, seed: int, stream: int, start: int, count: int) -> np.ndarray:
     """The integer draws q (spec 3): int32, shape (count,)."""
     if isinstance(noise, Bernoulli):
         first = start // 32

@@ -14,10 +14,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ..frame import MAJOR, MINOR
 from ..mask import BINARY, KIND_NAMES
 from ..noise import MAX_DRAW, Bernoulli, Gaussian, Noise, gaussian_table
 from ..philox import LOW, MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
+
+RAW_FORMAT = "1.0"
+"""The version of the format whose masks the graphs read: those of coding 0."""
 
 OPSET, IR = 18, 8
 """Fixed: that of ONNX 1.13, the first with BitwiseAnd and BitwiseXor."""
@@ -175,7 +177,7 @@ def build(
         graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR, producer_name="fedmrn-codec"
     )
     facts["meets"], facts["caller_checks"] = REQUIREMENTS[operation]
-    facts = {"format": f"{MAJOR}.{MINOR}", "specification": "spec/FORMAT.md"} | facts
+    facts = {"format": RAW_FORMAT, "specification": "spec/FORMAT.md"} | facts
     helper.set_model_props(model, {f"fedmrn.{key}": value for key, value in facts.items()})
     return model
 

@@ -25,13 +25,14 @@ class Large:
 
     distribution: str
     kind: str
+    coding: int = oracle.RAW
     profile: str = "decode"
     musts: tuple[str, ...] = ("M-02", "N-04")
 
     @property
     def id(self) -> str:
         """As of every check."""
-        return f"large/{self.distribution}-{self.kind}:decode"
+        return f"large/{self.distribution}-{self.kind}{'-rans' * self.coding}:decode"
 
     def run(self, target: Target) -> Failure | None:
         """The first of those places where the update is wrong."""
@@ -49,15 +50,22 @@ class Large:
         return None
 
     def _frame(self) -> tuple[oracle.Content, Decode]:
-        mask = hashlib.shake_128(self.id.encode()).digest(SIZE // 8) + b"\1"
+        mask = _mask(self.id, rare=self.coding == oracle.RANS)
         code, scale = DISTRIBUTIONS[self.distribution], oracle.f32_from_bits(SCALE)
-        content = oracle.Content(mask, KINDS[self.kind], code, scale)
+        content = oracle.Content(mask, KINDS[self.kind], code, scale, self.coding)
         schema = (
             oracle.Tensor("bias", False, oracle.FLOAT32, (0,)),
             oracle.Tensor("weight", True, oracle.FLOAT32, (SIZE,)),
         )
         frame = oracle.encode(oracle.Frame(SEED, 0, 0, schema, (oracle.Content(b""), content)))
         return content, Decode(frame=frame, schema=oracle.schema_bytes(schema))
+
+
+def _mask(tag: str, rare: bool) -> bytes:
+    """A packed mask without a pattern, half its bits set or, if rare, one in 16; the last one is."""
+    if not rare:
+        return hashlib.shake_128(tag.encode()).digest(SIZE // 8) + b"\1"
+    return oracle.pack([int(byte < 16) for byte in hashlib.shake_128(tag.encode()).digest(SIZE - 1)] + [1])
 
 
 def places() -> list[int]:
@@ -78,3 +86,4 @@ def checks() -> Iterator[Large]:
     for distribution in DISTRIBUTIONS:
         for kind in ("binary", "signed"):
             yield Large(distribution, kind)
+    yield Large("uniform", "binary", oracle.RANS)

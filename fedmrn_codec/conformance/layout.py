@@ -63,10 +63,23 @@ def frame_fields(data: bytes, schema: oracle.Schema) -> list[Field]:
         for name, size in sizes.items():
             if size:
                 pen.put(size, f"{name} of {tensor.name!r}", "6.4")
-    for tensor in schema:
-        pen.put(tensor.payload_length, f"payload of {tensor.name!r}", "6.5")
+    entries = [field.begin - 4 for field in pen.fields if field.name.startswith("length of ")]
+    for tensor, at in zip(schema, entries, strict=True):
+        length = int.from_bytes(data[at + 4 : at + 12], "little")
+        if data[at + 2] == oracle.RANS:
+            _coded(pen, tensor, length)
+        else:
+            pen.put(length, f"payload of {tensor.name!r}", "6.9" if data[at + 2] else "6.5")
     pen.put(4, "checksum", "6.6")
     return pen.fields
+
+
+def _coded(pen: _Pen, tensor: oracle.Tensor, length: int) -> None:
+    """The fields of a mask in coding 1; with one block, the words are what the states leave."""
+    blocks = (tensor.elements + 65535) // 65536
+    for name, size in (("P", 16), ("counts", 2 * blocks), ("states", 32)):
+        pen.put(size, f"{name} of {tensor.name!r}", "6.8")
+    pen.put(length - 48 - 2 * blocks, f"words of {tensor.name!r}", "6.8")
 
 
 def partial_fields(data: bytes, schema: oracle.Schema) -> list[Field]:

@@ -151,7 +151,12 @@ class ModuleTarget:
         schema = self._schema(r.schema)
         parts = {tensor.name: (tensor, part) for tensor, part in zip(schema, r.tensors, strict=True)}
         masked = {name: part for name, (_, part) in parts.items() if part.kind != "dense"}
-        dense = {name: _elements(t, part) for name, (t, part) in parts.items() if part.kind == "dense"}
+        plain = {name: part for name, (_, part) in parts.items() if part.kind == "dense"}
+        dense = {name: _elements(parts[name][0], part) for name, part in plain.items()}
+        codings = {  # only where they are asked for: a module of version 1.0 does not know the arguments
+            argument: {name: part.coding for name, part in those.items() if part.coding != "raw"}
+            for argument, those in (("coding", masked), ("dense_coding", plain))
+        }
         frame = self.m.encode_bits(
             {name: _bits(parts[name][0], part) for name, part in masked.items()},
             schema,
@@ -162,6 +167,7 @@ class ModuleTarget:
             round=r.round,
             base_model=r.base_model,
             embed_schema=r.embed_schema,
+            **{argument: asked for argument, asked in codings.items() if asked},
         )
         return {"frame": frame}
 

@@ -13,11 +13,12 @@ from .. import oracle
 from . import strategies as some
 from .hostile import spoiled
 from .layout import frame_fields, partial_fields, schema_fields, with_checksum
-from .reference import DISTRIBUTIONS, KINDS
+from .reference import CODINGS, DISTRIBUTIONS, KINDS
 from .request import Aggregate, Decode, Digest, Encode, Merge, Noise, Part, Request, Sample, Words
 
 DISTRIBUTION_NAMES = {code: name for name, code in DISTRIBUTIONS.items()}
 KIND_NAMES = {code: name for name, code in KINDS.items()}
+CODING_NAMES = {code: name for name, code in CODINGS.items()}
 
 
 @st.composite
@@ -94,6 +95,37 @@ def hostile(draw: st.DrawFn) -> Request:
 
 
 @st.composite
+def coded(draw: st.DrawFn) -> Request:
+    """Frames of version 1.1: coded masks, floats of 16 bits."""
+    frame = draw(some.coded_frames())
+    return Decode(frame=oracle.encode(frame), schema=oracle.schema_bytes(frame.schema))
+
+
+@st.composite
+def hostile_codings(draw: st.DrawFn) -> Request:
+    """The same with defects."""
+    frame = draw(some.coded_frames())
+    data = oracle.encode(frame)
+    data = draw(spoiled(data, frame_fields(data, frame.schema)))
+    return Decode(frame=data, schema=oracle.schema_bytes(frame.schema))
+
+
+@st.composite
+def codings(draw: st.DrawFn) -> Request:
+    """Masks to be coded, whether that pays or not, and floats to be rounded, whether they fit or not."""
+    frame = draw(some.coded_frames())
+    parts = list(_parts(frame))
+    i = next(i for i, part in enumerate(parts) if part.kind == "dense")
+    if draw(st.booleans()):
+        payload = draw(some.elements(oracle.FLOAT32, frame.schema[i].elements))
+        parts[i] = dataclasses.replace(parts[i], payload=payload)
+    raw = oracle.schema_bytes(frame.schema)
+    return Encode(
+        schema=raw, seed=frame.seed, base_model=0, round=0, embed_schema=False, tensors=tuple(parts)
+    )
+
+
+@st.composite
 def _another(draw: st.DrawFn, schema: oracle.Schema) -> oracle.Schema:
     """A schema that differs: one tensor's role, dtype or shape, the order, or the number of tensors."""
     i = draw(st.integers(0, len(schema) - 1))
@@ -147,6 +179,7 @@ def _parts(frame: oracle.Frame) -> tuple[Part, ...]:
         Part(
             kind=KIND_NAMES[c.kind],
             payload=c.payload,
+            coding=CODING_NAMES[c.coding],
             distribution=DISTRIBUTION_NAMES[c.distribution] if c.kind else None,
             scale=oracle.f32_bits(c.scale) if c.kind else None,
         )

@@ -24,6 +24,12 @@ from .request import (
 from .target import Refused
 
 DISTRIBUTIONS = {"uniform": oracle.UNIFORM, "gaussian": oracle.GAUSSIAN, "bernoulli": oracle.BERNOULLI}
+CODINGS = {
+    "raw": oracle.RAW,
+    "rans": oracle.RANS,
+    "float16": oracle.IN_FLOAT16,
+    "bfloat16": oracle.IN_BFLOAT16,
+}
 KINDS = {"dense": oracle.DENSE, "binary": oracle.BINARY, "signed": oracle.SIGNED}
 
 
@@ -91,10 +97,11 @@ class Reference:
             raise Refused("", "E-02") from None
 
     def _content(self, part: Part) -> Any:
+        kind, coding = KINDS[part.kind], CODINGS[part.coding]
         if part.distribution is None or part.scale is None:
-            return self.o.Content(part.payload, KINDS[part.kind])
+            return self.o.Content(part.payload, kind, coding=coding)
         scale = self.o.f32_from_bits(part.scale)
-        return self.o.Content(part.payload, KINDS[part.kind], DISTRIBUTIONS[part.distribution], scale)
+        return self.o.Content(part.payload, kind, DISTRIBUTIONS[part.distribution], scale, coding)
 
     def _aggregate(self, r: Aggregate) -> Result:
         schema = self.o.parse_schema(r.schema)

@@ -241,7 +241,11 @@ def _schema(v: Vector) -> bytes:
 def _part(line: Vector) -> Part:
     payload = bytes.fromhex(line["payload"])
     if line["kind"] == "dense":
-        return Part(kind="dense", payload=payload)
+        return Part(kind="dense", payload=payload, coding=line.get("coding", "raw"))
     return Part(
-        kind=line["kind"], payload=payload, distribution=line["distribution"], scale=_number(line["scale"])
+        kind=line["kind"],
+        payload=payload,
+        coding=line.get("coding", "raw"),
+        distribution=line["distribution"],
+        scale=_number(line["scale"]),
     )

@@ -87,10 +87,14 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One tensor of a frame to be encoded; a dense one has no distribution and no scale."""
+    """One tensor of a frame to be encoded; a dense one has no distribution and no scale.
+
+    The payload is as if raw; the coding is what is asked for.
+    """
 
     kind: str
     payload: bytes
+    coding: str = "raw"
     distribution: str | None = None
     scale: int | None = None
 
@@ -157,7 +161,7 @@ def _text(data: bytes) -> str:
 
 
 def _part(value: Mapping[str, Any]) -> Part:
-    return Part(**_members(value, {"kind", "payload", "distribution", "scale"} & set(value)))
+    return Part(**_members(value, {"kind", "payload", "coding", "distribution", "scale"} & set(value)))
 
 
 FROM_WIRE: dict[str, Callable[[Any], Any]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import struct
 from fractions import Fraction
@@ -149,6 +150,39 @@ def frames(draw: st.DrawFn, least: int = 1) -> Frame:
     """One frame."""
     table = draw(tables(least=least))
     return frame_of(table, 0, draw(u64s), draw(u64s), draw(u32s))
+
+
+# --- codings ----------------------------------------------------------------------------------------
+
+SHORT = st.integers(520, 700)
+"""Elements from which on coding 1 pays, if few bits are set."""
+
+
+@st.composite
+def rare_masks(draw: st.DrawFn, n: int) -> bytes:
+    """Packed masks of n bits, few of them set, or few of them not."""
+    most, tag = draw(st.integers(0, 24)), draw(st.binary(max_size=2))
+    bits = [int(byte < most) for byte in hashlib.shake_128(tag).digest(n)]
+    return oracle.pack([1 - bit for bit in bits] if draw(st.booleans()) else bits)
+
+
+@st.composite
+def halves(draw: st.DrawFn, coding: int, n: int) -> bytes:
+    """Float32 elements that have a value of 16 bits, as n of them."""
+    return oracle.widen(draw(elements(oracle.HALF_DTYPE[coding], n)), coding)
+
+
+@st.composite
+def coded_frames(draw: st.DrawFn) -> Frame:
+    """A frame with a mask in coding 1, if that pays, and a dense tensor in coding 2 or 3."""
+    n, m = draw(SHORT), draw(st.integers(0, 5))
+    schema = (Tensor("w", True, FLOAT32, (n,)), Tensor("x", False, FLOAT32, (m,)))
+    mask = Content(draw(rare_masks(n)), draw(kinds), *draw(noises()), oracle.RANS)
+    coding = draw(st.sampled_from(list(oracle.HALF_DTYPE)))
+    contents = mask, Content(draw(halves(coding, m)), coding=coding)
+    if draw(st.booleans()):
+        schema, contents = schema[::-1], contents[::-1]
+    return Frame(draw(u64s), 0, 0, schema, contents)
 
 
 # --- sampling ---------------------------------------------------------------------------------------

@@ -79,6 +79,8 @@ def _wrong_refusal(request: Request, expected: Refused, found: Outcome) -> Findi
 def _refused_valid(request: Request, found: Refused) -> Finding:
     if isinstance(request, Encode):
         return Finding(("E-01",), f"expected a frame, found the refusal `{found.code}`")
+    if found.code == "coding":
+        return Finding(("6.8",), "expected an answer, found the refusal `coding`: what is right is refused")
     groups = ("P", "A", "F", "S") if request.op in AGGREGATING else ("F", "S")
     numbers = tuple(n for n, code in oracle.CODES.items() if code == found.code and n[0] in groups)
     text = f"expected an answer, found the refusal `{found.code}`: what is right is refused"

@@ -12,6 +12,8 @@ from typing import NamedTuple
 from fedmrn_codec import oracle as o
 from fedmrn_codec.oracle import BERNOULLI, BINARY, GAUSSIAN, SIGNED, UNIFORM, Content, Frame, Tensor
 from vector_cases.basics import (
+    CODED,
+    CODED_SCHEMA,
     DISTRIBUTIONS,
     DTYPES,
     EXAMPLE_FRAME,
@@ -325,6 +327,7 @@ def averages() -> Iterator[Average]:
 
 
 def aggregate_cases() -> Iterator[Case]:
+    yield from coded_frames()
     for name, comment, said, weights, base_model, round_ in averages():
         schema = said[0].schema
         partial = o.partial_sum(said, weights, base_model, round_)
@@ -397,6 +400,26 @@ def refused_aggregates() -> Iterator[Case]:
         yield invalid(name, number, comment, op="mean", **fields)
     yield from refused_merges(scaled, gaussian)
     yield from means_beyond_range()
+
+
+def coded_frames() -> Iterator[Case]:
+    """Frames of different codings have one mean (FORMAT.md 6.8, 6.9)."""
+    raw = frame(CODED_SCHEMA, [content._replace(coding=o.RAW) for content in CODED.contents], seed=5)
+    frames, weights = [CODED, raw], [3, 4]
+    partial = o.partial_sum([o.spelled(one)[0] for one in frames], weights)
+    yield valid(
+        "coded",
+        "A-03 A-04 6.8 6.9",
+        "a frame of version 1.1 and one of 1.0",
+        op="mean",
+        schema=schema_json(CODED_SCHEMA),
+        frames=[o.encode(one).hex() for one in frames],
+        weights=weights,
+        base_model=u64(0),
+        round=0,
+        partial=o.partial_to_bytes(partial).hex(),
+        mean=[update.hex() for update in o.mean(partial)],
+    )
 
 
 def refused_merges(scaled: Frame, gaussian: Frame) -> Iterator[Case]:

@@ -26,6 +26,7 @@ from fedmrn_codec.oracle import (
 Case = dict[str, Any]
 DISTRIBUTIONS = {UNIFORM: "uniform", GAUSSIAN: "gaussian", BERNOULLI: "bernoulli"}
 KINDS = {BINARY: "binary", SIGNED: "signed"}
+CODINGS = {o.RANS: "rans", o.IN_FLOAT16: "float16", o.IN_BFLOAT16: "bfloat16"}
 DTYPES = {dtype.name: code for code, dtype in o.DTYPES.items()}
 TOP = 2**64 - 1
 
@@ -65,6 +66,11 @@ def chaos(tag: str, size: int) -> bytes:
 
 def mask(tag: str, n: int) -> bytes:
     return o.pack(o.unpack(chaos(tag, 8 * n)[:n], 8 * n)[:n])
+
+
+def rare(tag: str, n: int) -> bytes:
+    """A mask of n bits, one in 16 of them set, for coding 1."""
+    return o.pack([int(byte < 16) for byte in chaos(tag, n)])
 
 
 def masked(name: str, *shape: int) -> Tensor:
@@ -135,6 +141,18 @@ SMALL = frame(
     seed=0x0123456789ABCDEF,
     base=0xFEDCBA9876543210,
     round_=41,
+)
+
+CODED_SCHEMA = (masked("w", 1001), dense("b", "float32", 3), dense("d", "float64", 1), dense("n", "int64"))
+CODED = frame(
+    CODED_SCHEMA,
+    [
+        Content(rare("coded", 1001), BINARY, UNIFORM, f32(0.01), o.RANS),
+        Content(f32s([1.5, -0.0, -0.25]), coding=o.IN_FLOAT16),
+        Content(struct.pack("<d", 0.5)),
+        Content(ints("int64", [-3])),
+    ],
+    seed=0x0123456789ABCDEF,
 )
 
 

@@ -10,6 +10,8 @@ from typing import NamedTuple
 from fedmrn_codec import oracle as o
 from fedmrn_codec.oracle import BERNOULLI, BINARY, GAUSSIAN, SIGNED, UNIFORM, Content, Frame, Options, Schema
 from vector_cases.basics import (
+    CODED,
+    CODINGS,
     DISTRIBUTIONS,
     DTYPES,
     EXAMPLE_FRAME,
@@ -26,6 +28,7 @@ from vector_cases.basics import (
     mask,
     masked,
     options_json,
+    rare,
     schema_json,
     u32,
     u64,
@@ -226,11 +229,43 @@ def frames() -> Iterator[Told]:
     )
 
 
+HALVES = [0.0, -0.0, 1.0, -1.5, 1 / 3, 2049.0, 2051.0, 65504.0, 65519.0, 6e-8, 2.0**-25, -3e-8, 1e-40]
+"""Ties and the ends of float16's range among them."""
+
+
+def coded() -> Iterator[Told]:
+    """Codings 1 to 3 (FORMAT.md 6.8, 6.9)."""
+    yield Told("coded", "codings 1 and 2 beside raw tensors", CODED)
+    for distribution, name in DISTRIBUTIONS.items():
+        for kind, n in ((BINARY, 1200), (SIGNED, 1003)):
+            schema = (dense("empty", "float32", 0), masked("w", n))
+            content = Content(rare(f"coded {name}", n), kind, distribution, f32(0.01), o.RANS)
+            said = frame(schema, [Content(b""), content], seed=TOP)
+            yield Told(f"coded-{name}-{KINDS[kind]}", f"coding 1, {name} noise, {n} elements", said)
+    for label, n, payload, comment in (
+        ("none", 600, bytes(75), "no bit is set: every P is 1, or 128 for an empty bucket"),
+        ("all", 600, b"\xff" * 75, "all bits are set: every P is 255, or 128"),
+        ("fair", 1600, mask("fair", 1600), "coding 1 is asked for and would be longer: raw, of version 1.0"),
+        ("small", 80, bytes(10), "too few elements for coding 1: raw"),
+    ):
+        content = Content(payload, BINARY, UNIFORM, f32(0.01), o.RANS)
+        yield Told(f"coded-{label}", comment, frame((masked("w", n),), [content]), embed=True)
+    floats = dense("x", "float32", len(HALVES))
+    for coding, name in ((o.IN_FLOAT16, "float16"), (o.IN_BFLOAT16, "bfloat16")):
+        content = Content(f32s([f32(value) for value in HALVES]), coding=coding)
+        comment = f"f32 rounded to {name}: ties, and the ends of float16's range"
+        yield Told(f"halves-{name}", comment, frame((floats,), [content]))
+    ends = [o.f32_from_bits(word) for word in (0x7F7F7FFF, 0xFF000000, 0x3F808000, 0x3F818000, 0x00008000)]
+    content = Content(f32s(ends), coding=o.IN_BFLOAT16)
+    comment = "the largest f32 that bfloat16 can hold, rounded; ties; half of the least"
+    yield Told("halves-bfloat16-ends", comment, frame((dense("x", "float32", len(ends)),), [content]))
+
+
 def frame_cases() -> Iterator[Case]:
-    for name, comment, said, embed, known, options in frames():
+    for name, comment, said, embed, known, options in (*frames(), *coded()):
         data = o.encode(said, embed)
         schema = said.schema if known else None
-        assert o.parse(data, schema, options) == said
+        assert o.parse(data, schema, options) == o.spelled(said)[0]
         tensors = [
             {
                 "kind": KINDS[c.kind],
@@ -242,9 +277,12 @@ def frame_cases() -> Iterator[Case]:
             else {"kind": "dense", "payload": c.payload.hex()}
             for c in said.contents
         ]
+        for line, content in zip(tensors, said.contents, strict=True):
+            if content.coding:
+                line["coding"] = CODINGS[content.coding]
         yield valid(
             name,
-            "6 M-02 E-01",
+            "6 M-02 E-01 E-03" if any(c.coding == o.RANS for c in said.contents) else "6 M-02 E-01",
             comment,
             schema=schema_json(said.schema),
             schema_bytes=o.schema_bytes(said.schema).hex(),

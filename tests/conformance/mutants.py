@@ -33,7 +33,9 @@ MUTANTS = [
     Mutant("key bumped before the first round", "k0 + r * 0x9E", "k0 + (r + 1) * 0x9E", "N-02"),
     Mutant("stream ignored", "stream % 2**32, stream >> 32)", "0, 0)", "N-02"),
     Mutant("the stream's high half ignored", "stream % 2**32, stream >> 32)", "stream % 2**32, 0)", "N-02"),
-    Mutant("the seed's high half ignored", "(seed % 2**32, seed >> 32))[j", "(seed % 2**32, 0))[j", "N-02"),
+    Mutant(
+        "the seed's high half ignored", "(seed % 2**32, seed >> 32))\n\n", "(seed % 2**32, 0))\n\n", "N-02"
+    ),
     Mutant("positions wrap at 2^34", "(b % 2**32, b >> 32, stream", "(b % 2**32, 0, stream", "N-02"),
     # 3 Noise
     Mutant("uniform draws that are even", "2 * (w >> 8) - (2**24 - 1)", "2 * (w >> 8) - 2**24", "N-04"),
@@ -93,7 +95,7 @@ MUTANTS = [
         "(Fraction(p) + 1) * 2**23",
         "M-04",
     ),
-    Mutant("masks written most significant bit first", "sum(bit << k for", "sum(bit << 7 - k for", "M-04"),
+    Mutant("masks written most significant bit first", "sum(bit << k for", "sum(bit << 7 - k for", "M-02"),
     # 5 Schema
     Mutant(
         "digest over another order",
@@ -110,7 +112,7 @@ MUTANTS = [
     ),
     Mutant("surrogates in names", '"utf-8", "strict"', '"utf-8", "surrogatepass"', "S-02"),
     # 6 Frame, 7 Checks
-    Mutant("any minor version", '(major, minor) == (1, 0), "F-03"', 'major == 1, "F-03"', "F-03"),
+    Mutant("any minor version", 'major == 1 and minor < 2, "F-03"', 'major == 1, "F-03"', "F-03"),
     Mutant("only known flags looked at", 'require(flags < 2, "F-04"', 'require(flags < 256, "F-04"', "F-04"),
     Mutant(
         "the limit of elements on every tensor alone",
@@ -132,8 +134,8 @@ MUTANTS = [
     ),
     Mutant(
         "coding and reserved byte exchanged",
-        'require(coding == 0, "F-21"',
-        'require(reserved == 0, "F-22", at)\n    require(coding == 0, "F-21"',
+        "require(coding in known and",
+        'require(reserved == 0, "F-22", at)\n    require(coding in known and',
         "F-21",
     ),
     Mutant(
@@ -163,10 +165,28 @@ MUTANTS = [
     ),
     Mutant(
         "the highest minor version written",
-        'b"FMRN", 1, 0, embed_schema',
+        'b"FMRN", 1, minor, embed_schema',
         'b"FMRN", 1, 1, embed_schema',
         "E-01",
     ),
+    # 6.8 and 6.9 Codings
+    Mutant(
+        "probabilities rounded down", "(512 * sum(its) + len(its)) // (2", "(512 * sum(its)) // (2", "6.8"
+    ),
+    Mutant("buckets twice as wide", "GAUSSIAN else 20), 15)", "GAUSSIAN else 21), 15)", "6.8"),
+    Mutant(
+        "Gaussian buckets as wide as uniform ones", "(19 if distribution == GAUSSIAN else 20)", "20", "6.8"
+    ),
+    Mutant("no bucket 15", "GAUSSIAN else 20), 15)", "GAUSSIAN else 20), 14)", "6.8"),
+    Mutant("bits the other way round", "bits.append(int(s < p))", "bits.append(int(s >= p))", "6.8"),
+    Mutant("coded even where it is longer", "if len(wire) >= len(content.payload):", "if False:", "E-01"),
+    Mutant(
+        "halves cut off instead of rounded",
+        "words = [round_float(x, half) |",
+        "words = [f32_bits(float(abs(x))) >> 16 if content.coding == IN_BFLOAT16 else round_float(x, half) |",
+        "E-01",
+    ),
+    Mutant("-0.0 lost in 16 bits", "| (word & 2**15) << 16", "", "6.5"),
     # 8 Aggregation
     Mutant(
         "rounding twice in the mean",

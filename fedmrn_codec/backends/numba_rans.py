@@ -1,0 +1,177 @@
+"""The steps of coding 1 (spec 6.8), compiled: block by block, the words of the noise made tile by tile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..noise import Noise, gaussian_table
+from ..rans import BLOCK, BUCKETS, LANES, LOWEST, Coded, blocks, shift
+from .numba import TILE, draw, frozen, jit, u64
+from .threads import spread
+
+GROUP = 256
+"""Blocks whose words are held at a time by the encoder."""
+
+MOST_WORDS = BLOCK // 2 + LANES
+"""Of a block: eight bits an element at the most, and what the states began with."""
+
+TILES = BLOCK // TILE
+
+
+def count(
+    noise: Noise, seed: int, stream: int, payload: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    counts = np.zeros((blocks(size), 2, BUCKETS), np.int64)
+    place = noise.code, shift(noise), u64(seed), u64(stream), gaussian_table()
+    spread(lambda a, b: _count(counts, a, b, frozen(payload), size, *place), len(counts), 1)
+    ones, totals = counts.sum(0)
+    return ones, totals
+
+
+def squeeze(
+    noise: Noise, seed: int, stream: int, payload: np.ndarray, size: int, odds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    n = blocks(size)
+    states, counts, parts = np.empty((n, LANES), np.uint32), np.zeros(n, np.int64), []
+    place = frozen(odds), noise.code, shift(noise), u64(seed), u64(stream), gaussian_table()
+    words = np.empty((min(GROUP, n), MOST_WORDS), np.uint16)
+    for first in range(0, n, GROUP):
+        group = min(GROUP, n - first)
+        its = states[first : first + group], counts[first : first + group], words
+        spread(lambda a, b: _squeeze(*its, first, a, b, frozen(payload), size, *place), group, 1)  # noqa: B023
+        parts += [words[b, MOST_WORDS - counts[first + b] :].copy() for b in range(group)]
+    return states, counts, np.concatenate(parts) if parts else np.empty(0, np.uint16)
+
+
+def stretch(noise: Noise, seed: int, stream: int, coded: Coded, out: np.ndarray, size: int) -> np.ndarray:
+    ends = np.cumsum(coded.counts)
+    fine = np.zeros(len(ends), np.bool_)
+    place = frozen(coded.odds), noise.code, shift(noise), u64(seed), u64(stream), gaussian_table()
+    given = coded.states, coded.counts, ends, coded.words
+    spread(lambda a, b: _stretch(out, fine, a, b, *given, size, *place), len(ends), 1)
+    return np.flatnonzero(~fine)
+
+
+@jit
+def _bucket(q: Any, shift: Any) -> Any:
+    return min(abs(q) >> shift, np.int32(BUCKETS - 1))
+
+
+@jit
+def _count(
+    counts: Any,
+    begin: Any,
+    end: Any,
+    payload: Any,
+    size: Any,
+    code: Any,
+    shift: Any,
+    seed: Any,
+    stream: Any,
+    table: Any,
+) -> None:
+    """Set bits and elements of each bucket, into counts[block, 0 and 1]."""
+    words, q, wide = np.empty(TILE, np.uint32), np.empty(TILE, np.int32), np.empty(TILE)
+    for block in range(begin, end):
+        ones, totals = counts[block, 0], counts[block, 1]
+        for at in range(block * BLOCK, min((block + 1) * BLOCK, size), TILE):
+            draw(q, words, wide, np.uint64(at // TILE), code, seed, stream, table)
+            for i in range(min(TILE, size - at)):
+                k = _bucket(q[i], shift)
+                totals[k] += 1
+                ones[k] += (payload[(at + i) >> 3] >> np.uint8(i & 7)) & np.uint8(1)
+
+
+@jit
+def _squeeze(
+    states: Any,
+    counts: Any,
+    words: Any,
+    first: Any,
+    begin: Any,
+    end: Any,
+    payload: Any,
+    size: Any,
+    odds: Any,
+    code: Any,
+    shift: Any,
+    seed: Any,
+    stream: Any,
+    table: Any,
+) -> None:
+    """Code blocks from the last element to the first; the words fill words[block] from its end."""
+    scratch, q, wide = np.empty(TILE, np.uint32), np.empty(TILE, np.int32), np.empty(TILE)
+    x = np.empty(LANES, np.uint64)
+    for b in range(begin, end):
+        x[:] = np.uint64(LOWEST)
+        place, start = MOST_WORDS, (first + b) * BLOCK
+        stop = min(start + BLOCK, size)
+        for tile in range(-(-(stop - start) // TILE) - 1, -1, -1):
+            at = start + tile * TILE
+            draw(q, scratch, wide, np.uint64(at // TILE), code, seed, stream, table)
+            for i in range(min(TILE, stop - at) - 1, -1, -1):
+                p = np.uint64(odds[_bucket(q[i], shift)])
+                bit = (payload[(at + i) >> 3] >> np.uint8(i & 7)) & np.uint8(1)
+                f = p if bit else np.uint64(256) - p
+                state = x[i & 7]
+                if state >= f << np.uint64(24):
+                    place -= 1
+                    words[b, place] = state & np.uint64(0xFFFF)
+                    state >>= np.uint64(16)
+                state = (state // f << np.uint64(8)) + state % f
+                x[i & 7] = state if bit else state + p
+        counts[b] = MOST_WORDS - place
+        for lane in range(LANES):
+            states[b, lane] = x[lane]
+
+
+@jit
+def _stretch(
+    out: Any,
+    fine: Any,
+    begin: Any,
+    end: Any,
+    states: Any,
+    counts: Any,
+    ends: Any,
+    words: Any,
+    size: Any,
+    odds: Any,
+    code: Any,
+    shift: Any,
+    seed: Any,
+    stream: Any,
+    table: Any,
+) -> None:
+    """Decode blocks into packed bits; fine[block] if it ends as it must."""
+    scratch, q, wide = np.empty(TILE, np.uint32), np.empty(TILE, np.int32), np.empty(TILE)
+    x, chances = np.empty(LANES, np.uint32), np.empty(TILE, np.uint32)
+    for b in range(begin, end):
+        for lane in range(LANES):
+            x[lane] = states[b, lane]
+        place, last = ends[b] - counts[b], ends[b]
+        for at in range(b * BLOCK, min((b + 1) * BLOCK, size), TILE):
+            n = min(TILE, size - at)
+            draw(q, scratch, wide, np.uint64(at // TILE), code, seed, stream, table)
+            for i in range(TILE):
+                chances[i] = np.uint32(odds[_bucket(q[i], shift)])
+            for byte in range((n + 7) // 8):
+                packed = np.uint8(0)
+                for lane in range(min(LANES, n - 8 * byte)):
+                    p, state = chances[8 * byte + lane], x[lane]
+                    s, rest = state & np.uint32(255), state >> np.uint32(8)
+                    bit = s < p
+                    state = p * rest + s if bit else (np.uint32(256) - p) * rest + (s - p)
+                    packed |= np.uint8(bit) << np.uint8(lane)
+                    if state < np.uint32(LOWEST):
+                        word = np.uint32(words[place]) if place < last else np.uint32(0)
+                        state = (state << np.uint32(16)) | word
+                        place += 1
+                    x[lane] = state
+                out[at // 8 + byte] = packed
+        good = place == last
+        for lane in range(LANES):
+            good = good and x[lane] == np.uint32(LOWEST)
+        fine[b] = good

@@ -1,0 +1,108 @@
+"""Frames of version 1.1 to be refused: tables and payloads of codings 1 to 3 (FORMAT.md 6.8, 6.9)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from fedmrn_codec import oracle as o
+from fedmrn_codec.oracle import BINARY, UNIFORM
+from vector_cases.bad_frame import PLAIN, Bad, bad
+from vector_cases.basics import CODED, CODED_SCHEMA, SMALL_SCHEMA, patched, sealed
+
+GOOD = o.encode(CODED)
+W, B, D, N = 48, 64, 76, 88  # entries in GOOD
+P = 100  # the first payload
+RAW_W = CODED.contents[0].payload
+WIRE = o.spelled(CODED)[1][0]
+COUNT = (len(WIRE) - 50) // 2
+HALVES = P + len(WIRE)
+
+
+def recoded(wire: bytes, name: str, comment: str) -> Bad:
+    """GOOD with another coded mask, its length right."""
+    data = GOOD[: W + 4] + struct.pack("<Q", len(wire)) + GOOD[W + 12 : P] + wire + GOOD[P + len(WIRE) : -4]
+    return bad(name, comment, sealed(data), CODED_SCHEMA)
+
+
+def changed(at: int, new: bytes, name: str, comment: str) -> Bad:
+    """GOOD with bytes of its coded mask replaced."""
+    return recoded(WIRE[:at] + new + WIRE[at + len(new) :], name, comment)
+
+
+def bad_codings() -> Iterator[Bad]:
+    assert (GOOD[5], GOOD[W + 2], GOOD[B + 2]) == (1, o.RANS, o.IN_FLOAT16)
+    yield from _tables()
+    yield from _payloads()
+
+
+def _tables() -> Iterator[Bad]:
+    def of(name: str, comment: str, *patches: tuple[int, str]) -> Bad:
+        return bad(name, comment, patched(GOOD, *patches), CODED_SCHEMA)
+
+    yield of("f21-coded-minor-0", "coding 1 in a frame of version 1.0", (5, "00"))
+    yield of("f21-coded-dense", "coding 1 of a dense tensor", (B + 2, "01"))
+    yield of("f21-coded-masked-2", "coding 2 of a masked tensor", (W + 2, "02"))
+    yield of("f21-coded-masked-3", "coding 3 of a masked tensor", (W + 2, "03"))
+    yield of("f21-coded-float64", "coding 2 of a float64 tensor", (D + 2, "02"))
+    yield of("f21-coded-int64", "coding 3 of an integer tensor", (N + 2, "03"))
+    yield of("f21-coded-4", "coding 4", (B + 2, "04"))
+    for label, comment, at, length in (
+        ("least", "a byte fewer than 16 + 34", W, 49),
+        ("raw", "as long as the raw mask", W, len(RAW_W)),
+        ("huge", "2^63 bytes", W, 2**63),
+        ("half-raw", "coding 2 as long as raw", B, 12),
+        ("half-odd", "coding 2 with a byte more", B, 7),
+    ):
+        yield of(f"f23-coded-{label}", comment, (at + 4, struct.pack("<Q", length).hex()))
+    yield bad("f31-raw", "minor version 1 and nothing that needs it", patched(PLAIN, (5, "01")), SMALL_SCHEMA)
+    longer = sealed(PLAIN[:5] + b"\x01" + PLAIN[6:-4] + b"\x00")
+    yield bad("f31-and-trailing", "the minor version comes before the length", longer, SMALL_SCHEMA)
+
+
+def _written_early() -> bytes:
+    """The coded mask of an encoder that writes a word before element 0, its last one, though none is due."""
+    x, p = int.from_bytes(WIRE[18:22], "little"), WIRE[o.bucket(UNIFORM, o.draw(UNIFORM, CODED.seed, 0, 0))]
+    bit = x % 256 < p
+    f, plus = (p, 0) if bit else (256 - p, p)
+    before = f * (x >> 8) + x % 256 - plus
+    assert 2**16 <= before < f << 24, before
+    high, word = before >> 16, before % 2**16
+    state = (high // f << 8) + high % f + plus
+    assert state < 2**16
+    words = struct.pack("<H", word) + WIRE[50:]
+    return WIRE[:16] + struct.pack("<HI", COUNT + 1, state) + WIRE[22:50] + words
+
+
+def _payloads() -> Iterator[Bad]:
+    for label, count in (("more", COUNT + 1), ("fewer", COUNT - 1), ("none", 0), ("most", 65535)):
+        yield changed(16, struct.pack("<H", count), f"c01-{label}", f"count {count}, of {COUNT}")
+    yield recoded(WIRE[:-1], "c01-odd", "half a word is missing")
+    yield changed(16, struct.pack("<H5I", 0, *[0] * 5), "c01-and-state", "the counts come before the states")
+    for lane in (0, 7):
+        low = struct.pack("<I", 2**16 - 1)
+        yield changed(18 + 4 * lane, low, f"c02-{lane}", f"state {lane} is 2^16 - 1")
+    yield changed(18, bytes(4), "c02-zero", "state 0 is 0")
+    yield recoded(_written_early(), "c02-early", "a word written where none is due: all else is right")
+    last = len(WIRE) - 2
+    flipped = bytes([WIRE[last] ^ 1, WIRE[last + 1]])
+    yield changed(last, flipped, "c03-word", "another last word: a state does not end at 2^16")
+    state = struct.pack("<I", int.from_bytes(WIRE[18:22], "little") ^ 2**20)
+    yield changed(18, state, "c03-state", "another first state")
+    more = struct.pack("<H", COUNT + 1) + WIRE[18:] + b"\0\0"
+    yield recoded(WIRE[:16] + more, "c03-left", "a word is left")
+    fewer = struct.pack("<H", COUNT - 1) + WIRE[18:-2]
+    yield recoded(WIRE[:16] + fewer, "c03-missing", "a word is missing")
+    honest = list(WIRE[:16])
+    for label, c, p in (("above", 3, honest[3] + 1), ("below", 9, honest[9] - 1)):
+        odds = [*honest[:c], p, *honest[c + 1 :]]
+        forged = o.squeeze(RAW_W, UNIFORM, CODED.seed, 0, 1001, odds)
+        yield recoded(forged, f"c04-{label}", f"rightly coded by P({c}) = {p}, where {honest[c]} is nearest")
+    yield changed(0, b"\0", "c03-zero", "P(0) is 0")
+    empty = CODED.contents[0]._replace(payload=bytes(126), kind=BINARY)
+    odds = [2] * 16
+    forged = o.squeeze(empty.payload, UNIFORM, CODED.seed, 0, 1001, odds)
+    yield recoded(forged, "c04-none", "no bit is set, and P is 2")
+    for label, word in (("nan", 0x7E00), ("infinity", 0xFC00)):
+        frame = patched(GOOD, (HALVES + 2, struct.pack("<H", word).hex()))
+        yield bad(f"f29-half-{label}", f"a float16 {label} in coding 2", frame, CODED_SCHEMA)
