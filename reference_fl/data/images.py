@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
 
 
 def normalise(
@@ -69,19 +68,21 @@ class CropAndFlip:
         torch.Tensor
             New, of the same shape and dtype.
         """
-        n, _, height, width = x.shape
+        n, channels, height, width = x.shape
         top, left = torch.randint(0, 2 * self.pad + 1, (2, n, 1), generator=generator)
         flip = torch.randint(0, 2, (n, 1), generator=generator, dtype=torch.bool)
         columns = torch.arange(width).expand(n, width)
-        rows = (top + torch.arange(height)).to(x.device)
-        columns = (left + torch.where(flip, columns.flip(1), columns)).to(x.device)
-        sample = torch.arange(n, device=x.device)[:, None, None]
-        out = self._padded(x).permute(0, 2, 3, 1)[sample, rows[:, :, None], columns[:, None, :]]
-        return out.permute(0, 3, 1, 2).contiguous()
+        columns = left + torch.where(flip, columns.flip(1), columns)
+        rows = (top + torch.arange(height)) * (width + 2 * self.pad)
+        place = (rows[:, :, None] + columns[:, None, :]).view(n, 1, -1).expand(-1, channels, -1)
+        return self._padded(x).flatten(2).gather(2, place.to(x.device)).view(x.shape)
 
     def _padded(self, x: torch.Tensor) -> torch.Tensor:
-        fill = torch.tensor(self.fill, dtype=x.dtype, device=x.device).view(-1, 1, 1)
-        return F.pad(x - fill, (self.pad,) * 4) + fill
+        n, _, height, width = x.shape
+        black = torch.tensor(self.fill, dtype=x.dtype, device=x.device).view(1, -1, 1, 1)
+        out = black.repeat(n, 1, height + 2 * self.pad, width + 2 * self.pad)
+        out[:, :, self.pad : self.pad + height, self.pad : self.pad + width] = x
+        return out
 
 
 def crop_and_flip(mean: Sequence[float], std: Sequence[float]) -> CropAndFlip:
