@@ -96,16 +96,20 @@ def decode(number, case, **changes):
     }
 
 
+def encode(number, case, **changes):
+    tensors = [{"coding": "raw", **t, "payload": b64(t["payload"]), **changes} for t in case["tensors"]]
+    head = {key: case[key] for key in ("seed", "base_model", "round", "embed_schema")}
+    return {"id": number, "op": "encode", "schema": b64(case["schema_bytes"]), "tensors": tensors, **head}
+
+
 def test_protocol_answers():
     case = VECTORS["frames/worked-example"]
     schema = b64(case["schema_bytes"])
-    tensors = [{**tensor, "payload": b64(tensor["payload"])} for tensor in case["tensors"]]
-    head = {key: case[key] for key in ("seed", "base_model", "round", "embed_schema")}
     sum_of_one = {"schema": schema, "frames": [b64(case["frame"])], "round": 0, "base_model": "0x0"}
     answers, err = converse(
         {"id": 1, "op": "hello"},
         decode(2, case),
-        {"id": 3, "op": "encode", "schema": schema, "tensors": tensors, **head},
+        encode(3, case),
         {"id": 4, "op": "digest", "schema": schema},
         {"id": 5, "op": "aggregate", "weights": ["3"], **sum_of_one},
     )
@@ -120,6 +124,24 @@ def test_protocol_answers():
     merge = {"id": 6, "op": "merge", "schema": schema, "partials": [aggregate["partial"]] * 2}
     (merged,), _ = converse(merge)
     assert merged["result"]["mean"] == aggregate["mean"]
+
+
+def test_protocol_codings():
+    coded, halves = VECTORS["frames/coded"], VECTORS["frames/halves-bfloat16"]
+    answers, err = converse(encode(1, coded), decode(2, coded), encode(3, halves), decode(4, halves))
+    assert not err
+    assert [answers[0]["result"], answers[2]["result"]] == [
+        {"frame": b64(c["frame"])} for c in (coded, halves)
+    ]
+    for answer, case in ((answers[1], coded), (answers[3], halves)):
+        assert answer["result"] == {"tensors": [b64(tensor) for tensor in case["decoded"]]}
+    refused, _ = converse(
+        encode(5, halves, coding="rans"),
+        encode(6, halves, payload=b64("ffff7f7f" * 13)),
+        encode(7, halves, coding="zip"),
+        encode(8, halves, coding=None),
+    )
+    assert [answer["error"] for answer in refused] == ["unknown_coding", "non_finite", "request", "request"]
 
 
 def test_protocol_refusals():

@@ -3,7 +3,7 @@
 
 import * as fedmrn from './fedmrn.mjs';
 
-const { DISTRIBUTION, DTYPE, KIND, ROLE } = fedmrn;
+const { CODING, DISTRIBUTION, DTYPE, KIND, ROLE } = fedmrn;
 const FILES = ['philox', 'noise', 'bits', 'schema', 'frames', 'invalid', 'aggregate', 'partials_invalid'];
 
 /**
@@ -13,7 +13,7 @@ const FILES = ['philox', 'noise', 'bits', 'schema', 'frames', 'invalid', 'aggreg
 export async function* cases(load) {
   for (const file of FILES) {
     const vectors = JSON.parse(new TextDecoder().decode(await load(`vectors/${file}.json`)));
-    yield { id: `own/${file}-format`, run: () => same([vectors.format, vectors.cases.length > 0], ['fedmrn 1.0', true]) };
+    yield { id: `own/${file}-format`, run: () => same([vectors.format, vectors.cases.length > 0], ['fedmrn 1.1', true]) };
     for (const c of vectors.cases) yield { id: c.id, run: () => runVector(file, c) };
   }
   const table = await load('tables/gaussian.bin');
@@ -63,9 +63,9 @@ const u64 = (text) => (text === undefined ? undefined : BigInt(text));
 const schemaOf = (list) => fedmrn.buildSchema(list.map((t) => ({ ...t, role: ROLE[t.role], dtype: DTYPE[t.dtype] })));
 const source = (c) => [DISTRIBUTION[c.distribution], scaleOf(c.scale), BigInt(c.seed), BigInt(c.stream)];
 
-function entryOf({ kind, distribution, scale, payload }) {
+function entryOf({ kind, distribution, scale, coding = 'raw', payload }) {
   const mask = kind === 'dense' ? {} : { type: DISTRIBUTION[distribution], scale: scaleOf(scale) };
-  return { kind: KIND[kind], ...mask, payload: unhex(payload) };
+  return { kind: KIND[kind], ...mask, coding: CODING[coding], payload: unhex(payload) };
 }
 
 function parse(bytes, schema, { round, base_model, seed, max_tensors, max_schema_bytes, max_elements }) {
@@ -85,7 +85,7 @@ function runVector(file, c) {
 /** The check that refuses an invalid case, if its id says so: not that of a case with two defects. */
 function numberOf(c) {
   if (c.op === 'partial_mean') return 'A-07';
-  const name = /^\w*invalid\/([fsp])(\d\d)/.exec(c.id);
+  const name = /^\w*invalid\/([cfsp])(\d\d)/.exec(c.id);
   return name && !c.id.includes('-and-') ? `${name[1].toUpperCase()}-${name[2]}` : undefined;
 }
 
@@ -137,6 +137,7 @@ const byOp = {
     const frame = parse(unhex(c.frame), c.caller_has_schema ? schema : undefined, c.options);
     same([frame.seed, frame.baseModel, frame.round], [head.seed, head.baseModel, head.round]);
     same(fedmrn.decodeFrame(frame).map(hex), c.decoded);
+    same(hex(fedmrn.encodeFrame({ schema, ...head, embedSchema: c.embed_schema, entries: frame.entries })), c.frame);
   },
   invalid(c) {
     parse(unhex(c.frame), c.schema ? schemaOf(c.schema) : undefined, c.options);
@@ -180,6 +181,36 @@ function aggregateOf(...weights) {
   const aggregate = new fedmrn.Aggregate(SCHEMA);
   weights.forEach((weight, i) => aggregate.add(frameOf({ seed: i }), weight));
   return aggregate;
+}
+
+/** A frame of one tensor. */
+function frameOfOne(tensor, entry, seed = 7n) {
+  const schema = fedmrn.buildSchema([{ name: 't', dtype: DTYPE.float32, ...tensor }]);
+  const bytes = fedmrn.encodeFrame({ schema, seed, entries: [entry] });
+  return { schema, bytes, tensor: fedmrn.parseFrame(bytes, { schema }).entries[0] };
+}
+
+/** A frame of one mask of n elements that coding 1 shortens: a bit is set where the noise is small. */
+function codedFrame(n, type, kind = KIND.binary) {
+  const q = fedmrn.draws(type, 7n, 0n, n), bound = Math.abs(q.reduce((a, b) => Math.max(a, b))) / 8;
+  const payload = fedmrn.packMask(q.map((x, i) => (type === DISTRIBUTION.bernoulli ? i % 11 === 0 : Math.abs(x) < bound)));
+  const entry = { kind, type, scale: 0.5, coding: CODING.rans, payload };
+  return { payload, ...frameOfOne({ role: ROLE.masked, shape: [n] }, entry) };
+}
+
+/** A frame of one mask with Bernoulli noise, whose elements are all in one bucket. */
+function oneBucket(n, bitOf) {
+  const payload = fedmrn.packMask(Array.from({ length: n }, (_, i) => bitOf(i)));
+  const entry = { kind: KIND.binary, type: DISTRIBUTION.bernoulli, scale: 0.5, coding: CODING.rans, payload };
+  return { payload, ...frameOfOne({ role: ROLE.masked, shape: [n] }, entry) };
+}
+
+/** The 16-bit payload of f32 elements given by their bits. */
+function narrowed(bits, coding) {
+  const entry = { kind: KIND.dense, coding, payload: fedmrn.toBytes(bits) };
+  const { bytes, tensor } = frameOfOne({ role: ROLE.dense, shape: [bits.length] }, entry);
+  const view = new DataView(bytes.buffer, bytes.byteOffset + 60);
+  return { halves: Array.from({ length: bits.length }, (_, i) => view.getUint16(2 * i, true)), tensor };
 }
 
 const own = {
@@ -326,5 +357,98 @@ const own = {
         }
       }
     }
+  },  'coded-blocks'() { // the vectors have one block each; the checksums are those of frames that the reference reads too
+    const right = {
+      65536: [0x6D7DFC78, 0xA231BCEE, 0xE2FBDF32], 65537: [0xA289DABD, 0x4D93FC9D, 0x0858C49B],
+      132075: [0x27368379, 0x325D3EF7, 0x64A94B6A],
+    };
+    for (const n of [65536, 65537, 2 * 65536 + 1003]) {
+      for (const [k, type] of Object.values(DISTRIBUTION).entries()) {
+        const { payload, bytes, tensor, schema } = codedFrame(n, type, n === 65537 ? KIND.signed : KIND.binary);
+        same(fedmrn.crc32(bytes.subarray(0, -4)), right[n][k]);
+        same([tensor.coding, bytes[5], bytes.length < payload.length], [CODING.rans, 1, true]);
+        same(hex(tensor.payload), hex(payload));
+        same(hex(fedmrn.encodeFrame({ schema, seed: 7n, entries: [tensor] })), hex(bytes));
+      }
+    }
+  },
+  'a-state-at-the-bound-writes-a-word'() { // P is 16 and each state's last 4 bits are set: 2^16, 2^20, 2^24, 2^28 = P * 2^24
+    const { payload, bytes, tensor } = oneBucket(1600, (i) => i >= 1568 || (i % 22 === 0 && i < 1496));
+    same([tensor.coding, bytes[64], hex(tensor.payload)], [CODING.rans, 16, hex(payload)]);
+  },
+  'a-coded-mask-as-long-as-the-raw-one-stays-raw'() {
+    const codings = [7, 8, 9].map((k) => oneBucket(800, (i) => i % k === 0)); // 98, 100 and 98 bytes, were they coded
+    same(codings.map(({ tensor, bytes }) => [tensor.coding, bytes.length]), [[1, 166], [0, 168], [1, 166]]);
+  },
+  'a-fault-in-any-block-is-found'() {
+    const { bytes, schema } = codedFrame(2 * 65536 + 1003, DISTRIBUTION.gaussian), view = new DataView(bytes.buffer);
+    const payload = 64, counts = [0, 1, 2].map((b) => view.getUint16(payload + 16 + 2 * b, true));
+    const second = payload + 16 + 6 + 32 + 2 * counts[0], third = second + 32 + 2 * counts[1];
+    const refused = (number, at, value) => {
+      const copy = bytes.slice(), changed = new DataView(copy.buffer);
+      changed.setUint16(at, value, true);
+      changed.setUint32(copy.length - 4, fedmrn.crc32(copy.subarray(0, -4)), true);
+      return refusal(() => fedmrn.parseFrame(copy, { schema }), 'coding', number);
+    };
+    refused('C-01', payload + 20, counts[2] + 1);
+    same(refused('C-02', third + 4 * 5 + 2, 0).offset, third + 20);
+    refused('C-03', second + 32, view.getUint16(second + 32, true) ^ 1);
+    refused('C-03', third + 32 + 2 * counts[2] - 2, view.getUint16(third + 30 + 2 * counts[2], true) ^ 0x8000);
+  },
+  'a-coded-frame-sums-like-a-raw-one'() {
+    const { payload, bytes, schema } = codedFrame(65537, DISTRIBUTION.uniform);
+    const entries = [{ kind: KIND.binary, type: DISTRIBUTION.uniform, scale: 0.5, payload }];
+    const [coded, raw] = [bytes, fedmrn.encodeFrame({ schema, seed: 7n, entries })].map((frame) => {
+      const aggregate = new fedmrn.Aggregate(schema);
+      aggregate.add(frame, 3);
+      return hex(aggregate.toBytes());
+    });
+    same(coded, raw);
+  },
+  'every-half'() { // each value of 16 bits, the tie above it, and that tie's two neighbours, of either sign
+    for (const [coding, infinity, quantum] of [[CODING.float16, 0x7C00, 2 ** -24], [CODING.bfloat16, 0x7F80, 2 ** -133]]) {
+      const implicit = coding === CODING.float16 ? 2 ** 10 : 2 ** 7, bits = [], right = [];
+      const valueOf = (half) => {
+        const exponent = Math.floor(half / implicit), fraction = half % implicit;
+        return (exponent ? fraction + implicit : fraction) * quantum * 2 ** Math.max(exponent - 1, 0);
+      };
+      const bitsOf = (x) => new Uint32Array(Float32Array.of(x).buffer)[0];
+      for (let half = 0; half < infinity - 1; half++) {
+        const tie = bitsOf(valueOf(half) / 2 + valueOf(half + 1) / 2);
+        bits.push(bitsOf(valueOf(half)), tie - 1, tie, tie + 1);
+        right.push(half, half, half + (half & 1), half + 1);
+      }
+      for (const sign of [0, 1]) {
+        const { halves, tensor } = narrowed(Uint32Array.from(bits, (x) => x + sign * 2 ** 31), coding);
+        same(halves, right.map((half) => half + sign * 2 ** 15));
+        const widened = fedmrn.toFloats(tensor.payload), factor = sign ? -1 : 1;
+        if (!right.every((half, i) => Object.is(widened[i], factor * valueOf(half)))) throw new Error('not widened exactly');
+      }
+    }
+  },
+  'a-value-that-rounds-to-an-infinity-is-refused'() {
+    for (const [coding, first, half] of [[CODING.float16, 0x477FF000, 0x7BFF], [CODING.bfloat16, 0x7F7F8000, 0x7F7F]]) {
+      same(narrowed(Uint32Array.of(first - 1, first - 1 + 2 ** 31), coding).halves, [half, half + 2 ** 15]);
+      for (const bits of [first, first + 2 ** 31, 0x7F7FFFFF]) {
+        const error = refusal(() => narrowed(Uint32Array.of(0, bits), coding), 'non_finite', 'E-02');
+        same(error.field, 'entry 0, element 1');
+      }
+      for (const bits of [0x7F800000, 0xFF800000, 0x7FC00000, 0x7F800001]) {
+        refusal(() => narrowed(Uint32Array.of(0, bits), coding), 'non_finite', 'F-29');
+      }
+    }
+  },
+  'a-coding-where-it-does-not-belong-is-refused'() {
+    const mask = { kind: KIND.binary, type: DISTRIBUTION.uniform, scale: 0.5, payload: new Uint8Array(200) };
+    const dense = { kind: KIND.dense, payload: new Uint8Array(16) };
+    const masked = { role: ROLE.masked, shape: [1600] };
+    for (const coding of [2, 3, 4, 128]) refusal(() => frameOfOne(masked, { ...mask, coding }), 'unknown_coding', 'F-21');
+    for (const [dtype, codings] of [[DTYPE.float32, [1, 4]], [DTYPE.float64, [1, 2, 3]], [DTYPE.int32, [2, 3]]]) {
+      const tensor = { role: ROLE.dense, dtype, shape: [dtype === DTYPE.float64 ? 2 : 4] };
+      for (const coding of codings) refusal(() => frameOfOne(tensor, { ...dense, coding }), 'unknown_coding', 'F-21');
+    }
+    const coded = { ...mask, coding: CODING.rans };
+    refusal(() => frameOfOne(masked, { ...coded, payload: new Uint8Array(199) }), 'payload_length', 'F-23');
+    refusal(() => frameOfOne(masked, { ...coded, type: 4 }), 'unknown_distribution', 'F-20');
   },
 };

@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import * as fedmrn from './fedmrn.mjs';
 
-const { DISTRIBUTION, KIND } = fedmrn;
+const { CODING, DISTRIBUTION, KIND } = fedmrn;
 const { version } = JSON.parse(readFileSync(new URL('package.json', import.meta.url), 'utf8'));
 
 class RequestError extends Error {}
@@ -41,7 +41,7 @@ const integer = member('a decimal string', matches(/^-?[0-9]+$/), BigInt);
 const list = member('a list', Array.isArray);
 const codeIn = (codes) => member(`one of ${Object.keys(codes).join(', ')}`,
   (x) => typeof x === 'string' && Object.hasOwn(codes, x), (x) => codes[x]);
-const distribution = codeIn(DISTRIBUTION), kind = codeIn(KIND);
+const distribution = codeIn(DISTRIBUTION), kind = codeIn(KIND), coding = codeIn(CODING);
 const maskKind = codeIn({ binary: KIND.binary, signed: KIND.signed });
 
 const orNull = (read) => (request, name) => (request[name] == null ? null : read(request, name));
@@ -50,10 +50,11 @@ const schema = (request, name) => fedmrn.parseSchema(bytes(request, name));
 
 const object = member('an object', (x) => typeof x === 'object' && x !== null && !Array.isArray(x));
 
-function entry(all, i) {
-  const tensor = object(all, i), code = kind(tensor, 'kind'), payload = bytes(tensor, 'payload');
-  if (code === KIND.dense) return { kind: code, payload };
-  return { kind: code, type: distribution(tensor, 'distribution'), scale: scale(tensor, 'scale'), payload };
+function entryOf(all, i) {
+  const tensor = object(all, i), code = kind(tensor, 'kind');
+  const entry = { kind: code, coding: coding(tensor, 'coding'), payload: bytes(tensor, 'payload') };
+  if (code === KIND.dense) return entry;
+  return { ...entry, type: distribution(tensor, 'distribution'), scale: scale(tensor, 'scale') };
 }
 
 /** The arguments that noise is made from, up to the stream. */
@@ -101,7 +102,7 @@ const operations = {
 
   encode: (r) => {
     const head = { seed: u64(r, 'seed'), baseModel: u64(r, 'base_model'), round: u32(r, 'round') };
-    const update = { ...head, embedSchema: flag(r, 'embed_schema'), entries: each(entry)(r, 'tensors') };
+    const update = { ...head, embedSchema: flag(r, 'embed_schema'), entries: each(entryOf)(r, 'tensors') };
     return { frame: base64(fedmrn.encodeFrame({ schema: schema(r, 'schema'), ...update })) };
   },
 

@@ -1,4 +1,4 @@
-// The fedmrn format, version 1.0: words, noise, masks, schemas, frames, sums. One ES module for Node 20 and browsers that
+// The fedmrn format, version 1.1: words, noise, masks, schemas, frames, sums. One ES module for Node 20 and browsers that
 // imports nothing. Written from FORMAT.md alone, whose sections and numbers the comments name. README.md: use, number types.
 
 /**
@@ -21,9 +21,11 @@
  * @property {number} kind a code of KIND
  * @property {number} [type] masked: a code of DISTRIBUTION; dense: of DTYPE, taken from the schema when a frame is encoded
  * @property {number} [scale] masked: the f32 scale
- * @property {Uint8Array} payload the packed mask, or the elements
+ * @property {number} [coding] a code of CODING, raw if absent: how the frame spells the payload or is asked to
+ * @property {Uint8Array} payload the packed mask, or the elements, as if raw; codings 2 and 3 round them
  *
  * @typedef {object} Frame
+ * @property {number} minor
  * @property {number} flags
  * @property {bigint} seed
  * @property {bigint} baseModel
@@ -31,7 +33,7 @@
  * @property {number} tensorCount
  * @property {Uint8Array} schemaDigest
  * @property {Schema} schema the caller's, or else the embedded one
- * @property {Entry[]} entries in schema order; their payloads are views of the bytes that were parsed
+ * @property {Entry[]} entries in schema order; raw payloads are views of the bytes that were parsed
  *
  * @typedef {object} Demands what a reader asks for; what is absent or null is not asked for
  * @property {Schema | null} [schema]
@@ -62,6 +64,9 @@ export const DTYPE = Object.freeze({
   uint8: 9, uint16: 10, uint32: 11, uint64: 12, bool: 13,
 });
 
+/** spec 6.4 */
+export const CODING = Object.freeze({ raw: 0, rans: 1, float16: 2, bfloat16: 3 });
+
 // ---------------------------------------------------------------------------------------------------------------- errors
 
 const CODES = { // spec 7.3, 8.1, 8.5
@@ -73,6 +78,7 @@ const CODES = { // spec 7.3, 8.1, 8.5
   'F-15': 'truncated', 'F-16': 'unknown_kind', 'F-17': 'kind_mismatch', 'F-18': 'unknown_dtype', 'F-19': 'dtype_mismatch',
   'F-20': 'unknown_distribution', 'F-21': 'unknown_coding', 'F-22': 'reserved', 'F-23': 'payload_length', 'F-24': 'scale',
   'F-25': 'truncated', 'F-26': 'trailing', 'F-27': 'checksum', 'F-28': 'padding', 'F-29': 'non_finite', 'F-30': 'bool',
+  'F-31': 'minor', 'C-01': 'coding', 'C-02': 'coding', 'C-03': 'coding', 'C-04': 'coding',
   'E-02': 'non_finite', 'N-03': 'scale',
   'A-01': 'aggregate', 'A-02': 'aggregate', 'A-05': 'aggregate', 'A-06': 'aggregate', 'A-07': 'sums',
   'P-01': 'truncated', 'P-02': 'magic', 'P-03': 'version', 'P-04': 'reserved', 'P-05': 'weight', 'P-06': 'frames',
@@ -683,8 +689,9 @@ function checkMagic(number, bytes, magic) {
   if (!sameBytes(found, magic)) fail(number, 'magic', 0, hex(found), hex(magic));
 }
 
-function checkVersion(number, [, , , , major, minor]) {
-  if (major !== 1 || minor !== 0) fail(number, 'version', 4, `${major}.${minor}`, '1.0');
+function checkVersion(number, [, , , , major, minor], latest) {
+  if (major === 1 && minor <= latest) return;
+  fail(number, 'version', 4, `${major}.${minor}`, latest ? `1.0 .. 1.${latest}` : '1.0');
 }
 
 function checkDigest(number, found, offset, schema) {
@@ -719,13 +726,12 @@ export function parseFrame(input, demands = {}, limits = {}) {
   const parts = new Parts(48, bytes.length - 4, 'F-15');
   const embedded = header.flags & 1 ? readEmbedded(bytes, view, parts, header, within) : undefined;
   const schema = agree(header, embedded, demands);
-  const table = schema.tensors.map((tensor, i) => readEntry(view, parts, tensor, i));
-  checkWhole(bytes, view, parts, table);
-  const entries = table.map(({ kind, type, scale, length }, i) => {
+  const table = schema.tensors.map((tensor, i) => readEntry(view, parts, tensor, i, header.minor));
+  checkWhole(bytes, view, parts, table, header.minor);
+  const entries = table.map(({ length, ...entry }, i) => {
     const at = parts.take(length, 'payload');
-    const entry = { kind, type, scale, payload: bytes.subarray(at, at + length) };
-    checkPayload(entry, schema.tensors[i], i, at);
-    return entry;
+    const stored = bytes.subarray(at, at + length);
+    return { ...entry, payload: readPayload({ ...entry, payload: stored }, schema.tensors[i], i, at, header.seed) };
   });
   return { ...header, schema, entries };
 }
@@ -733,13 +739,13 @@ export function parseFrame(input, demands = {}, limits = {}) {
 function readHeader(bytes, view, limits) { // spec 6.2
   checkSize('F-01', 'frame', bytes, 52);
   checkMagic('F-02', bytes, MAGIC);
-  checkVersion('F-03', bytes);
+  checkVersion('F-03', bytes, 1);
   const flags = view.getUint16(6, true);
   if (flags > 1) fail('F-04', 'flags', 6, `0x${flags.toString(16)}`, 'bits 1 to 15 to be 0');
   const tensorCount = view.getUint32(28, true);
   if (tensorCount > limits.tensors) fail('F-05', 'tensor_count', 28, tensorCount, `at most ${limits.tensors}`);
   return {
-    flags, tensorCount, seed: view.getBigUint64(8, true), baseModel: view.getBigUint64(16, true),
+    minor: bytes[5], flags, tensorCount, seed: view.getBigUint64(8, true), baseModel: view.getBigUint64(16, true),
     round: view.getUint32(24, true), schemaDigest: bytes.slice(32, 48),
   };
 }
@@ -778,7 +784,7 @@ function checkAsked(number, field, offset, found, asked) {
   if (BigInt(found) !== wanted) fail(number, field, offset, found, wanted);
 }
 
-function readEntry(view, parts, tensor, i) { // spec 6.4
+function readEntry(view, parts, tensor, i, minor) { // spec 6.4
   const label = `table entry ${i}`;
   const at = parts.take(12, label);
   const [kind, type, coding, reserved] = [0, 1, 2, 3].map((k) => view.getUint8(at + k));
@@ -792,30 +798,64 @@ function readEntry(view, parts, tensor, i) { // spec 6.4
     if (!(type in DTYPES)) fail('F-18', `${label}, type`, at + 1, type, DTYPE_CODES);
     if (type !== tensor.dtype) fail('F-19', `${label}, type`, at + 1, type, `${tensor.dtype}, the schema's dtype`);
   } else if (!(type in DISTRIBUTIONS)) fail('F-20', `${label}, type`, at + 1, type, DISTRIBUTION_CODES);
-  if (coding !== 0) fail('F-21', `${label}, coding`, at + 2, coding, 0);
+  checkCoding(`${label}, coding`, at + 2, coding, minor, tensor);
   if (reserved !== 0) fail('F-22', `${label}, reserved`, at + 3, reserved, 0);
-  const length = getU64(view, at + 4), right = masked ? Math.ceil(tensor.n / 8) : tensor.n * DTYPES[type].size;
-  if (length !== right) fail('F-23', `${label}, length`, at + 4, view.getBigUint64(at + 4, true), right);
+  const length = getU64(view, at + 4), [least, most] = lengthsOf(coding, tensor);
+  if (length < least || length > most) {
+    const required = least === most ? least : `${least} .. ${most}`;
+    fail('F-23', `${label}, length`, at + 4, view.getBigUint64(at + 4, true), required);
+  }
   if (masked) checkScale('F-24', `${label}, scale`, at + 12, type, scale);
-  return { kind, type, scale, length };
+  return { kind, type, coding, scale, length };
+}
+
+function checkCoding(field, offset, coding, minor, { role, dtype }) {
+  const later = role === ROLE.masked ? [1] : dtype === DTYPE.float32 ? [2, 3] : [];
+  const allowed = minor === 0 ? [0] : [0, ...later];
+  if (!allowed.includes(coding)) fail('F-21', field, offset, coding, allowed.join(' or '));
+}
+
+/** The least and the largest length of a payload; the range of coding 1 may be empty. */
+function lengthsOf(coding, { role, dtype, n }) {
+  if (coding === CODING.rans) return [leastCoded(n), Math.ceil(n / 8) - 1];
+  const size = role === ROLE.masked ? Math.ceil(n / 8) : n * DTYPES[storedDtype(coding, dtype)].size;
+  return [size, size];
+}
+
+/** The dtype of a dense payload's elements. spec 6.9 */
+function storedDtype(coding, dtype) {
+  if (coding === CODING.float16) return DTYPE.float16;
+  return coding === CODING.bfloat16 ? DTYPE.bfloat16 : dtype;
 }
 
 /** spec 7.3, "the frame as a whole" */
-function checkWhole(bytes, view, parts, table) {
+function checkWhole(bytes, view, parts, table, minor) {
+  if (minor !== 0 && table.every(({ coding }) => coding === 0)) fail('F-31', 'minor', 5, minor, '0, as every coding is 0');
   const size = parts.at + table.reduce((sum, { length }) => sum + length, 0) + 4;
   checkSize('F-25', 'frame', bytes, size);
   if (bytes.length > size) fail('F-26', 'frame', size, `${bytes.length} bytes`, size);
   checkChecksum('F-27', bytes, view);
 }
 
-function checkPayload({ kind, payload }, { dtype, n }, i, at) { // spec 6.5
-  const label = `payload ${i}`, { size, isFloat, isBool } = DTYPES[dtype];
-  if (kind !== KIND.dense) return checkPadding(payload, n, label, at);
+/** The payload of one tensor as if raw, checked. spec 6.5 */
+function readPayload(entry, { dtype, n }, i, at, seed) {
+  const { kind, coding, payload } = entry, label = `payload ${i}`;
+  if (coding === CODING.rans) return readCoded(entry, seed, i, n, label, at);
+  if (kind !== KIND.dense) {
+    checkPadding(payload, n, label, at);
+    return payload;
+  }
+  checkElements(payload, DTYPES[storedDtype(coding, dtype)], label, at);
+  return coding === CODING.raw ? payload : widen(payload, coding);
+}
+
+function checkElements(payload, dtype, label, at) {
+  const { size, isFloat, isBool } = dtype;
   const refuse = (number, bad, required) => {
     const element = payload.subarray(bad * size, (bad + 1) * size);
     fail(number, `${label}, element ${bad}`, at + bad * size, hex(element), required);
   };
-  const infinite = isFloat ? findNonFinite(payload, DTYPES[dtype]) : -1;
+  const infinite = isFloat ? findNonFinite(payload, dtype) : -1;
   if (infinite >= 0) refuse('F-29', infinite, 'a finite number');
   const other = isBool ? payload.findIndex((x) => x > 1) : -1;
   if (other >= 0) refuse('F-30', other, '00 or 01');
@@ -832,7 +872,7 @@ function findNonFinite(payload, { size, precision }) {
 }
 
 /**
- * Makes a frame. What parseFrame would refuse is refused in the same way. spec 6, [E-01], [E-02]
+ * Makes a frame. What parseFrame would refuse is refused in the same way. spec 6, [E-01] to [E-03]
  * @param {object} update
  * @param {Schema} update.schema
  * @param {bigint | number} update.seed
@@ -842,14 +882,29 @@ function findNonFinite(payload, { size, precision }) {
  * @param {Entry[]} update.entries one a tensor, in schema order; scales are rounded to f32
  * @returns {Uint8Array}
  */
-export function encodeFrame({ schema, seed, baseModel = 0n, round = 0, embedSchema = false, entries }) {
+export function encodeFrame(update) {
+  const { schema, seed, entries } = update;
   if (entries.length !== schema.tensors.length) fail('F-11', 'entries', undefined, entries.length, schema.tensors.length);
+  const raw = writeFrame(update, entries.map((entry) => ({ ...entry, coding: CODING.raw })));
+  const checked = parseFrame(raw, { schema }, { tensors: Infinity, schemaBytes: Infinity, elements: Infinity });
+  if (entries.every(({ coding = CODING.raw }) => coding === CODING.raw)) return raw;
+  return writeFrame(update, checked.entries.map((entry, i) => {
+    const { coding = CODING.raw } = entries[i], tensor = schema.tensors[i];
+    checkCoding(`entry ${i}, coding`, undefined, coding, 1, tensor);
+    if (coding === CODING.rans) return writeCoded(entry, seed, i, tensor.n);
+    return coding === CODING.raw ? entry : { ...entry, coding, payload: narrow(entry.payload, coding, `entry ${i}`) };
+  }));
+}
+
+/** The bytes of a frame; the entries hold the payloads as they are to be written. */
+function writeFrame({ schema, seed, baseModel = 0n, round = 0, embedSchema = false }, entries) {
   const embedded = embedSchema ? 4 + schema.bytes.length : 0;
   const entrySize = (kind) => (kind === KIND.dense ? 12 : 16);
   const size = entries.reduce((sum, { kind, payload }) => sum + entrySize(kind) + payload.length, 52 + embedded);
   const bytes = new Uint8Array(size);
   const view = viewOf(bytes);
   putHeader(bytes, MAGIC, schema);
+  bytes[5] = entries.some(({ coding }) => coding !== CODING.raw) ? 1 : 0; // [E-01]
   bytes[6] = embedSchema ? 1 : 0;
   view.setBigUint64(8, u64(seed, 'seed'), true);
   view.setBigUint64(16, u64(baseModel, 'baseModel'), true);
@@ -859,9 +914,10 @@ export function encodeFrame({ schema, seed, baseModel = 0n, round = 0, embedSche
     bytes.set(schema.bytes, 52);
   }
   let at = 48 + embedded;
-  entries.forEach(({ kind, type, scale, payload }, i) => {
+  entries.forEach(({ kind, type, coding, scale, payload }, i) => {
     bytes[at] = kind;
     bytes[at + 1] = kind === KIND.dense ? schema.tensors[i].dtype : type;
+    bytes[at + 2] = coding;
     view.setBigUint64(at + 4, BigInt(payload.length), true);
     if (kind !== KIND.dense) view.setFloat32(at + 12, scale, true);
     at += entrySize(kind);
@@ -871,7 +927,6 @@ export function encodeFrame({ schema, seed, baseModel = 0n, round = 0, embedSche
     at += payload.length;
   }
   view.setUint32(at, crc32(bytes.subarray(0, at)), true);
-  parseFrame(bytes, { schema }, { tensors: Infinity, schemaBytes: Infinity, elements: Infinity });
   return bytes;
 }
 
@@ -902,6 +957,209 @@ export function decodeTensor(frame, index) {
  * @returns {Uint8Array[]}
  */
 export const decodeFrame = (frame) => frame.entries.map((_, index) => decodeTensor(frame, index));
+
+// ------------------------------------------------------------------------------------------------------- coding 1 of masks
+
+const BLOCK = 65536; // elements
+const LEAST_STATE = 2 ** 16; // of the eight of a block, and each one where its coder begins
+const BUCKETS = 16;
+const SHIFT = { 1: 20, 2: 19, 3: 20 }; // by distribution
+
+const blocksOf = (n) => Math.ceil(n / BLOCK);
+const leastCoded = (n) => BUCKETS + 34 * blocksOf(n);
+
+/** The buckets c(i) of the elements of block b. spec 6.8 */
+function bucketsOf(type, seed, stream, n, b) {
+  const q = draws(type, seed, stream, Math.min(BLOCK, n - b * BLOCK), b * BLOCK);
+  const buckets = new Uint8Array(q.length);
+  for (let i = 0; i < q.length; i++) buckets[i] = Math.min(Math.abs(q[i]) >>> SHIFT[type], BUCKETS - 1);
+  return buckets;
+}
+
+/** Counts the elements of each bucket, and the set bits among them. */
+class Tally {
+  constructor() {
+    this.ones = new Float64Array(BUCKETS); // as f64 no count wraps around
+    this.totals = new Float64Array(BUCKETS);
+  }
+
+  add(buckets, bits) {
+    for (let i = 0; i < buckets.length; i++) {
+      this.totals[buckets[i]] += 1;
+      this.ones[buckets[i]] += (bits[i >>> 3] >>> (i & 7)) & 1;
+    }
+  }
+
+  /** P(c) of spec 6.8. */
+  chance(c) {
+    const ones = this.ones[c], total = this.totals[c];
+    if (total === 0) return 128;
+    return Math.min(Math.max(Math.floor((512 * ones + total) / (2 * total)), 1), 255);
+  }
+}
+
+/** The packed mask of a payload that begins at the offset `base`. Checks [C-01] to [C-04]. */
+function readCoded({ type, payload }, seed, stream, n, label, base) {
+  const view = viewOf(payload), chances = payload.subarray(0, BUCKETS);
+  const places = placeBlocks(view, blocksOf(n), label, base);
+  places.forEach(({ at }, b) => checkStates('C-02', view, at, `${label}, block ${b}`, base));
+  const mask = new Uint8Array(Math.ceil(n / 8));
+  const tally = new Tally();
+  places.forEach((place, b) => {
+    const buckets = bucketsOf(type, seed, stream, n, b), bits = mask.subarray(b * BLOCK / 8);
+    decodeBlock(view, place, chances, buckets, bits, `${label}, block ${b}`, base);
+    tally.add(buckets, bits);
+  });
+  chances.forEach((found, c) => {
+    const right = tally.chance(c);
+    if (found !== right) fail('C-04', `${label}, P(${c})`, base + c, found, `${right}, that of the decoded bits`);
+  });
+  return mask;
+}
+
+/** Where each block begins and ends. */
+function placeBlocks(view, blocks, label, base) {
+  const places = [];
+  let at = BUCKETS + 2 * blocks;
+  for (let b = 0; b < blocks; b++) {
+    const end = at + 32 + 2 * view.getUint16(BUCKETS + 2 * b, true);
+    places.push({ at, end });
+    at = end;
+  }
+  if (at === view.byteLength) return places;
+  return fail('C-01', `${label}, counts`, base + BUCKETS, `${at} bytes in all`, `${view.byteLength} bytes`);
+}
+
+function checkStates(number, view, at, label, base) {
+  for (let k = 0; k < 8; k++) {
+    const state = view.getUint32(at + 4 * k, true);
+    if (state < LEAST_STATE) fail(number, `${label}, state ${k}`, base + at + 4 * k, state, `at least ${LEAST_STATE}`);
+  }
+}
+
+/** Sets the bits of one block and makes the check [C-03]. Every number stays below 2^32. */
+function decodeBlock(view, { at, end }, chances, buckets, bits, label, base) {
+  const states = Uint32Array.from({ length: 8 }, (_, k) => view.getUint32(at + 4 * k, true));
+  let next = at + 32;
+  for (let i = 0; i < buckets.length; i++) {
+    const p = chances[buckets[i]], s = states[i & 7] & 255, rest = states[i & 7] >>> 8;
+    let x = (256 - p) * rest + s - p;
+    if (s < p) {
+      x = p * rest + s;
+      bits[i >>> 3] |= 1 << (i & 7);
+    }
+    if (x < LEAST_STATE) {
+      if (next === end) fail('C-03', label, base + end, `no word left for element ${i}`, 'one');
+      x = x * 2 ** 16 + view.getUint16(next, true);
+      next += 2;
+    }
+    states[i & 7] = x;
+  }
+  if (next !== end) fail('C-03', label, base + next, `${(end - next) / 2} words left`, 'none');
+  const other = states.findIndex((x) => x !== LEAST_STATE);
+  if (other >= 0) fail('C-03', `${label}, state ${other}`, undefined, `${states[other]} at the end`, LEAST_STATE);
+}
+
+/** The entry of a packed mask as it is written where coding 1 is asked for: raw, unless that is shorter. [E-03] */
+function writeCoded(entry, seed, stream, n) {
+  const { type, payload: mask } = entry;
+  if (leastCoded(n) >= mask.length) return entry;
+  const parts = Array.from({ length: blocksOf(n) }, (_, b) => {
+    return { buckets: bucketsOf(type, seed, stream, n, b), bits: mask.subarray(b * BLOCK / 8) };
+  });
+  const tally = new Tally();
+  for (const { buckets, bits } of parts) tally.add(buckets, bits);
+  const chances = Uint8Array.from({ length: BUCKETS }, (_, c) => tally.chance(c));
+  const blocks = parts.map(({ buckets, bits }) => encodeBlock(chances, buckets, bits));
+  const size = blocks.reduce((sum, block) => sum + block.length, BUCKETS + 2 * blocks.length);
+  return size < mask.length ? { ...entry, coding: CODING.rans, payload: joinBlocks(chances, blocks, size) } : entry;
+}
+
+function joinBlocks(chances, blocks, size) {
+  const payload = new Uint8Array(size), view = viewOf(payload);
+  payload.set(chances);
+  let at = BUCKETS + 2 * blocks.length;
+  blocks.forEach((block, b) => {
+    view.setUint16(BUCKETS + 2 * b, (block.length - 32) / 2, true);
+    payload.set(block, at);
+    at += block.length;
+  });
+  return payload;
+}
+
+/** The states and words of one block. Every number stays below 2^32. */
+function encodeBlock(chances, buckets, bits) {
+  const bytes = new Uint8Array(32 + 2 * buckets.length), view = viewOf(bytes); // an element writes one word at most
+  const states = new Uint32Array(8).fill(LEAST_STATE);
+  let first = bytes.length; // the words fill the bytes from the end
+  for (let i = buckets.length - 1; i >= 0; i--) {
+    const p = chances[buckets[i]], bit = (bits[i >>> 3] >>> (i & 7)) & 1, f = bit ? p : 256 - p;
+    let x = states[i & 7];
+    if (x >= f * 2 ** 24) {
+      first -= 2;
+      view.setUint16(first, x & 0xFFFF, true);
+      x >>>= 16;
+    }
+    states[i & 7] = Math.floor(x / f) * 256 + x % f + (bit ? 0 : p);
+  }
+  const block = bytes.subarray(first - 32);
+  states.forEach((x, k) => viewOf(block).setUint32(4 * k, x, true));
+  return block;
+}
+
+// ---------------------------------------------------------------------------------------------- codings 2 and 3 of float32
+
+/** The bits of a non-negative f32, rounded to float16, to nearest, ties to even. spec 6.9 */
+function toFloat16(bits) {
+  if (bits >= 0x38800000) return roundOff(bits - 0x38000000, 13); // 2^-14 or more: normal, the exponent biased by 15
+  F32.setUint32(0, bits);
+  return F32.getFloat32(0) * 2 ** 24 + 2 ** 52 - 2 ** 52; // in units of 2^-24: the sum is rounded to an integer
+}
+
+/** x / 2^k, rounded to nearest, ties to even, for x + 2^k < 2^32. */
+const roundOff = (x, k) => (x + (2 ** (k - 1) - 1) + ((x >>> k) & 1)) >>> k;
+
+/** The f32 of a non-negative float16. */
+function fromFloat16(bits) {
+  const exponent = bits >>> 10, fraction = bits & 0x3FF;
+  return exponent ? (fraction + 0x400) * 2 ** (exponent - 25) : fraction * 2 ** -24;
+}
+
+function fromBfloat16(bits) {
+  F32.setUint32(0, bits * 2 ** 16);
+  return F32.getFloat32(0);
+}
+
+const F32 = new DataView(new ArrayBuffer(4));
+const HALVES = { // by coding; without the sign, which the 16 bits keep; spec 6.9
+  2: { narrow: toFloat16, widen: fromFloat16, infinity: 0x7C00 },
+  3: { narrow: (bits) => roundOff(bits, 16), widen: fromBfloat16, infinity: 0x7F80 },
+};
+
+/** The f32 elements, each rounded to 16 bits. */
+function narrow(payload, coding, label) {
+  const { narrow: round, infinity } = HALVES[coding], view = viewOf(payload);
+  const out = new Uint8Array(payload.length / 2), outView = viewOf(out);
+  for (let at = 0; at < payload.length; at += 4) {
+    const bits = view.getUint32(at, true), magnitude = round(bits & 0x7FFFFFFF);
+    if (magnitude >= infinity) {
+      const field = `${label}, element ${at / 4}`;
+      fail('E-02', field, undefined, view.getFloat32(at, true), 'a number that rounds to a finite one');
+    }
+    outView.setUint16(at / 2, (bits >>> 31) * 0x8000 + magnitude, true);
+  }
+  return out;
+}
+
+/** The elements of 16 bits as f32, exactly. */
+function widen(payload, coding) {
+  const view = viewOf(payload), out = new Uint8Array(2 * payload.length), outView = viewOf(out);
+  for (let at = 0; at < payload.length; at += 2) {
+    const bits = view.getUint16(at, true), magnitude = HALVES[coding].widen(bits & 0x7FFF);
+    outView.setFloat32(2 * at, bits >>> 15 ? -magnitude : magnitude, true);
+  }
+  return out;
+}
 
 // ----------------------------------------------------------------------------------------------------------- exact sums
 
@@ -1344,7 +1602,7 @@ export class Aggregate {
 function readSumHeader(bytes, view, schema) {
   checkSize('P-01', 'partial sum', bytes, 60);
   checkMagic('P-02', bytes, SUM_MAGIC);
-  checkVersion('P-03', bytes);
+  checkVersion('P-03', bytes, 0);
   const flags = view.getUint16(6, true);
   if (flags !== 0) fail('P-04', 'flags', 6, `0x${flags.toString(16)}`, 0);
   const weight = getU64(view, 8), frames = getU64(view, 48);
