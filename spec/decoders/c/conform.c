@@ -425,6 +425,12 @@ static uint8_t kind_of(task *t, const json *value)
     return name_of(t, value, names);
 }
 
+static uint8_t coding_of(task *t, const json *value)
+{
+    static const char *const names[] = {"raw", "rans", "float16", "bfloat16", NULL};
+    return is_given(value) ? name_of(t, value, names) : 0;
+}
+
 typedef struct {
     const uint8_t *bytes;
     size_t length;
@@ -559,7 +565,7 @@ static int schema_of(task *t, fedmrn_schema *schema)
 static void op_hello(task *t, buffer *out)
 {
     (void)t;
-    put(out, "{\"name\":\"fedmrn.h\",\"version\":\"1.0\",\"profiles\":[\"decode\",\"encode\",\"aggregate\"]}");
+    put(out, "{\"name\":\"fedmrn.h\",\"version\":\"1.1\",\"profiles\":[\"decode\",\"encode\",\"aggregate\"]}");
 }
 
 static void op_words(task *t, buffer *out)
@@ -695,6 +701,7 @@ static fedmrn_entry entry_of(task *t, const json *value, unsigned dtype)
     span payload = bytes_of(t, member(value, "payload"));
     memset(&e, 0, sizeof e);
     e.kind = kind_of(t, member(value, "kind"));
+    e.coding = coding_of(t, member(value, "coding"));
     e.payload = payload.bytes;
     e.length = payload.length;
     e.type = (uint8_t)dtype;
@@ -889,6 +896,14 @@ static int read_line(buffer *line)
     return c != EOF || line->length > 0;
 }
 
+static int is_blank(const buffer *line)
+{
+    size_t k;
+    for (k = 0; k < line->length; k++)
+        if (!strchr(" \t\r", line->text[k]) || !line->text[k]) return 0;
+    return 1;
+}
+
 int main(void)
 {
     buffer line = {NULL, 0, 0}, out = {NULL, 0, 0};
@@ -897,6 +912,7 @@ int main(void)
         return 1;
     }
     while (read_line(&line)) {
+        if (is_blank(&line)) continue;
         out.length = 0;
         answer(&out, parse(line.text, line.length));
         give_back_memory();

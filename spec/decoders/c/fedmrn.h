@@ -1,4 +1,4 @@
-/* fedmrn.h - frames, noise and exact aggregation of the fedmrn format 1.0 (FORMAT.md), in C99.
+/* fedmrn.h - frames, noise and exact aggregation of the fedmrn format 1.1 (FORMAT.md), in C99.
  *
  * In one source file:    #define FEDMRN_IMPLEMENTATION
  *                        #include "fedmrn.h"            (it includes fedmrn_table.h, the table of 3.4)
@@ -40,8 +40,9 @@ extern "C" {
     X(BASE_MODEL, "base_model") X(SEED, "seed") X(UNKNOWN_KIND, "unknown_kind")                               \
     X(KIND_MISMATCH, "kind_mismatch") X(DTYPE_MISMATCH, "dtype_mismatch")                                     \
     X(UNKNOWN_DISTRIBUTION, "unknown_distribution") X(UNKNOWN_CODING, "unknown_coding")                       \
-    X(PAYLOAD_LENGTH, "payload_length") X(SCALE, "scale") X(TRAILING, "trailing") X(CHECKSUM, "checksum")     \
-    X(PADDING, "padding") X(NON_FINITE, "non_finite") X(BOOL, "bool")                                         \
+    X(PAYLOAD_LENGTH, "payload_length") X(SCALE, "scale") X(MINOR, "minor") X(TRAILING, "trailing")           \
+    X(CHECKSUM, "checksum") X(PADDING, "padding") X(NON_FINITE, "non_finite") X(BOOL, "bool")                 \
+    X(CODING, "coding")                                                                                       \
     X(AGGREGATE, "aggregate") X(WEIGHT, "weight") X(FRAMES, "frames") X(ROWS, "rows") X(SUMS, "sums")         \
     /* not of the format: the caller's memory is too small; an argument is out of range */                    \
     X(MEMORY, "memory") X(ARGUMENT, "argument")
@@ -60,11 +61,12 @@ typedef struct {
 
 const char *fedmrn_code_text(fedmrn_code code); /* "truncated", ... */
 
-/* ---- Codes of the format (3.1, 4.2, 5.2, 5.3, 6.4) ---- */
+/* ---- Codes of the format (3.1, 4.2, 5.2, 5.3, 6.4, 6.8, 6.9) ---- */
 
 enum { FEDMRN_UNIFORM = 1, FEDMRN_GAUSSIAN, FEDMRN_BERNOULLI };
 enum { FEDMRN_KIND_DENSE, FEDMRN_KIND_BINARY, FEDMRN_KIND_SIGNED };
 enum { FEDMRN_ROLE_DENSE, FEDMRN_ROLE_MASKED };
+enum { FEDMRN_CODING_RAW, FEDMRN_CODING_RANS, FEDMRN_CODING_FLOAT16, FEDMRN_CODING_BFLOAT16 };
 enum {
     FEDMRN_FLOAT32 = 1, FEDMRN_FLOAT64, FEDMRN_FLOAT16, FEDMRN_BFLOAT16, FEDMRN_INT8, FEDMRN_INT16, FEDMRN_INT32,
     FEDMRN_INT64, FEDMRN_UINT8, FEDMRN_UINT16, FEDMRN_UINT32, FEDMRN_UINT64, FEDMRN_BOOL8
@@ -144,7 +146,8 @@ typedef struct {
     uint64_t length;
     uint32_t scale_bits; /* masked */
     uint8_t kind;
-    uint8_t type; /* dense: dtype; masked: distribution */
+    uint8_t type;   /* dense: dtype; masked: distribution */
+    uint8_t coding; /* what was read: that of the payload; what is to be written: what is asked for */
 } fedmrn_entry;
 
 /* The caller's arrays for a frame; fedmrn_frame_need gives the two capacities. */
@@ -163,6 +166,7 @@ typedef struct {
     uint64_t seed, base_model;
     uint32_t round, tensor_count;
     uint16_t flags;
+    uint8_t minor;
     fedmrn_schema embedded;
 } fedmrn_frame;
 
@@ -175,10 +179,15 @@ fedmrn_memory fedmrn_frame_need(const uint8_t *bytes, size_t length, const fedmr
 fedmrn_status fedmrn_frame_read(fedmrn_frame *frame, const uint8_t *bytes, size_t length,
                                 const fedmrn_demands *demands, const fedmrn_memory *memory);
 
-/* Elements start .. start + count - 1 of a tensor, in its dtype and in this machine's byte order. */
+/* Elements start .. start + count - 1 of a tensor, in its dtype and in this machine's byte order. A mask in coding 1
+ * is decoded from the beginning of the block that `start` is in: large ranges that begin at multiples of
+ * FEDMRN_BLOCK do no work twice. */
+#define FEDMRN_BLOCK 65536u
 fedmrn_code fedmrn_frame_decode(const fedmrn_frame *frame, uint32_t tensor, uint64_t start, size_t count, void *out);
 
-/* What an encoder writes. Payloads are bytes of the format: packed masks, little-endian elements. */
+/* What an encoder writes. Payloads are those of coding 0, whatever coding an entry asks for: packed masks,
+ * little-endian elements. For codings 2 and 3 they are rounded, to nearest, ties to even; a mask that coding 1
+ * would not make shorter is written raw [E-03]. */
 typedef struct {
     const fedmrn_schema *schema;
     const fedmrn_entry *entries;
@@ -263,7 +272,7 @@ fedmrn_code fedmrn_sum_merge(fedmrn_sum *sum, const fedmrn_partial *partial);
 
 typedef char fedmrn__float_is_binary32[sizeof(float) == 4 && sizeof(double) == 8 ? 1 : -1];
 
-#define FEDMRN__CHUNK 256u /* elements at a time; a multiple of 32 */
+#define FEDMRN__CHUNK 256u /* elements at a time; a multiple of 32 that divides FEDMRN_BLOCK */
 #define FEDMRN__MAX_ELEMENTS ((uint64_t)1 << 48)
 #define FEDMRN__MAX_WEIGHT (((uint64_t)1 << 39) - 1)
 #define FEDMRN__DIGIT 0xFFFFFFu /* the largest digit in base 2^24 */
@@ -871,11 +880,35 @@ static int fedmrn__elements_within(const fedmrn_schema *schema, uint64_t limit)
 
 /* ---------------------------------------- 6 Frame ---------------------------------------- */
 
-/* spec 6.4: the length of the payload; at most 2^51. */
-static uint64_t fedmrn__payload_bytes(const fedmrn_tensor *t)
+/* spec 6.4: the length of the raw payload; at most 2^51. */
+static uint64_t fedmrn__raw_bytes(const fedmrn_tensor *t)
 {
     return t->role == FEDMRN_ROLE_MASKED ? fedmrn__mask_bytes(t->elements)
                                          : t->elements * fedmrn__dtypes[t->dtype].size;
+}
+
+/* spec 6.8: B; at most 2^32. */
+static uint64_t fedmrn__blocks(uint64_t elements) { return elements / FEDMRN_BLOCK + (elements % FEDMRN_BLOCK != 0); }
+
+/* spec 6.4: the bytes of coding 1 without any word. */
+static uint64_t fedmrn__least_coded(uint64_t elements) { return 16 + 34 * fedmrn__blocks(elements); }
+
+/* spec 6.4 [F-21] */
+static int fedmrn__coding_allowed(const fedmrn_tensor *t, unsigned coding, unsigned minor)
+{
+    if (coding == FEDMRN_CODING_RAW) return 1;
+    if (minor == 0 || coding > FEDMRN_CODING_BFLOAT16) return 0;
+    if (t->role == FEDMRN_ROLE_MASKED) return coding == FEDMRN_CODING_RANS;
+    return coding != FEDMRN_CODING_RANS && t->dtype == FEDMRN_FLOAT32;
+}
+
+/* spec 6.4 [F-23] */
+static int fedmrn__length_allowed(const fedmrn_tensor *t, unsigned coding, uint64_t length)
+{
+    uint64_t raw = fedmrn__raw_bytes(t);
+    if (coding == FEDMRN_CODING_RAW) return length == raw;
+    if (coding == FEDMRN_CODING_RANS) return length >= fedmrn__least_coded(t->elements) && length < raw;
+    return length == raw / 2;
 }
 
 /* spec 6.6: four bits at a time. */
@@ -894,23 +927,306 @@ static uint32_t fedmrn__crc32(const uint8_t *bytes, size_t length)
     return crc ^ 0xFFFFFFFFu;
 }
 
-static fedmrn_status fedmrn__check_entry(const fedmrn_tensor *t, const fedmrn_entry *e, unsigned coding,
+/* spec 6.8: a tensor's mask; in coding 1, or, before it is written so, raw. */
+typedef struct {
+    const fedmrn_entry *entry;
+    uint64_t seed, stream, elements;
+} fedmrn__mask;
+
+static fedmrn__mask fedmrn__mask_of(const fedmrn_entry *entry, uint64_t elements, uint64_t seed, uint64_t stream)
+{
+    fedmrn__mask mask;
+    mask.entry = entry;
+    mask.seed = seed;
+    mask.stream = stream;
+    mask.elements = elements;
+    return mask;
+}
+
+/* spec 6.8: c(i) */
+static unsigned fedmrn__bucket(unsigned distribution, int32_t q)
+{
+    uint32_t bucket = (uint32_t)(q < 0 ? -q : q) >> (distribution == FEDMRN_GAUSSIAN ? 19 : 20);
+    return bucket < 15 ? (unsigned)bucket : 15;
+}
+
+/* spec 6.8: the elements and the set bits of each bucket. */
+typedef struct {
+    uint64_t total[16], ones[16];
+} fedmrn__histogram;
+
+static void fedmrn__count_bits(fedmrn__histogram *h, unsigned distribution, const int32_t *q, const uint8_t *bits,
+                               size_t count)
+{
+    size_t i;
+    for (i = 0; i < count; i++) {
+        unsigned c = fedmrn__bucket(distribution, q[i]);
+        h->total[c]++;
+        h->ones[c] += bits[i];
+    }
+}
+
+/* spec 6.8: P(c); 512 * 2^48 fits. */
+static uint8_t fedmrn__probability(uint64_t ones, uint64_t total)
+{
+    uint64_t p = total ? (512 * ones + total) / (2 * total) : 128;
+    return (uint8_t)(p < 1 ? 1 : p > 255 ? 255 : p);
+}
+
+/* The draws and the bits of a mask, element by element from some place on. */
+typedef struct {
+    fedmrn__mask mask;
+    uint64_t at;         /* the next element */
+    const uint8_t *next; /* coding 1: the next block */
+    const uint8_t *word, *end; /* the block's words that are left */
+    uint32_t x[8];       /* its states */
+    int wrong;           /* [C-04] is broken so far */
+} fedmrn__bits_in;
+
+/* spec 6.8: where the count of a block is; for block B, where the blocks begin. */
+static const uint8_t *fedmrn__block_count(const uint8_t *payload, uint64_t block)
+{
+    return payload + 16 + 2 * (size_t)block;
+}
+
+/* spec 6.8: the block that begins at element `at`. */
+static void fedmrn__begin_block(fedmrn__bits_in *in)
+{
+    const uint8_t *count = fedmrn__block_count(in->mask.entry->payload, in->at / FEDMRN_BLOCK);
+    unsigned k;
+    for (k = 0; k < 8; k++) in->x[k] = fedmrn__u32(in->next + 4 * k);
+    in->word = in->next + 32;
+    in->next = in->end = in->word + 2 * (size_t)fedmrn__u16(count);
+}
+
+/* spec 6.8 [C-04] */
+static void fedmrn__end_block(fedmrn__bits_in *in)
+{
+    unsigned k;
+    in->wrong |= in->word != in->end;
+    for (k = 0; k < 8; k++) in->wrong |= in->x[k] != 0x10000u;
+}
+
+/* spec 6.8: one step of the decoder; P is 1 .. 255, or the frame is refused by [C-01]. */
+static uint8_t fedmrn__decode_bit(fedmrn__bits_in *in, uint32_t *state, uint32_t p)
+{
+    uint32_t x = *state, s = x & 0xFF, bit = s < p;
+    x = bit ? p * (x >> 8) + s : (256 - p) * (x >> 8) + s - p;
+    if (x < 0x10000u) {
+        if (in->word == in->end) {
+            in->wrong = 1;
+        } else {
+            x = x << 16 | fedmrn__u16(in->word);
+            in->word += 2;
+        }
+    }
+    *state = x;
+    return (uint8_t)bit;
+}
+
+/* The draws and bits of the next elements: at most CHUNK, at most `most`, none of the next block; how many. */
+static size_t fedmrn__next_bits(fedmrn__bits_in *in, uint64_t most, int32_t *q, uint8_t *bits)
+{
+    const fedmrn_entry *e = in->mask.entry;
+    uint64_t block_left = FEDMRN_BLOCK - in->at % FEDMRN_BLOCK;
+    size_t n = fedmrn__chunk((size_t)(most < block_left ? most : block_left)), i;
+    int coded = e->coding == FEDMRN_CODING_RANS;
+    fedmrn__draws(e->type, in->mask.seed, in->mask.stream, in->at, n, q);
+    if (coded && in->at % FEDMRN_BLOCK == 0) fedmrn__begin_block(in);
+    for (i = 0; i < n; i++)
+        bits[i] = coded ? fedmrn__decode_bit(in, &in->x[(in->at + i) % 8], e->payload[fedmrn__bucket(e->type, q[i])])
+                        : (uint8_t)fedmrn__mask_bit(e->payload, in->at + i);
+    in->at += n;
+    if (coded && (in->at % FEDMRN_BLOCK == 0 || in->at == in->mask.elements)) fedmrn__end_block(in);
+    return n;
+}
+
+/* spec 6.8: from element `start` on; in coding 1, what its block holds before it is decoded and forgotten. */
+static fedmrn__bits_in fedmrn__bits_from_element(fedmrn__mask mask, uint64_t start)
+{
+    fedmrn__bits_in in;
+    int32_t q[FEDMRN__CHUNK];
+    uint8_t bits[FEDMRN__CHUNK];
+    uint64_t block;
+    memset(&in, 0, sizeof in);
+    in.mask = mask;
+    in.at = start;
+    if (mask.entry->coding != FEDMRN_CODING_RANS || start == mask.elements) return in;
+    in.at = start / FEDMRN_BLOCK * FEDMRN_BLOCK;
+    in.next = fedmrn__block_count(mask.entry->payload, fedmrn__blocks(mask.elements));
+    for (block = 0; block < start / FEDMRN_BLOCK; block++)
+        in.next += 32 + 2 * (size_t)fedmrn__u16(fedmrn__block_count(mask.entry->payload, block));
+    while (in.at < start) fedmrn__next_bits(&in, start - in.at, q, bits);
+    return in;
+}
+
+static fedmrn__histogram fedmrn__count_mask(fedmrn__bits_in *in)
+{
+    fedmrn__histogram h;
+    int32_t q[FEDMRN__CHUNK];
+    uint8_t bits[FEDMRN__CHUNK];
+    memset(&h, 0, sizeof h);
+    while (in->at < in->mask.elements) {
+        size_t n = fedmrn__next_bits(in, in->mask.elements - in->at, q, bits);
+        fedmrn__count_bits(&h, in->mask.entry->type, q, bits, n);
+    }
+    return h;
+}
+
+/* spec 6.8: the encoder on elements first .. first + count - 1, which are a block, of a raw mask. The words go before
+ * `end`, if it is given, the states to `x`; how many words. */
+static size_t fedmrn__encode_block(const fedmrn__mask *mask, const uint8_t p[16], uint64_t first, size_t count,
+                                   uint32_t x[8], uint8_t *end)
+{
+    int32_t q[FEDMRN__CHUNK];
+    size_t words = 0, n, i;
+    for (i = 0; i < 8; i++) x[i] = 0x10000u;
+    for (; count; count -= n) {
+        n = count % FEDMRN__CHUNK ? count % FEDMRN__CHUNK : FEDMRN__CHUNK;
+        fedmrn__draws(mask->entry->type, mask->seed, mask->stream, first + count - n, n, q);
+        for (i = n; i-- > 0;) {
+            uint32_t bit = fedmrn__mask_bit(mask->entry->payload, first + count - n + i), *state = &x[i % 8];
+            uint32_t set = p[fedmrn__bucket(mask->entry->type, q[i])], f = bit ? set : 256 - set;
+            if (*state >> 24 >= f) {
+                words++;
+                if (end) fedmrn__put(end - 2 * words, *state & 0xFFFF, 2);
+                *state >>= 16;
+            }
+            *state = (*state / f << 8) + *state % f + (bit ? 0 : set);
+        }
+    }
+    return words;
+}
+
+/* spec 6.8: the length of coding 1 of a raw mask; with `out`, which takes `length` bytes, also its bytes, the blocks
+ * from the last to the first. */
+static uint64_t fedmrn__encode_mask(fedmrn__mask mask, uint8_t *out, uint64_t length)
+{
+    uint64_t block = fedmrn__blocks(mask.elements), size = fedmrn__least_coded(mask.elements);
+    fedmrn__bits_in in = fedmrn__bits_from_element(mask, 0);
+    fedmrn__histogram h = fedmrn__count_mask(&in);
+    uint8_t p[16], *end = out ? out + (size_t)length : NULL;
+    uint32_t x[8];
+    unsigned k;
+    for (k = 0; k < 16; k++) p[k] = fedmrn__probability(h.ones[k], h.total[k]);
+    if (out) fedmrn__put_bytes(out, p, 16);
+    while (block-- > 0) {
+        uint64_t first = block * FEDMRN_BLOCK, left = mask.elements - first;
+        size_t count = left < FEDMRN_BLOCK ? (size_t)left : FEDMRN_BLOCK;
+        size_t words = fedmrn__encode_block(&mask, p, first, count, x, end);
+        size += 2 * words;
+        if (!out) continue;
+        end -= 32 + 2 * words;
+        for (k = 0; k < 8; k++) fedmrn__put(end + 4 * k, x[k], 4);
+        fedmrn__put(out + 16 + 2 * (size_t)block, words, 2);
+    }
+    return size;
+}
+
+/* spec 6.9: the dtype that the elements of a dense payload have. */
+static unsigned fedmrn__payload_dtype(const fedmrn_tensor *t, unsigned coding)
+{
+    if (coding == FEDMRN_CODING_FLOAT16) return FEDMRN_FLOAT16;
+    if (coding == FEDMRN_CODING_BFLOAT16) return FEDMRN_BFLOAT16;
+    return t->dtype;
+}
+
+/* spec 6.9: the f32 of the same value, as bits; a subnormal float16 gets its leading one from its mantissa. */
+static uint32_t fedmrn__widen_float16(uint32_t half)
+{
+    uint32_t sign = (half & 0x8000u) << 16, exponent = half >> 10 & 31, mantissa = half & 0x3FFu, length;
+    if (exponent) return sign | (exponent + 112) << 23 | mantissa << 13;
+    length = fedmrn__bit_length(mantissa);
+    return length ? sign | (length + 102) << 23 | (mantissa << (24 - length) & 0x7FFFFFu) : sign;
+}
+
+/* spec 6.9: x / 2^shift to the nearest integer, ties to even; shift is 1 .. 25, x below 2^31. */
+static uint32_t fedmrn__round_shift(uint32_t x, unsigned shift)
+{
+    return (x + (((uint32_t)1 << (shift - 1)) - 1) + (x >> shift & 1)) >> shift;
+}
+
+/* spec 6.9: an f32, as bits, to the nearest float16 or bfloat16; `non_finite` if that is none. */
+static fedmrn_code fedmrn__narrow(unsigned coding, uint32_t bits, uint32_t *half)
+{
+    uint32_t sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7FFFFFFFu;
+    uint32_t exponent = magnitude >> 23, infinity = 0x7F80u;
+    if (coding == FEDMRN_CODING_BFLOAT16) {
+        magnitude = fedmrn__round_shift(magnitude, 16);
+    } else {
+        infinity = 0x7C00u;
+        if (exponent > 112) magnitude = fedmrn__round_shift(magnitude - ((uint32_t)112 << 23), 13);
+        else if (exponent > 100) magnitude = fedmrn__round_shift((magnitude & 0x7FFFFFu) | 0x800000u, 126 - exponent);
+        else magnitude = 0; /* below half of 2^-24 */
+    }
+    *half = sign | magnitude;
+    return magnitude >= infinity ? FEDMRN_NON_FINITE : FEDMRN_OK;
+}
+
+/* spec 6.5, 6.9: the bits of element i of a dense tensor, in its dtype. */
+static uint64_t fedmrn__element(const fedmrn_tensor *t, const fedmrn_entry *e, size_t i)
+{
+    unsigned size = fedmrn__dtypes[fedmrn__payload_dtype(t, e->coding)].size;
+    uint64_t bits = fedmrn__load(e->payload + i * size, size);
+    if (e->coding == FEDMRN_CODING_FLOAT16) return fedmrn__widen_float16((uint32_t)bits);
+    return e->coding == FEDMRN_CODING_BFLOAT16 ? bits << 16 : bits;
+}
+
+static fedmrn_status fedmrn__check_entry(const fedmrn_tensor *t, const fedmrn_entry *e, unsigned minor,
                                          unsigned reserved, uint64_t at);
-static fedmrn_status fedmrn__check_payload(const fedmrn_tensor *t, const fedmrn_entry *e, uint64_t at);
+static fedmrn_status fedmrn__check_payload(const fedmrn_tensor *t, const fedmrn_entry *e, uint64_t seed,
+                                           uint64_t stream, uint64_t at);
+
+/* What an encoder is given: coding 0. */
+static fedmrn_entry fedmrn__as_raw(const fedmrn_entry *e)
+{
+    fedmrn_entry raw = *e;
+    raw.coding = FEDMRN_CODING_RAW;
+    return raw;
+}
+
+/* spec 6.9 [E-02] */
+static fedmrn_code fedmrn__check_narrow(const fedmrn_entry *e)
+{
+    fedmrn_code code = FEDMRN_OK;
+    uint32_t half;
+    size_t i;
+    if (e->coding != FEDMRN_CODING_FLOAT16 && e->coding != FEDMRN_CODING_BFLOAT16) return FEDMRN_OK;
+    for (i = 0; i < (size_t)e->length && !code; i += 4)
+        code = fedmrn__narrow(e->coding, fedmrn__u32(e->payload + i), &half);
+    return code;
+}
 
 /* spec 6.7 [E-01] [E-02] */
 static fedmrn_code fedmrn__check_update(const fedmrn_update *update)
 {
-    fedmrn_status status = fedmrn__ok();
+    fedmrn_code code = FEDMRN_OK;
     size_t k;
     if (update->entry_count != update->schema->count) return FEDMRN_TENSOR_COUNT;
-    for (k = 0; k < update->entry_count && !status.code; k++) {
+    for (k = 0; k < update->entry_count && !code; k++) {
         const fedmrn_tensor *t = &update->schema->tensors[k];
-        status = fedmrn__check_entry(t, &update->entries[k], 0, 0, 0);
-        if (!status.code) status = fedmrn__check_payload(t, &update->entries[k], 0);
+        fedmrn_entry raw = fedmrn__as_raw(&update->entries[k]);
+        code = fedmrn__check_entry(t, &raw, 0, 0, 0).code;
+        if (!code && !fedmrn__coding_allowed(t, update->entries[k].coding, 1)) code = FEDMRN_UNKNOWN_CODING;
+        if (!code) code = fedmrn__check_payload(t, &raw, update->seed, k, 0).code;
+        if (!code) code = fedmrn__check_narrow(&update->entries[k]);
     }
-    if (update->embed_schema && update->schema->length > 0xFFFFFFFFu) return FEDMRN_LIMIT;
-    return status.code;
+    if (update->embed_schema && update->schema->length > 0xFFFFFFFFu) return code ? code : FEDMRN_LIMIT;
+    return code;
+}
+
+/* spec 6.7 [E-03]: the entry of a tensor as it is written, its payload still raw. */
+static fedmrn_entry fedmrn__written_entry(const fedmrn_update *update, size_t k)
+{
+    uint64_t elements = update->schema->tensors[k].elements, length;
+    fedmrn_entry raw = fedmrn__as_raw(&update->entries[k]), e = update->entries[k];
+    if (e.coding == FEDMRN_CODING_FLOAT16 || e.coding == FEDMRN_CODING_BFLOAT16) e.length /= 2;
+    if (e.coding != FEDMRN_CODING_RANS) return e;
+    if (fedmrn__least_coded(elements) >= e.length) return raw;
+    length = fedmrn__encode_mask(fedmrn__mask_of(&raw, elements, update->seed, k), NULL, 0);
+    if (length >= e.length) return raw;
+    e.length = length;
+    return e;
 }
 
 /* spec 6.1 */
@@ -924,16 +1240,16 @@ fedmrn_code fedmrn_frame_size(const fedmrn_update *update, size_t *size)
         left -= 4 + update->schema->length;
     }
     for (k = 0; k < update->entry_count; k++) {
-        const fedmrn_entry *e = &update->entries[k];
-        size_t entry = e->kind == FEDMRN_KIND_DENSE ? 12 : 16;
-        if (left < entry || left - entry < e->length) return FEDMRN_MEMORY;
-        left -= entry + (size_t)e->length;
+        fedmrn_entry e = fedmrn__written_entry(update, k);
+        size_t entry = e.kind == FEDMRN_KIND_DENSE ? 12 : 16;
+        if (left < entry || left - entry < e.length) return FEDMRN_MEMORY;
+        left -= entry + (size_t)e.length;
     }
     *size = SIZE_MAX - left;
     return FEDMRN_OK;
 }
 
-/* spec 6.2 */
+/* spec 6.2: minor version 0; 1 is written over it when a coding needs it. */
 static uint8_t *fedmrn__put_header(uint8_t *p, const fedmrn_update *update)
 {
     p = fedmrn__put(p, 0x4E524D46u, 4); /* "FMRN" */
@@ -952,17 +1268,35 @@ static uint8_t *fedmrn__put_entry(uint8_t *p, const fedmrn_entry *e)
 {
     p = fedmrn__put(p, e->kind, 1);
     p = fedmrn__put(p, e->type, 1);
-    p = fedmrn__put(p, 0, 2); /* coding, reserved */
+    p = fedmrn__put(p, e->coding, 2); /* and reserved, 0 */
     p = fedmrn__put(p, e->length, 8);
     return e->kind == FEDMRN_KIND_DENSE ? p : fedmrn__put(p, e->scale_bits, 4);
 }
 
-/* spec 6.1 */
+/* spec 6.5, 6.8, 6.9 */
+static uint8_t *fedmrn__put_payload(uint8_t *p, const fedmrn_entry *e, const fedmrn__mask *raw)
+{
+    const uint8_t *from = raw->entry->payload;
+    uint64_t i;
+    if (e->coding == FEDMRN_CODING_RAW) return fedmrn__put_bytes(p, from, (size_t)e->length);
+    if (e->coding == FEDMRN_CODING_RANS) {
+        fedmrn__encode_mask(*raw, p, e->length);
+        return p + (size_t)e->length;
+    }
+    for (i = 0; i < raw->elements; i++) {
+        uint32_t half = 0;
+        fedmrn__narrow(e->coding, fedmrn__u32(from + 4 * (size_t)i), &half);
+        p = fedmrn__put(p, half, 2);
+    }
+    return p;
+}
+
+/* spec 6.1: the table and the payloads are written side by side. */
 fedmrn_code fedmrn_frame_write(const fedmrn_update *update, uint8_t *out, size_t capacity)
 {
     size_t size = 0, k;
     fedmrn_code code = fedmrn_frame_size(update, &size);
-    uint8_t *p = out;
+    uint8_t *p = out, *payload;
     if (code) return code;
     if (capacity < size) return FEDMRN_MEMORY;
     p = fedmrn__put_header(p, update);
@@ -970,38 +1304,45 @@ fedmrn_code fedmrn_frame_write(const fedmrn_update *update, uint8_t *out, size_t
         p = fedmrn__put(p, update->schema->length, 4);
         p = fedmrn__put_bytes(p, update->schema->bytes, update->schema->length);
     }
-    for (k = 0; k < update->entry_count; k++) p = fedmrn__put_entry(p, &update->entries[k]);
-    for (k = 0; k < update->entry_count; k++)
-        p = fedmrn__put_bytes(p, update->entries[k].payload, (size_t)update->entries[k].length);
-    fedmrn__put(p, fedmrn__crc32(out, size - FEDMRN__CHECKSUM), FEDMRN__CHECKSUM);
+    for (payload = p, k = 0; k < update->entry_count; k++)
+        payload += update->entries[k].kind == FEDMRN_KIND_DENSE ? 12 : 16;
+    for (k = 0; k < update->entry_count; k++) {
+        fedmrn_entry e = fedmrn__written_entry(update, k), raw = fedmrn__as_raw(&update->entries[k]);
+        fedmrn__mask mask = fedmrn__mask_of(&raw, update->schema->tensors[k].elements, update->seed, k);
+        if (e.coding) out[5] = 1;
+        p = fedmrn__put_entry(p, &e);
+        payload = fedmrn__put_payload(payload, &e, &mask);
+    }
+    fedmrn__put(payload, fedmrn__crc32(out, size - FEDMRN__CHECKSUM), FEDMRN__CHECKSUM);
     return FEDMRN_OK;
 }
 
-/* spec 4.2, 6.5 [M-02] */
+/* spec 4.2, 6.5, 6.8 [M-02] */
 static void fedmrn__decode_masked(const fedmrn_frame *frame, uint32_t tensor, uint64_t start, size_t count,
                                   uint8_t *out)
 {
     const fedmrn_entry *e = &frame->entries[tensor];
-    float step = fedmrn__step(e->type, e->scale_bits), noise[FEDMRN__CHUNK];
-    uint32_t bits[FEDMRN__CHUNK];
+    fedmrn__mask mask = fedmrn__mask_of(e, frame->schema->tensors[tensor].elements, frame->seed, tensor);
+    fedmrn__bits_in in = fedmrn__bits_from_element(mask, start);
+    float step = fedmrn__step(e->type, e->scale_bits);
+    int32_t q[FEDMRN__CHUNK];
+    uint8_t bits[FEDMRN__CHUNK];
+    uint32_t values[FEDMRN__CHUNK];
     size_t done, n, i;
     for (done = 0; done < count; done += n) {
-        n = fedmrn__chunk(count - done);
-        fedmrn__noise(e->type, step, frame->seed, tensor, start + done, n, noise);
-        for (i = 0; i < n; i++)
-            bits[i] = fedmrn__masked_bits(e->kind, fedmrn__mask_bit(e->payload, start + done + i), noise[i]);
-        memcpy(out + 4 * done, bits, 4 * n);
+        n = fedmrn__next_bits(&in, count - done, q, bits);
+        for (i = 0; i < n; i++) values[i] = fedmrn__masked_bits(e->kind, bits[i], (float)((float)q[i] * step));
+        memcpy(out + 4 * done, values, 4 * n);
     }
 }
 
-/* spec 6.5 */
+/* spec 6.5, 6.9 */
 fedmrn_code fedmrn_frame_decode(const fedmrn_frame *frame, uint32_t tensor, uint64_t start, size_t count, void *out)
 {
     const fedmrn_tensor *t;
     const fedmrn_entry *e;
     uint8_t *p = (uint8_t *)out;
     size_t i;
-    unsigned size;
     if (tensor >= frame->schema->count) return FEDMRN_ARGUMENT;
     t = &frame->schema->tensors[tensor];
     e = &frame->entries[tensor];
@@ -1010,9 +1351,8 @@ fedmrn_code fedmrn_frame_decode(const fedmrn_frame *frame, uint32_t tensor, uint
         fedmrn__decode_masked(frame, tensor, start, count, p);
         return FEDMRN_OK;
     }
-    size = fedmrn__dtypes[t->dtype].size;
     for (i = 0; i < count; i++)
-        p = fedmrn__put_native(p, fedmrn__load(e->payload + ((size_t)start + i) * size, size), size);
+        p = fedmrn__put_native(p, fedmrn__element(t, e, (size_t)start + i), fedmrn__dtypes[t->dtype].size);
     return FEDMRN_OK;
 }
 
@@ -1036,7 +1376,8 @@ static fedmrn_status fedmrn__check_header(fedmrn_frame *frame, const fedmrn_dema
     const uint8_t *p = frame->bytes;
     if (frame->length < FEDMRN__HEADER + FEDMRN__CHECKSUM) return fedmrn__fail(FEDMRN_TRUNCATED, frame->length);
     if (memcmp(p, "FMRN", 4) != 0) return fedmrn__fail(FEDMRN_MAGIC, 0);
-    if (p[4] != 1 || p[5] != 0) return fedmrn__fail(FEDMRN_VERSION, 4);
+    if (p[4] != 1 || p[5] > 1) return fedmrn__fail(FEDMRN_VERSION, 4);
+    frame->minor = p[5];
     frame->flags = fedmrn__u16(p + 6);
     frame->seed = fedmrn__u64(p + 8);
     frame->base_model = fedmrn__u64(p + 16);
@@ -1093,7 +1434,7 @@ static fedmrn_status fedmrn__check_agreement(fedmrn_frame *frame, const fedmrn_d
 }
 
 /* spec 7.3 [F-16] to [F-24]: an entry against its tensor; `at` is where the entry begins. */
-static fedmrn_status fedmrn__check_entry(const fedmrn_tensor *t, const fedmrn_entry *e, unsigned coding,
+static fedmrn_status fedmrn__check_entry(const fedmrn_tensor *t, const fedmrn_entry *e, unsigned minor,
                                          unsigned reserved, uint64_t at)
 {
     int masked = t->role == FEDMRN_ROLE_MASKED;
@@ -1107,14 +1448,14 @@ static fedmrn_status fedmrn__check_entry(const fedmrn_tensor *t, const fedmrn_en
         if (!fedmrn__dtype_known(e->type)) return fedmrn__fail(FEDMRN_UNKNOWN_DTYPE, at + 1);
         if (e->type != t->dtype) return fedmrn__fail(FEDMRN_DTYPE_MISMATCH, at + 1);
     }
-    if (coding) return fedmrn__fail(FEDMRN_UNKNOWN_CODING, at + 2);
+    if (!fedmrn__coding_allowed(t, e->coding, minor)) return fedmrn__fail(FEDMRN_UNKNOWN_CODING, at + 2);
     if (reserved) return fedmrn__fail(FEDMRN_RESERVED, at + 3);
-    if (e->length != fedmrn__payload_bytes(t)) return fedmrn__fail(FEDMRN_PAYLOAD_LENGTH, at + 4);
+    if (!fedmrn__length_allowed(t, e->coding, e->length)) return fedmrn__fail(FEDMRN_PAYLOAD_LENGTH, at + 4);
     return scale ? fedmrn__fail(scale, at + 12) : fedmrn__ok();
 }
 
 /* spec 6.4, 7.3 [F-15] to [F-24] */
-static fedmrn_status fedmrn__read_entry(fedmrn__in *in, const fedmrn_tensor *t, fedmrn_entry *e)
+static fedmrn_status fedmrn__read_entry(fedmrn__in *in, const fedmrn_tensor *t, unsigned minor, fedmrn_entry *e)
 {
     size_t at = in->at;
     const uint8_t *p;
@@ -1122,25 +1463,29 @@ static fedmrn_status fedmrn__read_entry(fedmrn__in *in, const fedmrn_tensor *t, 
     p = fedmrn__take(in, 12);
     e->kind = p[0];
     e->type = p[1];
+    e->coding = p[2];
     e->length = fedmrn__u64(p + 4);
     e->scale_bits = 0;
     if (e->kind == FEDMRN_KIND_BINARY || e->kind == FEDMRN_KIND_SIGNED) {
         if (!fedmrn__has(in, 4)) return fedmrn__fail(FEDMRN_TRUNCATED, at + 12);
         e->scale_bits = fedmrn__u32(fedmrn__take(in, 4));
     }
-    return fedmrn__check_entry(t, e, p[2], p[3], at);
+    return fedmrn__check_entry(t, e, minor, p[3], at);
 }
 
-/* spec 7.3, the table; then [F-25] to [F-27]. Lengths are taken off the bytes left, never added up. */
+/* spec 7.3, the table; then [F-31], [F-25] to [F-27]. Lengths are taken off the bytes left, never added up. */
 static fedmrn_status fedmrn__check_whole(fedmrn_frame *frame, fedmrn__in *in, fedmrn_entry *entries)
 {
     size_t end = frame->length - FEDMRN__CHECKSUM;
     fedmrn_status status;
+    unsigned codings = 0;
     uint32_t k;
     for (k = 0; k < frame->tensor_count; k++) {
-        status = fedmrn__read_entry(in, &frame->schema->tensors[k], &entries[k]);
+        status = fedmrn__read_entry(in, &frame->schema->tensors[k], frame->minor, &entries[k]);
         if (status.code) return status;
+        codings |= entries[k].coding;
     }
+    if (frame->minor && !codings) return fedmrn__fail(FEDMRN_MINOR, 5);
     for (k = 0; k < frame->tensor_count; k++) {
         if (!fedmrn__has(in, entries[k].length)) return fedmrn__fail(FEDMRN_TRUNCATED, in->at);
         entries[k].payload = fedmrn__take(in, (size_t)entries[k].length);
@@ -1159,19 +1504,68 @@ static int fedmrn__finite(unsigned dtype, uint64_t bits)
     return (bits >> mantissa & ones) != ones;
 }
 
-/* spec 7.3 [F-28] to [F-30]: `at` is where the payload begins. */
-static fedmrn_status fedmrn__check_payload(const fedmrn_tensor *t, const fedmrn_entry *e, uint64_t at)
+/* spec 6.8, 7.3 [C-01] to [C-03]: of the parts of a coded mask. */
+static fedmrn_status fedmrn__check_coded_parts(const fedmrn_entry *e, uint64_t blocks, uint64_t at)
 {
-    unsigned size = fedmrn__dtypes[t->dtype].size;
+    uint64_t left = e->length - 16 - 34 * blocks, block; /* [F-23]: 0 or more */
+    const uint8_t *p = e->payload;
+    unsigned k;
+    for (k = 0; k < 16; k++)
+        if (p[k] == 0) return fedmrn__fail(FEDMRN_CODING, at + k);
+    for (block = 0; block < blocks; block++) {
+        uint64_t words = 2 * (uint64_t)fedmrn__u16(fedmrn__block_count(p, block));
+        if (words > left) return fedmrn__fail(FEDMRN_CODING, at + 16 + 2 * block);
+        left -= words;
+    }
+    if (left) return fedmrn__fail(FEDMRN_CODING, at + 16);
+    p = fedmrn__block_count(p, blocks);
+    for (block = 0; block < blocks; block++) {
+        for (k = 0; k < 8; k++)
+            if (fedmrn__u32(p + 4 * k) < 0x10000u)
+                return fedmrn__fail(FEDMRN_CODING, at + (uint64_t)(p - e->payload) + 4 * k);
+        p += 32 + 2 * (size_t)fedmrn__u16(fedmrn__block_count(e->payload, block));
+    }
+    return fedmrn__ok();
+}
+
+/* spec 6.8, 7.3 [C-01] to [C-05] */
+static fedmrn_status fedmrn__check_coded(fedmrn__mask mask, uint64_t at)
+{
+    fedmrn_status status = fedmrn__check_coded_parts(mask.entry, fedmrn__blocks(mask.elements), at);
+    fedmrn__bits_in in;
+    fedmrn__histogram h;
+    unsigned k;
+    if (status.code) return status;
+    in = fedmrn__bits_from_element(mask, 0);
+    h = fedmrn__count_mask(&in);
+    if (in.wrong) return fedmrn__fail(FEDMRN_CODING, at);
+    for (k = 0; k < 16; k++)
+        if (mask.entry->payload[k] != fedmrn__probability(h.ones[k], h.total[k]))
+            return fedmrn__fail(FEDMRN_CODING, at + k);
+    return fedmrn__ok();
+}
+
+/* spec 7.3 [F-28], [C-01] to [C-05] */
+static fedmrn_status fedmrn__check_mask(fedmrn__mask mask, uint64_t at)
+{
+    const fedmrn_entry *e = mask.entry;
+    if (e->coding == FEDMRN_CODING_RANS) return fedmrn__check_coded(mask, at);
+    if (!fedmrn__padding_is_zero(e->payload, mask.elements)) return fedmrn__fail(FEDMRN_PADDING, at + e->length - 1);
+    return fedmrn__ok();
+}
+
+/* spec 7.3 [F-28] to [F-30], [C-01] to [C-05]: `at` is where the payload begins. */
+static fedmrn_status fedmrn__check_payload(const fedmrn_tensor *t, const fedmrn_entry *e, uint64_t seed,
+                                           uint64_t stream, uint64_t at)
+{
+    unsigned dtype = fedmrn__payload_dtype(t, e->coding), size = fedmrn__dtypes[dtype].size;
     size_t i;
-    if (t->role == FEDMRN_ROLE_MASKED)
-        return fedmrn__padding_is_zero(e->payload, t->elements) ? fedmrn__ok()
-                                                                : fedmrn__fail(FEDMRN_PADDING, at + e->length - 1);
-    if (!fedmrn__dtypes[t->dtype].precision && t->dtype != FEDMRN_BOOL8) return fedmrn__ok();
+    if (t->role == FEDMRN_ROLE_MASKED) return fedmrn__check_mask(fedmrn__mask_of(e, t->elements, seed, stream), at);
+    if (!fedmrn__dtypes[dtype].precision && dtype != FEDMRN_BOOL8) return fedmrn__ok();
     for (i = 0; i < (size_t)e->length; i += size) {
-        if (t->dtype == FEDMRN_BOOL8) {
+        if (dtype == FEDMRN_BOOL8) {
             if (e->payload[i] > 1) return fedmrn__fail(FEDMRN_BOOL, at + i);
-        } else if (!fedmrn__finite(t->dtype, fedmrn__load(e->payload + i, size))) {
+        } else if (!fedmrn__finite(dtype, fedmrn__load(e->payload + i, size))) {
             return fedmrn__fail(FEDMRN_NON_FINITE, at + i);
         }
     }
@@ -1222,7 +1616,7 @@ fedmrn_status fedmrn_frame_read(fedmrn_frame *frame, const uint8_t *bytes, size_
     frame->entries = memory->entries;
     status = fedmrn__check_whole(frame, &in, memory->entries);
     for (k = 0; k < frame->tensor_count && !status.code; k++)
-        status = fedmrn__check_payload(&frame->schema->tensors[k], &frame->entries[k],
+        status = fedmrn__check_payload(&frame->schema->tensors[k], &frame->entries[k], frame->seed, k,
                                        (uint64_t)(frame->entries[k].payload - bytes));
     return status;
 }
@@ -1292,13 +1686,13 @@ static void fedmrn__add_masked(int64_t *sums, const fedmrn_frame *frame, uint32_
 {
     const fedmrn_entry *e = &frame->entries[tensor];
     size_t elements = (size_t)frame->schema->tensors[tensor].elements, done, n, i;
+    fedmrn__bits_in in = fedmrn__bits_from_element(fedmrn__mask_of(e, elements, frame->seed, tensor), 0);
     int64_t zero = e->kind == FEDMRN_KIND_SIGNED ? -weight : 0;
     int32_t q[FEDMRN__CHUNK];
+    uint8_t bits[FEDMRN__CHUNK];
     for (done = 0; done < elements; done += n) {
-        n = fedmrn__chunk(elements - done);
-        fedmrn__draws(e->type, frame->seed, tensor, done, n, q);
-        for (i = 0; i < n; i++)
-            sums[done + i] += (fedmrn__mask_bit(e->payload, done + i) ? weight : zero) * q[i];
+        n = fedmrn__next_bits(&in, elements - done, q, bits);
+        for (i = 0; i < n; i++) sums[done + i] += (bits[i] ? weight : zero) * q[i];
     }
 }
 
@@ -1345,12 +1739,11 @@ static void fedmrn__add_digits(int64_t *limb, size_t stride, fedmrn__parts parts
 }
 
 /* spec 8.4 */
-static void fedmrn__add_dense(int64_t *limbs, const fedmrn_tensor *t, const uint8_t *payload, int64_t weight)
+static void fedmrn__add_dense(int64_t *limbs, const fedmrn_tensor *t, const fedmrn_entry *e, int64_t weight)
 {
     size_t n = (size_t)t->elements, i;
-    unsigned size = fedmrn__dtypes[t->dtype].size;
     for (i = 0; i < n; i++)
-        fedmrn__add_digits(limbs + i, n, fedmrn__split(t->dtype, fedmrn__load(payload + i * size, size)), weight);
+        fedmrn__add_digits(limbs + i, n, fedmrn__split(t->dtype, fedmrn__element(t, e, i)), weight);
 }
 
 /* spec 8.1: the weight, the frame, the noise; only then is anything added. */
@@ -1375,7 +1768,7 @@ fedmrn_status fedmrn_sum_add(fedmrn_sum *sum, const uint8_t *bytes, size_t lengt
     for (k = 0; k < frame.tensor_count; k++) {
         const fedmrn_entry *e = &frame.entries[k];
         if (e->kind == FEDMRN_KIND_DENSE) {
-            fedmrn__add_dense(sum->slots[k].cells, &sum->schema->tensors[k], e->payload, (int64_t)weight);
+            fedmrn__add_dense(sum->slots[k].cells, &sum->schema->tensors[k], e, (int64_t)weight);
         } else {
             fedmrn__set_noise(&sum->slots[k], e->type, e->scale_bits);
             fedmrn__add_masked(sum->slots[k].cells, &frame, k, (int64_t)weight);
