@@ -94,7 +94,7 @@ class Aggregator:
         self.expected = Expected(schema, round or None, base_model or None)
         self.weight = 0
         self.frames = 0
-        self._backend, self._coder = backends.get(backend), backends.coder(backend)
+        self._backend, self._backend_name = backends.get(backend), backend
         self._tensors = [MaskedSum(t.size, noise) if t.masked else ExactSum(t.type, t.size) for t in schema]
 
     def add(self, data: Buffer, weight: int, *, seed: int | None = None) -> Info:
@@ -123,7 +123,7 @@ class Aggregator:
         weight = self._checked_weight(weight)
         expected = Expected(self.schema, self.expected.round, self.expected.base_model, seed)
         view, info, tensors = open_frame(data, expected, self.limits)
-        contents = [frame.payload(view, info, stream, self._coder) for stream in range(len(tensors))]
+        contents = [frame.payload(view, info, stream, self._backend_name) for stream in range(len(tensors))]
         for tensor, entry, state in zip(tensors, info.tensors, self._tensors, strict=True):
             if isinstance(state, MaskedSum):
                 _check_noise(tensor, state.noise, entry.noise)

@@ -186,13 +186,13 @@ def decode(
         A name that the schema does not have.
     """
     view, info, tensors = open_frame(data, Expected(schema, round, base_model, seed), limits)
-    run, coder = backends.get(backend), backends.coder(backend)
+    run = backends.get(backend)
     wanted = _wanted(names, tensors)
     out: dict[str, np.ndarray] = {}
     for stream, (tensor, entry) in enumerate(zip(tensors, info.tensors, strict=True)):
         if tensor.name not in wanted:
             continue
-        content = frame.payload(view, info, stream, coder)
+        content = frame.payload(view, info, stream, backend)
         if entry.noise is None:
             out[tensor.name] = content.reshape(tensor.shape).copy()
             continue
@@ -222,9 +222,10 @@ def decode_bits(
         Bool arrays of the masked tensors' shapes, in schema order: True keeps the noise.
     """
     view, info, tensors = open_frame(data, Expected(schema, round, base_model, seed), limits)
-    coder = backends.coder(backend)
     return {
-        tensor.name: masks.unpack(frame.payload(view, info, stream, coder), tensor.size).reshape(tensor.shape)
+        tensor.name: masks.unpack(frame.payload(view, info, stream, backend), tensor.size).reshape(
+            tensor.shape
+        )
         for stream, tensor in enumerate(tensors)
         if tensor.masked
     }
@@ -242,9 +243,8 @@ def verify(
 ) -> Info:
     """Make every check of spec 7 without decoding; the arguments and errors are those of `decode`."""
     view, info, tensors = open_frame(data, Expected(schema, round, base_model, seed), limits)
-    coder = backends.coder(backend)
     for stream in range(len(tensors)):
-        frame.payload(view, info, stream, coder)
+        frame.payload(view, info, stream, backend)
     return info
 
 

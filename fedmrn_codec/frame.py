@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import codings, errors, rans
+from . import backends, codings, errors, rans
 from .codings import RAW
 from .dtypes import BY_CODE, Dtype, is_finite
 from .limits import DEFAULT_LIMITS, Limits
@@ -20,8 +20,6 @@ from .schema import Schema, Tensor, difference, parse_schema
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
-
-    from .backends import Coder
 
 MAGIC, MAJOR, MINOR = b"FMRN", 1, 1  # the highest minor version that is known
 HEADER = struct.Struct("<4sBBHQQII16s")
@@ -354,7 +352,7 @@ def check_checksum(view: memoryview) -> None:
         raise errors.ChecksumError("checksum", f"{found:#010x}", f"the bytes have {computed:#010x}", at)
 
 
-def payload(view: memoryview, info: Info, stream: int, coder: Coder) -> np.ndarray:
+def payload(view: memoryview, info: Info, stream: int, backend: str | None) -> np.ndarray:
     """A tensor's content, flat: packed bytes if masked, else elements; a view where the coding is raw.
 
     The checks are [F-28] to [F-30] and [C-01] to [C-04].
@@ -365,6 +363,7 @@ def payload(view: memoryview, info: Info, stream: int, coder: Coder) -> np.ndarr
     if entry.noise is not None:
         name = repr(tensor.name)
         if entry.coding == "rans":
+            coder = backends.coder(backend)  # loaded only where a frame needs it
             return rans.expand(coder, entry.noise, info.seed, stream, raw, tensor.size, name, entry.offset)
         if not padding_is_zero(raw, tensor.size):
             raise errors.PaddingError(

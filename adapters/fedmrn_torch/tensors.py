@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 import fedmrn_codec as fm
-from fedmrn_codec import backends
 from fedmrn_codec import frame as frames
 from fedmrn_codec.backends import torch as backend
 from fedmrn_codec.codec import open_frame
@@ -151,9 +150,8 @@ def _open(
     wanted = {tensor.name for tensor in tensors} if names is None else set(names)
     if unknown := wanted - {tensor.name for tensor in tensors}:
         raise fm.ArgumentError("names", sorted(unknown), "which the schema does not have")
-    coder = backends.coder("torch")
     return info, [
-        (tensor, stream, entry, frames.payload(view, info, stream, coder))
+        (tensor, stream, entry, frames.payload(view, info, stream, "torch"))
         for stream, (tensor, entry) in enumerate(zip(tensors, info.tensors, strict=True))
         if tensor.name in wanted
     ]

@@ -250,6 +250,16 @@ def coded() -> Iterator[Told]:
     ):
         content = Content(payload, BINARY, UNIFORM, f32(0.01), o.RANS)
         yield Told(f"coded-{label}", comment, frame((masked("w", n),), [content]), embed=True)
+    tie = o.pack([int(i >= 1568 or (i < 1496 and i % 22 == 0)) for i in range(1600)])
+    every = o.pack([int(i % 8 == 0) for i in range(800)])
+    for label, payload, comment in (
+        ("at-the-limit", tie, "Bernoulli noise, P(0) = 16: a state is f * 2^24, so a word is due"),
+        ("as-long-as-raw", every, "coding 1 would be as long as raw: raw"),
+    ):
+        content = Content(payload, BINARY, BERNOULLI, f32(0.01), o.RANS)
+        yield Told(f"coded-{label}", comment, frame((masked("w", 8 * len(payload)),), [content]))
+    nothing = frame((dense("x", "float32", 0),), [Content(b"", coding=o.IN_FLOAT16)])
+    yield Told("halves-empty", "an empty tensor in coding 2", nothing)
     floats = dense("x", "float32", len(HALVES))
     for coding, name in ((o.IN_FLOAT16, "float16"), (o.IN_BFLOAT16, "bfloat16")):
         content = Content(f32s([f32(value) for value in HALVES]), coding=coding)

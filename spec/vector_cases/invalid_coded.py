@@ -98,7 +98,7 @@ def _payloads() -> Iterator[Bad]:
         odds = [*honest[:c], p, *honest[c + 1 :]]
         forged = o.squeeze(RAW_W, UNIFORM, CODED.seed, 0, 1001, odds)
         yield recoded(forged, f"c04-{label}", f"rightly coded by P({c}) = {p}, where {honest[c]} is nearest")
-    yield changed(0, b"\0", "c03-zero", "P(0) is 0")
+    yield changed(0, b"\0", "c03-odds-zero", "P(0) is 0")
     empty = CODED.contents[0]._replace(payload=bytes(126), kind=BINARY)
     odds = [2] * 16
     forged = o.squeeze(empty.payload, UNIFORM, CODED.seed, 0, 1001, odds)

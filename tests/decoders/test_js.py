@@ -63,7 +63,6 @@ def test_vectors_in_node():
     passes_every_vector("vectors.test.mjs", seconds=120)
 
 
-@pytest.mark.slow
 @pytest.mark.integration
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 def test_vectors_in_chromium():

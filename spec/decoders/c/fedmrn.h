@@ -980,7 +980,7 @@ typedef struct {
     const uint8_t *next; /* coding 1: the next block */
     const uint8_t *word, *end; /* the block's words that are left */
     uint32_t x[8];       /* its states */
-    int wrong;           /* [C-04] is broken so far */
+    int wrong;           /* [C-03] is broken so far */
 } fedmrn__bits_in;
 
 /* spec 6.8: where the count of a block is; for block B, where the blocks begin. */
@@ -999,7 +999,7 @@ static void fedmrn__begin_block(fedmrn__bits_in *in)
     in->next = in->end = in->word + 2 * (size_t)fedmrn__u16(count);
 }
 
-/* spec 6.8 [C-04] */
+/* spec 6.8 [C-03] */
 static void fedmrn__end_block(fedmrn__bits_in *in)
 {
     unsigned k;
@@ -1007,7 +1007,7 @@ static void fedmrn__end_block(fedmrn__bits_in *in)
     for (k = 0; k < 8; k++) in->wrong |= in->x[k] != 0x10000u;
 }
 
-/* spec 6.8: one step of the decoder; P is 1 .. 255, or the frame is refused by [C-01]. */
+/* spec 6.8: one step of the decoder; P is 1 .. 255, for a payload with another is refused before. */
 static uint8_t fedmrn__decode_bit(fedmrn__bits_in *in, uint32_t *state, uint32_t p)
 {
     uint32_t x = *state, s = x & 0xFF, bit = s < p;
@@ -1504,7 +1504,7 @@ static int fedmrn__finite(unsigned dtype, uint64_t bits)
     return (bits >> mantissa & ones) != ones;
 }
 
-/* spec 6.8, 7.3 [C-01] to [C-03]: of the parts of a coded mask. */
+/* spec 6.8, 7.3 [C-01] and [C-02], and P: of the parts of a coded mask. */
 static fedmrn_status fedmrn__check_coded_parts(const fedmrn_entry *e, uint64_t blocks, uint64_t at)
 {
     uint64_t left = e->length - 16 - 34 * blocks, block; /* [F-23]: 0 or more */
@@ -1528,7 +1528,7 @@ static fedmrn_status fedmrn__check_coded_parts(const fedmrn_entry *e, uint64_t b
     return fedmrn__ok();
 }
 
-/* spec 6.8, 7.3 [C-01] to [C-05] */
+/* spec 6.8, 7.3 [C-01] to [C-04] */
 static fedmrn_status fedmrn__check_coded(fedmrn__mask mask, uint64_t at)
 {
     fedmrn_status status = fedmrn__check_coded_parts(mask.entry, fedmrn__blocks(mask.elements), at);
@@ -1545,7 +1545,7 @@ static fedmrn_status fedmrn__check_coded(fedmrn__mask mask, uint64_t at)
     return fedmrn__ok();
 }
 
-/* spec 7.3 [F-28], [C-01] to [C-05] */
+/* spec 7.3 [F-28], [C-01] to [C-04] */
 static fedmrn_status fedmrn__check_mask(fedmrn__mask mask, uint64_t at)
 {
     const fedmrn_entry *e = mask.entry;
@@ -1554,7 +1554,7 @@ static fedmrn_status fedmrn__check_mask(fedmrn__mask mask, uint64_t at)
     return fedmrn__ok();
 }
 
-/* spec 7.3 [F-28] to [F-30], [C-01] to [C-05]: `at` is where the payload begins. */
+/* spec 7.3 [F-28] to [F-30], [C-01] to [C-04]: `at` is where the payload begins. */
 static fedmrn_status fedmrn__check_payload(const fedmrn_tensor *t, const fedmrn_entry *e, uint64_t seed,
                                            uint64_t stream, uint64_t at)
 {
