@@ -151,7 +151,15 @@ class PSM:
             for tensor in self.schema
         }
 
-    def finish(self, *, round: int = 0, base_model: int = 0, embed_schema: bool = False) -> bytes:
+    def finish(
+        self,
+        *,
+        round: int = 0,
+        base_model: int = 0,
+        embed_schema: bool = False,
+        coding: str | Mapping[str, str] = "raw",
+        dense_coding: str | Mapping[str, str] = "raw",
+    ) -> bytes:
         """Encode the update as a frame, and restore the module.
 
         Parameters
@@ -160,6 +168,8 @@ class PSM:
             Unsigned 32 and 64 bits; 0 means "not given".
         embed_schema : bool
             Write the schema into the frame, so that it decodes without one.
+        coding, dense_coding
+            As in `fedmrn_codec.encode`.
 
         Returns
         -------
@@ -190,6 +200,8 @@ class PSM:
             "round": round,
             "base_model": base_model,
             "embed_schema": embed_schema,
+            "coding": coding,
+            "dense_coding": dense_coding,
         }
         if sampler.stochastic:
             frame = fm.encode(update, self.schema, private_seed=self.upload_seed, **settings)

@@ -70,7 +70,7 @@ def show(file: str, facts: dict[str, Any]) -> None:
     rows = [[name, text] for name, text in _lines(facts)]
     print_table(file, ["", ""], rows)
     if tensors := facts.get("tensors"):
-        header = ["tensor", "stream", "kind", "noise", "dtype", "shape", "payload bytes"]
+        header = ["tensor", "stream", "kind", "noise", "dtype", "shape", "coding", "payload bytes"]
         print_table("", header, [_row(i, t) for i, t in enumerate(tensors)])
 
 
@@ -97,6 +97,7 @@ def _of_tensor(entry: Entry, tensor: Tensor | None) -> dict[str, Any]:
         "kind": entry.kind,
         "noise": noise_text(entry.noise) if entry.noise else None,
         "dtype": entry.dtype,
+        "coding": entry.coding,
         "offset": entry.offset,
         "payload_bytes": entry.length,
     }
@@ -134,6 +135,7 @@ def _row(stream: int, tensor: dict[str, Any]) -> list[str]:
         tensor["noise"] or NONE,
         tensor["dtype"],
         shape,
+        tensor["coding"],
         f"{tensor['payload_bytes']:,}",
     ]
 

@@ -24,6 +24,21 @@ class Mask(StrEnum):
     SIGNED = "signed"
 
 
+class Coding(StrEnum):
+    """How masks are spelled."""
+
+    RAW = "raw"
+    RANS = "rans"
+
+
+class DenseCoding(StrEnum):
+    """How dense float32 tensors are spelled."""
+
+    RAW = "raw"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+
+
 def unsigned(bits: int) -> Callable[[str], int]:
     """A parser of integers below 2^bits, decimal or with 0x, 0o or 0b in front."""
 

@@ -8,6 +8,7 @@ from torch import nn
 
 import fedmrn_codec as fm
 import fedmrn_torch
+from fedmrn_codec import codings
 
 from ..settings import Settings, noise_of
 from ..train import local_steps
@@ -21,14 +22,22 @@ class FedMRN(Base):
 
     Options, the paper's ablations: `stochastic`, false for the nearest mask instead of a sampled one;
     `progressive`, false to mask every element from the first step on. Neither: ordinary training, and a
-    deterministic mask of its result.
+    deterministic mask of its result. And the frame's: `coding`, "rans" for masks in fewer than one bit an
+    element, the same bits; `dense_coding`, "float16" or "bfloat16" for BatchNorm in 16 bits.
     """
 
-    OPTIONS: ClassVar[dict[str, Any]] = {"stochastic": True, "progressive": True}
+    OPTIONS: ClassVar[dict[str, Any]] = {
+        "stochastic": True,
+        "progressive": True,
+        "coding": "raw",
+        "dense_coding": "raw",
+    }
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.noise = noise_of(settings)
+        for option, known in (("coding", codings.MASKED), ("dense_coding", codings.DENSE)):
+            self.require(option, self.options[option] in known, f"one of {', '.join(known)}")
 
     def client(self, model: nn.Module, task: Task) -> bytes:
         """Train with PSM; send the frame of the masks."""
@@ -44,7 +53,12 @@ class FedMRN(Base):
             progressive=self.options["progressive"],
         ) as psm:
             run_sgd(model, task, s, after_step=lambda step: psm.step())
-            return psm.finish(round=task.round, base_model=task.base_model)
+            return psm.finish(
+                round=task.round,
+                base_model=task.base_model,
+                coding=self.options["coding"],
+                dense_coding=self.options["dense_coding"],
+            )
 
     def server(self, schema: fm.Schema, round: int, base_model: int) -> fm.Aggregator:
         """The exact weighted mean; the server fixes the noise."""

@@ -289,3 +289,19 @@ def test_what_does_not_fit_the_schema(folder, model, invoke):
     assert json.loads(found.stderr)["error"]["code"] == "argument_non_finite"
     assert found.stdout == ""
     assert not Path("x.fmrn").exists()
+
+
+def test_codings(folder, invoke):
+    rng = np.random.default_rng(0)
+    update = {"w": np.zeros((50, 40), np.float32), "b": rng.normal(size=9).astype(np.float32)}
+    np.savez("u.npz", **update)
+    encode = (*ENCODE, "u.npz", "--private-seed", "3")
+    invoke(0, *encode, "-o", "raw.fmrn")
+    invoke(0, *encode, "--coding", "rans", "--dense-coding", "bfloat16", "-o", "short.fmrn")
+    (facts,) = json.loads(invoke(0, "inspect", "short.fmrn", "--json").stdout)["files"]
+    assert {t["name"]: t["coding"] for t in facts["tensors"]} == {"w": "rans", "b": "bfloat16"}
+    assert "rans" in invoke(0, "inspect", "short.fmrn").stdout
+    arrays = {name: fm.decode(Path(f"{name}.fmrn").read_bytes()) for name in ("raw", "short")}
+    assert arrays["raw"]["w"].tobytes() == arrays["short"]["w"].tobytes()
+    assert 0 < np.abs(arrays["raw"]["b"] - arrays["short"]["b"]).max() < 0.01
+    assert "float8" in invoke(2, *encode, "--dense-coding", "float8").stderr

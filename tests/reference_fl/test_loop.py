@@ -207,6 +207,17 @@ def test_uplink_of_cnn4_keeps_its_bounds():
     assert info.frame_bytes < 56_900
 
 
+def test_coded_masks_train_the_same_model(digits, tmp_path):
+    kept, size = {}, {}
+    for coding in ("raw", "rans"):
+        settings = defaults("digits", "fedmrn", "binary", **TINY, options={"coding": coding})
+        lines = list(run(settings, digits, tmp_path / coding))
+        kept[coding] = (tmp_path / coding / "state.safetensors").read_bytes()
+        size[coding] = sum(line["uplink_mask_bytes"] for line in lines)
+    assert kept["raw"] == kept["rans"]
+    assert size["rans"] < size["raw"]
+
+
 def test_report_from_the_lines_alone(digits, tmp_path):
     for method, mask in KINDS[:2]:
         settings = defaults("digits", method, mask, **{**TINY, "rounds": 1})

@@ -246,6 +246,8 @@ def test_unknown_options_are_refused(name):
         ("fedbat", {"warmup": 2.0}, "0 to 1"),
         ("fedbat", {"least": 1.0}, "at most"),
         ("fedmrn", {"stochastic": "no"}, "of type bool"),
+        ("fedmrn", {"coding": "zip"}, "one of raw, rans"),
+        ("fedmrn", {"dense_coding": "rans"}, "one of raw, float16, bfloat16"),
     ],
 )
 def test_options_out_of_range_are_refused(name, options, words):

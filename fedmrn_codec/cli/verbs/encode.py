@@ -54,6 +54,14 @@ def encode(
         str, typer.Option("--output", "-o", metavar="FRAME", show_default=False, help="Default: stdout.")
     ] = "-",
     mask: Annotated[options.Mask, typer.Option("--mask", help="The kind of mask.")] = options.Mask.BINARY,
+    coding: Annotated[
+        options.Coding,
+        typer.Option("--coding", help="rans: fewer than one bit an element, where that is shorter."),
+    ] = options.Coding.RAW,
+    dense_coding: Annotated[
+        options.DenseCoding,
+        typer.Option("--dense-coding", help="Round dense float32 tensors to 16 bits. raw: exact."),
+    ] = options.DenseCoding.RAW,
     base: options.BaseFile = None,
     schema: options.SchemaFile = None,
     masked: options.MaskedGlobs = None,
@@ -100,6 +108,8 @@ def encode(
             seed=seed,
             noise=noise,
             mask=mask.value,
+            coding=coding.value,
+            dense_coding=dense_coding.value,
             round=round,
             base_model=base_model,
             embed_schema=schema is None if embed is None else embed,
