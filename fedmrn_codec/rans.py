@@ -113,14 +113,14 @@ def expand(
     field = f"{CODED_FIELD} of {name}"
     coded = _split(data, size, field, offset)
     out = np.empty((size + 7) // 8, np.uint8)
-    bad = coder.stretch(noise, seed, stream, coded, out, size)
+    bad, ones, totals = coder.stretch(noise, seed, stream, coded, out, size)
     if len(bad):
         where = f"block {bad[0]} does not end in its first state with its last word"
         raise errors.CodingError(field, where, "required: what an encoder writes", offset)
-    ones, totals = coder.count(noise, seed, stream, out, size)
-    if (wrong := np.flatnonzero(odds(ones, totals) != coded.odds)).size:
+    right = odds(ones, totals)
+    if (wrong := np.flatnonzero(right != coded.odds)).size:
         k = int(wrong[0])
-        required = f"the bits give {odds(ones, totals)[k]}"
+        required = f"the bits give {right[k]}"
         raise errors.CodingError(f"probability {k} of {name}", coded.odds[k], required, offset + k)
     return out
 

@@ -79,8 +79,11 @@ class Coder(Protocol):
 
     def stretch(
         self, noise: Noise, seed: int, stream: int, coded: Coded, out: np.ndarray, size: int
-    ) -> np.ndarray:
-        """Write the packed mask into `out`; the numbers of the blocks that do not end as they must."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Write the packed mask into `out`.
+
+        Return the numbers of the blocks that do not end as they must, and what `count` gives for `out`.
+        """
 
 
 def installed() -> list[str]:

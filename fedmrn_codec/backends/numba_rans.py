@@ -45,13 +45,16 @@ def squeeze(
     return states, counts, np.concatenate(parts) if parts else np.empty(0, np.uint16)
 
 
-def stretch(noise: Noise, seed: int, stream: int, coded: Coded, out: np.ndarray, size: int) -> np.ndarray:
+def stretch(
+    noise: Noise, seed: int, stream: int, coded: Coded, out: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     ends = np.cumsum(coded.counts)
-    fine = np.zeros(len(ends), np.bool_)
+    fine, counts = np.zeros(len(ends), np.bool_), np.zeros((len(ends), 2, BUCKETS), np.int64)
     place = frozen(coded.odds), noise.code, shift(noise), u64(seed), u64(stream), gaussian_table()
     given = coded.states, coded.counts, ends, coded.words
-    spread(lambda a, b: _stretch(out, fine, a, b, *given, size, *place), len(ends), 1)
-    return np.flatnonzero(~fine)
+    spread(lambda a, b: _stretch(out, fine, counts, a, b, *given, size, *place), len(ends), 1)
+    ones, totals = counts.sum(0)
+    return np.flatnonzero(~fine), ones, totals
 
 
 @jit
@@ -131,10 +134,11 @@ def _squeeze(
 def _stretch(
     out: Any,
     fine: Any,
+    counts: Any,
     begin: Any,
     end: Any,
     states: Any,
-    counts: Any,
+    lengths: Any,
     ends: Any,
     words: Any,
     size: Any,
@@ -145,26 +149,30 @@ def _stretch(
     stream: Any,
     table: Any,
 ) -> None:
-    """Decode blocks into packed bits; fine[block] if it ends as it must."""
+    """Decode blocks into packed bits; fine[block] if it ends as it must; what `_count` counts, on the way."""
     scratch, q, wide = np.empty(TILE, np.uint32), np.empty(TILE, np.int32), np.empty(TILE)
-    x, chances = np.empty(LANES, np.uint32), np.empty(TILE, np.uint32)
+    x, buckets = np.empty(LANES, np.uint32), np.empty(TILE, np.uint8)
     for b in range(begin, end):
         for lane in range(LANES):
             x[lane] = states[b, lane]
-        place, last = ends[b] - counts[b], ends[b]
+        place, last = ends[b] - lengths[b], ends[b]
+        ones, totals = counts[b, 0], counts[b, 1]
         for at in range(b * BLOCK, min((b + 1) * BLOCK, size), TILE):
             n = min(TILE, size - at)
             draw(q, scratch, wide, np.uint64(at // TILE), code, seed, stream, table)
             for i in range(TILE):
-                chances[i] = np.uint32(odds[_bucket(q[i], shift)])
+                buckets[i] = _bucket(q[i], shift)
             for byte in range((n + 7) // 8):
                 packed = np.uint8(0)
                 for lane in range(min(LANES, n - 8 * byte)):
-                    p, state = chances[8 * byte + lane], x[lane]
+                    k, state = buckets[8 * byte + lane], x[lane]
+                    p = np.uint32(odds[k])
                     s, rest = state & np.uint32(255), state >> np.uint32(8)
                     bit = s < p
                     state = p * rest + s if bit else (np.uint32(256) - p) * rest + (s - p)
                     packed |= np.uint8(bit) << np.uint8(lane)
+                    totals[k] += 1
+                    ones[k] += bit
                     if state < np.uint32(LOWEST):
                         word = np.uint32(words[place]) if place < last else np.uint32(0)
                         state = (state << np.uint32(16)) | word

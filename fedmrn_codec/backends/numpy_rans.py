@@ -52,7 +52,9 @@ def squeeze(
     return np.concatenate(states), np.concatenate(counts), np.concatenate(words)
 
 
-def stretch(noise: Noise, seed: int, stream: int, coded: Coded, out: np.ndarray, size: int) -> np.ndarray:
+def stretch(
+    noise: Noise, seed: int, stream: int, coded: Coded, out: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     ends = np.cumsum(coded.counts)
     words = np.append(coded.words, 0).astype(np.int64)
     bad = []
@@ -75,7 +77,7 @@ def stretch(noise: Noise, seed: int, stream: int, coded: Coded, out: np.ndarray,
             at = np.minimum(at + need.sum(1), end + 1)
         out[begin // 8 : (begin + n + 7) // 8] = mask.pack(bits.reshape(-1)[:n])
         bad.append(b.start + np.flatnonzero((at != end) | (x != LOWEST).any(1)))
-    return np.concatenate(bad) if bad else np.empty(0, np.int64)
+    return np.concatenate(bad) if bad else np.empty(0, np.int64), *count(noise, seed, stream, out, size)
 
 
 def _groups(size: int) -> Iterator[tuple[int, int]]:
