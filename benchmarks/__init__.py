@@ -1,1 +1,1 @@
-"""Measurements, each run as `python -m benchmarks.NAME`."""
+"""Measurements: `python -m benchmarks` runs those of the codec, `python -m benchmarks.NAME` the others."""

@@ -20,7 +20,12 @@ from .schema import Schema, Tensor
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from .backends import Backend
+
 MAGIC, MAJOR, MINOR = b"FMRS", 1, 0
+QUEUE = 16
+"""Masks that are summed in one pass."""
+
 MAX_WEIGHT = 2**39 - 1
 HEADER = struct.Struct("<4sBBHQQII16sQ")
 MASKED = struct.Struct("<B3sf")
@@ -44,15 +49,44 @@ class _Header(NamedTuple):
 class MaskedSum:
     """The integer sums of one masked tensor: weight * q * m (spec 8.2).
 
+    Masks wait, packed, until there are `QUEUE` of them: a pass over the sums takes them together.
+
     Attributes
     ----------
     noise : Noise or None
         Of the first frame, unless the aggregator's caller fixed it; None before.
     sums : numpy.ndarray of int64, shape (size,)
+        Of what does not wait.
     """
 
     def __init__(self, size: int, noise: Noise | None) -> None:
         self.noise, self.sums = noise, np.zeros(size, np.int64)
+        self._waiting = 0
+        self._facts = np.empty((2, QUEUE), np.int64), np.empty(QUEUE, np.uint64)
+        self._masks = np.empty((QUEUE, 0), np.uint8)
+
+    def add(self, run: Backend, stream: int, kind: int, seed: int, payload: np.ndarray, weight: int) -> None:
+        """Add a packed mask, now or later; `payload` may change afterwards."""
+        if self._masks.shape[1] != len(payload):
+            self._masks = np.empty((QUEUE, len(payload)), np.uint8)
+        numbers, seeds = self._facts
+        numbers[:, self._waiting] = kind, weight
+        seeds[self._waiting] = seed
+        self._masks[self._waiting] = payload
+        self._waiting += 1
+        if self._waiting == QUEUE:
+            self.settle(run, stream)
+
+    def settle(self, run: Backend, stream: int) -> None:
+        """Add the masks that wait."""
+        n, (numbers, seeds) = self._waiting, self._facts
+        if n:
+            assert self.noise is not None
+            kinds, weights = numbers[:, :n]
+            backends.accumulate_many(
+                run, self.noise, kinds, seeds[:n], stream, self._masks[:n], weights, self.sums
+            )
+        self._waiting = 0
 
     def mean(self, total: int) -> np.ndarray:
         """Division first, then the product, then one rounding: float32, shape (size,), [A-03]."""
@@ -65,7 +99,7 @@ class MaskedSum:
 class Aggregator:
     """Adds up frames of one schema and gives their weighted mean, the same bits in any order (spec 8).
 
-    Memory: 8 bytes a masked element, a few times 8 a dense one, whatever the number of frames.
+    Memory: 10 bytes a masked element, a few times 8 a dense one, whatever the number of frames.
 
     Parameters
     ----------
@@ -134,10 +168,7 @@ class Aggregator:
                 state.add(content, weight)
                 continue
             state.noise = entry.noise
-            assert entry.noise is not None
-            self._backend.accumulate(
-                entry.noise, KINDS[entry.kind], info.seed, stream, content, weight, state.sums
-            )
+            state.add(self._backend, stream, KINDS[entry.kind], info.seed, content, weight)
         self.weight += weight
         self.frames += 1
         return info
@@ -160,6 +191,8 @@ class Aggregator:
             )
         if other.frames == 0:
             return
+        self._settle()
+        other._settle()
         self._checked_weight(other.weight)
         for tensor, mine, its in zip(self.schema, self._tensors, other._tensors, strict=True):
             if isinstance(mine, MaskedSum) and isinstance(its, MaskedSum):
@@ -182,6 +215,7 @@ class Aggregator:
             No frame has been added.
         """
         self._need_frames()
+        self._settle()
         return {
             t.name: state.mean(self.weight).reshape(t.shape)
             for t, state in zip(self.schema, self._tensors, strict=True)
@@ -196,6 +230,7 @@ class Aggregator:
             No frame has been added.
         """
         self._need_frames()
+        self._settle()
         parts = [
             HEADER.pack(
                 MAGIC,
@@ -263,6 +298,12 @@ class Aggregator:
         if self.weight + number > MAX_WEIGHT:
             raise errors.AggregateError("sum of weights", self.weight + number, "the limit is 2^39 - 1")
         return number
+
+    def _settle(self) -> None:
+        """Sum the masks that wait."""
+        for stream, state in enumerate(self._tensors):
+            if isinstance(state, MaskedSum):
+                state.settle(self._backend, stream)
 
     def _need_frames(self) -> None:
         if not self.frames:

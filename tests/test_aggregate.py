@@ -231,3 +231,28 @@ def test_memory_does_not_grow_with_frames():
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] - peaks[0] < n
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_frames_that_wait_are_in_every_answer(backend):
+    """Masks are summed in groups: more and fewer than a group, looked at in between, of both kinds."""
+    size, noise = 3001, fm.Gaussian(2.0**-7)  # a scale that keeps q exact in the noise
+    schema, rng = fm.Schema([fm.Tensor("w", (size,), masked=True)]), np.random.default_rng(0)
+    server = fm.Aggregator(schema, noise=noise, backend=backend)
+    total, weights = np.zeros(size, np.int64), 0
+    draws = [np.rint(fm.noise(noise, seed=s, count=size) / noise.step).astype(np.int64) for s in range(40)]
+    for seed, q in enumerate(draws):
+        kind, weight = ("binary", "signed")[seed % 2], int(rng.choice([1, 600, 2**31 - 1, 2**31, 2**33]))
+        bits = rng.random(size) < 0.4
+        data = bytearray(
+            fm.encode_bits({"w": bits}, schema, seed=seed, noise=noise, mask=kind, backend=backend)
+        )
+        server.add(data, weight)
+        data[:] = bytes(len(data))  # what was added is the aggregator's own
+        total += weight * np.where(bits, q, 0 if kind == "binary" else -q)
+        weights += weight
+        if seed in (0, 15, 16, 20, 39):
+            sums = np.frombuffer(server.to_bytes(), "<i8", size, 64)
+            assert sums.tobytes() == total.astype("<i8").tobytes()
+            want = (total / np.float64(weights) * np.float64(noise.step)).astype(np.float32)
+            assert server.mean()["w"].tobytes() == want.tobytes()

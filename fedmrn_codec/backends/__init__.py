@@ -116,6 +116,32 @@ def get(name: str | None = None) -> Backend:
         ) from None
 
 
+def accumulate_many(
+    run: Backend,
+    noise: Noise,
+    kinds: np.ndarray,
+    seeds: np.ndarray,
+    stream: int,
+    payloads: np.ndarray,
+    weights: np.ndarray,
+    sums: np.ndarray,
+) -> None:
+    """`Backend.accumulate` of k frames, in one pass over the sums where a backend has a verb of this name.
+
+    Parameters
+    ----------
+    kinds, weights : numpy.ndarray of int64, shape (k,)
+    seeds : numpy.ndarray of uint64, shape (k,)
+    payloads : numpy.ndarray of uint8, shape (k, bytes)
+    """
+    together = getattr(run, "accumulate_many", None)
+    if together is not None and len(kinds) > 1:
+        together(noise, kinds, seeds, stream, payloads, weights, sums)
+        return
+    for kind, seed, payload, weight in zip(kinds, seeds, payloads, weights, strict=True):
+        run.accumulate(noise, int(kind), int(seed), stream, payload, int(weight), sums)
+
+
 def coder(backend: str | None = None) -> Coder:
     """The steps of coding 1: compiled if Numba is installed, unless it is NumPy that was asked for."""
     name = "numpy_rans" if backend == "numpy" or "numba" not in installed() else "numba_rans"

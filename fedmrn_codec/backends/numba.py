@@ -68,6 +68,20 @@ def accumulate(
     spread(lambda a, b: _accumulate(sums, a, b, np.int64(weight), *fixed), len(sums), SPLIT)
 
 
+def accumulate_many(
+    noise: Noise,
+    kinds: np.ndarray,
+    seeds: np.ndarray,
+    stream: int,
+    payloads: np.ndarray,
+    weights: np.ndarray,
+    sums: np.ndarray,
+) -> None:
+    frames = frozen(kinds), frozen(seeds), frozen(weights), frozen(payloads)
+    fixed = (*frames, noise.code, u64(stream), gaussian_table())
+    spread(lambda a, b: _accumulate_many(sums, a, b, *fixed), len(sums), SPLIT)
+
+
 def sample(
     noise: Noise, kind: int, seed: int, stream: int, update: np.ndarray, draws: int | np.ndarray
 ) -> np.ndarray:
@@ -228,6 +242,18 @@ def _decode(
 
 
 @jit
+def _add(sums: Any, q: Any, weight: Any) -> None:
+    """Add weight * q to a tile's sums; processors multiply 32 bits by 32 faster than 64 by 64."""
+    if weight < 2**31:
+        short = np.int32(weight)
+        for i in range(len(sums)):
+            sums[i] += np.int64(short) * np.int64(q[i])
+    else:
+        for i in range(len(sums)):
+            sums[i] += weight * np.int64(q[i])
+
+
+@jit
 def _accumulate(
     sums: Any,
     begin: Any,
@@ -247,8 +273,31 @@ def _accumulate(
         n = min(TILE, end - at)
         draw(q, words, wide, np.uint64(at // TILE), code, seed, stream, table)
         _mask(q, keep, payload, at, n, kind)
-        for i in range(n):
-            sums[at + i] += weight * np.int64(q[i])
+        _add(sums[at : at + n], q, weight)
+
+
+@jit
+def _accumulate_many(
+    sums: Any,
+    begin: Any,
+    end: Any,
+    kinds: Any,
+    seeds: Any,
+    weights: Any,
+    payloads: Any,
+    code: Any,
+    stream: Any,
+    table: Any,
+) -> None:
+    """`_accumulate` of several frames: a tile's sums stay in the L1 cache for all of them."""
+    words, q, wide = np.empty(TILE, np.uint32), np.empty(TILE, np.int32), np.empty(TILE)
+    keep = np.empty(TILE, np.int32)
+    for at in range(begin, end, TILE):
+        n = min(TILE, end - at)
+        for f in range(len(kinds)):
+            draw(q, words, wide, np.uint64(at // TILE), code, seeds[f], stream, table)
+            _mask(q, keep, payloads[f], at, n, kinds[f])
+            _add(sums[at : at + n], q, weights[f])
 
 
 @jit
