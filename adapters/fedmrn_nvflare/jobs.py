@@ -1,0 +1,70 @@
+"""The filters' place in a recipe or a job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from nvflare.app_common.workflows.base_model_controller import BaseModelController
+from nvflare.app_common.workflows.scatter_and_gather import ScatterAndGather
+from nvflare.job_config.api import FedJob
+from nvflare.job_config.defs import FilterType
+from nvflare.recipe.spec import Recipe
+
+import fedmrn_codec as fm
+
+from .client import ToFrame
+from .server import FromFrame
+
+PACKAGES = ("fedmrn_codec", "fedmrn_nvflare")
+
+
+def attach(
+    target: Recipe | FedJob, noise: fm.Noise | str, tasks: Sequence[str] = ("train",), **settings: Any
+) -> None:
+    """Make the clients of a recipe or a job send frames.
+
+    Adds `ToFrame` to all clients and `FromFrame` to the server. A FedAvg or ScatterAndGather that leaves it
+    open is told to go on without a refused result. The job finds this library where it is installed, on the
+    server and on every client, instead of carrying copies of some of its files.
+
+    Call it after the workflow and, in a job with an app for each client, after the clients were added.
+
+    Parameters
+    ----------
+    target : nvflare.recipe.spec.Recipe or nvflare.job_config.api.FedJob
+    noise : fedmrn_codec.Noise or str
+    tasks : sequence of str
+        Whose results are frames.
+    **settings
+        Of `FromFrame`: `mask`, `output`, `masked`, `leave_out`, `seed`, `max_weight`.
+
+    Raises
+    ------
+    fedmrn_codec.ArgumentError
+        A setting is out of range, or the target is neither a recipe nor a job.
+    """
+    if not isinstance(target, Recipe | FedJob):
+        raise fm.ArgumentError("target", type(target).__name__, "required: a Recipe or a FedJob")
+    decoder, names = FromFrame(noise, **settings), list(tasks)
+    if isinstance(target, Recipe):
+        target.add_client_output_filter(ToFrame(), tasks=names)
+        target.add_server_input_filter(decoder, tasks=names)
+        job = target._job  # a recipe has no public way to its job
+    else:
+        job = target
+        job.to_clients(ToFrame(), filter_type=FilterType.TASK_RESULT, tasks=names)
+        job.to_server(decoder, filter_type=FilterType.TASK_RESULT, tasks=names)
+    job.set_app_packages(sorted({*job.job.app_packages, *PACKAGES}))
+    _go_on_without_refused(job)
+
+
+def _go_on_without_refused(job: FedJob) -> None:
+    """Set `ignore_result_error`, where it is None: FedAvg would end the job at the first refused result."""
+    server = job._deploy_map.get("server")
+    for workflow in server.app_config.workflows if server else ():
+        controller = workflow.controller
+        if isinstance(controller, BaseModelController) and controller._ignore_result_error is None:
+            controller._ignore_result_error = True
+        if isinstance(controller, ScatterAndGather) and controller.ignore_result_error is None:
+            controller.ignore_result_error = True

@@ -1,0 +1,84 @@
+"""Masked training of a client's PyTorch model with the settings that the task brings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
+
+import fedmrn_codec as fm
+from fedmrn_codec.schema import difference
+
+from .arrays import KEY
+from .request import Request
+
+if TYPE_CHECKING:
+    import torch
+
+    import fedmrn_torch
+
+REMEDY = "give the server's FromFrame masked=[...], or the model its tensors in one order everywhere"
+
+
+def psm(model: torch.nn.Module, received: FLModel, *, steps: int, **options: Any) -> fedmrn_torch.PSM:
+    """A `fedmrn_torch.PSM` with the seed, noise, mask and masked tensors that the server asks for.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        With the received parameters loaded, on the device that it trains on.
+    received : nvflare FLModel
+        From `flare.receive()`.
+    steps : int
+        Number of local optimiser steps.
+    **options
+        Of `fedmrn_torch.PSM`: `stochastic`, `progressive`, `private_seed`.
+
+    Raises
+    ------
+    fedmrn_codec.ArgumentError
+        The task asks for no frame, or for one of another model.
+    """
+    import fedmrn_torch
+
+    request = Request.of(received.meta)
+    masked = {tensor.name for tensor in request.schema if tensor.masked}
+    try:
+        own = fedmrn_torch.schema(model, masked)
+    except fm.ArgumentError as error:
+        raise fm.ArgumentError(error.field, error.found, f"{error.required}; {REMEDY}") from None
+    if own != request.schema:
+        raise fm.ArgumentError("schema of the task", difference(request.schema, own), REMEDY)
+    return fedmrn_torch.PSM(
+        model,
+        seed=request.seed,
+        noise=request.noise,
+        mask=request.mask,
+        steps=steps,
+        masked=masked,
+        **options,
+    )
+
+
+def result(psm: fedmrn_torch.PSM, received: FLModel, **fields: Any) -> FLModel:
+    """Finish a PSM: the FLModel for `flare.send()`, which holds its frame. The model is as before training.
+
+    Parameters
+    ----------
+    psm : fedmrn_torch.PSM
+    received : nvflare FLModel
+        As for `fedmrn_nvflare.psm`.
+    **fields
+        Of the FLModel: `metrics`, `meta`.
+
+    Raises
+    ------
+    fedmrn_codec.CodecError
+        As `fedmrn_torch.PSM.finish`.
+    """
+    import torch
+
+    request = Request.of(received.meta)
+    frame = psm.finish(round=request.round, base_model=request.base_model)
+    array = torch.frombuffer(bytearray(frame), dtype=torch.uint8)  # NVFlare drops what is no tensor here
+    return FLModel(params={KEY: array}, params_type=ParamsType.DIFF, **fields)
