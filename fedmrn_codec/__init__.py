@@ -8,7 +8,8 @@ The bytes are written down in `spec/FORMAT.md`; the method is FedMRN (Li et al.,
 """
 
 from .aggregate import Aggregator
-from .codec import decode, decode_bits, encode, encode_bits, inspect, noise, philox_words, verify
+from .decoding import decode, decode_bits, inspect, noise, philox_words, verify
+from .encoding import encode, encode_bits
 from .errors import (
     AggregateError,
     ArgumentError,

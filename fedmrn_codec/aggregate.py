@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from . import backends, errors, frame
-from .codec import open_frame
+from .decoding import open_frame
 from .exact import ExactSum
 from .frame import Expected, Info
 from .limits import DEFAULT_LIMITS, Limits

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import fedmrn_codec as fm
 from fedmrn_codec import frame as frames
 from fedmrn_codec.backends import torch as backend
-from fedmrn_codec.codec import open_frame
+from fedmrn_codec.decoding import open_frame
 from fedmrn_codec.frame import Entry, Expected, Info
 from fedmrn_codec.limits import DEFAULT_LIMITS
 from fedmrn_codec.mask import KINDS

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import codec, errors
+from .. import decoding, errors
 from ..aggregate import Aggregator
 from ..frame import Expected, Info
 from ..noise import Noise
@@ -125,7 +125,7 @@ class Average:
         for source in [source for source in sources if not source.is_partial]:
             try:
                 with about(source.path):
-                    schema = codec.verify(source.read()).schema
+                    schema = decoding.verify(source.read()).schema
                     assert schema is not None
                     return schema
             except InFile as error:

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from .. import codec, errors, frame
+from .. import decoding, errors, frame
 from ..schema import Schema, Tensor
 from . import files, tensors
 from .dense import Dense
@@ -44,7 +44,7 @@ def load(path: str | None, masked: Sequence[str] = (), format: Format | None = N
 def embedded(path: str, data: Bytes) -> Schema:
     """The schema that a frame carries."""
     with about(path):
-        info = codec.inspect(data)
+        info = decoding.inspect(data)
         if info.schema is None:
             raise errors.NoSchemaError("schema", "none embedded", "required: a frame that embeds one", 6)
     return info.schema

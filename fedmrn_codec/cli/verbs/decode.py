@@ -7,7 +7,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from ... import codec
+from ... import decoding
 from ...schema import Schema
 from .. import arithmetic, files, options, schemas, tensors
 from ..dense import Dense
@@ -54,8 +54,8 @@ def decode(
     data, given = files.read(frame), schemas.load(schema)
     wanted = options.split(names) or None
     with about(frame):
-        info = codec.inspect(data, given)
-        arrays = codec.decode(
+        info = decoding.inspect(data, given)
+        arrays = decoding.decode(
             data,
             given,
             names=wanted,

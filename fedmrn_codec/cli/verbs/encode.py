@@ -7,7 +7,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from ... import codec
+from ... import decoding, encoding
 from ...schema import Schema
 from .. import arithmetic, facts, files, options, schemas, tensors
 from ..output import report, say
@@ -102,7 +102,7 @@ def encode(
     files.check_output(output)
     chosen, arrays = _update(update, base, schema, masked or [], format)
     with about(update):
-        frame = codec.encode(
+        frame = encoding.encode(
             arrays,
             chosen,
             seed=seed,
@@ -117,7 +117,7 @@ def encode(
             backend=options.fastest(backend, sum(t.size for t in chosen if t.masked)),
         )
     files.write(output, [frame])
-    found = facts.of_frame(codec.inspect(frame, chosen))
+    found = facts.of_frame(decoding.inspect(frame, chosen))
     found.pop("tensors")
     text = f"wrote {_place(output)}: {facts.sentence(found)}"
     if not as_json and found["masked_elements"] == 0:

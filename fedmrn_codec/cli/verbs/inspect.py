@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ... import aggregate, codec, errors
+from ... import aggregate, decoding, errors
 from ...schema import Schema
 from .. import facts, files, options, schemas
 from ..output import document, say
@@ -48,7 +48,7 @@ def _facts(file: str, schema: Schema | None) -> dict[str, Any]:
     data = files.read(file)
     with about(file):
         if not facts.is_partial(data):
-            return facts.of_frame(codec.inspect(data, schema))
+            return facts.of_frame(decoding.inspect(data, schema))
         if schema is not None:
             aggregate.Aggregator.from_bytes(data, schema, backend="numpy")
         elif len(data) < aggregate.HEADER.size:

@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from ... import codec, errors
+from ... import decoding, errors
 from ...noise import Noise
 from .. import files, options, tensors
 from ..dense import Dense
@@ -83,7 +83,7 @@ def _chunks(
 ) -> Iterator[np.ndarray]:
     for at in range(start, start + count, CHUNK):
         size = min(CHUNK, start + count - at)
-        yield codec.noise(noise, seed=seed, stream=stream, start=at, count=size, backend=backend)
+        yield decoding.noise(noise, seed=seed, stream=stream, start=at, count=size, backend=backend)
 
 
 def _print(chunks: Iterator[np.ndarray], element: int) -> None:

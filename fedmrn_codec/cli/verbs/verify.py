@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ... import backends, codec, errors
+from ... import backends, decoding, errors
 from ...aggregate import Aggregator
 from ...frame import Expected
 from ...schema import Schema
@@ -70,7 +70,7 @@ def _verify(file: str, expected: Expected, names: list[str]) -> tuple[int, dict[
 
 def _check(data: Bytes, expected: Expected) -> str:
     if not facts.is_partial(data):
-        codec.verify(
+        decoding.verify(
             data, expected.schema, round=expected.round, base_model=expected.base_model, seed=expected.seed
         )
         return "frame"
@@ -90,13 +90,13 @@ def _compare(data: Bytes, schema: Schema | None, names: list[str]) -> list[str]:
     """The backends that decode a frame to other bytes than the first one."""
     if not names:
         return []
-    first = codec.decode(data, schema, backend=names[0])
+    first = decoding.decode(data, schema, backend=names[0])
     return [
         name
         for name in names[1:]
         if any(
             array.tobytes() != first[key].tobytes()
-            for key, array in codec.decode(data, schema, backend=name).items()
+            for key, array in decoding.decode(data, schema, backend=name).items()
         )
     ]
 
