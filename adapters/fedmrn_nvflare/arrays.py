@@ -104,9 +104,20 @@ def add(base: np.ndarray, update: np.ndarray) -> np.ndarray:
         return np.asarray(base + update).astype(base.dtype)
 
 
+def restored(mean: Arrays, base: Arrays) -> dict[str, np.ndarray]:
+    """The mean in the dtypes of `base`, where averaging has changed them; integers are rounded."""
+    return {name: _restored(np.asarray(array), base.get(name)) for name, array in mean.items()}
+
+
 def copied(arrays: Mapping[str, Any]) -> dict[str, Any]:
     """A copy that training in place cannot reach."""
     return {name: array.copy() if isinstance(array, np.ndarray) else array for name, array in arrays.items()}
+
+
+def _restored(array: np.ndarray, base: np.ndarray | None) -> np.ndarray:
+    if base is None or array.dtype == base.dtype:
+        return array
+    return (np.rint(array) if base.dtype.kind in "iu" else array).astype(base.dtype)
 
 
 def _tensor(name: str, array: np.ndarray, masked: Collection[str] | None) -> fm.Tensor:

@@ -48,7 +48,7 @@ class ToFrame(DXOFilter):
                 return shareable
             return super().process(make_copy(shareable), fl_ctx)
         except fm.CodecError as error:
-            raise ContentBlockedException(f"fedmrn: result not sent ({error.code}): {error}") from error
+            raise ContentBlockedException(f"fedmrn: result not sent ({error.code}): {error}") from None
 
     def process_dxo(self, dxo: DXO, shareable: Shareable, fl_ctx: FLContext) -> DXO:
         """A new DXO with the frame as one uint8 array."""

@@ -23,7 +23,7 @@ from nvflare.app_common.app_event_type import AppEventType
 import fedmrn_codec as fm
 from fedmrn_codec.noise import parse_noise
 
-from .arrays import Arrays, add, checked, from_frame, model_id, schema_of
+from .arrays import Arrays, add, checked, from_frame, model_id, restored, schema_of
 from .replies import ReplyError, check_frame, check_meta, frame_of, result_dxo, with_data
 from .request import META, Request, noise_text
 
@@ -58,7 +58,8 @@ class FromFrame(DXOFilter):
 
     A result that is not sound raises `ContentBlockedException`: NVFlare logs it and hands the workflow
     TASK_RESULT_FILTER_ERROR in its place. FedAvg goes on if its `ignore_result_error` is True (`attach` sees
-    to that); it ends the job otherwise. If no result of a round is sound, the model stays as it is.
+    to that); it ends the job otherwise. If no result of a round is sound, the model stays as it is. FedAvg's
+    mean comes out in the dtypes of the model, counters rounded.
 
     Parameters
     ----------
@@ -107,14 +108,14 @@ class FromFrame(DXOFilter):
         self._model: Model | None = None
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """Ask, before a task goes out; keep the model, if a round has brought nothing."""
+        """Ask, before a task goes out; mend the mean, before it changes the model."""
         if event_type == EventType.BEFORE_TASK_DATA_FILTER:
             try:
                 self._ask(fl_ctx)
             except fm.CodecError as error:
                 self.system_panic(f"fedmrn: no frame can be asked for: {error}", fl_ctx)
         elif event_type == AppEventType.AFTER_AGGREGATION:
-            self._keep_model(fl_ctx)
+            self._mend_mean(fl_ctx)
 
     def process(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
         """A copy of the result with arrays; failed results pass as they are."""
@@ -125,7 +126,7 @@ class FromFrame(DXOFilter):
             return super().process(make_copy(shareable), fl_ctx)
         except fm.CodecError as error:
             reason = f"fedmrn: result of {client} left out ({error.code}): {error}"
-            raise ContentBlockedException(reason) from error
+            raise ContentBlockedException(reason) from None
 
     def process_dxo(self, dxo: DXO, shareable: Shareable, fl_ctx: FLContext) -> DXO:
         """A new DXO with the arrays of the client's frame."""
@@ -202,12 +203,18 @@ class FromFrame(DXOFilter):
             raise ReplyError("task", task, "which was not the last one sent to this client")
         return asked
 
-    def _keep_model(self, fl_ctx: FLContext) -> None:
-        """FedAvg would make an empty model of an empty mean: make it an update that changes nothing."""
+    def _mend_mean(self, fl_ctx: FLContext) -> None:
+        """Undo what FedAvg's mean does to a model: int64 becomes float64, and no results an empty model."""
         mean = fl_ctx.get_prop(AppConstants.AGGREGATION_RESULT)
-        if isinstance(mean, FLModel) and mean.params == {}:
+        base = self._model.arrays if self._model else {}
+        if isinstance(mean, Shareable):  # of ScatterAndGather
+            dxo = from_shareable(mean)
+            DXO(dxo.data_kind, restored(dxo.data, base), dxo.meta).update_shareable(mean)
+        elif isinstance(mean, FLModel) and mean.params:
+            mean.params = restored(mean.params, base)
+        elif isinstance(mean, FLModel):
             self.log_error(fl_ctx, "fedmrn: no sound result in this round; the model stays as it is")
-            mean.params_type = ParamsType.DIFF
+            mean.params, mean.params_type = {}, ParamsType.DIFF
 
 
 def derived_seed(seed: int, client: str, number: int) -> int:

@@ -1,0 +1,116 @@
+"""What the job of `federation_job.py` is made of; NVFlare builds these by their names."""
+
+from pathlib import Path
+
+import numpy as np
+from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
+from nvflare.apis.dxo_filter import DXOFilter
+from nvflare.apis.executor import Executor
+from nvflare.apis.fl_constant import FLContextKey, ReturnCode
+from nvflare.apis.shareable import make_reply
+from nvflare.app_common.abstract.model import ModelLearnableKey, make_model_learnable
+from nvflare.app_common.abstract.model_persistor import ModelPersistor
+
+import fedmrn_codec as fm
+from fedmrn_nvflare import Request
+
+KEY = "fedmrn.frame"
+WEIGHTS = {"site-1": 100, "site-2": 300, "site-3": 200}
+MODEL = {
+    "conv.weight": np.linspace(-1, 1, 8 * 3 * 3 * 3, dtype=np.float32).reshape(8, 3, 3, 3),
+    "conv.bias": np.linspace(1, 2, 8, dtype=np.float32),
+    "bn.num_batches_tracked": np.array(3),
+    "linear.weight": np.linspace(-2, 2, 4000, dtype=np.float32).reshape(50, 80),
+}
+
+
+class Trainer(Executor):
+    """Adds a little to every array. Site 2 answers with its model, the others with what they added."""
+
+    def execute(self, task_name, shareable, fl_ctx, abort_signal):
+        """The result of one task."""
+        if task_name != "train":
+            return make_reply(ReturnCode.TASK_UNKNOWN)
+        site, received = fl_ctx.get_identity_name(), from_shareable(shareable).data
+        rng = np.random.default_rng(WEIGHTS[site])
+        step = {name: stepped(rng, array) for name, array in received.items()}
+        meta = {MetaKey.NUM_STEPS_CURRENT_ROUND: WEIGHTS[site]}
+        if site == "site-2":
+            new = {name: np.asarray(array + step[name]) for name, array in received.items()}
+            return DXO(DataKind.WEIGHTS, new, meta).to_shareable()
+        return DXO(DataKind.WEIGHT_DIFF, step, meta).to_shareable()
+
+
+def stepped(rng, array):
+    """A random update of some thousandths; a counter goes up by one."""
+    if array.dtype.kind == "i":
+        return np.ones_like(array)
+    return rng.uniform(-0.004, 0.004, array.shape).astype(array.dtype)
+
+
+class Saboteur(DXOFilter):
+    """On site 3, behind ToFrame: garbage, then the frame of the round before, then one of its own seed."""
+
+    def __init__(self):
+        super().__init__(None, None)
+        self.task, self.frames = None, []
+
+    def handle_event(self, event_type, fl_ctx):
+        """Keep the task."""
+        if event_type == "_before_task_execution":
+            self.task = from_shareable(fl_ctx.get_prop(FLContextKey.TASK_DATA))
+
+    def process_dxo(self, dxo, shareable, fl_ctx):
+        """The result with another frame."""
+        if fl_ctx.get_identity_name() != "site-3":
+            return None
+        self.frames.append(dxo.data[KEY])
+        frame = (self.garbage, self.replay, self.own_seed)[len(self.frames) - 1]()
+        return DXO(dxo.data_kind, {KEY: frame}, dict(dxo.meta))
+
+    def garbage(self):
+        """As many random bytes as a frame has."""
+        return np.random.default_rng(0).integers(0, 256, self.frames[0].size, np.uint8)
+
+    def replay(self):
+        """The frame of the round before."""
+        return self.frames[-2]
+
+    def own_seed(self):
+        """A sound frame but for its seed."""
+        asked = Request.of(self.task.meta)
+        settings = {"noise": asked.noise, "mask": asked.mask, "round": asked.round}
+        update = {name: np.zeros_like(array) for name, array in self.task.data.items()}
+        frame = fm.encode(update, asked.schema, seed=1, base_model=asked.base_model, **settings)
+        return np.frombuffer(frame, np.uint8)
+
+
+class Spy(DXOFilter):
+    """On the server, before FromFrame: writes down what has arrived."""
+
+    def __init__(self, folder):
+        super().__init__(None, None)
+        self.folder = folder
+
+    def process_dxo(self, dxo, shareable, fl_ctx):
+        """One file a result: its arrays as they came."""
+        site = fl_ctx.get_peer_context().get_identity_name()
+        number = sum(1 for _ in Path(self.folder).glob(f"{site}-*.npz"))
+        np.savez(Path(self.folder) / f"{site}-{number}.npz", **dxo.data)
+
+
+class Persistor(ModelPersistor):
+    """Starts with MODEL, and writes a file a round."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def load_model(self, fl_ctx):
+        """The model to start with."""
+        return make_model_learnable(dict(MODEL), {})
+
+    def save_model(self, model, fl_ctx):
+        """The global model after a round."""
+        number = sum(1 for _ in Path(self.folder).glob("model-*.npz"))
+        np.savez(Path(self.folder) / f"model-{number}.npz", **model[ModelLearnableKey.WEIGHTS])

@@ -1,0 +1,110 @@
+"""NVFlare's simulator, with real processes: a job with a bad client, and the example as its README has it."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from federation_parts import KEY, MODEL, WEIGHTS
+
+import fedmrn_codec as fm
+
+HERE = Path(__file__).parent
+EXAMPLE = HERE.parents[1] / "adapters" / "fedmrn_nvflare" / "examples" / "digits"
+HONEST = ("site-1", "site-2")
+SCHEMA = fm.Schema(fm.Tensor(n, a.shape, a.ndim > 1, a.dtype.name) for n, a in MODEL.items())
+
+pytestmark = [pytest.mark.slow, pytest.mark.integration]
+
+
+def run(*command, cwd):
+    """What a command printed; its process group is gone afterwards, whatever happened."""
+    with (cwd / "log").open("w+") as log:
+        process = subprocess.Popen(
+            [sys.executable, *map(str, command)], cwd=cwd, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            code = process.wait(240)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+        log.seek(0)
+        text = log.read()
+    assert code == 0, text
+    return text
+
+
+def loaded(path):
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files}
+
+
+def frame_of(folder, site, number):
+    """What a site's result of a round was, as it came to the server."""
+    data = loaded(folder / f"{site}-{number}.npz")
+    assert list(data) == [KEY]
+    assert data[KEY].dtype == np.uint8
+    return data[KEY].tobytes()
+
+
+def exact_model(base, frames):
+    """The base model plus the exact mean of the honest frames."""
+    aggregator = fm.Aggregator(SCHEMA)
+    for site, frame in frames.items():
+        aggregator.add(frame, WEIGHTS[site])
+    return {name: np.asarray(base[name] + update) for name, update in aggregator.mean().items()}
+
+
+def check_rounds(folder):
+    """Yield base, frames and result of each of the three rounds, whose frames must all be real."""
+    base, infos = MODEL, []
+    for number in range(3):
+        frames = {site: frame_of(folder, site, number) for site in HONEST}
+        result = loaded(folder / f"model-{number}.npz")
+        yield base, frames, result
+        infos += [fm.verify(frame, SCHEMA, round=number + 1) for frame in frames.values()]
+        base = result
+    assert len({info.seed for info in infos}) == 6
+    assert len({info.base_model for info in infos}) == 3
+
+
+def check_refusals(log):
+    left_out = re.findall(r"ContentBlockedException: fedmrn: result of (\S+) left out \((\w+)\).*; *\n", log)
+    assert left_out == [("site-3", "magic"), ("site-3", "round"), ("site-3", "seed")], log
+    assert log.count("Result error code: TASK_RESULT_FILTER_ERROR") == 3
+
+
+def test_a_bad_client_changes_nothing_to_the_bit(tmp_path):
+    log = run(HERE / "federation_job.py", tmp_path, "FRAME", cwd=tmp_path)
+    for base, frames, result in check_rounds(tmp_path):
+        wanted = exact_model(base, frames)
+        assert {n: (a.dtype, a.tobytes()) for n, a in result.items()} == {
+            n: (a.dtype, a.tobytes()) for n, a in wanted.items()
+        }
+    check_refusals(log)
+
+
+def test_nvflares_own_mean_of_full_models(tmp_path):
+    log = run(HERE / "federation_job.py", tmp_path, "WEIGHTS", cwd=tmp_path)
+    for base, frames, result in check_rounds(tmp_path):
+        wanted = exact_model(base, frames)
+        assert list(result) == list(wanted)
+        for name, array in wanted.items():
+            np.testing.assert_allclose(result[name], array, rtol=0, atol=1e-6)
+            assert np.abs(result[name] - base[name]).max() > 1e-3
+    check_refusals(log)
+
+
+def test_the_example(tmp_path):
+    log = run(
+        EXAMPLE / "job.py", "--rounds", 3, "--epochs", 3, "--workspace", tmp_path / "runs", cwd=tmp_path
+    )
+    (accuracy,) = re.findall(r"test accuracy of the global model after 3 rounds: ([\d.]+)", log)
+    assert float(accuracy) > 0.8
+    assert len(re.findall(r"fedmrn: frame of site-[12]: 4432 bytes up", log)) == 6
