@@ -5,7 +5,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test test-integration demo conformance bench-psm bench-backends onnx-web figure wheel fashion-mnist clean
+.PHONY: help setup tools test test-integration demo conformance bench bench-quick bench-history bench-psm bench-backends onnx-web figure wheel fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,15 @@ conformance: setup tools ## run the conformance kit against every implementation
 	$(call debian,s390x-linux-gnu-gcc,gcc-s390x-linux-gnu libc6-dev-s390x-cross)
 	$(call debian,qemu-s390x,qemu-user)
 	$(BIN)/python spec/conformance.py
+
+bench: setup ## measure the codec against what one would use instead, in ratios; draw the README's figure and tables
+	$(BIN)/python -m benchmarks --figure docs/speed.png --readme README.md $(if $(RUN),--run $(RUN))
+
+bench-quick: setup ## the same in about a minute, printed only
+	$(BIN)/python -m benchmarks --quick $(if $(RUN),--run $(RUN))
+
+bench-history: setup ## time the codec's own verbs, keep the times, compare them with the last ones
+	$(BIN)/pytest benchmarks/history.py -q -W default -p no:xdist --benchmark-autosave --benchmark-compare
 
 bench-psm: setup ## measure what PSM adds to a training step, against plain SGD
 	$(BIN)/python -m benchmarks.psm

@@ -1,0 +1,102 @@
+"""What a server does with the frames of many clients: sums them exactly, or adds decoded ones in float32."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+import fedmrn_codec as fm
+
+from .models import NOISE, float32_bytes, schema_of
+from .plan import Plan, every_thread
+from .tables import Section, Table, Target, number
+from .timing import Work, measure
+
+DECODED, EXACT, DENSE = "decode each, add in float32", "Aggregator.add", "float32 updates, added"
+WEIGHT = 600
+MASKS = 8
+"""Different masks; the seeds differ from frame to frame, and time does not depend on the bits."""
+
+
+def run(plan: Plan) -> Section:
+    """Time by number of clients, and the line of acceptance."""
+    schema = schema_of(plan.model)
+    frames = list(itertools.islice(endless_frames(schema), plan.clients[-1]))
+    rows: dict[str, list[str]] = {}
+    found = Section()
+    for count in plan.clients:
+        timings = measure(works(schema, frames[:count]), plan.rounds, plan.limit)
+        for name in timings.seconds:
+            rows.setdefault(name, [name]).append(number(timings.ratio(name, DECODED)))
+        rows.setdefault("ms", [f"{DECODED}, ms"]).append(number(1e3 * timings.median(DECODED)))
+    title = f"Time to sum the frames of so many clients, of '{DECODED}' = 1"
+    masked = sum(tensor.size for tensor in schema if tensor.masked)
+    notes = [
+        f"{plan.model.upper()}, {masked:,} masked elements; one thread unless all are named; with the mean"
+    ]
+    found.tables.append(Table(title, ("clients", *map(str, plan.clients)), list(rows.values()), notes))
+    name = f"{plan.clients[-1]} {plan.model.upper()} frames: time of '{DECODED}'"
+    found.targets.append(Target(name, timings.ratio(EXACT, DECODED), 0.6, at_least=False))
+    return found
+
+
+def works(schema: fm.Schema, frames: Sequence[bytes]) -> dict[str, Work]:
+    """The ways to a mean."""
+    dense = np.zeros(float32_bytes(schema) // 4, np.float32)
+    out = {
+        DECODED: Work(lambda: sum_decoded(schema, frames), 1),
+        EXACT: Work(lambda: sum_exactly(schema, frames), 1),
+        DENSE: Work(lambda: sum_dense(dense, len(frames)), 1),
+    }
+    if every_thread() > 1:
+        out[f"{EXACT}, all threads"] = Work(lambda: sum_exactly(schema, frames), every_thread())
+    return out
+
+
+def endless_frames(schema: fm.Schema) -> Iterator[bytes]:
+    """Frames of random binary masks, each with another seed."""
+    rng = np.random.default_rng(0)
+    masks = [
+        {t.name: rng.integers(0, 2, t.shape, np.uint8) != 0 for t in schema if t.masked} for _ in range(MASKS)
+    ]
+    dense = {
+        t.name: rng.normal(0, 0.01, t.shape).astype(t.dtype)
+        if "float" in t.dtype
+        else np.ones(t.shape, t.dtype)
+        for t in schema
+        if not t.masked
+    }
+    for seed in itertools.count():
+        yield fm.encode_bits(masks[seed % MASKS], schema, seed=seed, noise=NOISE, dense=dense)
+
+
+def sum_exactly(schema: fm.Schema, frames: Iterable[bytes]) -> dict[str, np.ndarray]:
+    """The codec's own way."""
+    server = fm.Aggregator(schema, noise=NOISE)
+    for frame in frames:
+        server.add(frame, weight=WEIGHT)
+    return server.mean()
+
+
+def sum_decoded(schema: fm.Schema, frames: Iterable[bytes]) -> dict[str, np.ndarray]:
+    """As with any codec of single updates: decode, multiply by the weight, add; divide at the end."""
+    sums = {tensor.name: np.zeros(tensor.shape, np.float32) for tensor in schema}
+    total = 0
+    for frame in frames:
+        for name, array in fm.decode(frame, schema).items():
+            values = array if array.dtype == np.float32 else array.astype(np.float32)
+            values *= np.float32(WEIGHT)
+            sums[name] += values
+        total += WEIGHT
+    return {name: values / np.float32(total) for name, values in sums.items()}
+
+
+def sum_dense(update: np.ndarray, count: int) -> np.ndarray:
+    """With no codec: the updates come as float32."""
+    sums = np.zeros_like(update)
+    for _ in range(count):
+        sums += update * np.float32(WEIGHT)
+    sums /= np.float32(WEIGHT * count)
+    return sums

@@ -1,0 +1,276 @@
+"""Masks in fewer than one bit: coding 1 against the ideal, zstd-19 on packed bits, and constriction.
+
+Ideal means the entropy of the bits, given one probability a tensor, or one for each of the 16 buckets of |q|
+that the format conditions on, with no cost of sending them. The coders of constriction, ANS and range coding,
+are given the format's own probabilities bit by bit, ready-made: neither their cost nor that of the noise is
+in their times and bytes, while coding 1 makes its noise, counts, and checks what it decodes. zstd works
+tensor by tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import constriction
+import numpy as np
+import zstandard
+
+import fedmrn_codec as fm
+from fedmrn_codec import backends, rans
+from fedmrn_codec.backends.numpy import draws_of
+
+from .models import float32_bytes, made_frame, schema_of, trained_frame
+from .plan import Plan
+from .tables import Section, Table, Target, number
+from .timing import Work, measure
+
+OURS, PACKED, ONE_EACH, IDEAL = "coding 1", "packed bits", "ideal, one probability", "ideal, 16 buckets"
+ZSTD, ANS, RANGE = "zstd-19 of packed bits", "constriction, ANS", "constriction, range coder"
+LEVEL, NETWORK = 19, 100e6
+MODEL = "cnn4"
+
+
+@dataclass(frozen=True)
+class Mask:
+    """One masked tensor of a frame, with what the coders condition on.
+
+    Attributes
+    ----------
+    packed : numpy.ndarray of uint8
+    bits : numpy.ndarray of int32
+    buckets : numpy.ndarray of int64
+        Of each element's |q|, 0 to 15.
+    """
+
+    noise: fm.Noise
+    seed: int
+    stream: int
+    size: int
+    packed: np.ndarray
+    bits: np.ndarray
+    buckets: np.ndarray
+
+    @property
+    def counts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Set bits and elements of each bucket."""
+        ones = np.bincount(self.buckets, self.bits, rans.BUCKETS).astype(np.int64)
+        return ones, np.bincount(self.buckets, minlength=rans.BUCKETS)
+
+    @property
+    def chances(self) -> np.ndarray:
+        """The probability of a set bit of each element, as the format quantises it: float32."""
+        values: np.ndarray = (rans.odds(*self.counts)[self.buckets] / 256).astype(np.float32)
+        return values
+
+
+@dataclass(frozen=True)
+class Coder:
+    """A way to code one mask: both directions, of what `encode` gives."""
+
+    encode: Callable[[], Any]
+    decode: Callable[[Any], np.ndarray]
+
+
+def run(plan: Plan) -> Section:
+    """Sizes and speeds on one thread, and the lines of acceptance."""
+    if plan.run is None:
+        frame, schema, what = made_frame(MODEL), schema_of(MODEL), "made masks, like CNN4's after 16 rounds"
+    else:
+        frame, schema, what = trained_frame(plan.run)
+    masks = masks_of(frame, schema)
+    coders = {name: [make(mask) for mask in masks] for name, make in CODERS.items()}
+    coded = {name: [coder.encode() for coder in each] for name, each in coders.items()}
+    sizes = {name: size_of(coded[name]) for name in coders}
+    encoding = measure(
+        {name: Work(lambda each=each: [c.encode() for c in each], 1) for name, each in coders.items()},  # type: ignore[misc]
+        plan.rounds,
+        plan.limit,
+    )
+    decoding = measure(
+        {name: Work(lambda name=name: decoded(coders[name], coded[name]), 1) for name in coders},  # type: ignore[misc]
+        plan.rounds,
+        plan.limit,
+    )
+    elements, ideal = sum(mask.size for mask in masks), sum(map(conditional, masks))
+    seconds = decoding.median(OURS)
+    network = 8 * sizes[OURS] / seconds / NETWORK
+    targets = [
+        Target(
+            "coding 1: bits, of the ideal with 16 buckets", 8 * sizes[OURS] / ideal, 1.015, at_least=False
+        ),
+        Target("coding 1: bytes, of zstd-19 on packed bits", sizes[OURS] / sizes[ZSTD], 0.92, at_least=False),
+        Target("coding 1: million elements/s decoded, one thread", elements / seconds / 1e6, 100),
+        Target("coding 1: bits/s taken in, decoding on one thread, of 100 Mbit/s", network, 1),
+        signed_stays_raw(),
+        whole_frame(frame, schema),
+    ]
+    rows = ideals(masks) + [
+        [
+            name,
+            f"{8 * size / elements:.4f}",
+            number(elements / encoding.median(name) / 1e6),
+            number(elements / decoding.median(name) / 1e6),
+        ]
+        for name, size in sizes.items()
+    ]
+    heads = "coder", "bits an element", "encoded, M elements/s", "decoded, M elements/s"
+    notes = [f"{what}: {len(masks)} tensors, {elements:,} elements; one thread"]
+    return Section([Table("Masks under one bit", heads, rows, notes)], targets)
+
+
+def masks_of(frame: bytes, schema: fm.Schema) -> list[Mask]:
+    """The masks of a frame; their tensors need not be raw in it."""
+    info, bits = fm.inspect(frame), fm.decode_bits(frame, schema)
+    found = []
+    for stream, (tensor, entry) in enumerate(zip(schema, info.tensors, strict=True)):
+        if entry.noise is None:
+            continue
+        flat = bits[tensor.name].reshape(-1)
+        size = np.abs(draws_of(entry.noise, info.seed, stream, 0, tensor.size))
+        buckets = np.minimum(size >> rans.shift(entry.noise), rans.BUCKETS - 1).astype(np.int64)
+        packed = np.packbits(flat, bitorder="little")
+        found.append(
+            Mask(entry.noise, info.seed, stream, tensor.size, packed, flat.astype(np.int32), buckets)
+        )
+    return found
+
+
+def ours(mask: Mask) -> Coder:
+    """Coding 1, or packed bits where it does not pay, as a frame does."""
+    steps, place = backends.coder(), (mask.noise, mask.seed, mask.stream)
+
+    def encode() -> np.ndarray:
+        short = rans.compress(steps, *place, mask.packed, mask.size)
+        return mask.packed if short is None else short
+
+    def decode(data: np.ndarray) -> np.ndarray:
+        if len(data) == len(mask.packed):
+            return data
+        return rans.expand(steps, *place, data, mask.size, "mask", 0)
+
+    return Coder(encode, decode)
+
+
+def zstd(mask: Mask) -> Coder:
+    """The dictionary coder that one would reach for, at its slow and small level."""
+    packer, unpacker = zstandard.ZstdCompressor(LEVEL), zstandard.ZstdDecompressor()
+    return Coder(
+        lambda: packer.compress(mask.packed), lambda data: np.frombuffer(unpacker.decompress(data), np.uint8)
+    )
+
+
+def packing(mask: Mask) -> Coder:
+    """One bit an element: `packbits`, `unpackbits`."""
+    flat = mask.bits.astype(np.bool_)
+
+    def decode(data: np.ndarray) -> np.ndarray:
+        np.unpackbits(data, count=mask.size, bitorder="little")
+        return data
+
+    return Coder(lambda: np.packbits(flat, bitorder="little"), decode)
+
+
+def ans(mask: Mask) -> Coder:
+    """The stack coder of constriction."""
+    model, chances = constriction.stream.model.Bernoulli(perfect=False), mask.chances
+
+    def encode() -> np.ndarray:
+        coder = constriction.stream.stack.AnsCoder()
+        coder.encode_reverse(mask.bits, model, chances)
+        words: np.ndarray = coder.get_compressed()
+        return words
+
+    def decode(words: np.ndarray) -> np.ndarray:
+        bits = constriction.stream.stack.AnsCoder(words).decode(model, chances)
+        return np.packbits(bits.astype(np.bool_), bitorder="little")
+
+    return Coder(encode, decode)
+
+
+def range_coder(mask: Mask) -> Coder:
+    """The queue coder of constriction."""
+    model, chances = constriction.stream.model.Bernoulli(perfect=False), mask.chances
+
+    def encode() -> np.ndarray:
+        coder = constriction.stream.queue.RangeEncoder()
+        coder.encode(mask.bits, model, chances)
+        words: np.ndarray = coder.get_compressed()
+        return words
+
+    def decode(words: np.ndarray) -> np.ndarray:
+        bits = constriction.stream.queue.RangeDecoder(words).decode(model, chances)
+        return np.packbits(bits.astype(np.bool_), bitorder="little")
+
+    return Coder(encode, decode)
+
+
+CODERS: dict[str, Callable[[Mask], Coder]] = {
+    OURS: ours,
+    PACKED: packing,
+    ZSTD: zstd,
+    ANS: ans,
+    RANGE: range_coder,
+}
+
+
+def decoded(coders: list[Coder], coded: list[Any]) -> list[np.ndarray]:
+    """The packed masks, back from what was sent."""
+    return [coder.decode(data) for coder, data in zip(coders, coded, strict=True)]
+
+
+def size_of(coded: list[Any]) -> int:
+    """Bytes, the model's aside; constriction's words are of 32 bits."""
+    return sum(memoryview(data).nbytes for data in coded)
+
+
+def entropy(ones: np.ndarray, totals: np.ndarray) -> float:
+    """Bits of so many set bits among so many elements, summed over the entries."""
+    p = np.divide(ones, totals, out=np.zeros(len(totals)), where=totals > 0)
+    inner = (p > 0) & (p < 1)
+    p, totals = p[inner], totals[inner]
+    return float(-(totals * (p * np.log2(p) + (1 - p) * np.log2(1 - p))).sum())
+
+
+def conditional(mask: Mask) -> float:
+    """The entropy in bits, given the bucket of |q|."""
+    return entropy(*mask.counts)
+
+
+def ideals(masks: list[Mask]) -> list[list[str]]:
+    """Rows of what no coder of that model can go below."""
+    elements = sum(mask.size for mask in masks)
+    single = sum(entropy(np.array([mask.bits.sum()]), np.array([mask.size])) for mask in masks)
+    both = {ONE_EACH: single, IDEAL: sum(map(conditional, masks))}
+    return [[name, f"{bits / elements:.4f}", "", ""] for name, bits in both.items()]
+
+
+def whole_frame(frame: bytes, schema: fm.Schema) -> Target:
+    """The same update with coding 1 and float16, against its float32."""
+    info, bits, arrays = fm.inspect(frame), fm.decode_bits(frame, schema), fm.decode(frame, schema)
+    entries = {t.name: e for t, e in zip(schema, info.tensors, strict=True)}
+    small = fm.encode_bits(
+        bits,
+        schema,
+        seed=info.seed,
+        noise={name: entries[name].noise for name in bits},
+        mask={name: entries[name].kind for name in bits},
+        dense={name: array for name, array in arrays.items() if name not in bits},
+        coding="rans",
+        dense_coding="float16",
+    )
+    return Target(
+        "frame with coding 1 and float16 dense: times smaller than float32",
+        float32_bytes(schema) / len(small),
+        40,
+    )
+
+
+def signed_stays_raw() -> Target:
+    """The share of signed masks that the encoder leaves raw when asked for coding 1."""
+    info = fm.inspect(made_frame(MODEL, mask="signed", coding="rans"))
+    codings = [entry.coding for entry in info.tensors if entry.noise is not None]
+    return Target(
+        "signed masks left raw when coding 1 is asked for, share", codings.count("raw") / len(codings), 1
+    )

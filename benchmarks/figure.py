@@ -1,0 +1,39 @@
+"""The figure of the README: speed by size, as a share of a memory copy's."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from reference_fl.report.figures import COLOURS, DASHES, LOOK, MARKERS, Drawing
+
+from .contenders import MINE
+
+Curves = dict[str, dict[str, list[tuple[float, float]]]]
+
+
+def drawing(curves: Curves) -> Drawing:
+    """One panel a verb; a line a contender, this codec's thicker."""
+    names = list(dict.fromkeys(name for panel in curves.values() for name in panel))
+    with mpl.rc_context(LOOK):
+        figure = Figure(figsize=(4.2 * len(curves), 4.6), layout="constrained")
+        for axes, (what, panel) in zip(
+            figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True
+        ):
+            for name, points in panel.items():
+                axes.plot(*zip(*points, strict=True), label=name, **_style(names.index(name), name))
+            axes.set(xscale="log", yscale="log", title=what, xlabel="elements")
+        figure.axes[0].set_ylabel("speed; a memory copy of the float32 update = 1")
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    words = f"Speed by number of elements, against a memory copy, of {', '.join(names)}"
+    return Drawing("speed", words, figure, "Speed by size")
+
+
+def _style(place: int, name: str) -> dict[str, object]:
+    return {
+        "color": COLOURS[place % len(COLOURS)],
+        "marker": MARKERS[place % len(MARKERS)],
+        "linestyle": DASHES[place // len(COLOURS) % len(DASHES)],
+        "linewidth": 2.4 if name.startswith(MINE) else 1.2,
+    }

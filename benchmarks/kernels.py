@@ -1,0 +1,87 @@
+"""Encoding, and decoding and adding, of one tensor: this codec against what a user would use instead."""
+
+from __future__ import annotations
+
+from .contenders import COPY, EDEN, MINE, NUMPY, every, kinds
+from .plan import Plan, every_thread
+from .tables import Section, Table, Target, number
+from .timing import Timings, Work, measure
+
+VERBS = {"encode": "encode", "add": "decode and add"}
+ONE, TWO, ALL = "one thread", "two threads", "all threads"
+
+
+def run(plan: Plan) -> Section:
+    """Tables of ratios by size, the distributions side by side, and the lines of acceptance."""
+    found = Section()
+    for verb, what in VERBS.items():
+        timings = {size: against(size, verb, plan) for size in sorted({*plan.sizes, plan.size})}
+        found.tables.append(by_size(timings, f"Time to {what}, of {MINE} on one thread = 1"))
+        found.curves[what] = curves(timings)
+        found.targets += targets(timings[plan.size], verb)
+    found.targets += among_distributions(plan, found)
+    return found
+
+
+def works(size: int, verb: str) -> dict[str, Work]:
+    """Every contender on one thread, and those that can on all; this codec on two as well."""
+    out = {}
+    for name, contender in every(size).items():
+        call = getattr(contender, verb)
+        out[name] = Work(call, 1)
+        if name == MINE:
+            out[f"{name}, {TWO}"] = Work(call, 2)
+        if contender.threads and every_thread() > 1 and not (name == MINE and every_thread() == 2):
+            out[f"{name}, {ALL}"] = Work(call, every_thread())
+    return out
+
+
+def against(size: int, verb: str, plan: Plan) -> Timings:
+    """All contenders at one size."""
+    return measure(works(size, verb), plan.rounds, plan.limit)
+
+
+def by_size(timings: dict[int, Timings], title: str) -> Table:
+    """Contenders by sizes; the last row says what 1 is."""
+    names = list(next(iter(timings.values())).seconds)
+    rows = [[name, *(number(t.ratio(name, MINE)) for t in timings.values())] for name in names]
+    rates = [number(size / t.median(MINE) / 1e6) for size, t in timings.items()]
+    heads = "elements", *(f"{size:,}" for size in timings)
+    note = f"medians of ratios within a round; {', '.join(str(t.rounds) for t in timings.values())} rounds"
+    return Table(title, heads, [*rows, [f"{MINE}, million elements/s", *rates]], [note])
+
+
+def curves(timings: dict[int, Timings]) -> dict[str, list[tuple[float, float]]]:
+    """Speed as a share of the memory copy's, by size."""
+    names = next(iter(timings.values())).seconds
+    return {n: [(size, t.ratio(COPY, n)) for size, t in timings.items()] for n in names if n != COPY}
+
+
+def targets(timings: Timings, verb: str) -> list[Target]:
+    """The lines of acceptance that one verb has."""
+    if verb == "encode":
+        return [Target("encode: times as fast as the NumPy idiom", timings.ratio(NUMPY, MINE), 3)]
+    return [
+        Target("decode and add: times as fast as the NumPy idiom", timings.ratio(NUMPY, MINE), 6),
+        Target("decode and add: times as fast as the EDEN decoder", timings.ratio(EDEN, MINE), 20),
+        Target("decode and add: two threads against one", timings.ratio(MINE, f"{MINE}, {TWO}"), 1.6),
+    ]
+
+
+def among_distributions(plan: Plan, found: Section) -> list[Target]:
+    """Distributions and mask kinds against uniform binary, all on one thread."""
+    base, timings = "uniform, binary", {}
+    rows: dict[str, list[str]] = {}
+    contenders = kinds(plan.size)
+    for verb in VERBS:
+        calls = {name: Work(getattr(c, verb), 1) for name, c in contenders.items()}
+        timings[verb] = measure(calls, plan.rounds, plan.limit)
+        for name in calls:
+            rows.setdefault(name, [name]).append(number(timings[verb].ratio(base, name)))
+    title = f"Speed of the noises and masks, of {base} = 1; one thread, {plan.size:,} elements"
+    found.tables.append(Table(title, ("noise, mask", *VERBS.values()), list(rows.values())))
+    speed = {name: timings["add"].ratio(base, f"{name}, binary") for name in ("gaussian", "bernoulli")}
+    return [
+        Target("decode and add: Gaussian's speed, of uniform's", speed["gaussian"], 0.5),
+        Target("decode and add: Bernoulli's speed, of uniform's", speed["bernoulli"], 1),
+    ]

@@ -1,0 +1,116 @@
+"""Peak memory of one call in a process of its own, beyond its input and its sums.
+
+`python -m benchmarks.memory NAME SIZE` prints the bytes of its two verbs: the high-water mark of resident
+memory after the call, less what was resident before it. On Linux the mark is set back before the call;
+elsewhere it is getrusage's, which only rises, so that what the imports used hides as much of the call.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from .contenders import COPY, every
+from .plan import Plan
+from .tables import Section, Table, Target, number
+
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+SET_BACK = "5"  # proc(5): sets the high-water mark to what is resident now
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+"""For glibc: arrays come from the system and go back when freed, so that none is there before the call."""
+
+AGGREGATE = "aggregate"
+MIB = 2**20
+
+
+def run(plan: Plan) -> Section:
+    """A table of contenders, and the line of acceptance for many frames."""
+    names = [name for name in every(64) if name != COPY]
+    peaks = {name: peaks_of(name, str(plan.size)) for name in names}
+    rows = [[name, *(number(value / MIB) for value in pair)] for name, pair in peaks.items()]
+    title = (
+        f"Peak memory in MiB beyond input and sums; {plan.size:,} elements are {4 * plan.size / MIB:.0f} MiB"
+    )
+    count = plan.clients[-1]
+    (measured,) = peaks_of(AGGREGATE, plan.model, str(count))
+    name = f"{count} {plan.model.upper()} frames: peak MiB beyond the output"
+    table = Table(title, ("contender", "encode", "decode and add"), rows)
+    return Section([table], [Target(name, measured / MIB, 64, at_least=False)])
+
+
+def peaks_of(*arguments: str) -> list[int]:
+    """What a new process measures, in bytes."""
+    command = [sys.executable, "-m", "benchmarks.memory", *arguments]
+    result = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **ALLOCATOR},
+        cwd=Path(__file__).parents[1],
+    )
+    if result.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{result.stderr}")
+    return [int(line) for line in result.stdout.split()]
+
+
+def growth(call: Callable[[], object]) -> int:
+    """Bytes by which resident memory rises during a call, at its highest."""
+    gc.collect()
+    if CLEAR.exists():
+        CLEAR.write_text(SET_BACK)
+    before = _resident()
+    call()
+    return max(_highest() - before, 0)
+
+
+def _field(name: str) -> int:
+    """A line of /proc/self/status, in bytes."""
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(name + ":"))
+    return 1024 * int(line.split()[1])
+
+
+def _resident() -> int:
+    return _field("VmRSS") if STATUS.exists() else _highest()
+
+
+def _highest() -> int:
+    # After exec, Linux's getrusage still counts what the parent had; VmHWM is this program's alone.
+    if STATUS.exists():
+        return _field("VmHWM")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def aggregate(model: str, count: int) -> int:
+    """Bytes that the sum of many frames takes beyond its output; the frames are made one at a time."""
+    from .clients import endless_frames, sum_exactly
+    from .models import schema_of
+
+    schema = schema_of(model)
+    frames = endless_frames(schema)
+    sum_exactly(schema, itertools.islice(frames, 1))
+    output = sum(4 * tensor.size for tensor in schema)
+    return max(growth(lambda: sum_exactly(schema, itertools.islice(frames, count))) - output, 0)
+
+
+def main() -> None:
+    """Measure what the command line names."""
+    name, size = sys.argv[1], int(sys.argv[-1])
+    if name == AGGREGATE:
+        print(aggregate(sys.argv[2], size))
+        return
+    contender = every(size)[name]
+    for call in (contender.encode, contender.add):
+        call()  # compiles, and touches the sums
+        print(growth(call))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Frames to measure on: of the paper's networks, with updates like trained ones, or trained indeed."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+
+import fedmrn_codec as fm
+import fedmrn_torch
+from reference_fl import data, methods, models
+from reference_fl.record import read
+from reference_fl.seeds import derive
+from reference_fl.settings import Settings, split
+
+SHAPES = {"cnn2": (1, 8, 8), "cnn4": (1, 28, 28), "cnn8": (3, 32, 32)}
+CLASSES, SEED, PRIVATE_SEED = 10, 7, 99
+NOISE = fm.Uniform(0.01)
+SPREADS = 2.6, 1.0, 0.7, 0.15, 0.7
+"""Standard deviations of a made update over the noise's scale, from the first masked tensor to the last: they
+give the densities, and about the entropy, that masks of CNN4 on Fashion-MNIST have after 16 rounds."""
+
+
+@cache
+def schema_of(model: str) -> fm.Schema:
+    """The schema of a network of `SHAPES`."""
+    return fedmrn_torch.schema(models.build(model, SHAPES[model], CLASSES, 1))
+
+
+def float32_bytes(schema: fm.Schema) -> int:
+    """The bytes of an update in the schema's own dtypes."""
+    return sum(tensor.size * np.dtype(tensor.dtype).itemsize for tensor in schema)
+
+
+def update_of(schema: fm.Schema) -> dict[str, np.ndarray]:
+    """An update whose masks are like a trained one's: Laplace, of `SPREADS` by depth."""
+    rng = np.random.default_rng(0)
+    masked = [tensor.name for tensor in schema if tensor.masked]
+    depths = np.linspace(0, len(SPREADS) - 1, len(masked))
+    spreads = dict(zip(masked, np.interp(depths, range(len(SPREADS)), SPREADS), strict=True))
+    out = {}
+    for tensor in schema:
+        spread = NOISE.scale * spreads.get(tensor.name, 1.0)
+        out[tensor.name] = rng.laplace(0, spread / np.sqrt(2), tensor.shape).astype(tensor.dtype)
+    return out
+
+
+def made_frame(model: str, **options: Any) -> bytes:
+    """The frame of such an update; `options` are `fm.encode`'s, as mask and codings."""
+    schema = schema_of(model)
+    return fm.encode(update_of(schema), schema, seed=SEED, noise=NOISE, private_seed=PRIVATE_SEED, **options)
+
+
+def trained_frame(folder: Path) -> tuple[bytes, fm.Schema, str]:
+    """A client's frame of the round after a run's last one: its bytes, its schema, and what it is.
+
+    Raises
+    ------
+    ValueError
+        The folder holds no run of FedMRN.
+    """
+    ((header, rounds),) = read(folder / "metrics.jsonl")
+    settings = Settings(**header["settings"])
+    if settings.method != "fedmrn":
+        raise ValueError(f"{folder}: found a run of {settings.method}, required fedmrn")
+    raw = (folder / "state.safetensors").read_bytes()
+    with torch.random.fork_rng():
+        torch.set_num_threads(settings.threads)
+        return _train(settings, raw, len(rounds) + 1)
+
+
+def _train(settings: Settings, raw: bytes, number: int) -> tuple[bytes, fm.Schema, str]:
+    samples = data.load(settings.dataset)
+    model = models.build(settings.model, samples.in_shape, samples.classes, derive(settings.seed, "model"))
+    model.load_state_dict(safetensors.torch.load(raw))
+    method = methods.build(settings)
+    schema = method.schema(model)
+    index = torch.from_numpy(split(settings, samples)[0])
+    task = methods.Task(
+        x=samples.train_x[index],
+        y=samples.train_y[index],
+        round=number,
+        base_model=int.from_bytes(hashlib.sha256(raw).digest()[:8], "little") or 1,
+        seed=derive(settings.seed, "noise", number, 0),
+        private_seed=derive(settings.seed, "private", number, 0),
+        order_seed=derive(settings.seed, "order", number, 0),
+        client=0,
+        augment=samples.augment,
+    )
+    return method.client(model, task), schema, f"{settings.dataset}, round {number}, {settings.mask} masks"

@@ -1,0 +1,102 @@
+"""Times taken side by side: in rounds, in an order that rotates, so that other load hits all alike.
+
+A ratio is that of two calls of one round; what is reported is the median over rounds.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+SHORTEST = 2e-3
+"""Seconds: shorter calls are timed several at once."""
+
+LEAST_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Work:
+    """A call to be timed, and the number of threads it may use; None leaves that as it is."""
+
+    call: Callable[[], object]
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds of one call of each contender, round by round."""
+
+    seconds: dict[str, list[float]]
+
+    def median(self, name: str) -> float:
+        """The median seconds of a call."""
+        return statistics.median(self.seconds[name])
+
+    def ratio(self, name: str, base: str) -> float:
+        """How many times as long as `base` a contender takes."""
+        pairs = zip(self.seconds[name], self.seconds[base], strict=True)
+        return statistics.median(mine / its for mine, its in pairs)
+
+    @property
+    def rounds(self) -> int:
+        """How often each was timed."""
+        return min(map(len, self.seconds.values()))
+
+
+def measure(works: dict[str, Work], rounds: int, limit: float = math.inf) -> Timings:
+    """Time all contenders in turn.
+
+    Parameters
+    ----------
+    works : dict of str to Work
+        Each is called once before, uncounted.
+    rounds : int
+    limit : float
+        Seconds that the rounds should not take together: there are fewer then, but not below LEAST_ROUNDS.
+    """
+    first = {name: _timed(work, 1) for name, work in works.items()}
+    again = {name: min(first[name], _timed(work, 1)) for name, work in works.items()}
+    repeats = {name: max(1, math.ceil(SHORTEST / seconds)) for name, seconds in again.items()}
+    one_round = sum(seconds * repeats[name] for name, seconds in again.items())
+    rounds = min(rounds, max(LEAST_ROUNDS, int(limit / one_round))) if math.isfinite(limit) else rounds
+    names = list(works)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds):
+        turn = number % len(names)
+        for name in names[turn:] + names[:turn]:
+            seconds[name].append(_timed(works[name], repeats[name]))
+    return Timings(seconds)
+
+
+def _timed(work: Work, repeats: int) -> float:
+    with on_threads(work.threads):
+        start = time.perf_counter()
+        for _ in range(repeats):
+            work.call()
+        return (time.perf_counter() - start) / repeats
+
+
+@contextmanager
+def on_threads(count: int | None) -> Iterator[None]:
+    """Let the codec and torch use this many threads; afterwards, as many as before."""
+    if count is None:
+        yield
+        return
+    import torch
+
+    before, of_torch = os.environ.get("FEDMRN_THREADS"), torch.get_num_threads()
+    os.environ["FEDMRN_THREADS"] = str(count)
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(of_torch)
+        if before is None:
+            del os.environ["FEDMRN_THREADS"]
+        else:
+            os.environ["FEDMRN_THREADS"] = before
