@@ -27,7 +27,13 @@ def is_frame(data: Mapping[str, Any]) -> bool:
     return len(data) == 1 and isinstance(array, np.ndarray) and (array.dtype, array.ndim) == (np.uint8, 1)
 
 
-def checked(data: Mapping[str, Any], field: str) -> Arrays:
+NUMPY = "required: a NumPy array (server_expected_format=ExchangeFormat.NUMPY)"
+NOT_KEPT = (
+    "required: a NumPy array; an external training process needs params_transfer_type=TransferType.DIFF"
+)
+
+
+def checked(data: Mapping[str, Any], field: str, required: str = NUMPY) -> Arrays:
     """The data, if all are NumPy arrays (or NumPy's scalars).
 
     Raises
@@ -40,7 +46,7 @@ def checked(data: Mapping[str, Any], field: str) -> Arrays:
             raise fm.UpdateError(
                 f"{name!r} of the {field}",
                 f"{type(array).__module__}.{type(array).__name__}",
-                "required: a NumPy array (server_expected_format=ExchangeFormat.NUMPY)",
+                required,
             )
     return data
 

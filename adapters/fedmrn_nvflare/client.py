@@ -14,7 +14,7 @@ from nvflare.apis.shareable import Shareable, make_copy
 
 import fedmrn_codec as fm
 
-from .arrays import as_update, checked, copied, difference, from_frame, is_frame
+from .arrays import NOT_KEPT, as_update, checked, copied, difference, from_frame, is_frame
 from .replies import ALGORITHM, result_dxo, with_data
 from .request import Request
 
@@ -24,9 +24,10 @@ class ToFrame(DXOFilter):
 
     For the clients' results on their way out, behind no other filter that changes the arrays:
     `recipe.add_client_output_filter(ToFrame(), tasks=["train"])`. Weights become the difference to those that
-    the task brought (it keeps a copy of them while training runs); weight differences are taken as they are;
-    a result that holds a frame already (`fedmrn_nvflare.result`) passes. The masks' bits come from the
-    operating system's random numbers (spec 4.3), the noise from the seed that the server assigned.
+    the task brought (it keeps a copy of them while training runs, which NVFlare does not let it have when an
+    external process trains); weight differences are taken as they are; a result that holds a frame already
+    (`fedmrn_nvflare.result`) passes. The masks' bits come from the operating system's random numbers
+    (spec 4.3), the noise from the seed that the server assigned.
 
     A result that cannot be encoded (a NaN, an array missing or of another shape or dtype) raises
     `ContentBlockedException`: NVFlare then reports TASK_RESULT_FILTER_ERROR to the server.
@@ -66,7 +67,7 @@ class ToFrame(DXOFilter):
         if dxo.data_kind == DataKind.WEIGHT_DIFF:
             return as_update(trained, request.schema)
         assert self._task is not None
-        return difference(trained, checked(self._task.data, "task"), request.schema)
+        return difference(trained, checked(self._task.data, "task", NOT_KEPT), request.schema)
 
 
 def _kept(task: Any) -> DXO | None:

@@ -310,6 +310,18 @@ def test_quantised_results_are_not_masked():
         federation.reply(update(), meta={MetaKey.PROCESSED_ALGORITHM: "quantization"})
 
 
+def test_full_models_of_an_external_process_are_told_what_to_do():
+    """The task's arrays are then references, which that process alone follows."""
+    federation = Federation()
+    received = federation.send()
+    received["DXO"]["data"] = {name: object() for name in MODEL}
+    client = federation.clients["site-1"]
+    client.handle_event(EventType.BEFORE_TASK_EXECUTION, Context("server", "task-1", received))
+    with pytest.raises(ContentBlockedException, match=r"needs params_transfer_type=TransferType\.DIFF"):
+        federation.reply(trained(), kind=DataKind.WEIGHTS)
+    assert bytes_of(federation.receive(federation.reply(update())).data) == bytes_of(update())
+
+
 def test_tensors_of_a_framework_are_named():
     federation = Federation()
     data = DXO(DataKind.WEIGHTS, {"weight": torch.ones(2, 3)}).to_shareable()
