@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 
 import fedmrn_codec as fm
 import fedmrn_torch
-from reference_fl import data, methods, models
+from reference_fl import data, loop, methods, models
 from reference_fl.record import read
 from reference_fl.seeds import derive
 from reference_fl.settings import Settings, split
@@ -56,8 +55,8 @@ def made_frame(model: str, **options: Any) -> bytes:
     return fm.encode(update_of(schema), schema, seed=SEED, noise=NOISE, private_seed=PRIVATE_SEED, **options)
 
 
-def trained_frame(folder: Path) -> tuple[bytes, fm.Schema, str]:
-    """A client's frame of the round after a run's last one: its bytes, its schema, and what it is.
+def trained_frames(folder: Path, most: int) -> tuple[list[bytes], fm.Schema, str]:
+    """Frames of the round after a run's last one, as its clients would send them, and what they are.
 
     Raises
     ------
@@ -65,31 +64,37 @@ def trained_frame(folder: Path) -> tuple[bytes, fm.Schema, str]:
         The folder holds no run of FedMRN.
     """
     ((header, rounds),) = read(folder / "metrics.jsonl")
-    settings = Settings(**header["settings"])
+    settings, number = Settings(**header["settings"]), len(rounds) + 1
     if settings.method != "fedmrn":
         raise ValueError(f"{folder}: found a run of {settings.method}, required fedmrn")
-    raw = (folder / "state.safetensors").read_bytes()
-    with torch.random.fork_rng():
-        torch.set_num_threads(settings.threads)
-        return _train(settings, raw, len(rounds) + 1)
+    raw, samples = (folder / "state.safetensors").read_bytes(), data.load(settings.dataset)
+    parts, chosen = split(settings, samples), loop._choose(settings, number)[:most]
+    torch.set_num_threads(settings.threads)
+    frames = [_train(settings, raw, samples, parts[client], number, client) for client in chosen]
+    schema = fedmrn_torch.schema(_model(settings, raw, samples))
+    what = f"{settings.dataset}, {len(frames)} clients of round {number}, {settings.mask} masks"
+    return frames, schema, what
 
 
-def _train(settings: Settings, raw: bytes, number: int) -> tuple[bytes, fm.Schema, str]:
-    samples = data.load(settings.dataset)
+def _model(settings: Settings, raw: bytes, samples: data.Dataset) -> torch.nn.Module:
     model = models.build(settings.model, samples.in_shape, samples.classes, derive(settings.seed, "model"))
     model.load_state_dict(safetensors.torch.load(raw))
-    method = methods.build(settings)
-    schema = method.schema(model)
-    index = torch.from_numpy(split(settings, samples)[0])
+    return model
+
+
+def _train(
+    settings: Settings, raw: bytes, samples: data.Dataset, part: np.ndarray, number: int, client: int
+) -> bytes:
+    index = torch.from_numpy(part)
     task = methods.Task(
         x=samples.train_x[index],
         y=samples.train_y[index],
         round=number,
-        base_model=int.from_bytes(hashlib.sha256(raw).digest()[:8], "little") or 1,
-        seed=derive(settings.seed, "noise", number, 0),
-        private_seed=derive(settings.seed, "private", number, 0),
-        order_seed=derive(settings.seed, "order", number, 0),
-        client=0,
+        base_model=1,
+        seed=derive(settings.seed, "noise", number, client),
+        private_seed=derive(settings.seed, "private", number, client),
+        order_seed=derive(settings.seed, "order", number, client),
+        client=client,
         augment=samples.augment,
     )
-    return method.client(model, task), schema, f"{settings.dataset}, round {number}, {settings.mask} masks"
+    return methods.build(settings).client(_model(settings, raw, samples), task)

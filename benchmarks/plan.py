@@ -30,7 +30,9 @@ class Plan:
     processes : int
         Rounds of the benchmark that starts processes.
     run : pathlib.Path, optional
-        A folder of `fedmrn train`, whose next frames are those that coding 1 is measured on.
+        A folder of `fedmrn train`; coding 1 is measured on the frames that its next round would send.
+    frames : int
+        How many of them, at most; each is a client's training.
     """
 
     sizes: tuple[int, ...] = (10**4, 10**5, 10**6, 10**7)
@@ -41,10 +43,11 @@ class Plan:
     limit: float = 60.0
     processes: int = 7
     run: Path | None = None
+    frames: int = 10
 
 
-QUICK = Plan((10**4, 10**6), 2**21, (1, 10, 50), rounds=5, limit=3.0, processes=3)
-TRIAL = Plan((1000,), 5000, (1, 3), "cnn2", rounds=3, limit=0.5, processes=1)
+QUICK = Plan((10**4, 10**6), 2**21, (1, 10, 50), rounds=5, limit=1.5, processes=2, frames=2)
+TRIAL = Plan((1000,), 5000, (1, 3), "cnn2", rounds=3, limit=0.5, processes=1, frames=1)
 
 
 def every_thread() -> int:

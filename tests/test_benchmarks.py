@@ -3,9 +3,11 @@
 import itertools
 import math
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import fedmrn_codec as fm
 from benchmarks import __main__ as command
@@ -23,6 +25,10 @@ from benchmarks import (
     uplink,
 )
 from fedmrn_codec.mask import BINARY, SIGNED
+from reference_fl import data as datasets
+from reference_fl import loop
+from reference_fl.seeds import derive
+from reference_fl.settings import defaults, split
 
 SIZES = (8, 1001)
 SCHEMA = models.schema_of("cnn2")
@@ -167,6 +173,44 @@ def rans_counts(mask):
     bits = np.unpackbits(mask.packed, count=mask.size, bitorder="little")
     of_each = [bits[k == i] for i in range(16)]
     return np.array([b.sum() for b in of_each]), np.array([b.size for b in of_each])
+
+
+def test_the_smallest_frame_has_the_same_masks():
+    frame = models.made_frame("cnn4")
+    schema = models.schema_of("cnn4")
+    small = coding.smallest(frame, schema)
+    assert len(small) < 0.75 * len(frame)
+    before, after = fm.decode(frame, schema), fm.decode(small, schema)
+    for tensor in schema:
+        if tensor.masked or tensor.dtype != "float32":
+            assert after[tensor.name].tobytes() == before[tensor.name].tobytes()
+        else:
+            np.testing.assert_allclose(after[tensor.name], before[tensor.name], rtol=2**-11, atol=2**-25)
+
+
+def test_frames_of_a_run_are_those_of_its_next_round(tmp_path):
+    data = datasets.load("digits")
+    settings = defaults(
+        "digits", "fedmrn", None, rounds=1, clients=20, clients_per_round=2, epochs=1, threads=1
+    )
+    list(loop.run(settings, data, tmp_path))
+    frames, schema, what = models.trained_frames(tmp_path, 10)
+    assert what == "digits, 2 clients of round 2, binary masks"
+    server = fm.Aggregator(schema, round=2)
+    sizes = [len(part) for part in split(settings, data)]
+    for client, frame in zip(loop._choose(settings, 2), frames, strict=True):
+        server.add(frame, weight=sizes[client], seed=derive(settings.seed, "noise", 2, client))
+    before = safetensors.numpy.load_file(tmp_path / "state.safetensors")
+    list(loop.run(replace(settings, rounds=2), data, tmp_path))
+    after = safetensors.numpy.load_file(tmp_path / "state.safetensors")
+    for name, mean in server.mean().items():
+        assert (before[name] + mean).tobytes() == after[name].tobytes()
+
+
+def test_frames_of_another_method_are_refused(tmp_path):
+    list(loop.run(defaults("digits", "fedavg", None, rounds=0), datasets.load("digits"), tmp_path))
+    with pytest.raises(ValueError, match="found a run of fedavg, required fedmrn"):
+        models.trained_frames(tmp_path, 1)
 
 
 def test_entropy_by_hand():
