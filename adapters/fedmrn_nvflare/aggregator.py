@@ -28,7 +28,8 @@ class ExactMean(ModelAggregator):
 
     def __init__(self) -> None:
         super().__init__()
-        self.reset_stats()
+        self._sum: fm.Aggregator | None = None
+        self._metrics = WeightedAggregationHelper()
 
     def accept_model(self, model: FLModel) -> None:
         """Add one client's frame.
@@ -58,7 +59,7 @@ class ExactMean(ModelAggregator):
 
     def reset_stats(self) -> None:
         """Begin a round."""
-        self._sum: fm.Aggregator | None = None
+        self._sum = None
         self._metrics = WeightedAggregationHelper()
 
 

@@ -70,7 +70,7 @@ def model_id(arrays: Arrays) -> int:
     digest = hashlib.sha256()
     for name, array in arrays.items():
         digest.update(repr((name, array.dtype.str, array.shape)).encode())
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return int.from_bytes(digest.digest()[:8], "little") or 1
 
 

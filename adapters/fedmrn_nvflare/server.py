@@ -42,8 +42,13 @@ class Asked:
 
 @dataclass(frozen=True)
 class Model:
-    """The model of the last task, worked out once for all clients: its id and its schema."""
+    """The model of the last round, worked out once for all clients: its arrays, its id and its schema.
 
+    `source` is the workflow's own dictionary, in which some put the next model's arrays.
+    """
+
+    source: Arrays
+    round: int
     arrays: Arrays
     id: int
     schema: fm.Schema
@@ -175,20 +180,24 @@ class FromFrame(DXOFilter):
     def _request(
         self, data: dict[str, Any], task: Shareable, task_id: str, client: str, fl_ctx: FLContext
     ) -> Asked:
-        model = self._model
-        if model is None or model.arrays is not data:
-            arrays = checked(data, "task")
-            schema = schema_of(arrays, self.masked, self.leave_out or ())
-            model = self._model = Model(arrays, model_id(arrays), schema)
         number = task.get_header(AppConstants.CURRENT_ROUND)
         number = fl_ctx.get_prop(AppConstants.CURRENT_ROUND) if number is None else number
         number = 0 if number is None else int(number) + 1
+        model = self._model_of(data, number)
         seed = self._new_seed() if self.seed is None else derived_seed(self.seed, client, number)
         return Asked(
             task_id,
             model.arrays,
             Request(seed, self._noise, self.mask, number, model.id, model.schema),
         )
+
+    def _model_of(self, data: dict[str, Any], number: int) -> Model:
+        model = self._model
+        if model is None or model.source is not data or model.round != number:
+            arrays = dict(checked(data, "task"))
+            schema = schema_of(arrays, self.masked, self.leave_out or ())
+            model = self._model = Model(data, number, arrays, model_id(arrays), schema)
+        return model
 
     def _new_seed(self) -> int:
         """An unpredictable seed that no other client holds."""
@@ -209,7 +218,8 @@ class FromFrame(DXOFilter):
         base = self._model.arrays if self._model else {}
         if isinstance(mean, Shareable):  # of ScatterAndGather
             dxo = from_shareable(mean)
-            DXO(dxo.data_kind, restored(dxo.data, base), dxo.meta).update_shareable(mean)
+            if dxo.data_kind in OUTPUTS:
+                DXO(dxo.data_kind, restored(dxo.data, base), dxo.meta).update_shareable(mean)
         elif isinstance(mean, FLModel) and mean.params:
             mean.params = restored(mean.params, base)
         elif isinstance(mean, FLModel):

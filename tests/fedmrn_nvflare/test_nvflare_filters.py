@@ -131,6 +131,19 @@ def test_a_task_sent_again_keeps_its_seed():
     assert first == again
 
 
+def test_a_model_that_the_workflow_changes_in_place_is_another_model():
+    """ScatterAndGather puts the new arrays into the dictionary of the old ones."""
+    federation, model = Federation(output="WEIGHTS"), dict(MODEL)
+    first = Request.of(from_shareable(federation.send(arrays=model)).meta)
+    second = Request.of(from_shareable(federation.send("site-2", arrays=model)).meta)
+    assert first.base_model == second.base_model
+    model["conv.bias"] = model["conv.bias"] + 1
+    late = federation.receive(federation.reply(update()))
+    assert late.data["conv.bias"].tobytes() == trained()["conv.bias"].tobytes()
+    third = Request.of(from_shareable(federation.send(arrays=model, task="task-2", number=1)).meta)
+    assert third.base_model != first.base_model
+
+
 def test_derived_seeds():
     """The rule that `derived_seed` states, worked out by hand."""
     digest = hashlib.sha256(b"fedmrn_nvflare 5 3 site-1").digest()
