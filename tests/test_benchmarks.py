@@ -24,6 +24,7 @@ from benchmarks import (
     timing,
     uplink,
 )
+from benchmarks.figure import drawing
 from fedmrn_codec.mask import BINARY, SIGNED
 from reference_fl import data as datasets
 from reference_fl import loop
@@ -191,7 +192,7 @@ def test_the_smallest_frame_has_the_same_masks():
 def test_frames_of_a_run_are_those_of_its_next_round(tmp_path):
     data = datasets.load("digits")
     settings = defaults(
-        "digits", "fedmrn", None, rounds=1, clients=20, clients_per_round=2, epochs=1, threads=1
+        "digits", "fedmrn", None, rounds=1, clients=100, clients_per_round=2, epochs=1, threads=1
     )
     list(loop.run(settings, data, tmp_path))
     frames, schema, what = models.trained_frames(tmp_path, 10)
@@ -311,6 +312,9 @@ def test_the_command_prints_draws_and_writes(tmp_path, monkeypatch, capsys):
     for line in ("NumPy idiom", "gaussian, signed", "constriction, ANS", "Aggregator.add", "zstd of float32"):
         assert line in out
     assert figure.read_bytes()[:4] == b"\x89PNG"
+    found = {line: [(1e3, 0.1), (1e7, 0.2)] for line in contenders.every(8)}
+    svg = drawing({"encode": found}).data("svg")
+    assert b"mathdefault" not in svg
     written = readme.read_text()
     assert f"![Speed by size]({figure})" in written
     assert "| decode and add: times as fast as the NumPy idiom | ≥ 6 |" in written
