@@ -12,7 +12,7 @@ import fedmrn_codec as fm
 from .models import NOISE, float32_bytes, schema_of
 from .plan import Plan, every_thread
 from .tables import Section, Table, Target, number
-from .timing import Work, measure
+from .timing import Timings, Work, measure
 
 DECODED, EXACT, DENSE = "decode each, add in float32", "Aggregator.add", "float32 updates, added"
 WEIGHT = 600
@@ -21,25 +21,33 @@ MASKS = 8
 
 
 def run(plan: Plan) -> Section:
-    """Time by number of clients, and the line of acceptance."""
+    """Time by number of clients, of whole frames and of masks alone, and the line of acceptance."""
     schema = schema_of(plan.model)
+    masked = fm.Schema(tensor for tensor in schema if tensor.masked)
+    (whole, timings), (alone, _) = (
+        by_count(schema, "whole frames", plan),
+        by_count(masked, "masks alone", plan),
+    )
+    name = f"{plan.clients[-1]} {plan.model.upper()} frames: time of '{DECODED}'"
+    target = Target(name, timings.ratio(EXACT, DECODED), 0.6, at_least=False)
+    return Section([whole, alone], [target])
+
+
+def by_count(schema: fm.Schema, what: str, plan: Plan) -> tuple[Table, Timings]:
+    """A table by number of clients, and the times at the largest number."""
     frames = list(itertools.islice(endless_frames(schema), plan.clients[-1]))
     rows: dict[str, list[str]] = {}
-    found = Section()
     for count in plan.clients:
         timings = measure(works(schema, frames[:count]), plan.rounds, plan.limit)
         for name in timings.seconds:
             rows.setdefault(name, [name]).append(number(timings.ratio(name, DECODED)))
         rows.setdefault("ms", [f"{DECODED}, ms"]).append(number(1e3 * timings.median(DECODED)))
-    title = f"Time to sum the frames of so many clients, of '{DECODED}' = 1"
+    title = f"Time to sum so many clients' frames, of '{DECODED}' = 1: {what}"
     masked = sum(tensor.size for tensor in schema if tensor.masked)
     notes = [
         f"{plan.model.upper()}, {masked:,} masked elements; one thread unless all are named; with the mean"
     ]
-    found.tables.append(Table(title, ("clients", *map(str, plan.clients)), list(rows.values()), notes))
-    name = f"{plan.clients[-1]} {plan.model.upper()} frames: time of '{DECODED}'"
-    found.targets.append(Target(name, timings.ratio(EXACT, DECODED), 0.6, at_least=False))
-    return found
+    return Table(title, ("clients", *map(str, plan.clients)), list(rows.values()), notes), timings
 
 
 def works(schema: fm.Schema, frames: Sequence[bytes]) -> dict[str, Work]:
