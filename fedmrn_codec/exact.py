@@ -13,10 +13,15 @@ LIMB = 24
 """Bits of a limb's digits. A digit times the largest total weight (2^39 - 1) fits in an int64."""
 
 
+QUEUE, QUEUE_BYTES = 16, 2**18
+"""Arrays, and bytes of them, that wait to be summed together."""
+
+
 class ExactSum:
     """The sum of weight * x over arrays x of one dtype and size, in integer limbs (spec 8.4).
 
-    Sums do not depend on the order of `add` and `merge`. Only limbs that were touched take memory.
+    Sums do not depend on the order of `add` and `merge`. Only limbs that were touched take memory. Small
+    arrays wait until there are some of them, since NumPy takes longer to begin with them than to sum them.
 
     Parameters
     ----------
@@ -27,38 +32,62 @@ class ExactSum:
 
     def __init__(self, dtype: Dtype, size: int) -> None:
         self.dtype, self.size = dtype, size
-        self.rows: dict[int, np.ndarray] = {}
+        self._rows: dict[int, np.ndarray] = {}
+        self._waiting: list[np.ndarray] = []
+        self._weights: list[int] = []
+
+    @property
+    def rows(self) -> dict[int, np.ndarray]:
+        """Limb -> its sums, int64 of shape (size,)."""
+        self._settle()
+        return self._rows
 
     def add(self, values: np.ndarray, weight: int) -> None:
-        """Add weight * values: shape (size,), of the dtype's NumPy form, finite."""
+        """Add weight * values: shape (size,), of the dtype's NumPy form, finite; they may change later."""
+        alone = values.nbytes > QUEUE_BYTES
+        self._waiting.append(values if alone else values.copy())
+        self._weights.append(weight)
+        if alone or len(self._waiting) == QUEUE:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Sum what waits."""
+        waiting, self._waiting = self._waiting, []
+        weights, self._weights = self._weights, []
+        if waiting:
+            self._sum(np.concatenate(waiting), np.repeat(np.array(weights, np.int64), self.size))
+
+    def _sum(self, values: np.ndarray, weights: np.ndarray) -> None:
+        """Add weights * values: arrays one after the other, shape (k * size,)."""
         negative, magnitude, position = decompose(values, self.dtype)
         shift = (position % LIMB).astype(np.uint64)
         low = position // LIMB
-        signed = np.where(negative, -weight, weight)
+        signed = np.where(negative, -weights, weights)
         carried = np.zeros(len(values), np.uint64)
         mask = np.uint64(2**LIMB - 1)
         for k in range(4):  # three digits hold 64 bits; the shift spills into a fourth
             chunk = ((magnitude >> np.uint64(LIMB * k)) & mask if k < 3 else np.uint64(0)) << shift
             digit = (chunk & mask) | carried
             carried = chunk >> np.uint64(LIMB)
+            product = signed * digit.astype(np.int64)
             for row in np.unique(low[digit != 0]):
-                here = (low == row) & (digit != 0)
-                self.row(int(row) + k)[here] += signed[here] * digit[here].astype(np.int64)
+                share = np.where(low == row, product, 0).reshape(-1, self.size)
+                self._row(int(row) + k)[:] += share.sum(0)
 
-    def row(self, limb: int) -> np.ndarray:
+    def _row(self, limb: int) -> np.ndarray:
         """The row of a limb, int64 of shape (size,); made of zeros when there was none."""
-        if limb not in self.rows:
-            self.rows[limb] = np.zeros(self.size, np.int64)
-        return self.rows[limb]
+        if limb not in self._rows:
+            self._rows[limb] = np.zeros(self.size, np.int64)
+        return self._rows[limb]
 
     def merge(self, other: ExactSum) -> None:
         """Add the sums of `other`."""
         for limb, row in other.rows.items():
-            self.row(limb)[:] += row
+            self._row(limb)[:] += row
 
     def canonical_rows(self) -> list[tuple[int, np.ndarray]]:
         """The rows that are not all 0, ascending (spec 8.5)."""
-        return [(limb, self.rows[limb]) for limb in sorted(self.rows) if self.rows[limb].any()]
+        return [(limb, row) for limb, row in sorted(self.rows.items()) if row.any()]
 
     def mean(self, total: int) -> np.ndarray:
         """The sum divided by `total`, rounded once to the dtype: shape (size,) (spec 8.3)."""
