@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from . import backends, errors, frame
+from .arguments import masked_noise
 from .decoding import open_frame
 from .exact import ExactSum
 from .frame import Expected, Info
@@ -104,9 +106,9 @@ class Aggregator:
     Parameters
     ----------
     schema : Schema
-    noise : Noise, optional
-        Refuse frames with another distribution or scale. By default the first frame decides; a server that
-        does not trust its clients should say.
+    noise : Noise or mapping of str to Noise, optional
+        Of all masked tensors, or of each by name; frames with another distribution or scale are refused. By
+        default the first frame decides; a server that does not trust its clients should say.
     round, base_model : int, optional
         Refuse frames with another value. 0 and None ask nothing.
     limits : Limits
@@ -118,7 +120,7 @@ class Aggregator:
         self,
         schema: Schema,
         *,
-        noise: Noise | None = None,
+        noise: Noise | Mapping[str, Noise] | None = None,
         round: int | None = None,
         base_model: int | None = None,
         limits: Limits = DEFAULT_LIMITS,
@@ -129,7 +131,10 @@ class Aggregator:
         self.weight = 0
         self.frames = 0
         self._backend, self._backend_name = backends.get(backend), backend
-        self._tensors = [MaskedSum(t.size, noise) if t.masked else ExactSum(t.type, t.size) for t in schema]
+        required = {} if noise is None else masked_noise(schema, noise)
+        self._tensors = [
+            MaskedSum(t.size, required.get(t.name)) if t.masked else ExactSum(t.type, t.size) for t in schema
+        ]
 
     def add(self, data: Buffer, weight: int, *, seed: int | None = None) -> Info:
         """Add a frame. One that is refused changes nothing.

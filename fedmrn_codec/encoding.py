@@ -10,7 +10,7 @@ import numpy as np
 
 from . import backends, codings, errors, frame, rans
 from . import mask as masks
-from .arguments import U32, U64, unsigned
+from .arguments import U32, U64, masked_noise, masked_values, unsigned
 from .dtypes import is_finite
 from .noise import Noise
 from .schema import Schema, Tensor
@@ -201,18 +201,11 @@ def _masking(
     schema: Schema, noise: Noise | Mapping[str, Noise], mask: str | Mapping[str, str]
 ) -> dict[str, tuple[Noise, int]]:
     """Noise and kind of each masked tensor."""
-    masked = [t.name for t in schema if t.masked]
-    for given, field in ((noise, "noise"), (mask, "mask")):
-        if isinstance(given, Mapping) and set(given) != set(masked):
-            wrong = sorted(set(given) ^ set(masked))
-            raise errors.ArgumentError(field, f"names that differ in {wrong}", "required: each masked tensor")
-    plan = {}
-    for name in masked:
-        its_noise = noise[name] if isinstance(noise, Mapping) else noise
-        if not isinstance(its_noise, Noise):
-            raise errors.ArgumentError("noise", repr(its_noise), "required: Uniform, Gaussian or Bernoulli")
-        plan[name] = its_noise, masks.kind_code(mask[name] if isinstance(mask, Mapping) else mask)
-    return plan
+    kinds = masked_values(schema, mask, "mask")
+    return {
+        name: (its_noise, masks.kind_code(kinds[name]))
+        for name, its_noise in masked_noise(schema, noise).items()
+    }
 
 
 class _Spelled(NamedTuple):

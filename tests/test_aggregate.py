@@ -196,6 +196,21 @@ def test_the_server_fixes_the_noise():
     assert agg.frames == 0
 
 
+def test_the_server_fixes_the_noise_of_each_tensor():
+    schema = fm.Schema([fm.Tensor(name, (9,), masked=True) for name in "ab"])
+    noise = {"b": fm.Uniform(0.5), "a": fm.Gaussian(0.25)}
+    bits = dict.fromkeys("ab", np.ones(9, bool))
+    agg = fm.Aggregator(schema, noise=noise)
+    frame = fm.encode_bits(bits, schema, seed=3, noise=noise)
+    agg.add(frame, 1)
+    assert agg.mean()["b"].tobytes() == fm.decode(frame, schema)["b"].tobytes()
+    other = fm.encode_bits(bits, schema, seed=3, noise={**noise, "b": fm.Uniform(0.25)})
+    refused(agg, errors.NoiseError, r"noise of 'b': found Uniform\(scale=0.25\)", lambda: agg.add(other, 1))
+    for wrong in ({"a": NOISE}, {**noise, "c": NOISE}, {"a": NOISE, "b": 0.5}, "uniform"):
+        with pytest.raises(fm.ArgumentError, match="noise"):
+            fm.Aggregator(schema, noise=wrong)
+
+
 def test_nothing_to_average():
     for call in (fm.Aggregator(SCHEMA).mean, fm.Aggregator(SCHEMA).to_bytes):
         with pytest.raises(fm.AggregateError, match="at least 1"):
