@@ -118,7 +118,7 @@ def _round(
     broadcast = safetensors.torch.save(_state(model))
     base_model = int.from_bytes(hashlib.sha256(broadcast).digest()[:8], "little") or 1
     schema = method.schema(model)
-    server = method.server(schema, number, base_model)
+    server = method.server(schema, number, base_model, model)
     uplink = Uplink()
     chosen = _choose(settings, number)
     for done, client in enumerate(chosen):

@@ -85,6 +85,9 @@ class Method(Protocol):
     OPTIONS: ClassVar[dict[str, Any]]
     """The options that only this method has, with their defaults."""
 
+    SERVER_OPTIONS: ClassVar[dict[str, Any]]
+    """Those of the server's step, which most methods have in common."""
+
     def __init__(self, settings: Settings) -> None: ...
 
     def schema(self, model: nn.Module) -> fm.Schema:
@@ -99,8 +102,10 @@ class Method(Protocol):
     def frame(self, message: bytes, schema: fm.Schema) -> tuple[bytes, fm.Schema]:
         """The frame in a message, and its schema: the message itself where it is one."""
 
-    def server(self, schema: fm.Schema, round: int, base_model: int) -> Summing:
-        """A new collector for one round."""
+    def server(
+        self, schema: fm.Schema, round: int, base_model: int, model: nn.Module | None = None
+    ) -> Summing:
+        """A new collector for one round; `model` as broadcast, for methods whose noise depends on it."""
 
     def apply_(self, model: nn.Module, mean: dict[str, np.ndarray], round: int) -> None:
         """Change `model`, which holds the broadcast state, by what the round's collector gave."""

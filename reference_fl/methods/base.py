@@ -14,7 +14,7 @@ import fedmrn_torch
 from fedmrn_torch.schema import difference
 
 from ..settings import Settings
-from . import Summing, Task, run_sgd
+from . import Summing, Task, run_sgd, server_step
 from .collect import FrameSum
 
 
@@ -23,6 +23,10 @@ class Base:
 
     Attributes
     ----------
+    OPTIONS : dict
+        What only this method has.
+    SERVER_OPTIONS : dict
+        Of the server's step (`server_step`); none where the server does not add the mean of updates.
     settings : Settings
     options : dict
         The settings' options, the defaults filled in.
@@ -34,10 +38,16 @@ class Base:
     """
 
     OPTIONS: ClassVar[dict[str, Any]] = {}
+    SERVER_OPTIONS: ClassVar[dict[str, Any]] = server_step.OPTIONS
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.options = checked_options(settings.method, self.OPTIONS, settings.options)
+        known = {**self.OPTIONS, **self.SERVER_OPTIONS}
+        self.options = checked_options(settings.method, known, settings.options)
+        if self.SERVER_OPTIONS:
+            self.require("server_learning_rate", self.options["server_learning_rate"] > 0, "above 0")
+            self.require("server_momentum", 0 <= self.options["server_momentum"] < 1, "0 to below 1")
+        self._server_step = server_step.ServerStep({**server_step.OPTIONS, **self.options})
 
     def require(self, option: str, holds: bool, required: str) -> None:
         """Refuse an option's value."""
@@ -58,24 +68,27 @@ class Base:
         """The message is the frame."""
         return message, schema
 
-    def server(self, schema: fm.Schema, round: int, base_model: int) -> Summing:
+    def server(
+        self, schema: fm.Schema, round: int, base_model: int, model: nn.Module | None = None
+    ) -> Summing:
         """The exact weighted mean of the decoded frames."""
         return FrameSum(schema, round, base_model)
 
     def apply_(self, model: nn.Module, mean: dict[str, np.ndarray], round: int) -> None:
-        """Add the mean update."""
-        fedmrn_torch.apply_(model, mean)
+        """Add what the server's step makes of the mean update."""
+        fedmrn_torch.apply_(model, self._server_step.update(model, mean))
 
     def evaluated(self, model: nn.Module, round: int) -> nn.Module:
         """The model is the trained state."""
         return model
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Nothing is remembered."""
-        return {}
+        """The server's velocity, where there is momentum."""
+        return self._server_step.state()
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Nothing was remembered."""
+        """Go on with a saved velocity."""
+        self._server_step.load_state(state)
 
 
 def checked_options(method: str, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,6 +32,8 @@ class FedAvg(Base):
             base_model=task.base_model,
         )
 
-    def server(self, schema: fm.Schema, round: int, base_model: int) -> fm.Aggregator:
+    def server(
+        self, schema: fm.Schema, round: int, base_model: int, model: nn.Module | None = None
+    ) -> fm.Aggregator:
         """The exact weighted mean."""
         return fm.Aggregator(schema, round=round, base_model=base_model)

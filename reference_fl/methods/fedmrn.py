@@ -12,7 +12,7 @@ from fedmrn_codec import codings
 
 from ..settings import Settings, noise_of
 from ..train import local_steps
-from . import Task, register, run_sgd
+from . import Task, register, run_sgd, scales
 from .base import Base
 
 
@@ -23,7 +23,9 @@ class FedMRN(Base):
     Options, the paper's ablations: `stochastic`, false for the nearest mask instead of a sampled one;
     `progressive`, false to mask every element from the first step on. Neither: ordinary training, and a
     deterministic mask of its result. And the frame's: `coding`, "rans" for masks in fewer than one bit an
-    element, the same bits; `dense_coding`, "float16" or "bfloat16" for BatchNorm in 16 bits.
+    element, the same bits; `dense_coding`, "float16" or "bfloat16" for BatchNorm in 16 bits. And of the noise
+    (`scales`), constant in the paper: `schedule`, "cosine" or "step" for a scale that falls to `final` times
+    its first value in `over` rounds; `per_layer`, for a scale that follows each layer's spread.
     """
 
     OPTIONS: ClassVar[dict[str, Any]] = {
@@ -31,6 +33,7 @@ class FedMRN(Base):
         "progressive": True,
         "coding": "raw",
         "dense_coding": "raw",
+        **scales.OPTIONS,
     }
 
     def __init__(self, settings: Settings) -> None:
@@ -38,6 +41,10 @@ class FedMRN(Base):
         self.noise = noise_of(settings)
         for option, known in (("coding", codings.MASKED), ("dense_coding", codings.DENSE)):
             self.require(option, self.options[option] in known, f"one of {', '.join(known)}")
+        known = ", ".join(scales.SCHEDULES)
+        self.require("schedule", self.options["schedule"] in scales.SCHEDULES, f"one of {known}")
+        self.require("over", self.options["over"] >= 1, "at least 1")
+        self.require("final", 0 < self.options["final"] <= 1, "above 0 and at most 1")
 
     def client(self, model: nn.Module, task: Task) -> bytes:
         """Train with PSM; send the frame of the masks."""
@@ -45,7 +52,7 @@ class FedMRN(Base):
         with fedmrn_torch.PSM(
             model,
             seed=task.seed,
-            noise=self.noise,
+            noise=self.round_noise(model, self.schema(model), task.round),
             mask=s.mask or "binary",
             steps=local_steps(len(task.y), s.batch_size, s.epochs),
             private_seed=task.private_seed,
@@ -60,6 +67,16 @@ class FedMRN(Base):
                 dense_coding=self.options["dense_coding"],
             )
 
-    def server(self, schema: fm.Schema, round: int, base_model: int) -> fm.Aggregator:
+    def server(
+        self, schema: fm.Schema, round: int, base_model: int, model: nn.Module | None = None
+    ) -> fm.Aggregator:
         """The exact weighted mean; the server fixes the noise."""
-        return fm.Aggregator(schema, noise=self.noise, round=round, base_model=base_model)
+        noise = self.round_noise(model, schema, round)
+        return fm.Aggregator(schema, noise=noise, round=round, base_model=base_model)
+
+    def round_noise(
+        self, model: nn.Module | None, schema: fm.Schema, round: int
+    ) -> fm.Noise | dict[str, fm.Noise]:
+        """The noise of a round, by the options."""
+        masked = [tensor.name for tensor in schema if tensor.masked]
+        return scales.round_noise(self.noise, self.options, model, masked, round)

@@ -55,6 +55,7 @@ class FedPM(Base):
         "reset_every": 1,
         "dense_learning_rate": 0.001,
     }
+    SERVER_OPTIONS: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -114,7 +115,9 @@ class FedPM(Base):
             if tensor.masked
         }
 
-    def server(self, schema: fm.Schema, round: int, base_model: int) -> Summing:
+    def server(
+        self, schema: fm.Schema, round: int, base_model: int, model: nn.Module | None = None
+    ) -> Summing:
         """Shares of ones, and the mean of the dense tensors."""
         by_samples = self.options["aggregate"] == "mean"
         return MaskShares(schema, round, base_model, self.seed, by_samples)

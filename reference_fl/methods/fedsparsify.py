@@ -40,6 +40,7 @@ class FedSparsify(PackedMethod):
 
     ID = 5
     OPTIONS: ClassVar[dict[str, Any]] = {"sparsity": 0.9, "over": 100, "vote": True}
+    SERVER_OPTIONS: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -76,7 +77,9 @@ class FedSparsify(PackedMethod):
         """The weights, 0 where they were pruned."""
         return unpack_sparse(part, size)[0]
 
-    def server(self, schema: fm.Schema, round: int, base_model: int) -> Summing:
+    def server(
+        self, schema: fm.Schema, round: int, base_model: int, model: nn.Module | None = None
+    ) -> Summing:
         """The mean of the pruned models, with a vote on the positions."""
         return VotingSum(self, schema, round, base_model)
 

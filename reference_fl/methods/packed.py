@@ -132,7 +132,9 @@ class PackedMethod(Base):
         """The frame of the dense tensors."""
         return bytes(messages.parse(message, self.ID, schema).frame), messages.dense_schema(schema)
 
-    def server(self, schema: fm.Schema, round: int, base_model: int) -> Summing:
+    def server(
+        self, schema: fm.Schema, round: int, base_model: int, model: nn.Module | None = None
+    ) -> Summing:
         """The exact weighted mean of the unpacked updates."""
         return PackedSum(self, schema, round, base_model)
 

@@ -39,6 +39,8 @@ class PostMask(Base):
             private_seed=task.private_seed,
         )
 
-    def server(self, schema: fm.Schema, round: int, base_model: int) -> fm.Aggregator:
+    def server(
+        self, schema: fm.Schema, round: int, base_model: int, model: nn.Module | None = None
+    ) -> fm.Aggregator:
         """The exact weighted mean; the server fixes the noise."""
         return fm.Aggregator(schema, noise=self.noise, round=round, base_model=base_model)

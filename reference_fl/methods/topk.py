@@ -27,6 +27,8 @@ from .base import trained_update
 from .packed import PackedMethod
 from .sparse import pack_sparse, unpack_sparse
 
+LEFTOVER = "leftover/"
+
 
 @register("topk")
 class TopK(PackedMethod):
@@ -77,19 +79,22 @@ class TopK(PackedMethod):
         return unpack_sparse(part, size)[0]
 
     def state(self) -> dict[str, torch.Tensor]:
-        """The clients' leftovers."""
-        return {
-            f"{client}/{name}": torch.from_numpy(array)
+        """The clients' leftovers, and what `Base` keeps."""
+        leftovers = {
+            f"{LEFTOVER}{client}/{name}": torch.from_numpy(array)
             for client, arrays in sorted(self._leftovers.items())
             for name, array in arrays.items()
         }
+        return {**super().state(), **leftovers}
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Go on with saved leftovers."""
+        """Go on with what was saved."""
+        super().load_state(state)
         self._leftovers = {}
         for key, tensor in state.items():
-            client, _, name = key.partition("/")
-            self._leftovers.setdefault(int(client), {})[name] = tensor.numpy()
+            if key.startswith(LEFTOVER):
+                client, _, name = key.removeprefix(LEFTOVER).partition("/")
+                self._leftovers.setdefault(int(client), {})[name] = tensor.numpy()
 
 
 def largest(vector: np.ndarray, fraction: float) -> np.ndarray:

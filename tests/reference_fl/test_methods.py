@@ -218,12 +218,16 @@ def test_every_method_has_its_defaults():
     for name in NAMES:
         settings = defaults("fashion-mnist", name, None)
         assert (settings.mask is not None) == (settings.noise is not None) == (name in MASKS)
-        assert methods.build(settings).options == methods.METHODS[name].OPTIONS
+        assert methods.build(settings).options == options_of(name)
+
+
+def options_of(name):
+    return {**methods.METHODS[name].OPTIONS, **methods.METHODS[name].SERVER_OPTIONS}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_unknown_options_are_refused(name):
-    known = ", ".join(sorted(methods.METHODS[name].OPTIONS)) or "none"
+    known = ", ".join(sorted(options_of(name)))
     with pytest.raises(ValueError, match=f"options of {name}: found colour, known are {known}"):
         methods.build(defaults("digits", name, None, options={"colour": 1}))
 
