@@ -89,14 +89,19 @@ def test_no_binary_on_a_terminal(folder):
 def test_signals_leave_nothing_behind(folder, number, code):
     command = ["noise", "--noise", "gaussian:1", "--seed", "1", "--count", str(2**40), "-o", "x.bin"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "fedmrn_codec.cli", *command, "--backend", "numpy"], stderr=subprocess.PIPE
+        [sys.executable, "-m", "fedmrn_codec.cli", *command, "--backend", "numpy"],
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells ignore it in the background
     )
-    for _ in range(600):
-        if list(folder.glob(".fedmrn-*.tmp")):
-            break
-        time.sleep(0.05)
-    process.send_signal(number)
-    _, text = process.communicate(timeout=60)
+    try:
+        for _ in range(600):
+            if list(folder.glob(".fedmrn-*.tmp")):
+                break
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, text = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == code
     assert b"Traceback" not in text
     assert not [path for path in folder.iterdir() if path.name.startswith((".fedmrn", "x.bin"))]
