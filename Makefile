@@ -79,7 +79,7 @@ onnx-web: setup ## install onnxruntime-web and run the exported ONNX graphs in i
 	$(BIN)/pytest -q tests/backends/test_backend_onnx_web.py
 
 figure: setup ## draw the README's figure and table from reference_fl/results
-	$(BIN)/python -m reference_fl.report reference_fl/results -o docs/accuracy.png --readme README.md
+	$(BIN)/python -m reference_fl.report reference_fl/results/protocol -o docs/accuracy.png --document README.md
 
 wheel: setup ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation

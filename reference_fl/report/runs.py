@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,14 @@ def distinct(runs: Iterable[Run]) -> list[Run]:
         if (len(run.rounds), len(run.masks)) > (len(other.rounds), len(other.masks)):
             kept[_identity(run)] = run
     return list(kept.values())
+
+
+def first_rounds(runs: Iterable[Run], count: int) -> list[Run]:
+    """The runs as they were after their first rounds."""
+    return [
+        replace(run, rounds=run.rounds[:count], masks=[m for m in run.masks if m["round"] <= count])
+        for run in runs
+    ]
 
 
 def contradicting(runs: Iterable[Run], kept: Iterable[Run]) -> int:

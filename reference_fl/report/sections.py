@@ -96,7 +96,7 @@ class Section:
     Attributes
     ----------
     name : str
-        Data set and partition.
+        Data set and partition, and what else tells it from the other sections.
     task : dict
         The settings that all runs share.
     rows : tuple of Row
@@ -126,12 +126,18 @@ def sections(runs: Iterable[Run]) -> list[Section]:
     telling = _telling(groups.values())
     return [
         Section(
-            name=f"{task[0]}, {task[1]}",
+            name=_name(task, groups),
             task=dict(zip(TASK, task, strict=True)),
             rows=tuple(Row(_label(of[0], telling[of[0].label]), tuple(of)) for of in rows.values()),
         )
         for task, rows in groups.items()
     ]
+
+
+def _name(task: tuple[Any, ...], others: Iterable[tuple[Any, ...]]) -> str:
+    alike = [other for other in others if other[:2] == task[:2]]
+    differing = [i for i in range(2, len(TASK)) if len({other[i] for other in alike}) > 1]
+    return ", ".join([*task[:2], *(f"{TASK[i].replace('_', ' ')} {task[i]}" for i in differing)])
 
 
 def all_labels(found: Sequence[Section]) -> list[str]:

@@ -59,8 +59,8 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def insert(document: Path, text: str) -> None:
-    """Replace what stands between a document's comments `<!-- results... -->` and `<!-- end of results -->`.
+def insert(document: Path, text: str, place: str = "results") -> None:
+    """Replace what stands between a document's comments `<!-- PLACE... -->` and `<!-- end of PLACE -->`.
 
     Raises
     ------
@@ -68,8 +68,9 @@ def insert(document: Path, text: str) -> None:
         The document has no such comments.
     """
     old = document.read_text()
-    pattern = re.compile(r"(<!-- results[^\n]*-->\n).*?(<!-- end of results -->)", re.S)
+    name = re.escape(place)
+    pattern = re.compile(rf"(<!-- {name}\b[^\n]*-->\n).*?(<!-- end of {name} -->)", re.S)
     new, count = pattern.subn(lambda m: f"{m[1]}{text}\n{m[2]}", old)
     if count != 1:
-        raise ValueError(f"{document}: found {count} places for results, required 1")
+        raise ValueError(f"{document}: found {count} places for {place}, required 1")
     write_whole(document, new.encode())

@@ -13,7 +13,7 @@ from made_runs import BINARY, MACHINE, as_lines, counts, header, line, write
 
 from reference_fl import report
 from reference_fl.report import figures, grids, page, times
-from reference_fl.report.runs import contradicting, distinct, read_all
+from reference_fl.report.runs import contradicting, distinct, first_rounds, read_all
 from reference_fl.report.sections import Spread, sections
 
 FEDMRN = Path(sys.executable).with_name("fedmrn")
@@ -145,8 +145,13 @@ def test_other_tasks_are_other_sections(tmp_path):
     changes = [{}, {"partition": "dirichlet:0.3"}, {"clients": 20}, {"model": "cnn4"}, {"dataset": "svhn"}]
     runs = report.load([write(tmp_path / str(i), **change) for i, change in enumerate(changes)])
     found = sections(reversed(runs))
-    names = ["digits, iid", "digits, iid", "digits, iid", "digits, dirichlet:0.3", "svhn, iid"]
-    assert [section.name for section in found] == names
+    assert [section.name for section in found] == [
+        "digits, iid, model cnn2, clients 10",
+        "digits, iid, model cnn2, clients 20",
+        "digits, iid, model cnn4, clients 10",
+        "digits, dirichlet:0.3",
+        "svhn, iid",
+    ]
     written = page._slugs(found)
     assert len(set(written)) == 5
 
@@ -310,7 +315,7 @@ def test_the_readme_s_table_and_figure(many, tmp_path):
     document = tmp_path / "README.md"
     document.write_text("before\n<!-- results -->\nold\n<!-- end of results -->\nafter\n")
     command = [sys.executable, "-m", "reference_fl.report", str(many), "-o", str(tmp_path / "docs" / "f.png")]
-    subprocess.run([*command, "--readme", str(document)], check=True, capture_output=True)
+    subprocess.run([*command, "--document", str(document)], check=True, capture_output=True)
     text = document.read_text()
     assert "| digits | iid | fedavg | 2 |" in text
     assert "old" not in text
@@ -319,3 +324,18 @@ def test_the_readme_s_table_and_figure(many, tmp_path):
     document.write_text("no place\n")
     with pytest.raises(ValueError, match="found 0 places"):
         report.insert(document, "table")
+
+
+def test_a_table_at_a_place_of_its_own_after_fewer_rounds(many, tmp_path):
+    document = tmp_path / "results.md"
+    document.write_text(
+        "<!-- results -->\nA\n<!-- end of results -->\n<!-- early -->\nB\n<!-- end of early -->\n"
+    )
+    command = [sys.executable, "-m", "reference_fl.report", str(many), "--document", str(document)]
+    subprocess.run([*command, "--place", "early", "--rounds", "2"], check=True, capture_output=True)
+    first, second = document.read_text().split("<!-- end of results -->")
+    assert first == "<!-- results -->\nA\n"
+    assert "| digits | iid | fedavg | 2 | 2 |" in second
+    assert "B\n" not in second
+    run = report.load([many])[0]
+    assert [line["round"] for line in first_rounds([run], 3)[0].rounds] == [1, 2, 3]
