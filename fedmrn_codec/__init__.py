@@ -18,6 +18,7 @@ from .errors import (
     FrameError,
     MalformedError,
     RefusedError,
+    ReplyError,
     ScaleError,
     SchemaError,
     UnsupportedError,
@@ -26,7 +27,10 @@ from .errors import (
 from .frame import Entry, Info
 from .limits import Limits
 from .noise import Bernoulli, Gaussian, Noise, Uniform
+from .request import Request
 from .schema import Schema, Tensor
+from .seeds import choose_seed
+from .updates import apply, difference, model_id, schema_of
 
 __version__ = "0.1.0"
 
@@ -45,6 +49,8 @@ __all__ = [
     "MalformedError",
     "Noise",
     "RefusedError",
+    "ReplyError",
+    "Request",
     "ScaleError",
     "Schema",
     "SchemaError",
@@ -52,12 +58,17 @@ __all__ = [
     "Uniform",
     "UnsupportedError",
     "UpdateError",
+    "apply",
+    "choose_seed",
     "decode",
     "decode_bits",
+    "difference",
     "encode",
     "encode_bits",
     "inspect",
+    "model_id",
     "noise",
     "philox_words",
+    "schema_of",
     "verify",
 ]

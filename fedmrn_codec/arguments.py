@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from . import errors
-from .noise import Noise
+from .noise import Noise, checked_noise
 from .schema import Schema
 
 Value = TypeVar("Value")
@@ -38,7 +38,4 @@ def masked_values(schema: Schema, given: Value | Mapping[str, Value], field: str
 def masked_noise(schema: Schema, given: Noise | Mapping[str, Noise]) -> dict[str, Noise]:
     """The noise of each masked tensor, in the schema's order."""
     noise = masked_values(schema, given, "noise")
-    for its_noise in noise.values():
-        if not isinstance(its_noise, Noise):
-            raise errors.ArgumentError("noise", repr(its_noise), "required: Uniform, Gaussian or Bernoulli")
-    return noise
+    return {name: checked_noise(its_noise) for name, its_noise in noise.items()}

@@ -12,7 +12,7 @@ from . import mask as masks
 from .arguments import U64, unsigned
 from .frame import Expected, Info
 from .limits import DEFAULT_LIMITS, Limits
-from .noise import Noise
+from .noise import Noise, checked_noise
 from .schema import Schema, Tensor
 
 if TYPE_CHECKING:
@@ -149,9 +149,7 @@ def noise(
     -------
     numpy.ndarray of float32, shape (count,)
     """
-    if not isinstance(noise, Noise):
-        raise errors.ArgumentError("noise", repr(noise), "required: Uniform, Gaussian or Bernoulli")
-    return backends.get(backend).noise(noise, *_place(seed, stream, start, count))
+    return backends.get(backend).noise(checked_noise(noise), *_place(seed, stream, start, count))
 
 
 def philox_words(

@@ -270,6 +270,12 @@ class NoiseError(RefusedError):
     code = "aggregate"
 
 
+class ReplyError(RefusedError):
+    """A reply that is not what the server asked for, apart from the checks of its frame."""
+
+    code = "reply"
+
+
 # --- bad arguments -----------------------------------------------------------------------------------
 
 

@@ -129,6 +129,24 @@ def gaussian_draws(words: np.ndarray) -> np.ndarray:
     return q
 
 
+def checked_noise(noise: object) -> Noise:
+    """The argument, if it is a noise.
+
+    Raises
+    ------
+    ArgumentError
+        It is something else.
+    """
+    if not isinstance(noise, Noise):
+        raise errors.ArgumentError("noise", repr(noise), "required: Uniform, Gaussian or Bernoulli")
+    return noise
+
+
+def noise_text(noise: Noise) -> str:
+    """The noise as `parse_noise` reads it, with the fewest digits that give its float32."""
+    return f"{noise.name}:{np.float32(noise.scale)!s}"
+
+
 def parse_noise(text: str) -> Noise:
     """The noise that a text like "uniform:0.01" names.
 

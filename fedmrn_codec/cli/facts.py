@@ -6,9 +6,9 @@ from typing import Any
 
 from .. import aggregate
 from ..frame import Entry, Info
+from ..noise import noise_text
 from ..schema import Tensor
 from .files import Bytes
-from .options import noise_text
 from .output import print_table
 
 NONE = "-"

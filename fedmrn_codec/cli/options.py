@@ -6,7 +6,6 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from .. import backends, errors
@@ -79,11 +78,6 @@ def fastest(name: str | None, elements: int) -> str | None:
     if name is not None or elements > SMALL:
         return name
     return "numpy"
-
-
-def noise_text(noise: Noise) -> str:
-    """A noise as the shell takes it; the digits are the fewest that give its float32."""
-    return f"{noise.name}:{np.float32(noise.scale)!s}"
 
 
 Json = Annotated[

@@ -10,7 +10,7 @@ import numpy as np
 import typer
 
 from ... import decoding, errors
-from ...noise import Noise
+from ...noise import Noise, noise_text
 from .. import files, options, tensors
 from ..dense import Dense
 from ..output import document, report
@@ -56,7 +56,7 @@ def noise(
         raise errors.ArgumentError("--start plus --count", start + count, "the limit is 2^64")
     name = options.fastest(backend, count)
     place = {
-        "noise": options.noise_text(noise),
+        "noise": noise_text(noise),
         "seed": seed,
         "stream": stream,
         "start": start,

@@ -1,0 +1,168 @@
+"""What a server asks of one client in one round: sent to it, and what its frame is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from . import errors
+from .aggregate import Aggregator
+from .arguments import U32, U64, unsigned
+from .decoding import decode, verify
+from .encoding import encode
+from .frame import Info
+from .mask import kind_code
+from .noise import Noise, checked_noise, noise_text, parse_noise
+from .schema import Schema
+from .updates import add
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+WIDE = ("seed", "base_model")
+"""Entries of 64 bits, which JSON carries as decimal text: many readers of JSON numbers have 53."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """The settings of one client's frame.
+
+    Parameters
+    ----------
+    seed : int
+        Of the noise: unsigned 64-bit, the server's choice, another one for every client and round
+        (`choose_seed`).
+    noise : Noise
+        Of all masked tensors.
+    mask : {"binary", "signed"}
+    round : int
+        Unsigned 32-bit; 0 means "not given".
+    base_model : int
+        Names the arrays that the update is to be added to (`model_id`): unsigned 64-bit; 0 means "not given".
+    schema : Schema
+
+    Raises
+    ------
+    ArgumentError
+        A value of another type, or out of range.
+    """
+
+    seed: int
+    noise: Noise
+    mask: str
+    round: int
+    base_model: int
+    schema: Schema
+
+    def __post_init__(self) -> None:
+        for name, bound in (("seed", U64), ("round", U32), ("base_model", U64)):
+            object.__setattr__(self, name, unsigned(getattr(self, name), bound, name))
+        checked_noise(self.noise), kind_code(self.mask)
+        if not isinstance(self.schema, Schema):
+            raise errors.ArgumentError("schema", type(self.schema).__name__, "required: Schema")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The request in plain types, flat: integers, text, and the schema's bytes (spec 5.1)."""
+        return {
+            "seed": self.seed,
+            "noise": noise_text(self.noise),
+            "mask": self.mask,
+            "round": self.round,
+            "base_model": self.base_model,
+            "schema": self.schema.data,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """The same for `json.dumps`: 64-bit integers as decimal text, the schema as `Schema.to_json`."""
+        out = self.to_dict()
+        return out | {name: str(out[name]) for name in WIDE} | {"schema": self.schema.to_json()}
+
+    @classmethod
+    def from_dict(cls, entries: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict` and of `to_json`; other entries are not looked at.
+
+        Raises
+        ------
+        CodecError
+            An entry is missing, of another type or out of range.
+        """
+        seed, base_model = (_number(entries, name) for name in WIDE)
+        schema = _entry(entries, "schema", bytes, list)
+        return cls(
+            seed,
+            parse_noise(_entry(entries, "noise", str)),
+            _entry(entries, "mask", str),
+            _entry(entries, "round", int),
+            base_model,
+            Schema.from_bytes(schema) if isinstance(schema, bytes) else Schema.from_json(schema),
+        )
+
+    def encode(self, update: Mapping[str, Any], **options: Any) -> bytes:
+        """The frame that is asked for, of an update as `encode` takes it; `options` are its others."""
+        return encode(
+            update,
+            self.schema,
+            seed=self.seed,
+            noise=self.noise,
+            mask=self.mask,
+            round=self.round,
+            base_model=self.base_model,
+            **options,
+        )
+
+    def check(self, data: Buffer, base: Mapping[str, np.ndarray] | None = None) -> Info:
+        """Make every check of a frame (spec 7), and that it is the one asked for.
+
+        Parameters
+        ----------
+        data : bytes-like
+        base : mapping of str to array, optional
+            The model that the client was sent: its sum with the update must then be finite.
+
+        Returns
+        -------
+        Info
+            What the frame says of itself.
+
+        Raises
+        ------
+        FrameError
+            The first check that fails.
+        """
+        asked: dict[str, Any] = {"round": self.round, "base_model": self.base_model, "seed": self.seed}
+        info = verify(data, self.schema, **asked)
+        for tensor, entry in zip(self.schema, info.tensors, strict=True):
+            if tensor.masked and (entry.kind, entry.noise) != (self.mask, self.noise):
+                found = f"{entry.kind} mask over {entry.noise}"
+                required = f"asked for: {self.mask}, {self.noise}"
+                raise errors.ReplyError(f"tensor {tensor.name!r}", found, required)
+        if base is not None:
+            dense = [t.name for t in self.schema if not t.masked and t.type.is_float]
+            for name, update in decode(data, self.schema, names=dense).items():
+                if not np.isfinite(add(base[name], update)).all():
+                    found = "an update beyond its dtype"
+                    raise errors.ReplyError(f"tensor {name!r}", found, "required: a finite sum")
+        return info
+
+    def aggregator(self) -> Aggregator:
+        """A sum for the frames of all clients that were asked for the same but the seed."""
+        return Aggregator(self.schema, noise=self.noise, round=self.round, base_model=self.base_model)
+
+
+def _entry(entries: Mapping[str, Any], name: str, *kinds: type) -> Any:
+    value = entries.get(name)
+    if not isinstance(value, kinds):
+        required = " or ".join(kind.__name__ for kind in kinds)
+        raise errors.ArgumentError(f"request entry {name!r}", type(value).__name__, f"required: {required}")
+    return value
+
+
+def _number(entries: Mapping[str, Any], name: str) -> int:
+    value = _entry(entries, name, int, str)
+    if isinstance(value, str) and not (value.isascii() and value.isdigit() and len(value) <= len(str(U64))):
+        required = f"required: at most {len(str(U64))} decimal digits"
+        raise errors.ArgumentError(f"request entry {name!r}", repr(value[:40]), required)
+    return int(value)

@@ -1,0 +1,161 @@
+"""A model's arrays by name: their schema, their id, the difference of two, and the sum of one and an update.
+
+Integers wrap around and bools are exclusive-or, both ways, so that every counter arrives as it was. The
+arrays may come from any mapping, one that loads each on demand too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from . import errors
+from .schema import Schema, Tensor
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def schema_of(
+    arrays: Arrays, masked: Collection[str] | None = None, leave_out: Collection[str] = ()
+) -> Schema:
+    """The schema of a model, in the order of its arrays; a masked tensor is float32 there, whatever it was.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array
+    masked : collection of str, optional
+        Which to mask; by default floats of two or more dimensions. All else is dense.
+    leave_out : collection of str
+        Arrays that do not travel.
+
+    Raises
+    ------
+    SchemaError
+        A name that the model does not have, or an array that cannot be masked or sent.
+    """
+    for name in (*(masked or ()), *leave_out):
+        if name not in arrays:
+            raise errors.SchemaError(
+                "masked and leave_out", repr(name), "required: names of the model's arrays"
+            )
+    return Schema(_tensor(name, array, masked) for name, array in arrays.items() if name not in leave_out)
+
+
+def check_schema(schema: Schema, arrays: Arrays) -> None:
+    """That a model has every tensor of a schema: of its shape, and of its dtype, or any float if masked.
+
+    Raises
+    ------
+    SchemaError
+        It does not. bfloat16, which NumPy does not have, no model here has.
+    """
+    for tensor in schema:
+        if tensor.name not in arrays:
+            raise errors.SchemaError("schema", repr(tensor.name), "required: names of the model's arrays")
+        array = arrays[tensor.name]
+        fits = array.dtype.kind == "f" if tensor.masked else array.dtype.name == tensor.dtype
+        if not fits or array.shape != tensor.shape:
+            raise errors.SchemaError("schema", str(tensor), f"the model has {_described(array)}")
+
+
+def model_id(arrays: Arrays) -> int:
+    """A 64-bit name of a model, not 0: the start of a SHA-256 of its names, dtypes, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, array in arrays.items():
+        digest.update(repr((name, array.dtype.str, array.shape)).encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return int.from_bytes(digest.digest()[:8], "little") or 1
+
+
+def difference(trained: Arrays, received: Arrays, schema: Schema) -> dict[str, np.ndarray]:
+    """The update, trained minus received, as `encode` takes it.
+
+    A NaN or an infinity stays one: `encode` refuses it.
+
+    Raises
+    ------
+    UpdateError
+        A tensor of the schema is missing, or has another shape or dtype than the one received.
+    """
+    return {tensor.name: _subtract(tensor, trained, received) for tensor in schema}
+
+
+def as_update(arrays: Arrays, schema: Schema) -> dict[str, np.ndarray]:
+    """A difference that somebody else has worked out, as `encode` takes it: masked floats as float32.
+
+    Raises
+    ------
+    UpdateError
+        A tensor of the schema is missing. `encode` checks shapes and dtypes.
+    """
+    return {tensor.name: _as_masked(_named(arrays, tensor, "update"), tensor) for tensor in schema}
+
+
+def apply(base: Arrays, update: Arrays) -> dict[str, np.ndarray]:
+    """A model plus an update, of one frame (`decode`) or of many (`Aggregator.mean`): new arrays.
+
+    Floats are added in the wider of the two dtypes and rounded once to the model's. What the update does not
+    name stays as it is, and is shared.
+
+    Raises
+    ------
+    UpdateError
+        A name that the model does not have, or another shape.
+    """
+    for name, array in update.items():
+        found = _described(base[name]) if name in base else "nothing"
+        if name not in base or base[name].shape != array.shape:
+            raise errors.UpdateError(f"{name!r} of the model", found, f"the update has {_described(array)}")
+    return {name: add(array, update[name]) if name in update else array for name, array in base.items()}
+
+
+def add(base: np.ndarray, update: np.ndarray) -> np.ndarray:
+    """One array of `apply`; the sum may be infinite."""
+    if base.dtype == np.bool_:
+        return np.asarray(np.bitwise_xor(base, update))
+    with np.errstate(over="ignore"):
+        return np.asarray(base + update).astype(base.dtype)
+
+
+def restored(array: np.ndarray, dtype: np.dtype[np.generic]) -> np.ndarray:
+    """An array in the dtype that a framework's averaging took from it; integers are rounded to nearest."""
+    return np.asarray(np.rint(array) if dtype.kind in "iu" else array).astype(dtype)
+
+
+def _tensor(name: str, array: np.ndarray, masked: Collection[str] | None) -> Tensor:
+    is_float = array.dtype.kind == "f"
+    mask = is_float and array.ndim >= 2 if masked is None else name in masked
+    if mask and not is_float:
+        raise errors.SchemaError(f"dtype of masked {name!r}", array.dtype, "required: a float")
+    return Tensor(name, array.shape, mask, "float32" if mask else array.dtype.name)
+
+
+def _subtract(tensor: Tensor, trained: Arrays, received: Arrays) -> np.ndarray:
+    now, start = _named(trained, tensor, "trained arrays"), _named(received, tensor, "received arrays")
+    if now.shape != start.shape or now.dtype != start.dtype:
+        raise errors.UpdateError(
+            f"trained {tensor.name!r}", _described(now), f"received: {_described(start)}"
+        )
+    if now.dtype == np.bool_:
+        return np.asarray(np.bitwise_xor(now, start))
+    if tensor.masked and now.dtype == np.float16:
+        now, start = now.astype(np.float32), start.astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _as_masked(np.asarray(now - start), tensor)
+
+
+def _as_masked(update: np.ndarray, tensor: Tensor) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return update.astype(np.float32) if tensor.masked and update.dtype.kind == "f" else update
+
+
+def _named(arrays: Arrays, tensor: Tensor, field: str) -> np.ndarray:
+    if tensor.name not in arrays:
+        raise errors.UpdateError(field, f"nothing for {tensor.name!r}", "the schema has it")
+    return np.asarray(arrays[tensor.name])
+
+
+def _described(array: np.ndarray) -> str:
+    return f"{array.dtype}{list(array.shape)}"

@@ -1,0 +1,172 @@
+"""Arrays by name: schemas, ids, differences, and sums that undo them."""
+
+import numpy as np
+import pytest
+
+import fedmrn_codec as fm
+from fedmrn_codec.updates import as_update, check_schema, restored
+
+MODEL = {
+    "weight": np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4),
+    "half": np.full((2, 3), 2, np.float16),
+    "double": np.full((2, 3), 2, np.float64),
+    "big-endian": np.full((2, 3), 2, ">f4"),
+    "bias": np.ones(3, np.float32),
+    "double-bias": np.full(3, 2, np.float64),
+    "half-bias": np.full(3, 2, np.float16),
+    "scalar": np.array(2, np.float32),
+    "empty": np.zeros((0, 4), np.float32),
+    "bytes": np.full((2, 2), 255, np.uint8),
+    "int64": np.array(2**40),
+    "bool": np.array([True, False]),
+}
+TRAINED = MODEL | {
+    "weight": MODEL["weight"] + np.float32(0.25),
+    "bias": np.full(3, 1.5, np.float32),
+    "half": np.full((2, 3), 2.5, np.float16),
+    "half-bias": np.full(3, 2.5, np.float16),
+    "double-bias": np.full(3, 2 + 2**-40),
+    "bytes": np.full((2, 2), 3, np.uint8),
+    "int64": np.array(2**40 - 1),
+    "bool": np.array([False, False]),
+}
+MASKED = ["weight", "half", "double", "big-endian", "empty"]
+
+
+def bytes_of(arrays):
+    return [(name, a.dtype.str, a.shape, a.tobytes()) for name, a in arrays.items()]
+
+
+def test_floats_of_two_dimensions_are_masked():
+    schema = fm.schema_of(MODEL)
+    assert [tensor.name for tensor in schema] == list(MODEL)
+    assert [tensor.name for tensor in schema if tensor.masked] == MASKED
+    assert {t.name: t.dtype for t in schema if not t.masked} == {
+        name: a.dtype.name for name, a in MODEL.items() if name not in MASKED
+    }
+    check_schema(schema, MODEL)
+
+
+def test_a_schema_of_the_callers_choice():
+    schema = fm.schema_of(MODEL, masked=["bias"], leave_out=["weight", "bool"])
+    assert [tensor.name for tensor in schema if tensor.masked] == ["bias"]
+    assert not {"weight", "bool"} & {tensor.name for tensor in schema}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"masked": ["nowhere"]}, "'nowhere', required: names of the model's arrays"),
+        ({"leave_out": ["nowhere"]}, "'nowhere', required: names of the model's arrays"),
+        ({"masked": ["int64"]}, "dtype of masked 'int64': found int64, required: a float"),
+    ],
+)
+def test_schemas_that_the_model_does_not_have(options, message):
+    with pytest.raises(fm.SchemaError, match=message):
+        fm.schema_of(MODEL, **options)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        fm.Tensor("nowhere", (3,)),
+        fm.Tensor("bias", (1,)),
+        fm.Tensor("bias", (3,), dtype="float64"),
+        fm.Tensor("bytes", (2, 2), masked=True),
+    ],
+)
+def test_check_schema(tensor):
+    with pytest.raises(fm.SchemaError, match=r"^schema: found"):
+        check_schema(fm.Schema([tensor]), MODEL)
+
+
+def test_models_have_ids():
+    same = {name: array.copy() for name, array in MODEL.items()}
+    assert fm.model_id(MODEL) == fm.model_id(same) > 0
+    others = (
+        MODEL | {"bias": np.ones(3, np.float64)},
+        MODEL | {"bias": np.ones((3, 1), np.float32)},
+        MODEL | {"bias": -MODEL["bias"]},
+        {name if name != "bias" else "tias": array for name, array in MODEL.items()},
+        dict(reversed(MODEL.items())),
+    )
+    assert len({fm.model_id(MODEL), *map(fm.model_id, others)}) == 6
+    strided = {"a": np.arange(12.0).reshape(3, 4).T}
+    assert fm.model_id(strided) == fm.model_id({"a": strided["a"].copy()})
+
+
+def test_what_is_added_is_what_was_taken_off():
+    schema = fm.schema_of(MODEL)
+    update = fm.difference(TRAINED, MODEL, schema)
+    assert [update[name].dtype.name for name in MASKED] == ["float32"] * len(MASKED)
+    before = bytes_of(MODEL)
+    dense = {tensor.name: update[tensor.name] for tensor in schema if not tensor.masked}
+    assert bytes_of(fm.apply(MODEL, dense)) == bytes_of(
+        {name: TRAINED[name] if name in dense else array for name, array in MODEL.items()}
+    )
+    for name, array in fm.apply(MODEL, update).items():
+        assert (array.dtype, array.shape) == (MODEL[name].dtype, MODEL[name].shape)
+        assert (array == TRAINED[name]).all(), name  # all are exact here
+    assert bytes_of(MODEL) == before
+
+
+def test_a_difference_goes_through_a_frame():
+    schema = fm.schema_of(MODEL)
+    update = fm.difference(TRAINED, MODEL, schema)
+    decoded = fm.decode(fm.encode(update, schema, seed=1, noise=fm.Uniform(0.3), mask="signed"), schema)
+    for tensor in schema:
+        if not tensor.masked:
+            assert decoded[tensor.name].tobytes() == update[tensor.name].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("trained", "message"),
+    [
+        ({"bias": np.ones(1, np.float32)}, r"trained 'bias': found float32\[1\], received: float32\[3\]"),
+        ({"bias": np.ones(3)}, r"trained 'bias': found float64\[3\], received: float32\[3\]"),
+        (None, "trained arrays: found nothing for 'weight'"),
+    ],
+)
+def test_differences_of_other_models(trained, message):
+    with pytest.raises(fm.UpdateError, match=message):
+        fm.difference({} if trained is None else MODEL | trained, MODEL, fm.schema_of(MODEL))
+
+
+def test_nan_stays_for_encode_to_refuse():
+    schema = fm.schema_of(MODEL)
+    update = fm.difference(MODEL | {"bias": np.full(3, np.nan, np.float32)}, MODEL, schema)
+    with pytest.raises(fm.UpdateError, match="'bias': found a NaN"):
+        fm.encode(update, schema, seed=1, noise=fm.Uniform(0.01))
+
+
+def test_differences_of_others():
+    schema = fm.Schema([fm.Tensor("a", (2, 2), masked=True), fm.Tensor("b", (2,), dtype="float64")])
+    given = {"a": np.ones((2, 2)), "b": np.ones(2), "more": np.ones(1)}
+    assert {n: a.dtype.name for n, a in as_update(given, schema).items()} == {"a": "float32", "b": "float64"}
+    with pytest.raises(fm.UpdateError, match="nothing for 'b'"):
+        as_update({"a": given["a"]}, schema)
+
+
+@pytest.mark.parametrize(
+    ("update", "message"),
+    [
+        ({"nowhere": np.ones(3, np.float32)}, r"'nowhere' of the model: found nothing"),
+        (
+            {"bias": np.ones(1, np.float32)},
+            r"'bias' of the model: found float32\[3\], the update has float32\[1\]",
+        ),
+    ],
+)
+def test_no_update_is_broadcast(update, message):
+    with pytest.raises(fm.UpdateError, match=message):
+        fm.apply(MODEL, update)
+
+
+def test_the_sum_may_be_infinite():
+    large = {"bias": np.full(3, np.finfo(np.float32).max, np.float32)}
+    assert np.isinf(fm.apply(large, large)["bias"]).all()
+
+
+def test_dtypes_that_averaging_took_are_restored():
+    assert restored(np.array(2.5000001), np.dtype(np.int64)) == 3
+    assert restored(np.array([1.5]), np.dtype(np.float32)).dtype == np.float32
