@@ -16,7 +16,7 @@ from .dtypes import BY_CODE, Dtype, is_finite
 from .limits import DEFAULT_LIMITS, Limits
 from .mask import KIND_NAMES, padding_is_zero
 from .noise import DISTRIBUTIONS, Noise
-from .schema import Schema, Tensor, difference, parse_schema
+from .schema import Schema, Tensor, first_difference, parse_schema
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -254,7 +254,7 @@ def _check_agreement(header: Header, embedded: Schema | None, expected: Expected
     """[F-10] to [F-14]."""
     schema = embedded if expected.schema is None else expected.schema
     if expected.schema is not None and header.digest != expected.schema.digest:
-        why = f" ({difference(embedded, expected.schema)})" if embedded else ""
+        why = f" ({first_difference(embedded, expected.schema)})" if embedded else ""
         raise errors.SchemaMismatchError(
             "schema digest", header.digest.hex() + why, f"the caller's is {expected.schema.digest.hex()}", 32
         )

@@ -179,7 +179,7 @@ class Schema:
             ) from None
 
 
-def difference(found: Schema, required: Schema) -> str:
+def first_difference(found: Schema, required: Schema) -> str:
     """The first place where two schemas differ, in words."""
     for position, (a, b) in enumerate(zip(found, required, strict=False)):
         if a != b:

@@ -9,9 +9,8 @@
 The method is FedMRN (Li et al., ACM MM 2024); the frame is that of `spec/FORMAT.md`.
 """
 
-from fedmrn_codec import Bernoulli, Gaussian, Uniform
+from fedmrn_codec import Bernoulli, Gaussian, ReplyError, Uniform
 
-from .checks import ReplyError
 from .client import mod
 from .request import Request
 from .strategy import FedMRN

@@ -5,26 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import numpy as np
 from flwr.app import ArrayRecord, Message, MetricRecord
 
 import fedmrn_codec as fm
+from fedmrn_codec import ReplyError
 
-from .records import add, is_frame, to_frame
+from .records import Loaded, is_frame, to_frame
 from .request import Request
 
 T = TypeVar("T")
 
 Signature = frozenset[tuple[str, int]]
 """Keys of a MetricRecord, each with its length: -1 for a number."""
-
-
-class ReplyError(fm.RefusedError):
-    """A reply that is not what the server asked for, apart from its frame."""
-
-    code = "reply"
 
 
 @dataclass(frozen=True)
@@ -90,7 +84,7 @@ def check(reply: Message, request: Request, base: ArrayRecord, weighted_by: str,
         )
     _, metrics = only(reply.content.metric_records, "MetricRecord")
     weight = checked_weight(metrics, weighted_by, max_weight)
-    info = check_frame(to_frame(record), request, base)
+    info = request.check(to_frame(record), Loaded(base))
     return Sound(reply, key, weight, request.seed, info, check_metrics(metrics))
 
 
@@ -117,22 +111,3 @@ def check_metrics(metrics: MetricRecord) -> Signature:
             if not math.isfinite(number):
                 raise ReplyError(f"metric {name!r}", number, "required: finite")
     return frozenset((name, len(v) if isinstance(v, list) else -1) for name, v in metrics.items())
-
-
-def check_frame(frame: bytes, request: Request, base: ArrayRecord) -> fm.Info:
-    """Every check of a frame (spec 7), and that it is the one asked for and leaves the model finite."""
-    expected: dict[str, Any] = {
-        "round": request.round,
-        "base_model": request.base_model,
-        "seed": request.seed,
-    }
-    info = fm.verify(frame, request.schema, **expected)
-    for tensor, entry in zip(request.schema, info.tensors, strict=True):
-        if tensor.masked and (entry.kind, entry.noise) != (request.mask, request.noise):
-            found = f"{entry.kind} mask over {entry.noise}"
-            raise ReplyError(f"tensor {tensor.name!r}", found, f"asked for: {request.mask}, {request.noise}")
-    dense = [t.name for t in request.schema if not t.masked and t.type.is_float]
-    for name, update in fm.decode(frame, request.schema, names=dense, **expected).items():
-        if not np.isfinite(add(base[name], update)).all():
-            raise ReplyError(f"tensor {name!r}", "an update beyond its dtype", "required: a finite sum")
-    return info

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 from flwr.app import Context, Error, Message
 from flwr.clientapp.typing import ClientAppCallable
 from flwr.common.constant import ErrorCode
 
 import fedmrn_codec as fm
 
-from .checks import ReplyError, only
-from .records import difference, from_frame, is_frame
+from .checks import only
+from .records import Loaded, from_frame, is_frame
 from .request import Request
 
 
@@ -33,21 +32,8 @@ def mod(msg: Message, context: Context, call_next: ClientAppCallable) -> Message
         key, trained = only(reply.content.array_records, "ArrayRecord of the reply")
         if not is_frame(trained):
             _, received = only(msg.content.array_records, "ArrayRecord of the message")
-            update = difference(trained, received, request.schema)
-            reply.content[key] = from_frame(encode(update, request))
-    except (fm.CodecError, ReplyError) as error:
+            update = fm.difference(Loaded(trained), Loaded(received), request.schema)
+            reply.content[key] = from_frame(request.encode(update))
+    except fm.CodecError as error:
         return Message(Error(ErrorCode.MOD_FAILED_PRECONDITION, f"fedmrn: {error}"), reply_to=msg)
     return reply
-
-
-def encode(update: dict[str, np.ndarray], request: Request) -> bytes:
-    """The frame that the server asks for."""
-    return fm.encode(
-        update,
-        request.schema,
-        seed=request.seed,
-        noise=request.noise,
-        mask=request.mask,
-        round=request.round,
-        base_model=request.base_model,
-    )

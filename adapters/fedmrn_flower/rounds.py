@@ -6,15 +6,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 from flwr.app import ArrayRecord, Message
 
 import fedmrn_codec as fm
+from fedmrn_codec import ReplyError
+from fedmrn_codec.seeds import SeedPolicy
+from fedmrn_codec.updates import check_schema
 
-from .checks import ReplyError, Sound, check, only
-from .records import model_id, schema_of
+from .checks import Sound, check, only
+from .records import Loaded
 from .request import Request
-from .seeds import SeedPolicy, choose
 
 
 @dataclass(frozen=True)
@@ -109,9 +110,7 @@ class Round:
             raise fm.ArgumentError("messages", f"two for node {node}", "required: one a node and round")
         _, arrays = only(message.content.array_records, f"ArrayRecord of the message to node {node}")
         base_model, schema = self._model(arrays)
-        seed = choose(settings.seed, self.number, node)
-        if seed in self._seeds:
-            raise fm.ArgumentError("seed", seed, "which another node of this round has")
+        seed = fm.choose_seed(settings.seed, self.number, node, self._seeds)
         self._seeds.add(seed)
         request = Request(seed, settings.noise, settings.mask, self.number, base_model, schema)
         message.content = request.add_to(message.content)
@@ -120,10 +119,11 @@ class Round:
     def _model(self, arrays: ArrayRecord) -> tuple[int, fm.Schema]:
         """Id and schema of a model, worked out once for all nodes that are sent the same object."""
         if id(arrays) not in self._models:
-            tied = self.settings.tied
-            schema = self.settings.schema or schema_of(arrays, leave_out=tied)
-            check_schema(schema, arrays, tied)
-            self._models[id(arrays)] = model_id(arrays), schema
+            model, tied = Loaded(arrays), self.settings.tied
+            schema = self.settings.schema or fm.schema_of(model, leave_out=[n for n in tied if n in model])
+            check_schema(schema, model)
+            check_tied(tied, schema, model)
+            self._models[id(arrays)] = fm.model_id(model), schema
         return self._models[id(arrays)]
 
     def _checked(self, reply: Message, seen: set[int]) -> Sound:
@@ -150,23 +150,13 @@ class Round:
         return replies
 
 
-def check_schema(schema: fm.Schema, arrays: ArrayRecord, tied: Mapping[str, str]) -> None:
-    """That the model has every tensor of the schema, of its shape, and of its dtype (any float if masked).
-
-    Tied arrays must be none of them, and follow one of them.
+def check_tied(tied: Mapping[str, str], schema: fm.Schema, arrays: Loaded) -> None:
+    """That tied arrays are none of the schema, and follow one of it.
 
     Raises
     ------
     fedmrn_codec.SchemaError
     """
-    for tensor in schema:
-        if tensor.name not in arrays:
-            raise fm.SchemaError("schema", repr(tensor.name), "required: names of the model's arrays")
-        array = arrays[tensor.name]
-        dtype = np.dtype(array.dtype)
-        fits = dtype.kind == "f" if tensor.masked else dtype.name == tensor.dtype
-        if not fits or tuple(array.shape) != tensor.shape:
-            raise fm.SchemaError("schema", str(tensor), f"the model has {dtype.name}{list(array.shape)}")
     names = {tensor.name for tensor in schema}
     for name, other in tied.items():
         if name not in arrays or name in names or other not in names:

@@ -15,11 +15,13 @@ from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from flwr.supercore import log
 
 import fedmrn_codec as fm
+from fedmrn_codec.mask import kind_code
+from fedmrn_codec.noise import checked_noise
+from fedmrn_codec.seeds import SeedPolicy
 
 from .checks import Sound
 from .records import added, restored
 from .rounds import Round, Settings, Sorted
-from .seeds import SeedPolicy
 from .traffic import traffic
 
 MEANS = (FedAvg, FedAvgM, FedAdagrad, FedAdam, FedYogi)
@@ -76,10 +78,7 @@ class FedMRN(Strategy):
         seed: SeedPolicy = None,
         max_weight: int = 2**31 - 1,
     ) -> None:
-        if not isinstance(noise, fm.Noise):
-            raise fm.ArgumentError("noise", repr(noise), "required: Uniform, Gaussian or Bernoulli")
-        if mask not in ("binary", "signed"):
-            raise fm.ArgumentError("mask", repr(mask), "required: binary or signed")
+        checked_noise(noise), kind_code(mask)
         self.strategy, self.tied = strategy, dict(tied or {})
         self.each = not _is_mean(strategy) if each is None else each
         weighted_by = _setting(strategy, "weighted_by_key", "num-examples")
@@ -157,11 +156,8 @@ class FedMRN(Strategy):
         aggregator: fm.Aggregator | None = None
         summed: list[Sound] = []
         for reply in replies.sound:
-            asked = current.asked[reply.node].request
             if aggregator is None:
-                aggregator = fm.Aggregator(
-                    asked.schema, noise=asked.noise, round=asked.round, base_model=asked.base_model
-                )
+                aggregator = current.asked[reply.node].request.aggregator()
             try:
                 aggregator.add(reply.frame, reply.weight, seed=reply.seed)
                 summed.append(reply)

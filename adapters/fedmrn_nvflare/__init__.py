@@ -8,12 +8,11 @@
 The method is FedMRN (Li et al., ACM MM 2024); the frame is that of `spec/FORMAT.md`.
 """
 
-from fedmrn_codec import Bernoulli, Gaussian, Uniform
+from fedmrn_codec import Bernoulli, Gaussian, ReplyError, Uniform
 
 from .aggregator import ExactMean
 from .client import ToFrame
 from .jobs import attach
-from .replies import ReplyError
 from .request import Request
 from .server import FromFrame
 from .training import psm, result

@@ -12,8 +12,7 @@ from nvflare.app_common.aggregators.weighted_aggregation_helper import (
 
 import fedmrn_codec as fm
 
-from .arrays import is_frame
-from .replies import frame_of_params
+from .arrays import is_frame, to_frame
 from .request import Request
 
 
@@ -43,10 +42,8 @@ class ExactMean(ModelAggregator):
             raise fm.ArgumentError("result", "no frame", 'required: FromFrame(..., output="FRAME")')
         request, weight = Request.of(model.meta), _weight(model)
         if self._sum is None:
-            self._sum = fm.Aggregator(
-                request.schema, noise=request.noise, round=request.round, base_model=request.base_model
-            )
-        self._sum.add(frame_of_params(model.params), weight, seed=request.seed)
+            self._sum = request.aggregator()
+        self._sum.add(to_frame(model.params), weight, seed=request.seed)
         metrics = filter_aggregatable_metrics(model.metrics)
         if metrics:
             name = str(model.meta.get("client_name"))

@@ -13,8 +13,9 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_copy
 
 import fedmrn_codec as fm
+from fedmrn_codec.updates import as_update
 
-from .arrays import NOT_KEPT, as_update, checked, copied, difference, from_frame, is_frame
+from .arrays import NOT_KEPT, checked, copied, from_frame, is_frame
 from .replies import ALGORITHM, result_dxo, with_data
 from .request import Request
 
@@ -59,7 +60,7 @@ class ToFrame(DXOFilter):
                 "result", f"processed by {other!r}", "required: arrays; ToFrame comes first"
             )
         request = Request.of(self._task.meta if self._task else None)
-        data = dxo.data if is_frame(dxo.data) else from_frame(_encode(self._update(dxo, request), request))
+        data = dxo.data if is_frame(dxo.data) else from_frame(request.encode(self._update(dxo, request)))
         return with_data(dxo, dxo.data_kind, data, {MetaKey.PROCESSED_ALGORITHM: ALGORITHM})
 
     def _update(self, dxo: DXO, request: Request) -> dict[str, Any]:
@@ -67,7 +68,7 @@ class ToFrame(DXOFilter):
         if dxo.data_kind == DataKind.WEIGHT_DIFF:
             return as_update(trained, request.schema)
         assert self._task is not None
-        return difference(trained, checked(self._task.data, "task", NOT_KEPT), request.schema)
+        return fm.difference(trained, checked(self._task.data, "task", NOT_KEPT), request.schema)
 
 
 def _kept(task: Any) -> DXO | None:
@@ -77,15 +78,3 @@ def _kept(task: Any) -> DXO | None:
     except (ValueError, AttributeError):
         return None
     return DXO(dxo.data_kind, copied(dxo.data), dxo.meta) if isinstance(dxo.data, dict) else None
-
-
-def _encode(update: dict[str, Any], request: Request) -> bytes:
-    return fm.encode(
-        update,
-        request.schema,
-        seed=request.seed,
-        noise=request.noise,
-        mask=request.mask,
-        round=request.round,
-        base_model=request.base_model,
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,19 +10,12 @@ from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
 from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.shareable import Shareable
 
-import fedmrn_codec as fm
+from fedmrn_codec import ReplyError
 
-from .arrays import KEY, Arrays, add, is_frame
-from .request import Request
+from .arrays import is_frame, to_frame
 
 ALGORITHM = "fedmrn/1"
 """How a DXO says in PROCESSED_ALGORITHM that its data are a frame."""
-
-
-class ReplyError(fm.RefusedError):
-    """A result that is not what the server asked for, apart from its frame."""
-
-    code = "reply"
 
 
 def result_dxo(result: Shareable) -> DXO | None:
@@ -62,37 +54,7 @@ def frame_of(dxo: DXO) -> bytes:
             f"{len(dxo.data)} entries, {names} first",
             "required: one frame; has the client ToFrame?",
         )
-    return frame_of_params(dxo.data)
-
-
-def frame_of_params(data: Mapping[str, Any]) -> bytes:
-    """The frame of data for which `is_frame` is true."""
-    return np.asarray(data[KEY]).tobytes()
-
-
-def check_frame(frame: bytes, request: Request, base: Arrays) -> fm.Info:
-    """Every check of a frame (spec 7), and that it is the one asked for and leaves the model finite.
-
-    Raises
-    ------
-    fedmrn_codec.FrameError
-        The first check that fails.
-    """
-    expected: dict[str, Any] = {
-        "round": request.round or None,
-        "base_model": request.base_model,
-        "seed": request.seed,
-    }
-    info = fm.verify(frame, request.schema, **expected)
-    for tensor, entry in zip(request.schema, info.tensors, strict=True):
-        if tensor.masked and (entry.kind, entry.noise) != (request.mask, request.noise):
-            found = f"{entry.kind} mask over {entry.noise}"
-            raise ReplyError(f"tensor {tensor.name!r}", found, f"asked for: {request.mask}, {request.noise}")
-    dense = [t.name for t in request.schema if not t.masked and t.type.is_float]
-    for name, update in fm.decode(frame, request.schema, names=dense, **expected).items():
-        if not np.isfinite(add(np.asarray(base[name]), update)).all():
-            raise ReplyError(f"tensor {name!r}", "an update beyond its dtype", "required: a finite sum")
-    return info
+    return to_frame(dxo.data)
 
 
 def check_meta(dxo: DXO, max_weight: float) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -21,14 +19,16 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 
 import fedmrn_codec as fm
-from fedmrn_codec.noise import parse_noise
+from fedmrn_codec import ReplyError
+from fedmrn_codec.mask import kind_code
+from fedmrn_codec.noise import checked_noise, noise_text, parse_noise
+from fedmrn_codec.updates import Arrays
 
-from .arrays import Arrays, add, checked, from_frame, model_id, restored, schema_of
-from .replies import ReplyError, check_frame, check_meta, frame_of, result_dxo, with_data
-from .request import META, Request, noise_text
+from .arrays import checked, from_frame, in_dtypes_of, without_bools
+from .replies import check_meta, frame_of, result_dxo, with_data
+from .request import META, Request
 
 OUTPUTS = (DataKind.WEIGHT_DIFF, DataKind.WEIGHTS, "FRAME")
-U64 = 2**64
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class FromFrame(DXOFilter):
     leave_out : list of str, optional
         Arrays that do not travel: they stay as the server has them.
     seed : int, optional
-        By default seeds are unpredictable. Given, they follow from it, the client's name and the round: see
-        `derived_seed`.
+        By default seeds are unpredictable. Given, they follow from it, the client's name and the round, as
+        `fedmrn_codec.choose_seed` says.
     max_weight : float
         The largest NUM_STEPS_CURRENT_ROUND that a client may claim.
 
@@ -101,10 +101,10 @@ class FromFrame(DXOFilter):
         max_weight: float = 2**31 - 1,
     ) -> None:
         super().__init__([DataKind.WEIGHTS, DataKind.WEIGHT_DIFF], None)
-        noise = parse_noise(noise) if isinstance(noise, str) else noise
-        _check(isinstance(noise, fm.Noise), "noise", noise, "Uniform, Gaussian or Bernoulli")
-        _check(mask in ("binary", "signed"), "mask", mask, "binary or signed")
-        _check(output in OUTPUTS, "output", output, "WEIGHT_DIFF, WEIGHTS or FRAME")
+        noise = parse_noise(noise) if isinstance(noise, str) else checked_noise(noise)
+        kind_code(mask)
+        if output not in OUTPUTS:
+            raise fm.ArgumentError("output", repr(output), f"required: one of {', '.join(OUTPUTS)}")
         self.noise, self.mask, self.output = noise_text(noise), mask, str(output)
         self.masked, self.leave_out = masked, leave_out
         self.seed, self.max_weight = seed, max_weight
@@ -138,7 +138,7 @@ class FromFrame(DXOFilter):
         client = _client(fl_ctx)
         asked = self._asked_of(client, fl_ctx)
         frame = frame_of(dxo)
-        info = check_frame(frame, asked.request, asked.arrays)
+        info = asked.request.check(frame, asked.arrays)
         check_meta(dxo, self.max_weight)
         self.log_info(
             fl_ctx,
@@ -147,7 +147,7 @@ class FromFrame(DXOFilter):
         )
         meta = {key: value for key, value in dxo.meta.items() if key != MetaKey.PROCESSED_ALGORITHM}
         kind, data = self._handed_on(frame, asked)
-        extra = asked.request.to_meta() if self.output == "FRAME" else {}
+        extra = asked.request.to_dict() if self.output == "FRAME" else {}
         extra["frame-bytes"] = info.frame_bytes
         return with_data(DXO(dxo.data_kind, dxo.data, meta), kind, data, {META: extra})
 
@@ -157,10 +157,7 @@ class FromFrame(DXOFilter):
         base, update = asked.arrays, fm.decode(frame, asked.request.schema)
         if self.output == DataKind.WEIGHT_DIFF:
             return self.output, {name: each.astype(base[name].dtype) for name, each in update.items()}
-        return self.output, {
-            name: add(np.asarray(each), update[name]) if name in update else each
-            for name, each in base.items()
-        }
+        return self.output, fm.apply(base, update)
 
     def _ask(self, fl_ctx: FLContext) -> None:
         task = fl_ctx.get_prop(FLContextKey.TASK_DATA)
@@ -175,7 +172,7 @@ class FromFrame(DXOFilter):
             asked = self._asked.get(client)
             if asked is None or asked.task != task_id:
                 asked = self._asked[client] = self._request(dxo.data, task, task_id, client, fl_ctx)
-        with_data(dxo, dxo.data_kind, dxo.data, {META: asked.request.to_meta()}).update_shareable(task)
+        with_data(dxo, dxo.data_kind, dxo.data, {META: asked.request.to_dict()}).update_shareable(task)
 
     def _request(
         self, data: dict[str, Any], task: Shareable, task_id: str, client: str, fl_ctx: FLContext
@@ -184,7 +181,8 @@ class FromFrame(DXOFilter):
         number = fl_ctx.get_prop(AppConstants.CURRENT_ROUND) if number is None else number
         number = 0 if number is None else int(number) + 1
         model = self._model_of(data, number)
-        seed = self._new_seed() if self.seed is None else derived_seed(self.seed, client, number)
+        taken = {asked.request.seed for name, asked in self._asked.items() if name != client}
+        seed = fm.choose_seed(self.seed, number, client, taken)
         return Asked(
             task_id,
             model.arrays,
@@ -195,16 +193,9 @@ class FromFrame(DXOFilter):
         model = self._model
         if model is None or model.source is not data or model.round != number:
             arrays = dict(checked(data, "task"))
-            schema = schema_of(arrays, self.masked, self.leave_out or ())
-            model = self._model = Model(data, number, arrays, model_id(arrays), schema)
+            schema = without_bools(fm.schema_of(arrays, self.masked, self.leave_out or ()))
+            model = self._model = Model(data, number, arrays, fm.model_id(arrays), schema)
         return model
-
-    def _new_seed(self) -> int:
-        """An unpredictable seed that no other client holds."""
-        taken = {asked.request.seed for asked in self._asked.values()}
-        while (seed := secrets.randbelow(U64)) in taken:
-            continue
-        return seed
 
     def _asked_of(self, client: str, fl_ctx: FLContext) -> Asked:
         asked, task = self._asked.get(client), fl_ctx.get_prop(FLContextKey.TASK_ID)
@@ -219,32 +210,13 @@ class FromFrame(DXOFilter):
         if isinstance(mean, Shareable):  # of ScatterAndGather
             dxo = from_shareable(mean)
             if dxo.data_kind in OUTPUTS:
-                DXO(dxo.data_kind, restored(dxo.data, base), dxo.meta).update_shareable(mean)
+                DXO(dxo.data_kind, in_dtypes_of(base, dxo.data), dxo.meta).update_shareable(mean)
         elif isinstance(mean, FLModel) and mean.params:
-            mean.params = restored(mean.params, base)
+            mean.params = in_dtypes_of(base, mean.params)
         elif isinstance(mean, FLModel):
             self.log_error(fl_ctx, "fedmrn: no sound result in this round; the model stays as it is")
             mean.params, mean.params_type = {}, ParamsType.DIFF
 
 
-def derived_seed(seed: int, client: str, number: int) -> int:
-    """The first 8 bytes, little-endian, of SHA-256 of "fedmrn_nvflare SEED ROUND CLIENT"; rounds from 1.
-
-    Raises
-    ------
-    fedmrn_codec.ArgumentError
-        The workflow does not say its round, and every round would have the same seed.
-    """
-    if not number:
-        raise fm.ArgumentError("round", "none", "required for seeds that follow from `seed`")
-    digest = hashlib.sha256(f"fedmrn_nvflare {seed} {number} {client}".encode()).digest()
-    return int.from_bytes(digest[:8], "little")
-
-
 def _client(fl_ctx: FLContext) -> str:
     return str(fl_ctx.get_peer_context().get_identity_name())
-
-
-def _check(holds: bool, field: str, found: object, required: str) -> None:
-    if not holds:
-        raise fm.ArgumentError(field, repr(found), f"required: {required}")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
 
 import fedmrn_codec as fm
-from fedmrn_codec.schema import difference
 
 from .arrays import KEY
 from .request import Request
@@ -39,25 +38,13 @@ def psm(model: torch.nn.Module, received: FLModel, *, steps: int, **options: Any
     fedmrn_codec.ArgumentError
         The task asks for no frame, or for one of another model.
     """
-    import fedmrn_torch
+    from fedmrn_torch import PSM
 
     request = Request.of(received.meta)
-    masked = {tensor.name for tensor in request.schema if tensor.masked}
     try:
-        own = fedmrn_torch.schema(model, masked)
-    except fm.ArgumentError as error:
-        raise fm.ArgumentError(error.field, error.found, f"{error.required}; {REMEDY}") from None
-    if own != request.schema:
-        raise fm.ArgumentError("schema of the task", difference(request.schema, own), REMEDY)
-    return fedmrn_torch.PSM(
-        model,
-        seed=request.seed,
-        noise=request.noise,
-        mask=request.mask,
-        steps=steps,
-        masked=masked,
-        **options,
-    )
+        return PSM.from_request(model, request, steps=steps, **options)
+    except fm.SchemaError as error:
+        raise fm.SchemaError(error.field, error.found, f"{error.required}; {REMEDY}") from None
 
 
 def result(psm: fedmrn_torch.PSM, received: FLModel, **fields: Any) -> FLModel:

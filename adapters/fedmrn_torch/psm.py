@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 import fedmrn_codec as fm
 from fedmrn_codec.errors import UpdateNonFiniteError
+from fedmrn_codec.schema import first_difference
 
 from .attach import Attached
 from .masking import LOW, Sampler
-from .schema import Masked, difference, entries, to_numpy
+from .schema import Masked, difference, entries, schema, to_numpy
 
 U64 = 2**64
 
@@ -123,6 +124,49 @@ class PSM:
         except BaseException:
             self.restore()
             raise
+
+    @classmethod
+    def from_request(
+        cls, model: nn.Module, request: fm.Request, *, steps: int | None = None, **options: Any
+    ) -> PSM:
+        """A PSM with the seed, noise, mask and masked tensors that a server asks for.
+
+        Its frame answers the request if `finish` gets the request's `round` and `base_model`.
+
+        Parameters
+        ----------
+        model : torch.nn.Module
+            With the arrays of the request's base model loaded.
+        request : fedmrn_codec.Request
+        steps : int, optional
+        **options
+            `stochastic`, `progressive`, `private_seed`.
+
+        Raises
+        ------
+        fedmrn_codec.SchemaError
+            The request is for another model, or one whose tensors have another order.
+        fedmrn_codec.ArgumentError
+            Another argument is out of range.
+        """
+        masked = {tensor.name for tensor in request.schema if tensor.masked}
+        field = "schema of the request"
+        try:
+            own = schema(model, masked)
+        except fm.ArgumentError as error:
+            raise fm.SchemaError(field, error.found, error.required) from None
+        if own != request.schema:
+            found = first_difference(request.schema, own)
+            raise fm.SchemaError(field, found, "required: the model's own, fedmrn_torch.schema(model)")
+        return cls(
+            model,
+            seed=request.seed,
+            noise=request.noise,
+            mask=request.mask,
+            steps=steps,
+            masked=masked,
+            **options,
+        )
 
     @property
     def upload_seed(self) -> int:

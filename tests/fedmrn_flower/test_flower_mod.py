@@ -135,7 +135,7 @@ def test_two_array_records_are_an_error_reply():
 def test_a_damaged_request_is_an_error_reply():
     message = asked()
     del message.content["config"]["fedmrn.noise"]
-    assert "'fedmrn.noise': found NoneType, required: str" in through(honest, message).error.reason
+    assert "entry 'noise': found NoneType, required: str" in through(honest, message).error.reason
 
 
 def test_flowers_own_mods_still_work():

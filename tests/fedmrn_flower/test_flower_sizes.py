@@ -13,7 +13,6 @@ from flwr.serverapp.strategy import FedAvg
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
 from fedmrn_flower import FedMRN, Request, Uniform, mod
-from fedmrn_flower.client import encode
 from reference_fl import models
 
 README = Path(__file__).parents[2] / "adapters" / "fedmrn_flower" / "README.md"
@@ -51,7 +50,7 @@ ELEMENTS = 10_000_000
 def frames(message_of, count):
     """`count` replies with frames that differ in seed alone, made without encoding each."""
     messages = list(message_of)
-    first = encode({"w": np.full((1000, ELEMENTS // 1000), 0.001, np.float32)}, Request.of(messages[0]))
+    first = Request.of(messages[0]).encode({"w": np.full((1000, ELEMENTS // 1000), 0.001, np.float32)})
     for message in messages[:count]:
         data = bytearray(first[:-4])
         data[8:16] = struct.pack("<Q", Request.of(message).seed)

@@ -21,7 +21,6 @@ from flwr.serverapp.strategy import (
 
 import fedmrn_codec as fm
 from fedmrn_flower import FedMRN, Request, Uniform
-from fedmrn_flower.client import encode
 from fedmrn_flower.records import from_frame
 
 NODES = [11, 22, 33]
@@ -41,7 +40,7 @@ def update(value=0.001):
 
 def frame(message, arrays=None, **changes):
     """A frame for a message, with a request that may be changed."""
-    return encode(update() | (arrays or {}), dataclasses.replace(Request.of(message), **changes))
+    return dataclasses.replace(Request.of(message), **changes).encode(update() | (arrays or {}))
 
 
 # What is asked for.
@@ -65,7 +64,7 @@ def test_seeds_follow_from_a_runs_seed():
 def test_seeds_of_the_callers_choice():
     messages = messages_of(wrapped(seed=lambda number, node: 1000 * number + node), NODES, 2)
     assert [Request.of(m).seed for m in messages] == [2011, 2022, 2033]
-    with pytest.raises(fm.ArgumentError, match="which another node of this round has"):
+    with pytest.raises(fm.ArgumentError, match="which another client of this round has"):
         messages_of(wrapped(seed=lambda number, node: number), NODES)
     with pytest.raises(fm.ArgumentError, match="seed: found -1"):
         messages_of(wrapped(seed=lambda number, node: -1), NODES)
@@ -224,7 +223,7 @@ def other_shape(message):
     )
     data = dataclasses.replace(Request.of(message), schema=schema)
     changes = update() | {"conv.bias": np.ones(1, np.float32)}
-    return with_frame(message, encode(changes, data))
+    return with_frame(message, data.encode(changes))
 
 
 def replayed(message):

@@ -145,8 +145,8 @@ def test_a_model_that_the_workflow_changes_in_place_is_another_model():
 
 
 def test_derived_seeds():
-    """The rule that `derived_seed` states, worked out by hand."""
-    digest = hashlib.sha256(b"fedmrn_nvflare 5 3 site-1").digest()
+    """The rule that `choose_seed` states, worked out by hand."""
+    digest = hashlib.sha256(b"fedmrn 5 3 site-1").digest()
     request = Request.of(from_shareable(Federation(seed=5).send(number=2)).meta)
     assert request.seed == int.from_bytes(digest[:8], "little")
     assert request.round == 3

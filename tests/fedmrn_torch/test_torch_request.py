@@ -1,0 +1,46 @@
+"""Masks trained for a request: its frame, and the requests of other models."""
+
+import pytest
+import torch
+
+import fedmrn_codec as fm
+import fedmrn_torch
+
+
+def network(out=2):
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, out))
+
+
+def request_for(schema):
+    return fm.Request(9, fm.Gaussian(0.01), "signed", 3, 77, schema)
+
+
+def test_the_frame_is_the_one_asked_for():
+    model = network()
+    request = request_for(fedmrn_torch.schema(model, ["0.weight"]))
+    with fedmrn_torch.PSM.from_request(model, request, steps=1, progressive=False) as psm:
+        model(torch.ones(6, 4)).sum().backward()
+        torch.optim.SGD(model.parameters(), lr=0.1).step(), psm.step()
+        frame = psm.finish(round=request.round, base_model=request.base_model)
+    info = request.check(frame, {name: t.numpy() for name, t in model.state_dict().items()})
+    assert [entry.kind for entry in info.tensors].count("signed") == 1
+
+
+def test_a_numpy_server_and_a_torch_client_have_one_schema():
+    model = network()
+    arrays = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    assert fm.schema_of(arrays) == fedmrn_torch.schema(model)
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        (fedmrn_torch.schema(network(3)), "tensor 7 is .*, required: the model's own"),
+        (fm.Schema(reversed(fedmrn_torch.schema(network()).tensors)), "tensor 0 is "),
+        (fm.Schema([fm.Tensor("nowhere", (2,), masked=True)]), "nowhere"),
+    ],
+)
+def test_requests_for_another_model(schema, message):
+    with pytest.raises(fm.SchemaError, match=f"schema of the request: found .*{message}"):
+        fedmrn_torch.PSM.from_request(network(), request_for(schema), steps=1)
