@@ -5,7 +5,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test test-integration demo conformance bench bench-quick bench-history bench-psm bench-backends onnx-web figure wheel fashion-mnist clean
+.PHONY: help setup tools test test-integration demo conformance bench bench-quick bench-history bench-psm bench-backends bench-servers onnx-web figure wheel fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ bench-psm: setup ## measure what PSM adds to a training step, against plain SGD
 
 bench-backends: setup ## measure each backend's throughput, against NumPy's
 	$(BIN)/python -m benchmarks.backends
+
+bench-servers: setup ## measure a Flower and an NVFlare server's memory with 10 and 100 replies (5 GB for Flower alone)
+	$(BIN)/python -m benchmarks.servers
 
 onnx-web: setup ## install onnxruntime-web and run the exported ONNX graphs in it (needs Node.js and npm)
 	cd spec/decoders/onnx-web && npm ci --ignore-scripts --no-audit --no-fund

@@ -44,9 +44,9 @@ def run(plan: Plan) -> Section:
     return Section([table], [Target(name, measured / MIB, 64, at_least=False)])
 
 
-def peaks_of(*arguments: str) -> list[int]:
+def peaks_of(*arguments: str, module: str = "benchmarks.memory") -> list[int]:
     """What a new process measures, in bytes."""
-    command = [sys.executable, "-m", "benchmarks.memory", *arguments]
+    command = [sys.executable, "-m", module, *arguments]
     result = subprocess.run(
         command,
         capture_output=True,
@@ -65,7 +65,7 @@ def growth(call: Callable[[], object]) -> int:
     gc.collect()
     if CLEAR.exists():
         CLEAR.write_text(SET_BACK)
-    before = _resident()
+    before = resident()
     call()
     return max(_highest() - before, 0)
 
@@ -76,7 +76,8 @@ def _field(name: str) -> int:
     return 1024 * int(line.split()[1])
 
 
-def _resident() -> int:
+def resident() -> int:
+    """Bytes of this process that are in memory now; where there is no /proc, the most that ever were."""
     return _field("VmRSS") if STATUS.exists() else _highest()
 
 

@@ -90,6 +90,11 @@ class MaskedSum:
             )
         self._waiting = 0
 
+    def rest(self, run: Backend, stream: int) -> None:
+        """Add the masks that wait, and give their room back: what comes next may need it."""
+        self.settle(run, stream)
+        self._masks = np.empty((QUEUE, 0), np.uint8)
+
     def mean(self, total: int) -> np.ndarray:
         """Division first, then the product, then one rounding: float32, shape (size,), [A-03]."""
         assert self.noise is not None
@@ -308,7 +313,7 @@ class Aggregator:
         """Sum the masks that wait."""
         for stream, state in enumerate(self._tensors):
             if isinstance(state, MaskedSum):
-                state.settle(self._backend, stream)
+                state.rest(self._backend, stream)
 
     def _need_frames(self) -> None:
         if not self.frames:

@@ -1,18 +1,15 @@
 """Bytes up as Flower serialises them, and the server's memory."""
 
-import struct
-import tracemalloc
-import zlib
 from pathlib import Path
 
-import numpy as np
 import pytest
-from flower_cases import messages_of, record, with_frame
+from flower_cases import messages_of
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
-from fedmrn_flower import FedMRN, Request, Uniform, mod
+from benchmarks import memory, servers
+from fedmrn_flower import FedMRN, Uniform, mod
 from reference_fl import models
 
 README = Path(__file__).parents[2] / "adapters" / "fedmrn_flower" / "README.md"
@@ -44,37 +41,20 @@ def test_cnn4_replies_are_27_times_smaller():
     assert line in README.read_text(), line
 
 
-ELEMENTS = 10_000_000
-
-
-def frames(message_of, count):
-    """`count` replies with frames that differ in seed alone, made without encoding each."""
-    messages = list(message_of)
-    first = Request.of(messages[0]).encode({"w": np.full((1000, ELEMENTS // 1000), 0.001, np.float32)})
-    for message in messages[:count]:
-        data = bytearray(first[:-4])
-        data[8:16] = struct.pack("<Q", Request.of(message).seed)
-        yield with_frame(message, bytes(data) + struct.pack("<I", zlib.crc32(data)))
-
-
-def peak(count):
-    """The most that aggregating so many replies takes on top of the replies themselves."""
-    strategy = wrapped(count)
-    arrays = record({"w": np.zeros((1000, ELEMENTS // 1000), np.float32)})
-    messages = messages_of(strategy, list(range(1, count + 1)), arrays=arrays)
-    replies = list(frames(messages, count))
-    tracemalloc.start()
-    result, metrics = strategy.aggregate_train(1, replies)
-    _, most = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert metrics["fedmrn.clients"] == count
-    assert result is not None
-    return most
+@pytest.mark.parametrize("server", servers.SERVERS)
+def test_the_measured_rounds_run(server):
+    held, beyond = servers.measured(server, 3, 10_000)
+    assert 0 <= held < memory.MIB
+    assert beyond < 8 * memory.MIB
 
 
 @pytest.mark.slow
 @pytest.mark.integration
-def test_memory_does_not_grow_with_the_replies():
-    few, many = peak(10), peak(100)
-    print(f"10 replies: {few / 2**20:.0f} MiB; 100 replies: {many / 2**20:.0f} MiB")
-    assert many - few < 90 * ELEMENTS / 8 / 10  # a tenth of what the further frames themselves take
+@pytest.mark.parametrize("server", ["Flower, FedMRN(FedAvg)", "NVFlare, ExactMean"])
+def test_memory_does_not_grow_with_the_replies(server):
+    few, many = (
+        memory.peaks_of(server, str(count), "10000000", module="benchmarks.servers") for count in (10, 100)
+    )
+    assert 90 * 1_250_000 < many[0] - few[0] < 1.01 * 90 * 1_250_212 or (few[0], many[0]) == (0, 0)
+    assert many[1] - few[1] < 2 * memory.MIB
+    assert few[1] > 8 * 10_000_000  # the sums: it does measure
