@@ -1,0 +1,242 @@
+"""docs/integrating.md runs: a server and two clients over HTTP, a third that lies, and the audit."""
+
+import http.client
+import json
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import fedmrn_codec as fm
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "docs" / "integrating.md").read_text()
+PYTHON = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
+FILES = {found[1]: text for text in PYTHON if (found := re.match(r"# (\w+\.py)\n", text))}
+(SHELL,) = re.findall(r"^```sh\n(.*?)^```", PAGE, re.M | re.S)
+ROUNDS, LATEST = 8, 120
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def fetch(url, data=None):
+    with urllib.request.urlopen(url, data, timeout=30) as reply:
+        return reply.read()
+
+
+def refusal(url, frame):
+    """The status and the text of an answer."""
+    try:
+        return 200, fetch(url, frame).decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def announcement(url, length):
+    """The answer to so many bytes that are announced, and never sent."""
+    parts = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=30)
+    connection.putrequest("POST", f"{parts.path}?{parts.query}")
+    connection.putheader("Content-Length", str(length))
+    connection.endheaders()
+    answer = connection.getresponse()
+    told = answer.status, answer.read().decode()
+    connection.close()
+    return told
+
+
+def answering(url, server):
+    end = time.monotonic() + LATEST
+    while True:
+        assert server.poll() is None
+        assert time.monotonic() < end
+        try:
+            return fetch(f"{url}/model")
+        except urllib.error.URLError:
+            time.sleep(0.05)
+
+
+class Eve:
+    """A client that lies in the way that `lies` says; keeps what she was told."""
+
+    def __init__(self, url, folder):
+        self.url, self.folder, self.told = url, folder, {}
+
+    def asked(self):
+        task = json.loads(fetch(f"{self.url}/round?client=eve"))
+        return task if task == "over" else fm.Request.from_dict(task)
+
+    def lie(self, name, frame):
+        self.told[name] = refusal(f"{self.url}/update?client=eve", frame)
+
+    def first_round(self):
+        """What she can do while nobody else has answered."""
+        zeros = {t.name: np.zeros(t.shape, np.float32) for t in self.asked().schema}
+        self.lie("garbage", os.urandom(500))
+        self.lie("twice", os.urandom(500))
+        self.lie("own seed", replace(self.asked(), seed=1).encode(zeros))
+        self.lie("louder", replace(self.asked(), noise=fm.Uniform(1)).encode(zeros))
+        self.asked()
+        self.told["too long"] = announcement(f"{self.url}/update?client=eve", 2**40)
+
+    def later(self):
+        """A frame of the first round, again and again."""
+        while (request := self.asked()) != "over":
+            if request.round > 1 and self.told.get("replay", (409,))[0] == 409:  # 409: the round has ended
+                self.lie("replay", (self.folder / "audit" / "round1-ann.fmrn").read_bytes())
+            time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def federation(tmp_path_factory):
+    """The folder after all rounds, and Eve."""
+    folder, port = tmp_path_factory.mktemp("http"), free_port()
+    for name, text in FILES.items():
+        (folder / name).write_text(text)
+    lines = [line.partition("#")[0].rstrip("& ").replace("8000", str(port)) for line in SHELL.splitlines()]
+    prepare, serve, *clients = ([sys.executable, *shlex.split(line)[1:]] for line in lines)
+    options = {"cwd": folder, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
+    subprocess.run(prepare, check=True, timeout=LATEST, **options)
+    running = [subprocess.Popen(serve, stdout=subprocess.DEVNULL, **options)]
+    try:
+        eve = Eve(f"http://127.0.0.1:{port}", folder)
+        answering(eve.url, running[0])
+        eve.first_round()
+        running += [subprocess.Popen(client, **options) for client in clients]
+        eve.later()
+        assert [client.wait(LATEST) for client in running[1:]] == [0, 0]
+        eve.told["stranger"] = refusal(f"{eve.url}/round?client=mallory", None)
+    finally:
+        for process in running:
+            process.kill()
+            process.wait(10)
+    return folder, eve
+
+
+def model(folder, number):
+    return dict(np.load(folder / "audit" / f"model{number}.npz"))
+
+
+def audit(folder):
+    command = [sys.executable, "audit.py", "audit"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=LATEST)
+
+
+def test_the_page_is_whole():
+    assert set(FILES) == {"net.py", "server.py", "client.py", "audit.py"}
+    for link in re.findall(r"\]\((?!http)([^)#]+)", PAGE):
+        assert (ROOT / "docs" / link).exists(), link
+
+
+def test_the_federation_learns(federation, monkeypatch):
+    folder, _ = federation
+    monkeypatch.syspath_prepend(str(folder))
+    import net
+
+    x, y = net.data("nobody")
+    accuracies = []
+    for number in (0, ROUNDS):
+        trained = net.build()
+        trained.load_state_dict({n: torch.from_numpy(a) for n, a in model(folder, number).items()})
+        accuracies.append((trained(x).argmax(1) == y).float().mean().item())
+    assert accuracies[0] < 0.7 < 0.85 < accuracies[1]
+
+
+@pytest.mark.parametrize(
+    ("lie", "status", "reason"),
+    [
+        ("garbage", 400, "magic: "),
+        ("twice", 409, "nothing is asked"),
+        ("own seed", 400, "seed: "),
+        ("louder", 400, "reply: "),
+        ("too long", 413, "too long"),
+        ("replay", 400, "round: "),
+        ("stranger", 403, "who"),
+    ],
+)
+def test_lies_are_refused(federation, lie, status, reason):
+    _, eve = federation
+    assert eve.told[lie][0] == status
+    assert eve.told[lie][1].startswith(reason)
+
+
+def test_the_liar_changes_no_bit(federation):
+    folder, _ = federation
+    for number in range(1, ROUNDS + 1):
+        frames = sorted((folder / "audit").glob(f"round{number}-*.fmrn"))
+        assert [path.stem for path in frames] == [f"round{number}-{name}" for name in ("ann", "bob")]
+        sums = fm.Aggregator(fm.schema_of(model(folder, 0)), noise=fm.Uniform(0.05), round=number)
+        for path, weight in zip(frames, (600, 400), strict=True):
+            sums.add(path.read_bytes(), weight)
+        mean, before, after = sums.mean(), model(folder, number - 1), model(folder, number)
+        for name in before:
+            assert after[name].tobytes() == (before[name] + mean[name]).tobytes()
+
+
+def test_all_rounds_are_replayed(federation):
+    done = audit(federation[0])
+    assert (done.returncode, done.stdout) == (0, f"{ROUNDS} rounds replayed, to the bit\n")
+
+
+def damaged(folder):
+    path = folder / "audit" / "round3-bob.fmrn"
+    data = bytearray(path.read_bytes())
+    data[-9] ^= 1
+    path.write_bytes(data)
+
+
+def weighted(folder):
+    path = folder / "audit" / "round3-bob.json"
+    path.write_text(path.read_text().replace('"weight": 400', '"weight": 401'))
+
+
+def without(folder):
+    (folder / "audit" / "round3-bob.json").unlink()
+
+
+def another_start(folder):
+    changed = model(folder, 0)
+    changed["0.bias"][0] += 1
+    np.savez(folder / "audit" / "model0.npz", **changed)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (damaged, "ChecksumError"),
+        (weighted, "round 3: another model comes out"),
+        (without, "round 3: another model comes out"),
+        (another_start, "round1-ann.json: the update of another model"),
+    ],
+)
+def test_the_audit_finds_changes(federation, change, reason, tmp_path):
+    folder = shutil.copytree(federation[0], tmp_path / "copy")
+    change(folder)
+    done = audit(folder)
+    assert done.returncode == 1
+    assert reason in done.stderr
+
+
+def test_the_shares_that_tell_of_the_scale():
+    (text,) = (text for text in PYTHON if "decode_bits" in text)
+    names = {}
+    exec(compile(text, "integrating.md", "exec"), names)
+    assert names["beyond"] == {"weight": 0.0}
+    assert names["ones"] == {"weight": 0.0}
