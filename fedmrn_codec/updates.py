@@ -121,6 +121,8 @@ def add(base: np.ndarray, update: np.ndarray) -> np.ndarray:
 
 def restored(array: np.ndarray, dtype: np.dtype[np.generic]) -> np.ndarray:
     """An array in the dtype that a framework's averaging took from it; integers are rounded to nearest."""
+    if array.dtype == dtype:
+        return array
     return np.asarray(np.rint(array) if dtype.kind in "iu" else array).astype(dtype)
 
 

@@ -170,3 +170,5 @@ def test_the_sum_may_be_infinite():
 def test_dtypes_that_averaging_took_are_restored():
     assert restored(np.array(2.5000001), np.dtype(np.int64)) == 3
     assert restored(np.array([1.5]), np.dtype(np.float32)).dtype == np.float32
+    large = np.array(2**62 + 1)  # no float64
+    assert restored(large, large.dtype) is large
