@@ -64,8 +64,9 @@ def one_round(client, lr):
 
 
 def test_at_most_ten_lines_make_a_plain_app_one_with_frames(plain):
-    trained, masked_after = (re.findall(r"^\+(?!\+\+)", diff, re.M) for diff in DIFFS)
+    trained, of_others, masked_after = (re.findall(r"^\+(?!\+\+)", diff, re.M) for diff in DIFFS)
     assert len(trained) + 1 <= 10  # and the dependency
+    assert len(of_others) + 1 <= 10  # and the learning rate
     assert len(masked_after) <= 4
     source = "".join(path.read_text() for path in plain.glob("quickstart/*.py"))
     assert "fedmrn" not in source
