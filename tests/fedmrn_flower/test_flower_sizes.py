@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
-from flower_cases import messages_of
+from flower_cases import frame_of, messages_of, record, with_frame
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
 from benchmarks import memory, servers
-from fedmrn_flower import FedMRN, Uniform, mod
+from fedmrn_flower import FedMRN, Request, Uniform, mod
 from reference_fl import models
 
 README = Path(__file__).parents[2] / "adapters" / "fedmrn_flower" / "README.md"
@@ -39,6 +41,24 @@ def test_cnn4_replies_are_27_times_smaller():
     assert plain / masked >= 27
     line = f"{plain:,} bytes plain, {masked:,} with a frame, {plain / masked:.1f} times fewer"
     assert line in README.read_text(), line
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_more_than_100_million_parameters():
+    model = {"w": np.ones((10_400, 10_000), np.float32)}
+    strategy = wrapped(1)
+    (message,) = messages_of(strategy, [1], arrays=record(model))
+    frame = Request.of(message).encode({"w": np.full((10_400, 10_000), 0.001, np.float32)})
+    reply = with_frame(message, frame)
+    objects = get_all_nested_objects(reply)
+    assert sum(type(each).__name__ == "ArrayChunk" for each in objects.values()) > 1
+    contents = {key: each.deflate() for key, each in objects.items()}
+    arrived = inflate_object_from_contents(reply.object_id, contents)
+    assert frame_of(arrived) == frame
+    arrays, metrics = strategy.aggregate_train(1, [arrived])
+    assert metrics["fedmrn.client-bytes"] == [len(frame)]
+    assert 0 < arrays["w"].numpy().mean() - 1 < 0.001  # half of the noise has the other sign
 
 
 @pytest.mark.parametrize("server", servers.SERVERS)
