@@ -271,7 +271,7 @@ class NoiseError(RefusedError):
 
 
 class ReplyError(RefusedError):
-    """A reply that is not what the server asked for, apart from the checks of its frame."""
+    """A reply that is not what the server asked for, beyond the checks of spec 7 (`Request.check`)."""
 
     code = "reply"
 

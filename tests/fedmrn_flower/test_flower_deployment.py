@@ -31,13 +31,12 @@ def out(tmp_path_factory):
     superlink = home / "superlink.log"
     with Deployment(home, FEDMRN_TEST_OUT=str(out)) as flower:
         nodes = {role: flower.supernode(role, f"role='{role}'") for role in ("honest", "liar", "victim")}
-        flower.wait(lambda: superlink.read_text().count("Activated node_id") == 3, 120)
+        flower.wait(lambda: superlink.read_text().count("Activated node_id") == 3, 300)
         run = flower.start("run", "flwr", "run", str(app), "here", "--stream")
-        flower.wait((out / "victim-trains").exists, 120)
+        flower.wait(lambda: (out / "victim-trains").exists() or run.poll() is not None, 600)
         (out / "addresses").write_text("\n".join(flower.addresses()))
         flower.kill_tree(nodes["victim"])
-        flower.wait((out / "finished").exists, 240)
-        flower.wait(lambda: not run.is_running() or run.poll() is not None, 60)
+        flower.wait(lambda: run.poll() is not None, 600)
         shutil.copyfile(home / "run.log", out / "log")
     return out
 

@@ -24,7 +24,7 @@ def run(flower, home):
         "--run-config",
         "num-server-rounds=3 local-epochs=3",
     )
-    flower.wait(lambda: process.poll() is not None, 240)
+    flower.wait(lambda: process.poll() is not None, 600)
     listing = flower.start("ls", "flwr", "ls", "here", "--format", "json")
     flower.wait(lambda: listing.poll() is not None, 60)
     log = (home / "run.log").read_text()

@@ -29,7 +29,7 @@ def run(*command, cwd):
             [sys.executable, *map(str, command)], cwd=cwd, stdout=log, stderr=log, start_new_session=True
         )
         try:
-            code = process.wait(240)
+            code = process.wait(600)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -49,4 +49,3 @@ def main(grid, context):
         timeout=300,
         evaluate_fn=keep,
     )
-    (OUT / "finished").touch()
