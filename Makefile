@@ -81,8 +81,13 @@ onnx-web: setup ## install onnxruntime-web and run the exported ONNX graphs in i
 	cd spec/decoders/onnx-web && npm ci --ignore-scripts --no-audit --no-fund
 	$(BIN)/pytest -q tests/backends/test_backend_onnx_web.py
 
-figure: setup ## draw the README's figure and table from reference_fl/results
-	$(BIN)/python -m reference_fl.report reference_fl/results/protocol -o docs/accuracy.png --document README.md
+RESULTS := reference_fl/results
+
+figure: setup ## draw the tables and figures of the README and of docs/results.md from reference_fl/results
+	$(BIN)/python -m reference_fl.report $(RESULTS)/protocol -o docs/accuracy.png --document README.md
+	$(BIN)/python -m reference_fl.report $(RESULTS)/ablation $(RESULTS)/protocol/fashion-mnist-iid-fedmrn-binary-seed0.jsonl \
+	  --rounds 10 --document docs/results.md --place ablation
+	$(BIN)/python -m reference_fl.report $(RESULTS)/scales -o docs/scales.png --document docs/results.md --place scales
 
 wheel: setup ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation

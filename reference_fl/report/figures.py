@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -126,6 +127,20 @@ def _curves(axes: Axes, section: Section, look: Styles, axis: Axis) -> None:
             band = {"color": style["color"], "alpha": 0.15, "linewidth": 0}
             axes.fill_between(x, y.min(axis=0), y.max(axis=0), **band)
     axes.set_ylabel("test accuracy")
+    axes.set_ylim(*_range(section))
+
+
+def _range(section: Section) -> tuple[float, float]:
+    """The accuracy axis: just enough for all that follows the first tenth of the rounds.
+
+    So that the steep beginning, which leaves the figure at its lower edge, does not flatten all else.
+    """
+    late = [row.accuracy[:, math.ceil(row.rounds / 10) :] for row in section.rows]
+    if not all(part.size for part in late):
+        late = [row.accuracy for row in section.rows]
+    low, high = min(part.min() for part in late), max(part.max() for part in late)
+    margin = 0.05 * max(high - low, 0.01)
+    return float(low - margin), float(high + margin)
 
 
 def _byte_axis(axes: Axes, *copies: Any) -> None:
