@@ -5,10 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+
+class Engine(StrEnum):
+    """Where clients run."""
+
+    LOCAL = "local"
+    FLOWER = "flower"
+
 
 DEMO = (("fedavg", None), ("fedmrn", "binary"), ("fedmrn", "signed"))
 EXIT_USAGE, EXIT_FILES, EXIT_FAILED = 2, 3, 4
@@ -69,6 +79,18 @@ def train(
     out: Annotated[Path, typer.Option(help="folder of the run; an unfinished run there goes on")] = Path(
         "runs/train"
     ),
+    engine: Annotated[
+        Engine,
+        typer.Option(help="where clients train: this process, or Flower's simulation; the same results"),
+    ] = Engine.LOCAL,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="of --engine flower: run on this Ray cluster, from one of its machines; all have this "
+            "package, and the data set at the same place",
+        ),
+    ] = None,
     verify: Annotated[bool, typer.Option(help="decode every frame with every backend and compare")] = False,
     demo: Annotated[bool, typer.Option(help="FedAvg and FedMRN, binary and signed, on the digits")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print a JSON line a round")] = False,
@@ -90,9 +112,12 @@ def train(
     }
     with _errors("train"):
         # Imported here: torch takes seconds, and `fedmrn --help` reads this module.
-        from . import console, plan, presets
+        from . import console, engines, plan, presets
+        from .engines.local import Local
         from .settings import defaults
 
+        if ray_address is not None and engine is not Engine.FLOWER:
+            raise ValueError(f"--ray-address: found {ray_address!r}, required: --engine flower with it")
         given["options"] = plan.pairs(option or ())
         if demo:
             runs = [defaults("digits", which, kind, **given) for which, kind in DEMO]
@@ -102,7 +127,16 @@ def train(
                 runs = [defaults(dataset or "digits", which, mask or kind, **given)]
             else:
                 runs = [presets.settings(presets.load(preset), which, mask or kind, dataset=dataset, **given)]
-        console.run(runs, out, data_root, several=demo, verify=verify, as_json=as_json)
+        make = partial(engines.on_flower, root=data_root, address=ray_address)
+        console.run(
+            runs,
+            out,
+            data_root,
+            several=demo,
+            engine=make if engine is Engine.FLOWER else Local,
+            verify=verify,
+            as_json=as_json,
+        )
 
 
 def sweep(
@@ -178,3 +212,13 @@ def _errors(verb: str) -> Iterator[None]:
 
         print(f"fedmrn {verb}: {error}", file=sys.stderr)
         raise typer.Exit(EXIT_FILES if isinstance(error, OSError | DataFileError) else EXIT_USAGE) from None
+    except RuntimeError as error:
+        from .engines import ClientError
+
+        if not isinstance(error, ClientError):
+            raise
+        print(
+            f"fedmrn {verb}: {error}; the rounds before are kept, and the same command goes on",
+            file=sys.stderr,
+        )
+        raise typer.Exit(EXIT_FAILED) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from . import data, loop, report
+from .engines import Engine
 from .record import METRICS, write_whole
 from .report.sections import Spread
 from .settings import Settings
@@ -23,14 +25,21 @@ WIDTH = 120  # of the table where there is no terminal
 
 
 def run(
-    runs: list[Settings], out: Path, data_root: Path | None, *, several: bool, verify: bool, as_json: bool
+    runs: list[Settings],
+    out: Path,
+    data_root: Path | None,
+    *,
+    several: bool,
+    engine: Callable[[Settings, data.Dataset], Engine],
+    verify: bool,
+    as_json: bool,
 ) -> None:
     """Train these runs one after the other, in `out` or (several) in a folder each below it."""
     samples = data.load(runs[0].dataset, data_root)
     _say_groups(Console(stderr=True), samples, runs)
     folders = [out / settings.label if several else out for settings in runs]
     for settings, folder in zip(runs, folders, strict=True):
-        _train(settings, samples, folder, verify=verify, as_json=as_json)
+        _train(settings, samples, folder, engine(settings, samples), verify=verify, as_json=as_json)
     _summary([folder / METRICS for folder in folders], out, as_json)
 
 
@@ -42,7 +51,9 @@ def _say_groups(messages: Console, samples: data.Dataset, runs: list[Settings]) 
             messages.print(f"{samples.name}: {clients} clients share {there} {samples.group_kind}")
 
 
-def _train(settings: Settings, samples: data.Dataset, folder: Path, *, verify: bool, as_json: bool) -> None:
+def _train(
+    settings: Settings, samples: data.Dataset, folder: Path, engine: Engine, *, verify: bool, as_json: bool
+) -> None:
     """One run, with a bar for its rounds and one for the round's clients."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
@@ -51,7 +62,7 @@ def _train(settings: Settings, samples: data.Dataset, folder: Path, *, verify: b
         def progress(what: str, done: int, of: int) -> None:
             bars.update(tasks[what], completed=done, total=of)
 
-        for line in loop.run(settings, samples, folder, verify=verify, progress=progress):
+        for line in loop.run(settings, samples, folder, engine=engine, verify=verify, progress=progress):
             if as_json:
                 print(json.dumps(line), flush=True)
             else:

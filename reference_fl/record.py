@@ -1,7 +1,8 @@
 """What a run leaves behind: a line of JSON a round, and the state to go on from.
 
-`metrics.jsonl`: the first line holds the settings, the commit and the machine; each further line a finished
-round, with the keys `ROUND_KEYS` (bytes are sums over the round's clients of the lengths of real messages).
+`metrics.jsonl`: the first line holds the settings, the commit, the machine and the engines on which clients
+ran (the result does not depend on these); each further line a finished round, with the keys `ROUND_KEYS`
+(bytes are sums over the round's clients of the lengths of real messages).
 `layers.jsonl`: for methods with masks, the counts of `layers.py`, a line a round.
 `state.safetensors`: the global model after the last round. The lines are written before the state, so that
 after a kill there may be one line too many, never one too few; it is dropped and its round done again.
@@ -43,6 +44,7 @@ ROUND_KEYS = (
     "seconds",
 )
 METRICS, STATE = "metrics.jsonl", "state.safetensors"
+LOCAL = "local"  # the engine of runs that do not say
 LATER_SETTINGS: dict[str, Any] = {"options": {}}  # what runs meant that were made before these existed
 
 
@@ -60,8 +62,15 @@ class Record:
         self._file: BinaryIO | None = None
 
     @classmethod
-    def open(cls, folder: Path, settings: Settings) -> Record:
+    def open(cls, folder: Path, settings: Settings, engine: str | None = None) -> Record:
         """The record of a run, new or resumed; only the number of rounds may differ from before.
+
+        Parameters
+        ----------
+        folder : pathlib.Path
+        settings : Settings
+        engine : str, optional
+            What is going to run the clients of the rounds that are left.
 
         Raises
         ------
@@ -70,8 +79,8 @@ class Record:
         """
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / METRICS).exists():
-            return cls(folder, header_line(settings), [])
-        ((header, rounds),) = read(folder / METRICS) or [(header_line(settings), [])]
+            return cls(folder, header_line(settings, engine), [])
+        ((header, rounds),) = read(folder / METRICS) or [(header_line(settings, engine), [])]
         before, now = {**LATER_SETTINGS, **header["settings"]}, settings.as_json()
         changed = [key for key in now if key != "rounds" and before.get(key) != now[key]]
         if changed:
@@ -83,6 +92,9 @@ class Record:
         if len(rounds) < done:
             raise ValueError(f"{folder / METRICS} has {len(rounds)} rounds, its {STATE} comes after {done}")
         header["settings"] = {**now, "rounds": max(done, settings.rounds)}
+        engines = header.setdefault("engines", [LOCAL])
+        if engine is not None and engine not in engines and done < settings.rounds:
+            engines.append(engine)
         return cls(folder, header, rounds[:done])
 
     def __enter__(self) -> Record:
@@ -130,8 +142,8 @@ def _add_line(file: BinaryIO, line: dict[str, Any]) -> None:
     os.fsync(file.fileno())
 
 
-def header_line(settings: Settings) -> dict[str, Any]:
-    """A run's first line: its settings, the commit and the machine."""
+def header_line(settings: Settings, engine: str | None = None) -> dict[str, Any]:
+    """A run's first line: its settings, the commit, the machine and the engine."""
     import torch
 
     return {
@@ -144,6 +156,7 @@ def header_line(settings: Settings) -> dict[str, Any]:
             "torch": torch.__version__,
             "fedmrn_codec": fm.__version__,
         },
+        "engines": [engine or LOCAL],
     }
 
 

@@ -29,8 +29,9 @@ Exit codes:
   0    done
   1    bytes refused: a damaged, unknown or unwanted frame or partial sum
   2    wrong usage: options, arguments, tensors that do not fit the schema
-  3    files: missing, damaged, of unknown format, not writable, disk full
-  4    some of several runs failed (sweep)
+  3    files: missing, damaged, of unknown format, not writable, disk full;
+       or a cluster that does not answer
+  4    some of several runs failed (sweep), or a client did (train)
   70   a bug in this program
   130  interrupted
   141  the reader of the output left

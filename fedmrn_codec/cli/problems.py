@@ -34,6 +34,10 @@ class FileProblem(Exception):
         self.file = file
 
 
+class ClusterProblem(Exception):
+    """Ray cannot be reached or started, or its workers keep dying."""
+
+
 class InFile(Exception):
     """A codec's error, and the file it is about."""
 
@@ -80,6 +84,8 @@ def describe(error: BaseException) -> tuple[int, dict[str, Any]]:
         name = cause.filename if isinstance(cause, OSError) else file
         text = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
         return FILES, plain("file", "file", text, None if name is None else str(name))
+    if isinstance(cause, ClusterProblem):
+        return FILES, plain("cluster", "cluster", str(cause))
     if isinstance(cause, MemoryError):
         return FILES, plain("memory", "file", "not enough memory", file)
     if isinstance(cause, Interrupted):

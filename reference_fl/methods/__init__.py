@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -33,9 +33,12 @@ class Task:
     order_seed : int
         Of the order of the samples.
     client : int
-        Which client this is, for methods whose clients remember something.
+        Which client this is.
     augment : callable, optional
         Applied to each training batch; see `data.Dataset`.
+    memory : dict of str to torch.Tensor
+        What this client remembers from its earlier rounds. The one thing here that `Method.client` may
+        change: it is kept for the client's next round, wherever that runs (`engines`).
     """
 
     x: torch.Tensor
@@ -47,6 +50,7 @@ class Task:
     order_seed: int
     client: int = 0
     augment: Augment | None = None
+    memory: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 class Sizes(Protocol):
@@ -97,7 +101,10 @@ class Method(Protocol):
         """Turn the initial weights into what the server broadcasts, in place; once a run."""
 
     def client(self, model: nn.Module, task: Task) -> bytes:
-        """Train `model`, which holds the broadcast state, and return the message; it may stay changed."""
+        """Train `model`, which holds the broadcast state, and return the message; it may stay changed.
+
+        It changes nothing else but the task's memory: the next client may have another copy of this method.
+        """
 
     def frame(self, message: bytes, schema: fm.Schema) -> tuple[bytes, fm.Schema]:
         """The frame in a message, and its schema: the message itself where it is one."""
@@ -114,7 +121,7 @@ class Method(Protocol):
         """The model to evaluate; `model` itself where it is the trained state."""
 
     def state(self) -> dict[str, torch.Tensor]:
-        """What server and clients remember from one round to the next, the model aside; saved with it."""
+        """What the server remembers from one round to the next, the model aside; saved with it."""
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
         """Go on from a saved state."""

@@ -87,7 +87,15 @@ class Base:
         return self._server_step.state()
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Go on with a saved velocity."""
+        """Go on with a saved velocity.
+
+        Raises
+        ------
+        ValueError
+            The state holds something else, of another method or an older version of this one.
+        """
+        if other := sorted(name for name in state if not name.startswith(server_step.PREFIX)):
+            raise ValueError(f"state of {self.settings.method}: found {other[0]}, which it does not keep")
         self._server_step.load_state(state)
 
 

@@ -27,8 +27,6 @@ from .base import trained_update
 from .packed import PackedMethod
 from .sparse import pack_sparse, unpack_sparse
 
-LEFTOVER = "leftover/"
-
 
 @register("topk")
 class TopK(PackedMethod):
@@ -43,7 +41,6 @@ class TopK(PackedMethod):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.require("fraction", 0 < self.options["fraction"] <= 1, "above 0 and at most 1")
-        self._leftovers: dict[int, dict[str, np.ndarray]] = {}
 
     def client(self, model: nn.Module, task: Task) -> bytes:
         """Train with SGD; send the largest elements, and remember the others if asked to."""
@@ -52,17 +49,16 @@ class TopK(PackedMethod):
         if not self.options["error_feedback"]:
             return self.message(update, schema, task)
         names = [tensor.name for tensor in schema if tensor.masked]
-        update, leftover = self.feed_back(update, task.client, names)
-        message = self.message(update, schema, task)
-        self._leftovers[task.client] = leftover
-        return message
+        update, leftover = self.feed_back(update, {n: t.numpy() for n, t in task.memory.items()}, names)
+        task.memory.update({name: torch.from_numpy(array) for name, array in leftover.items()})
+        return self.message(update, schema, task)
 
     def feed_back(
-        self, update: Mapping[str, np.ndarray], client: int, names: list[str]
+        self, update: Mapping[str, np.ndarray], leftovers: Mapping[str, np.ndarray], names: list[str]
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """The update with what the client has left over from before, and what of that will be left now."""
         corrected = dict(update)
-        for name, leftover in self._leftovers.get(client, {}).items():
+        for name, leftover in leftovers.items():
             corrected[name] = corrected[name] + leftover
         left = {}
         for name in names:
@@ -77,24 +73,6 @@ class TopK(PackedMethod):
     def unpack(self, part: Part, size: int, stream: int, seed: int) -> np.ndarray:
         """The sent elements at their positions, 0 elsewhere."""
         return unpack_sparse(part, size)[0]
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """The clients' leftovers, and what `Base` keeps."""
-        leftovers = {
-            f"{LEFTOVER}{client}/{name}": torch.from_numpy(array)
-            for client, arrays in sorted(self._leftovers.items())
-            for name, array in arrays.items()
-        }
-        return {**super().state(), **leftovers}
-
-    def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Go on with what was saved."""
-        super().load_state(state)
-        self._leftovers = {}
-        for key, tensor in state.items():
-            if key.startswith(LEFTOVER):
-                client, _, name = key.removeprefix(LEFTOVER).partition("/")
-                self._leftovers.setdefault(int(client), {})[name] = tensor.numpy()
 
 
 def largest(vector: np.ndarray, fraction: float) -> np.ndarray:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import fedmrn_codec as fm
-from reference_fl import data, loop, methods, models, report
+from reference_fl import data, loop, methods, models, report, server
 from reference_fl.record import METRICS, ROUND_KEYS, STATE, Record, read
 from reference_fl.seeds import derive
 from reference_fl.settings import defaults, split
@@ -138,13 +138,13 @@ def test_global_random_state_is_not_touched(digits, tmp_path):
 def test_a_backend_that_differs_is_found(digits, monkeypatch):
     schema = fm.Schema([fm.Tensor("w", (9,), masked=True)])
     frame = fm.encode({"w": np.zeros(9, np.float32)}, schema, seed=1, noise=fm.Uniform(1.0), mask="signed")
-    loop.compare_backends(frame, schema)
+    server.compare_backends(frame, schema)
     real = fm.decode
     monkeypatch.setattr(
         fm, "decode", lambda *a, backend: {k: v + (backend == "numpy") for k, v in real(*a).items()}
     )
     with pytest.raises(RuntimeError, match="'w'"):
-        loop.compare_backends(frame, schema)
+        server.compare_backends(frame, schema)
 
 
 @pytest.mark.parametrize("partition", ["iid", "dirichlet:0.3", "labels:3"])

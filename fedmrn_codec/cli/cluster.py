@@ -1,0 +1,79 @@
+"""Ray, for what runs beyond one process; the only module here that imports it, and only when asked to."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from .problems import ClusterProblem
+
+LOCAL = "local"
+ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Has Ray listen on 127.0.0.1 alone, on any system; read when Ray is imported."""
+
+
+@contextmanager
+def connected(address: str | None, purpose: str) -> Iterator[Any]:
+    """Ray, connected for the length of the block.
+
+    Parameters
+    ----------
+    address : str or None
+        "HOST:PORT" of the cluster's head, or "auto" for the cluster of this machine. None starts Ray here, on
+        the loopback interface, and stops it at the end.
+    purpose : str
+        What needs Ray, for the message if it is not there.
+
+    Yields
+    ------
+    module
+        `ray`.
+
+    Raises
+    ------
+    click.UsageError
+        Ray is not installed.
+    ClusterProblem
+        The cluster cannot be reached, or Ray does not start.
+    """
+    for name, value in (ENVIRONMENT | (LOOPBACK if address is None else {})).items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise click.UsageError(f"{purpose} needs Ray: pip install 'fedmrn-codec[simulation]'") from None
+    with _own_sigterm():
+        try:
+            ray.init(
+                address=address or LOCAL,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ClusterProblem(f"Ray at {address or LOCAL}: {error}") from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep this process's answer to SIGTERM, which Ray replaces."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    answer = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, answer)

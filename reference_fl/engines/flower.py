@@ -1,0 +1,117 @@
+"""Flower's simulation engine: each client a message to a Flower app, in worker processes that Ray starts.
+
+The workers are on this machine or on those of a Ray cluster, where this project and the data set's files are
+installed as here. Each loads the data set once. As many clients run at a time as there are processors for,
+each with the threads of the settings. A process that dies fails its client and so the round: Flower does not
+start it again. The run goes on from the round before when it is started again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from flwr.app import Context, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+from fedmrn_codec.cli import cluster
+
+from ..data import Dataset
+from ..settings import Settings
+from . import Assignment, ClientError, Reply, flower_app
+
+RUN, SERVER = 1, 1  # ids, in Flower's messages; nothing else uses this engine
+
+
+class Flower:
+    """An engine on Ray; see the module.
+
+    Parameters
+    ----------
+    settings : Settings
+    data : Dataset
+        The workers must find the same.
+    root : pathlib.Path or None
+        Where the workers load it from, as `data.load`.
+    address : str or None
+        Of a Ray cluster; None starts Ray on this machine.
+    """
+
+    def __init__(self, settings: Settings, data: Dataset, root: Path | None, address: str | None) -> None:
+        self._settings, self._address = settings, address
+        self._config = flower_app.run_config(settings, data, root)
+        self._stack = ExitStack()
+        self.name = f"flower {version('flwr')} on ray {version('ray')}"
+
+    def __enter__(self) -> Self:
+        """Start the worker processes."""
+        with ExitStack() as stack:
+            ray = stack.enter_context(cluster.connected(self._address, "--engine flower"))
+            from flwr.server.superlink.fleet.vce.backend.raybackend import RayBackend  # imports ray
+
+            TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = RUN, SERVER, 1
+            cpus = _cpus(ray, self._settings.threads)
+            self._backend = RayBackend({"client_resources": {"num_cpus": cpus, "num_gpus": 0.0}})
+            self._backend.build(_app)
+            self._threads = ThreadPoolExecutor(self._backend.num_workers)
+            stack.callback(self._stop, ray, list(self._backend.pool.pool))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def replies(self, broadcast: bytes, assignments: Sequence[Assignment]) -> Iterator[Reply]:
+        """In the order in which they are ready."""
+        for done in as_completed([self._threads.submit(self._ask, broadcast, each) for each in assignments]):
+            yield done.result()
+
+    def _ask(self, broadcast: bytes, assignment: Assignment) -> Reply:
+        """Have one client trained by an idle worker; the node of a client has its number plus 2."""
+        client = assignment.client
+        node = SERVER + 1 + client
+        context = Context(
+            run_id=RUN,
+            node_id=node,
+            node_config={"partition-id": client, "num-partitions": self._settings.clients},
+            state=RecordDict(),
+            run_config=self._config,
+        )
+        flower_app.save_memory(context, assignment.memory)
+        message = flower_app.question(broadcast, assignment, node)
+        try:
+            message, context = self._backend.process_message(message, context)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            raise ClientError(_failed(assignment, reason)) from error
+        if message.has_error():
+            raise ClientError(_failed(assignment, message.error.reason))
+        return flower_app.answer(client, message, context)
+
+    def _stop(self, ray: Any, actors: list[Any]) -> None:
+        """End the workers, whatever they do: nobody waits for what they have not answered yet."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for actor in actors:
+            ray.kill(actor)
+        self._threads.shutdown(wait=True)
+
+
+def _app() -> Any:
+    return flower_app.app
+
+
+def _cpus(ray: Any, threads: int) -> int:
+    """The processors that a client takes: one a thread, or all of a machine that has fewer."""
+    most = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes())
+    return max(1, min(threads, most))
+
+
+def _failed(assignment: Assignment, reason: str) -> str:
+    return f"round {assignment.round}: client {assignment.client} failed: {reason}"

@@ -1,0 +1,169 @@
+"""The server of the reference training: assign, collect real messages, aggregate exactly, evaluate."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import nn
+
+import fedmrn_codec as fm
+from fedmrn_codec import backends
+
+from . import methods, models
+from .data import Dataset
+from .engines import Assignment, Engine
+from .layers import MaskCounts
+from .seeds import derive
+from .settings import Settings
+from .train import evaluate
+
+PROGRESS = Callable[[str, int, int], None]
+OWN, MEMORY = "method state/", "client memory/"
+"""Before the names of what method and clients remember, in the file of the model's state."""
+
+
+@dataclass
+class Uplink:
+    """Bytes of the messages of one round, by kind."""
+
+    mask: int = 0
+    dense: int = 0
+    header: int = 0
+
+    def add(self, info: methods.Sizes) -> None:
+        """Count one message."""
+        self.mask += info.mask_bytes
+        self.dense += info.dense_bytes
+        self.header += info.header_bytes
+
+
+class Server:
+    """The global model, what its method remembers, and what it keeps for the clients between their rounds.
+
+    Parameters
+    ----------
+    settings : Settings
+    data : Dataset
+        To evaluate on.
+    weights : sequence of int
+        The number of each client's samples.
+    """
+
+    def __init__(self, settings: Settings, data: Dataset, weights: Sequence[int]) -> None:
+        self.settings, self.data, self.weights = settings, data, weights
+        self.model = models.build(settings.model, data.in_shape, data.classes, derive(settings.seed, "model"))
+        self.method = methods.build(settings)
+        self.method.start(self.model)
+        self.memories: dict[int, dict[str, torch.Tensor]] = {}
+
+    def round(
+        self, number: int, engine: Engine, masks: MaskCounts, verify: bool, progress: PROGRESS
+    ) -> dict[str, Any]:
+        """One round; its line of metrics, and what its masks add to `masks`."""
+        start = time.perf_counter()
+        broadcast = safetensors.torch.save(_state(self.model))
+        base_model = int.from_bytes(hashlib.sha256(broadcast).digest()[:8], "little") or 1
+        schema = self.method.schema(self.model)
+        collector = self.method.server(schema, number, base_model, self.model)
+        uplink = Uplink()
+        assigned = [self._assign(number, base_model, client) for client in _choose(self.settings, number)]
+        waiting = {each.client: each for each in assigned}
+        progress("client", 0, len(assigned))
+        for reply in engine.replies(broadcast, assigned):
+            its = waiting.pop(reply.client)
+            if verify:
+                compare_backends(*self.method.frame(reply.message, schema))
+            uplink.add(collector.add(reply.message, weight=self.weights[its.client], seed=its.seed))
+            masks.add(reply.message, schema)
+            if reply.memory:
+                self.memories[its.client] = reply.memory
+            progress("client", len(assigned) - len(waiting), len(assigned))
+        assert not waiting
+        self.method.apply_(self.model, collector.mean(), number)
+        evaluated = self.method.evaluated(self.model, number)
+        accuracy, loss = evaluate(evaluated, self.data.test_x, self.data.test_y)
+        return {
+            "dataset": self.settings.dataset,
+            "partition": self.settings.partition,
+            "method": self.settings.method,
+            "mask": self.settings.mask,
+            "seed": self.settings.seed,
+            "round": number,
+            "accuracy": accuracy,
+            "loss": loss,
+            "clients": len(assigned),
+            "uplink_mask_bytes": uplink.mask,
+            "uplink_dense_bytes": uplink.dense,
+            "uplink_header_bytes": uplink.header,
+            "downlink_bytes": len(broadcast) * len(assigned),
+            "seconds": round(time.perf_counter() - start, 3),
+        }
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """All that the next round depends on, the settings aside."""
+        own = {OWN + name: tensor for name, tensor in self.method.state().items()}
+        memories = {
+            f"{MEMORY}{client}/{name}": tensor
+            for client, memory in sorted(self.memories.items())
+            for name, tensor in memory.items()
+        }
+        return {**_state(self.model), **own, **memories}
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Go on from a saved state."""
+        own, memories, model = {}, {}, {}
+        for name, tensor in state.items():
+            if name.startswith(OWN):
+                own[name.removeprefix(OWN)] = tensor
+            elif name.startswith(MEMORY):
+                client, _, its = name.removeprefix(MEMORY).partition("/")
+                memories.setdefault(int(client), {})[its] = tensor
+            else:
+                model[name] = tensor
+        self.model.load_state_dict(model)
+        self.method.load_state(own)
+        self.memories = memories
+
+    def _assign(self, number: int, base_model: int, client: int) -> Assignment:
+        return Assignment(
+            client=client,
+            round=number,
+            base_model=base_model,
+            seed=derive(self.settings.seed, "noise", number, client),
+            private_seed=derive(self.settings.seed, "private", number, client),
+            order_seed=derive(self.settings.seed, "order", number, client),
+            memory=self.memories.get(client, {}),
+        )
+
+
+def _choose(settings: Settings, number: int) -> list[int]:
+    """The clients of a round, without replacement."""
+    rng = np.random.default_rng(derive(settings.seed, "clients", number))
+    return [int(c) for c in rng.choice(settings.clients, settings.clients_per_round, replace=False)]
+
+
+def _state(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+
+
+def compare_backends(message: bytes, schema: fm.Schema) -> None:
+    """Decode a frame, or the frame in a message, with every installed backend.
+
+    Raises
+    ------
+    RuntimeError
+        Two of them give different bytes: a defect of a backend.
+    """
+    names = backends.installed()
+    first = fm.decode(message, schema, backend=names[0])
+    for other in names[1:]:
+        for name, array in fm.decode(message, schema, backend=other).items():
+            if array.tobytes() != first[name].tobytes():
+                raise RuntimeError(f"backends {names[0]} and {other} decode {name!r} differently")
