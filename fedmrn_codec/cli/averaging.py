@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import decoding, errors
 from ..aggregate import Aggregator
-from ..frame import Expected, Info
+from ..frame import Expected
 from ..noise import Noise
 from ..schema import Schema
 from . import facts, files, options
@@ -18,16 +18,38 @@ from .problems import REFUSED, InFile, about, describe
 
 
 class Source:
-    """A frame or a partial sum among the inputs. Only what cannot be read again is kept in memory."""
+    """A frame or a partial sum among the inputs. Only what cannot be read again is kept in memory.
 
-    def __init__(self, path: str) -> None:
-        data = files.read(path)
-        self.path, self.is_partial = path, facts.is_partial(data)
-        self._kept = data if files.is_stream(path) else None
+    Parameters
+    ----------
+    path : str
+        As the user wrote it, for messages.
+    place : str, optional
+        Where it is, if not there: for a process with another working directory.
+    """
+
+    def __init__(self, path: str, place: str | None = None) -> None:
+        self.path, self._place = path, place or path
+        data = files.read(self._place)
+        self.is_partial = facts.is_partial(data)
+        self._kept = data if files.is_stream(self._place) else None
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it can be read here only."""
+        return self._kept is not None
 
     def read(self) -> Bytes:
         """The bytes, mapped if they are a file's."""
-        return files.read(self.path) if self._kept is None else self._kept
+        return files.read(self._place) if self._kept is None else self._kept
+
+
+class Head(NamedTuple):
+    """What is noted of each frame."""
+
+    seed: int
+    round: int
+    base_model: int
 
 
 @dataclass
@@ -51,7 +73,7 @@ class Average:
     skip_bad: bool
     backend: str | None
     skipped: list[dict[str, Any]] = field(default_factory=list)
-    infos: list[Info] = field(default_factory=list)
+    heads: list[Head] = field(default_factory=list)
 
     def run(self, sources: Sequence[Source], weights: Sequence[int]) -> Aggregator:
         """The sum of all sources; `weights` are those of the frames.
@@ -68,20 +90,26 @@ class Average:
         elements = sum(t.size for t in schema if t.masked) * max(len(frames), 1)
         backend = options.fastest(self.backend, elements)
         total = self._merge(schema, [source for source in sources if source.is_partial], backend)
-        for source, weight in zip(frames, weights, strict=True):
-            try:
-                with about(source.path):
-                    self.infos.append(total.add(source.read(), weight))
-            except InFile as error:
-                self._skip(error)
+        self.add(total, list(zip(frames, weights, strict=True)), backend)
         if not total.frames:
             raise errors.AggregateError("frames", 0, "required: at least 1 that is not refused")
         return total
 
+    def add(self, total: Aggregator, frames: Sequence[tuple[Source, int]], backend: str | None) -> None:
+        """Add frames with their weights, one after the other."""
+        for source, weight in frames:
+            try:
+                with about(source.path):
+                    info = total.add(source.read(), weight)
+            except InFile as error:
+                self._skip(error)
+            else:
+                self.heads.append(Head(info.seed, info.round, info.base_model))
+
     def notes(self) -> list[str]:
         """What a careful server wants to hear, though nothing is wrong with the bytes."""
-        seeds, rounds = Counter(i.seed for i in self.infos), {i.round for i in self.infos}
-        models = {i.base_model for i in self.infos}
+        seeds, rounds = Counter(h.seed for h in self.heads), {h.round for h in self.heads}
+        models = {h.base_model for h in self.heads}
         notes = []
         if twice := [seed for seed, times in seeds.items() if times > 1]:
             notes.append(f"several frames have the seed {twice[0]}: the same frame twice, or the same noise")
@@ -100,14 +128,15 @@ class Average:
             try:
                 with about(source.path):
                     other = Aggregator.from_bytes(source.read(), schema, backend=backend)
-                    merged = total or self._start(schema, backend, other.expected)
+                    merged = total or self.start(schema, backend, other.expected)
                     merged.merge(other)
                     total = merged
             except InFile as error:
                 self._skip(error)
-        return total or self._start(schema, backend, Expected())
+        return total or self.start(schema, backend, Expected())
 
-    def _start(self, schema: Schema, backend: str | None, other: Expected) -> Aggregator:
+    def start(self, schema: Schema, backend: str | None, other: Expected) -> Aggregator:
+        """An empty sum, of the caller's round and base model or else those of `other`."""
         pins = self.expected
         return Aggregator(
             schema,

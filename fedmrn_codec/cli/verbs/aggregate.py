@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ from .. import files, options, schemas, tensors
 from .. import weights as weighing
 from ..averaging import Average, Source
 from ..dense import Dense
+from ..distributed import Distributed
 from ..output import printable, report, say
 from ..problems import human
 from ..tensors import Format, TensorFile
@@ -31,6 +33,13 @@ WeightsFile = Annotated[
         help='JSON {"a.fmrn": 600} or CSV lines "frame,weight", by path or file name.',
     ),
 ]
+
+
+class Engine(StrEnum):
+    """Where frames are summed."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 def aggregate(
@@ -60,6 +69,24 @@ def aggregate(
             "--skip-bad", help="Report refused files and go on without them; the exit code stays 0."
         ),
     ] = False,
+    engine: Annotated[
+        Engine,
+        typer.Option(
+            "--engine",
+            help="Where frames are summed: one after the other here, or by the processes of a Ray cluster, "
+            "which read the files themselves: on this machine, or from a file system that all machines "
+            "share. The bytes are the same.",
+        ),
+    ] = Engine.LOCAL,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            "--ray-address",
+            metavar="HOST:PORT",
+            help="Of --engine ray: the cluster's head; call from one of its machines. Default: a cluster of "
+            "this machine alone, for as long as the call takes.",
+        ),
+    ] = None,
     format: options.FileFormat = None,
     backend: options.Backend = None,
     as_json: options.Json = False,
@@ -73,6 +100,8 @@ def aggregate(
     --partial, may stand among the frames. The first refused file stops the verb, and nothing is written,
     unless --skip-bad is given.
     """
+    if ray_address is not None and engine is not Engine.RAY:
+        raise typer.BadParameter("--ray-address needs --engine ray")
     place = _place(output, partial, base, weights, weights_file)
     files.check_inputs(*frames, base, schema, weights_file)
     files.check_output(place)
@@ -81,7 +110,11 @@ def aggregate(
     sources = [Source(path) for path in frames]
     weighed = [source.path for source in sources if not source.is_partial]
     counts = weighing.given(weighed, weights, weights_file, partials=len(weighed) < len(sources))
-    average = Average(expected, noise, skip_bad, backend)
+    average = (
+        Distributed(expected, noise, skip_bad, backend, address=ray_address)
+        if engine is Engine.RAY
+        else Average(expected, noise, skip_bad, backend)
+    )
     total = average.run(sources, counts)
     if partial is not None:
         files.write(partial, [total.to_bytes()])

@@ -1,0 +1,261 @@
+"""Engines: whatever runs the clients, in whatever order, the rounds are the same to the bit."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from fedmrn_codec.cli.app import app
+from reference_fl import data, engines, loop, methods
+from reference_fl.engines import Assignment, ClientError
+from reference_fl.engines.clients import Clients
+from reference_fl.engines.local import Local
+from reference_fl.record import METRICS, STATE, read
+from reference_fl.settings import MASKS, defaults
+
+SMALL = {"clients": 3, "clients_per_round": 2, "epochs": 1, "rounds": 2, "threads": 1}
+KINDS = [
+    *((name, None, {}) for name in sorted(methods.METHODS) if name not in MASKS),
+    *((name, mask, {}) for name in MASKS for mask in ("binary", "signed")),
+    ("topk", None, {"error_feedback": True}),
+    ("fedpm", None, {"reset_every": 3}),
+]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+def settings_of(method="fedavg", mask=None, options=None, **more):
+    return defaults("digits", method, mask, options=options or {}, **(SMALL | more))
+
+
+def run(settings, digits, folder, **kwargs):
+    lines = loop.run(settings, digits, folder, **kwargs)
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+class Scattered(Local):
+    """Each client in another place that has seen nothing before; the last one answers first."""
+
+    name = "scattered"
+
+    def __init__(self, settings, digits):
+        super().__init__(settings, digits)
+        self.settings, self.data = settings, digits
+
+    def replies(self, broadcast, assignments):
+        for each in reversed(assignments):
+            yield Clients(self.settings, self.data).answer(broadcast, each)
+
+
+class Forgetful(Scattered):
+    """Loses what clients remember."""
+
+    def replies(self, broadcast, assignments):
+        return super().replies(broadcast, [replace(each, memory={}) for each in assignments])
+
+
+class Failing(Scattered):
+    """Its second round ends after one reply."""
+
+    def replies(self, broadcast, assignments):
+        replies = super().replies(broadcast, assignments)
+        yield next(replies)
+        if assignments[0].round == 2:
+            raise ClientError("round 2: client 1 failed: as asked")
+        yield from replies
+
+
+@pytest.mark.parametrize(("method", "mask", "options"), KINDS, ids=str)
+def test_the_engine_changes_no_bit(method, mask, options, digits, tmp_path):
+    settings = settings_of(method, mask, options)
+    want = run(settings, digits, tmp_path / "local")
+    got = run(settings, digits, tmp_path / "scattered", engine=Scattered(settings, digits))
+    assert got == want
+    assert (tmp_path / "scattered" / STATE).read_bytes() == (tmp_path / "local" / STATE).read_bytes()
+
+
+def test_an_engine_that_forgets_is_seen(digits, tmp_path):
+    """The test above can fail."""
+    settings = settings_of("topk", None, {"error_feedback": True})
+    want = run(settings, digits, tmp_path / "local")
+    assert run(settings, digits, tmp_path / "other", engine=Forgetful(settings, digits)) != want
+
+
+def test_a_failed_client_fails_its_round_and_no_other(digits, tmp_path):
+    settings = settings_of("topk", None, {"error_feedback": True}, rounds=3)
+    want = run(settings, digits, tmp_path / "whole")
+    with pytest.raises(ClientError, match="as asked"):
+        run(settings, digits, tmp_path / "parts", engine=Failing(settings, digits))
+    ((_, kept),) = read(tmp_path / "parts" / METRICS)
+    assert len(kept) == 1
+    assert run(settings, digits, tmp_path / "parts") == want
+    assert (tmp_path / "parts" / STATE).read_bytes() == (tmp_path / "whole" / STATE).read_bytes()
+
+
+def engines_of(folder):
+    ((header, _),) = read(folder / METRICS)
+    return header["engines"]
+
+
+def test_the_record_says_which_engines(digits, tmp_path):
+    one, two = settings_of(rounds=1), settings_of(rounds=2)
+    run(one, digits, tmp_path)
+    assert engines_of(tmp_path) == ["local"]
+    header, line = (tmp_path / METRICS).read_text().splitlines()
+    older = {key: value for key, value in json.loads(header).items() if key != "engines"}
+    (tmp_path / METRICS).write_text(f"{json.dumps(older)}\n{line}\n")
+    run(one, digits, tmp_path, engine=Scattered(one, digits))  # nothing is left to do
+    assert engines_of(tmp_path) == ["local"]
+    for _ in range(2):
+        run(two, digits, tmp_path, engine=Scattered(two, digits))
+        assert engines_of(tmp_path) == ["local", "scattered"]
+
+
+def test_an_engine_is_started_only_for_rounds_that_are_left(digits, tmp_path):
+    class Counting(Local):
+        entered = left = 0
+
+        def __enter__(self):
+            self.entered += 1
+            return self
+
+        def __exit__(self, *_):
+            self.left += 1
+
+    settings = settings_of(rounds=1)
+    first, second = Counting(settings, digits), Counting(settings, digits)
+    run(settings, digits, tmp_path, engine=first)
+    run(settings, digits, tmp_path, engine=second)
+    assert (first.entered, first.left, second.entered, second.left) == (1, 1, 0, 0)
+
+
+def test_a_method_refuses_what_it_did_not_save(digits, tmp_path):
+    settings = settings_of("topk")
+    with pytest.raises(ValueError, match="found 3/conv, required: nothing"):
+        methods.build(settings).load_state({"3/conv": digits.train_x})
+
+
+# --- the shell -----------------------------------------------------------------------------------------
+
+TINY = ["--clients=3", "--clients-per-round=2", "--epochs=1", "--rounds=3", "--threads=1"]
+
+
+def fedmrn(capsys, *arguments):
+    """Exit code and stderr of `fedmrn train` in this process."""
+    with pytest.raises(SystemExit) as left:
+        app(["train", *TINY, *map(str, arguments)], prog_name="fedmrn")
+    return left.value.code, capsys.readouterr().err
+
+
+def test_a_failed_client_is_a_message_and_an_exit_code(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(engines, "on_flower", lambda settings, digits, **_: Failing(settings, digits))
+    code, message = fedmrn(capsys, "--engine=flower", "--out", tmp_path)
+    assert code == 4
+    assert "fedmrn train: round 2: client 1 failed: as asked; the rounds before are kept" in message
+    ((_, kept),) = read(tmp_path / METRICS)
+    assert len(kept) == 1
+    assert fedmrn(capsys, "--out", tmp_path)[0] == 0
+    assert engines_of(tmp_path) == ["scattered", "local"]
+
+
+@pytest.mark.parametrize("package", ["flwr", "ray"])
+def test_a_missing_package_is_named(package, capsys, tmp_path, monkeypatch):
+    pytest.importorskip("flwr")
+    real = engines.on_flower
+
+    def without(name):
+        if name == package:
+            raise ModuleNotFoundError(f"No package metadata for {name}", name=name)
+        return "1"
+
+    def on_flower(*args, **kwargs):
+        from reference_fl.engines import flower
+
+        monkeypatch.setattr(flower, "version", without)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(engines, "on_flower", on_flower)
+    code, message = fedmrn(capsys, "--engine=flower", "--out", tmp_path / "run")
+    assert code == 2
+    assert f"the package {package} is not installed" in message
+    assert "pip install 'fedmrn-codec[reference,simulation]'" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_cluster_is_flower_s(capsys, tmp_path):
+    code, message = fedmrn(capsys, "--ray-address=127.0.0.1:1", "--out", tmp_path)
+    assert code == 2
+    assert "--ray-address: found '127.0.0.1:1', required: --engine flower" in message
+
+
+# --- Flower's app, without Flower's engine ------------------------------------------------------------
+
+
+def asked(settings, digits, broadcast, assignment, **changed):
+    """What the app answers to the engine's message."""
+    flower = pytest.importorskip("flwr.app")
+    from flwr.supercore.task_identity import TaskIdentity
+
+    from reference_fl.engines import flower_app
+
+    TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1
+    context = flower.Context(
+        run_id=1,
+        node_id=2,
+        node_config={},
+        state=flower.RecordDict(),
+        run_config=flower_app.run_config(settings, digits, None) | changed,
+    )
+    flower_app.save_memory(context, assignment.memory)
+    reply = flower_app.app(flower_app.question(broadcast, assignment, 2), context)
+    return reply, (None if reply.has_error() else flower_app.answer(assignment.client, reply, context))
+
+
+class Kept(Local):
+    """Keeps what it was asked, and what it answered."""
+
+    def replies(self, broadcast, assignments):
+        self.asked = [(broadcast, each, self._clients.answer(broadcast, each)) for each in assignments]
+        return (reply for _, _, reply in self.asked)
+
+
+@pytest.fixture(scope="module")
+def second_round(digits, tmp_path_factory):
+    """Settings, and broadcast, assignment and reply of a client that remembers."""
+    settings = settings_of("topk", None, {"error_feedback": True})
+    engine = Kept(settings, digits)
+    run(settings, digits, tmp_path_factory.mktemp("run"), engine=engine)
+    broadcast, assignment, reply = next(each for each in engine.asked if each[1].memory)
+    return settings, broadcast, assignment, reply
+
+
+def test_the_app_answers_as_the_clients_do(digits, second_round):
+    settings, broadcast, assignment, want = second_round
+    _, got = asked(settings, digits, broadcast, assignment)
+    assert (got.client, got.message) == (want.client, want.message)
+    assert {n: t.numpy().tobytes() for n, t in got.memory.items()} == {
+        n: t.numpy().tobytes() for n, t in want.memory.items()
+    }
+    largest = replace(assignment, base_model=2**64 - 1, memory={})
+    assert asked(settings, digits, broadcast, largest)[1].message != want.message
+
+
+@pytest.mark.parametrize("what", ["torch", "training data"])
+def test_the_app_refuses_another_world(what, digits, second_round):
+    from reference_fl.engines import flower_app
+
+    settings, broadcast, assignment, _ = second_round
+    required = flower_app.identity(digits) | {what: "another"}
+    reply, _ = asked(settings, digits, broadcast, assignment, required=json.dumps(required))
+    assert reply.error.reason.startswith(f"ValueError: {what} of a worker on ")
+    assert reply.error.reason.endswith(", required another")
+
+
+def test_the_app_says_what_a_client_raised(digits, second_round):
+    settings, _, assignment, _ = second_round
+    reply, _ = asked(settings, digits, b"no tensors", assignment)
+    assert "SafetensorError" in reply.error.reason
+    assert isinstance(assignment, Assignment)
