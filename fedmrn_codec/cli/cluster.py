@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import click
 
 from .problems import ClusterProblem
 
-LOCAL = "local"
+LOCAL, PATIENCE = "local", 10.0  # seconds
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Has Ray listen on 127.0.0.1 alone, on any system; read when Ray is imported."""
@@ -27,8 +28,8 @@ def connected(address: str | None, purpose: str) -> Iterator[Any]:
     Parameters
     ----------
     address : str or None
-        "HOST:PORT" of the cluster's head, or "auto" for the cluster of this machine. None starts Ray here, on
-        the loopback interface, and stops it at the end.
+        "HOST:PORT" of the cluster's head. None starts Ray here, on the loopback interface, and stops it at
+        the end.
     purpose : str
         What needs Ray, for the message if it is not there.
 
@@ -40,10 +41,11 @@ def connected(address: str | None, purpose: str) -> Iterator[Any]:
     Raises
     ------
     click.UsageError
-        Ray is not installed.
+        Ray is not installed, or the address has another form.
     ClusterProblem
         The cluster cannot be reached, or Ray does not start.
     """
+    place = None if address is None else _parsed(address)
     for name, value in (ENVIRONMENT | (LOOPBACK if address is None else {})).items():
         os.environ.setdefault(name, value)
     try:
@@ -52,6 +54,8 @@ def connected(address: str | None, purpose: str) -> Iterator[Any]:
         raise click.UsageError(f"{purpose} needs Ray: pip install 'fedmrn-codec[simulation]'") from None
     with _own_sigterm():
         try:
+            if place is not None:  # Ray itself takes minutes to see that nobody is there
+                socket.create_connection(place, timeout=PATIENCE).close()
             ray.init(
                 address=address or LOCAL,
                 include_dashboard=False,
@@ -59,11 +63,19 @@ def connected(address: str | None, purpose: str) -> Iterator[Any]:
                 logging_level=logging.ERROR,
             )
         except (OSError, RuntimeError, ValueError) as error:
-            raise ClusterProblem(f"Ray at {address or LOCAL}: {error}") from error
+            reason = str(error).strip().splitlines()[0]
+            raise ClusterProblem(f"no Ray cluster at {address or LOCAL}: {reason}") from error
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _parsed(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal() and int(port) < 2**16) or "/" in host:
+        raise click.UsageError(f"--ray-address: found {address!r}, required: HOST:PORT of the cluster's head")
+    return host.strip("[]"), int(port)
 
 
 @contextmanager
