@@ -3,20 +3,19 @@
 import json
 import os
 import pickle
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import psutil
 import pytest
+from ray_cluster import LOOPBACK, all_gone, cluster, free_port
 
 import fedmrn_codec as fm
 from fedmrn_codec.cli import distributed
@@ -267,17 +266,12 @@ def workers_at_work(process):
     return found
 
 
-def all_gone(processes, seconds=30):
-    _, alive = psutil.wait_procs(processes, timeout=seconds)
-    return not alive
-
-
 @pytest.mark.slow
 @pytest.mark.integration
 def test_a_killed_worker_costs_a_retry_and_not_the_result(large):
     folder, want = large
     process = aggregate(folder, "--backend", "numpy")
-    deadline, killed, seen = time.monotonic() + 120, 0, set()
+    deadline, killed, seen = time.monotonic() + 300, 0, set()
     while process.poll() is None and time.monotonic() < deadline:
         seen.update(process.children(recursive=True))
         if killed < 2 and (at_work := workers_at_work(process)):
@@ -294,52 +288,13 @@ def test_a_killed_worker_costs_a_retry_and_not_the_result(large):
     assert all_gone(seen)
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@contextmanager
-def cluster():
-    """A Ray cluster of this machine with two processors; its address."""
-    port = free_port()
-    command = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--num-cpus=2"]
-    options = ["--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=false"]
-    home = tempfile.mkdtemp(prefix="ray")  # a short path, for the sockets in it
-    head = psutil.Popen(
-        [*command, *options, "--disable-usage-stats", f"--temp-dir={home}"],
-        cwd=home,
-        env=os.environ | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    family = []
-    try:
-        deadline = time.monotonic() + 60
-        while not any("raylet" in each.name() for each in head.children(recursive=True)):
-            assert head.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        yield f"127.0.0.1:{port}"
-        assert head.poll() is None
-    finally:
-        family = head.children(recursive=True)
-        for each in (head, *family):
-            with suppress(psutil.Error):
-                each.kill()
-        psutil.wait_procs([head, *family], timeout=30)
-        shutil.rmtree(home)
-
-
 @pytest.mark.slow
 @pytest.mark.integration
 def test_a_cluster_by_its_address(large):
     folder, want = large
     with cluster() as address:
-        loopback = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
         for _ in range(2):  # the cluster is there before and after
-            process = aggregate(folder, "--ray-address", address, **loopback)
-            _, said = process.communicate(timeout=120)
+            process = aggregate(folder, "--ray-address", address, **LOOPBACK)
+            _, said = process.communicate(timeout=300)
             assert process.returncode == 0, said
             assert (folder / "sum.fmrs").read_bytes() == want

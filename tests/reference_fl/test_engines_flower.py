@@ -1,0 +1,180 @@
+"""`fedmrn train --engine flower`, the real thing: Flower's actors on Ray, killed ones among them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from ray_cluster import LOOPBACK, all_gone, cluster, end
+
+from reference_fl import data, loop
+from reference_fl.record import METRICS, STATE, read
+from reference_fl.settings import defaults
+
+pytestmark = [pytest.mark.slow, pytest.mark.integration]
+SMALL = {"clients": 4, "clients_per_round": 3, "epochs": 1, "rounds": 3}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def installed():
+    pytest.importorskip("ray", reason="needs the extra `simulation`")
+
+
+def local(folder, method, mask=None, options=None, **more):
+    """The lines of the same run in this process."""
+    settings = defaults("digits", method, mask, options=options or {}, **(SMALL | more))
+    return without_seconds(loop.run(settings, data.load("digits"), folder))
+
+
+def without_seconds(lines):
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+@pytest.fixture
+def start():
+    """Begin to train with Flower's engine, in a process; those that still run at the end are killed."""
+    started = []
+
+    def begin(folder, method, *more, env=None, **changed):
+        options = [f"--{key.replace('_', '-')}={value}" for key, value in (SMALL | changed).items()]
+        command = [Path(sys.executable).with_name("fedmrn"), "train", "--engine=flower", f"--method={method}"]
+        process = psutil.Popen(
+            [*command, *options, *more, "--json", f"--out={folder}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=os.environ | (env or {}),
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        end(process)
+        process.communicate()
+
+
+def finish(process):
+    """Wait for the end; the lines, and nothing is left running."""
+    seen = set()
+    while process.poll() is None:
+        seen.update(process.children(recursive=True))
+        time.sleep(0.2)
+    out, said = process.communicate()
+    assert process.returncode == 0, said
+    assert len(seen) > 4  # Ray's own processes and the workers
+    assert all_gone(seen)
+    return without_seconds(map(json.loads, out.splitlines()))
+
+
+def state(folder):
+    return (folder / STATE).read_bytes()
+
+
+def engines_of(folder):
+    ((header, _),) = read(folder / METRICS)
+    return [name.split()[0] for name in header["engines"]]
+
+
+@pytest.mark.parametrize(
+    ("method", "mask", "options", "threads"),
+    [
+        ("fedavg", None, {}, 2),
+        ("fedmrn", "signed", {}, 1),
+        ("topk", None, {"error_feedback": True}, 1),
+    ],
+    ids=str,
+)
+def test_the_lines_are_those_of_the_local_engine(method, mask, options, threads, start, tmp_path):
+    want = local(tmp_path / "local", method, mask, options, threads=threads)
+    more = ([f"--mask={mask}"] if mask else []) + [
+        f"--option={k}={str(v).lower()}" for k, v in options.items()
+    ]
+    process = start(tmp_path / "flower", method, *more, threads=threads)
+    assert finish(process) == want
+    assert state(tmp_path / "flower") == state(tmp_path / "local")
+    assert (engines_of(tmp_path / "flower"), engines_of(tmp_path / "local")) == (["flower"], ["local"])
+
+
+def test_a_cluster_by_its_address(start, tmp_path):
+    want = local(tmp_path / "local", "fedavg", threads=1)
+    with cluster() as address:
+        process = start(tmp_path / "flower", "fedavg", f"--ray-address={address}", threads=1, env=LOOPBACK)
+        out, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert without_seconds(map(json.loads, out.splitlines())) == want
+    assert state(tmp_path / "flower") == state(tmp_path / "local")
+
+
+def test_a_killed_run_goes_on(start, tmp_path):
+    want = local(tmp_path / "whole", "topk", options={"error_feedback": True}, threads=1)
+    process = start(tmp_path / "killed", "topk", "--option=error_feedback=true", threads=1, rounds=100)
+    assert process.stdout.readline()  # the first round is done
+    seen = [each for each in process.children(recursive=True) if "Agent" not in each.name()]
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert all_gone(seen)  # Ray's two agents take a minute
+    done = len(read(tmp_path / "killed" / METRICS)[0][1])
+    assert 1 <= done < 100
+    rounds = max(3, done + 1)
+    if rounds > 3:
+        want = local(tmp_path / "whole", "topk", options={"error_feedback": True}, threads=1, rounds=rounds)
+    again = start(tmp_path / "killed", "topk", "--option=error_feedback=true", threads=1, rounds=rounds)
+    assert finish(again) == want
+    assert state(tmp_path / "killed") == state(tmp_path / "whole")
+
+
+def busy(process):
+    """Worker processes below `process` that train a client just now."""
+    found = []
+    for each in process.children(recursive=True):
+        try:
+            if any("ClientAppActor.run" in part for part in each.cmdline()):
+                found.append(each)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_a_killed_worker_fails_its_round_and_no_other(start, tmp_path):
+    long = {"threads": 1, "epochs": 5}
+    process = start(tmp_path / "run", "fedmrn", **long)
+    assert process.stdout.readline()  # the first round is done
+    deadline = time.monotonic() + 180
+    while not (training := busy(process)):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+    seen = process.children(recursive=True)
+    training[0].send_signal(signal.SIGKILL)
+    _, said = process.communicate(timeout=180)
+    assert process.returncode == 4, said
+    assert "fedmrn train: round " in said
+    assert "failed: ActorDiedError" in said
+    assert "the rounds before are kept, and the same command goes on" in said
+    assert all_gone(seen)
+    want = local(tmp_path / "whole", "fedmrn", **long)
+    ((_, kept),) = read(tmp_path / "run" / METRICS)
+    assert without_seconds(kept) == want[: len(kept)]
+    assert 1 <= len(kept) < 3
+    assert local(tmp_path / "run", "fedmrn", **long) == want
+    assert state(tmp_path / "run") == state(tmp_path / "whole")
+    assert engines_of(tmp_path / "run") == ["flower", "local"]
+
+
+def test_ctrl_c_does_not_wait_for_the_clients(start, tmp_path):
+    process = start(tmp_path / "run", "fedavg", threads=1, epochs=100_000)
+    deadline = time.monotonic() + 180
+    while not busy(process):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    seen = process.children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert all_gone(seen)
