@@ -19,6 +19,8 @@ KINDS = [
     *((name, mask, {}) for name in MASKS for mask in ("binary", "signed")),
     ("topk", None, {"error_feedback": True}),
     ("fedpm", None, {"reset_every": 3}),
+    ("fedavg", None, {"server_momentum": 0.9}),
+    ("fedmrn", "signed", {"per_layer": True, "schedule": "cosine"}),
 ]
 
 
@@ -134,7 +136,7 @@ def test_an_engine_is_started_only_for_rounds_that_are_left(digits, tmp_path):
 
 def test_a_method_refuses_what_it_did_not_save(digits, tmp_path):
     settings = settings_of("topk")
-    with pytest.raises(ValueError, match="found 3/conv, required: nothing"):
+    with pytest.raises(ValueError, match="found 3/conv, which it does not keep"):
         methods.build(settings).load_state({"3/conv": digits.train_x})
 
 
