@@ -26,14 +26,24 @@ def all_gone(processes, seconds=30):
     return not alive
 
 
+def below(process, text=""):
+    """The processes below this one, with a text in the name or the command."""
+    found = []
+    with suppress(psutil.NoSuchProcess):
+        for each in process.children(recursive=True):
+            with suppress(psutil.Error):  # it may be gone by now
+                if text in " ".join([each.name(), *each.cmdline()]):
+                    found.append(each)
+    return found
+
+
 def end(process):
     """Kill a process and all below it."""
-    with suppress(psutil.Error):
-        family = [process, *process.children(recursive=True)]
-        for each in family:
-            with suppress(psutil.Error):
-                each.kill()
-        psutil.wait_procs(family, timeout=30)
+    family = [process, *below(process)]
+    for each in family:
+        with suppress(psutil.Error):
+            each.kill()
+    psutil.wait_procs(family, timeout=30)
 
 
 @contextmanager
@@ -50,7 +60,7 @@ def cluster():
     )
     try:
         deadline = time.monotonic() + 60
-        while not any("raylet" in each.name() for each in head.children(recursive=True)):
+        while not below(head, "raylet"):
             assert head.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.1)

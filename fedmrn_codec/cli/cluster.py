@@ -50,8 +50,10 @@ def connected(address: str | None, purpose: str) -> Iterator[Any]:
         os.environ.setdefault(name, value)
     try:
         import ray
+        from ray._private import worker as internals
     except ModuleNotFoundError:
         raise click.UsageError(f"{purpose} needs Ray: pip install 'fedmrn-codec[simulation]'") from None
+    internals._worker_logs_enabled = False  # Ray tells of dead workers on stdout, where our data goes
     with _own_sigterm():
         try:
             if place is not None:  # Ray itself takes minutes to see that nobody is there
@@ -63,7 +65,7 @@ def connected(address: str | None, purpose: str) -> Iterator[Any]:
                 logging_level=logging.ERROR,
             )
         except (OSError, RuntimeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ClusterProblem(f"no Ray cluster at {address or LOCAL}: {reason}") from error
     try:
         yield ray

@@ -89,7 +89,7 @@ class Flower:
         try:
             message, context = self._backend.process_message(message, context)
         except Exception as error:
-            reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
             raise ClientError(_failed(assignment, reason)) from error
         if message.has_error():
             raise ClientError(_failed(assignment, message.error.reason))

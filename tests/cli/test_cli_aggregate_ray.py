@@ -8,14 +8,14 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import psutil
 import pytest
-from ray_cluster import LOOPBACK, all_gone, cluster, free_port
+from ray_cluster import LOOPBACK, all_gone, below, cluster, end, free_port
 
 import fedmrn_codec as fm
 from fedmrn_codec.cli import distributed
@@ -241,47 +241,44 @@ def large(tmp_path_factory):
     return folder, total.to_bytes()
 
 
-def aggregate(folder, *more, **variables):
-    """A process that sums the frames with Ray."""
+@contextmanager
+def aggregating(folder, *more, **variables):
+    """A process that sums the frames with Ray, ended at the end."""
     names = sorted(path.name for path in folder.glob("*.fmrn"))
     command = [Path(sys.executable).with_name("fedmrn"), "aggregate", *names, "--weights-file", "weights"]
-    return psutil.Popen(
+    process = psutil.Popen(
         [*command, "--partial", "sum.fmrs", "--engine", "ray", *more],
         cwd=folder,
         env=os.environ | variables,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def workers_at_work(process):
-    """Worker processes below `process` that sum frames just now."""
-    found = []
-    for each in process.children(recursive=True):
-        try:
-            if any("_in_worker" in part for part in each.cmdline()):
-                found.append(each)
-        except psutil.Error:
-            continue
-    return found
+    try:
+        yield process
+    finally:
+        end(process)
+        process.communicate()
 
 
 @pytest.mark.slow
 @pytest.mark.integration
 def test_a_killed_worker_costs_a_retry_and_not_the_result(large):
     folder, want = large
-    process = aggregate(folder, "--backend", "numpy")
     deadline, killed, seen = time.monotonic() + 300, 0, set()
-    while process.poll() is None and time.monotonic() < deadline:
-        seen.update(process.children(recursive=True))
-        if killed < 2 and (at_work := workers_at_work(process)):
-            time.sleep(0.2)  # into the middle of a part
-            at_work[0].send_signal(signal.SIGKILL)
-            killed += 1
-            time.sleep(0.5)
-        time.sleep(0.02)
-    _, said = process.communicate()
+    with aggregating(folder, "--backend", "numpy") as process:
+        while process.poll() is None and time.monotonic() < deadline:
+            seen.update(below(process))
+            if killed < 2 and (at_work := below(process, "_in_worker")):
+                time.sleep(0.2)  # into the middle of a part
+                with suppress(psutil.NoSuchProcess):
+                    at_work[0].send_signal(signal.SIGKILL)
+                    killed += 1
+                time.sleep(0.5)
+            time.sleep(0.02)
+        out, said = process.communicate()
     assert process.returncode == 0, said
+    assert out == ""  # whatever Ray has to say
     assert killed == 2
     assert "wrote sum.fmrs: 200 frames" in said
     assert (folder / "sum.fmrs").read_bytes() == want
@@ -294,7 +291,7 @@ def test_a_cluster_by_its_address(large):
     folder, want = large
     with cluster() as address:
         for _ in range(2):  # the cluster is there before and after
-            process = aggregate(folder, "--ray-address", address, **LOOPBACK)
-            _, said = process.communicate(timeout=300)
+            with aggregating(folder, "--ray-address", address, **LOOPBACK) as process:
+                _, said = process.communicate(timeout=300)
             assert process.returncode == 0, said
             assert (folder / "sum.fmrs").read_bytes() == want

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from ray_cluster import LOOPBACK, all_gone, cluster, end
+from ray_cluster import LOOPBACK, all_gone, below, cluster, end
 
 from reference_fl import data, loop
 from reference_fl.record import METRICS, STATE, read
@@ -63,7 +63,7 @@ def finish(process):
     """Wait for the end; the lines, and nothing is left running."""
     seen = set()
     while process.poll() is None:
-        seen.update(process.children(recursive=True))
+        seen.update(below(process))
         time.sleep(0.2)
     out, said = process.communicate()
     assert process.returncode == 0, said
@@ -115,7 +115,7 @@ def test_a_killed_run_goes_on(start, tmp_path):
     want = local(tmp_path / "whole", "topk", options={"error_feedback": True}, threads=1)
     process = start(tmp_path / "killed", "topk", "--option=error_feedback=true", threads=1, rounds=100)
     assert process.stdout.readline()  # the first round is done
-    seen = [each for each in process.children(recursive=True) if "Agent" not in each.name()]
+    seen = set(below(process)) - set(below(process, "Agent"))
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert all_gone(seen)  # Ray's two agents take a minute
@@ -129,16 +129,8 @@ def test_a_killed_run_goes_on(start, tmp_path):
     assert state(tmp_path / "killed") == state(tmp_path / "whole")
 
 
-def busy(process):
-    """Worker processes below `process` that train a client just now."""
-    found = []
-    for each in process.children(recursive=True):
-        try:
-            if any("ClientAppActor.run" in part for part in each.cmdline()):
-                found.append(each)
-        except psutil.Error:
-            continue
-    return found
+TRAINING = "ClientAppActor.run"
+"""In the name that Ray gives to a worker process that trains a client just now."""
 
 
 def test_a_killed_worker_fails_its_round_and_no_other(start, tmp_path):
@@ -146,12 +138,12 @@ def test_a_killed_worker_fails_its_round_and_no_other(start, tmp_path):
     process = start(tmp_path / "run", "fedmrn", **long)
     assert process.stdout.readline()  # the first round is done
     deadline = time.monotonic() + 180
-    while not (training := busy(process)):
+    while not (training := below(process, TRAINING)):
         assert process.poll() is None
         assert time.monotonic() < deadline
-    seen = process.children(recursive=True)
+    seen = below(process)
     training[0].send_signal(signal.SIGKILL)
-    _, said = process.communicate(timeout=180)
+    out, said = process.communicate(timeout=180)
     assert process.returncode == 4, said
     assert "fedmrn train: round " in said
     assert "failed: ActorDiedError" in said
@@ -160,21 +152,23 @@ def test_a_killed_worker_fails_its_round_and_no_other(start, tmp_path):
     want = local(tmp_path / "whole", "fedmrn", **long)
     ((_, kept),) = read(tmp_path / "run" / METRICS)
     assert without_seconds(kept) == want[: len(kept)]
+    assert without_seconds(map(json.loads, out.splitlines())) == want[1 : len(kept)]
     assert 1 <= len(kept) < 3
     assert local(tmp_path / "run", "fedmrn", **long) == want
     assert state(tmp_path / "run") == state(tmp_path / "whole")
     assert engines_of(tmp_path / "run") == ["flower", "local"]
 
 
-def test_ctrl_c_does_not_wait_for_the_clients(start, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_does_not_wait_for_the_clients(number, start, tmp_path):
     process = start(tmp_path / "run", "fedavg", threads=1, epochs=100_000)
     deadline = time.monotonic() + 180
-    while not busy(process):
+    while not below(process, TRAINING):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    seen = process.children(recursive=True)
-    process.send_signal(signal.SIGINT)
+    seen = below(process)
+    process.send_signal(number)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
+    assert process.returncode == 128 + number, said
     assert all_gone(seen)
