@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import fedmrn_codec as fm
-from fedmrn_codec.frame import MAGIC
 
 COUNTS = ("elements", "ones", "frames")
 
@@ -29,12 +28,9 @@ class MaskCounts:
         Parameters
         ----------
         message : bytes
-            One that the server has accepted, so that its padding bits are known to be 0. A message that is no
-            frame, of a method with a format of its own, has no masks.
+            A frame that the server has accepted, so that its padding bits are known to be 0.
         schema : fedmrn_codec.Schema
         """
-        if not message.startswith(MAGIC):
-            return
         for name, bits in fm.decode_bits(message, schema).items():
             counts = self._tensors.setdefault(name, {"elements": bits.size, "ones": 0, "frames": 0})
             counts["ones"] += int(bits.sum())

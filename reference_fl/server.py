@@ -81,7 +81,8 @@ class Server:
             if verify:
                 compare_backends(*self.method.frame(reply.message, schema))
             uplink.add(collector.add(reply.message, weight=self.weights[its.client], seed=its.seed))
-            masks.add(reply.message, schema)
+            if self.method.HAS_MASKS:
+                masks.add(reply.message, schema)
             if reply.memory:
                 self.memories[its.client] = reply.memory
             progress("client", len(assigned) - len(waiting), len(assigned))

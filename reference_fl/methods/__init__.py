@@ -92,6 +92,10 @@ class Method(Protocol):
     SERVER_OPTIONS: ClassVar[dict[str, Any]]
     """Those of the server's step, which most methods have in common."""
 
+    HAS_MASKS: ClassVar[bool]
+    """Whether the bits of its frames are masks, worth counting; where they are signs (`signs`), they are as
+    random as the noise."""
+
     def __init__(self, settings: Settings) -> None: ...
 
     def schema(self, model: nn.Module) -> fm.Schema:

@@ -39,6 +39,7 @@ class Base:
 
     OPTIONS: ClassVar[dict[str, Any]] = {}
     SERVER_OPTIONS: ClassVar[dict[str, Any]] = server_step.OPTIONS
+    HAS_MASKS: ClassVar[bool] = False
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -35,6 +35,7 @@ class FedMRN(Base):
         "dense_coding": "raw",
         **scales.OPTIONS,
     }
+    HAS_MASKS = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)

@@ -56,6 +56,7 @@ class FedPM(Base):
         "dense_learning_rate": 0.001,
     }
     SERVER_OPTIONS: ClassVar[dict[str, Any]] = {}
+    HAS_MASKS = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)

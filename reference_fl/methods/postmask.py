@@ -21,6 +21,8 @@ from .base import Base, trained_update
 class PostMask(Base):
     """Masks of an ordinary update. No options; mask kind and noise are settings."""
 
+    HAS_MASKS = True
+
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.noise = noise_of(settings)

@@ -51,15 +51,18 @@ def test_ones_are_counted_over_frames(options):
 
 def test_messages_without_masks_give_no_line():
     counts = layers.MaskCounts()
-    counts.add(b"a message of another format", SCHEMA)
     plain = fm.Schema([fm.Tensor("b", (2,))])
     counts.add(fm.encode({"b": np.zeros(2, np.float32)}, plain, seed=1, noise={}, mask={}), plain)
     assert counts.line(1) is None
 
 
-def test_a_damaged_frame_is_no_other_format():
-    with pytest.raises(fm.FrameError):
-        layers.MaskCounts().add(frame([1] * 21, [1] * 8)[:-9], SCHEMA)
+def test_only_masks_are_counted(digits, tmp_path):
+    """Signs travel as masks over random signs, and are as random; other methods' messages are no frames."""
+    tiny = {**TINY, "rounds": 1}
+    for name in methods.METHODS:
+        list(loop.run(defaults("digits", name, None, **tiny), digits, tmp_path / name))
+    counted = {path.parent.name for path in tmp_path.glob("*/layers.jsonl")}
+    assert counted == {"fedmrn", "postmask", "fedpm"}
 
 
 def test_the_counts_of_a_run_are_those_of_its_frames(digits, tmp_path, monkeypatch):
