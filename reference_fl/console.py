@@ -16,6 +16,7 @@ from rich.table import Table
 
 from . import data, loop, report
 from .engines import Engine
+from .engines.local import Local
 from .record import METRICS, write_whole
 from .report.sections import Spread
 from .settings import Settings
@@ -30,7 +31,7 @@ def run(
     data_root: Path | None,
     *,
     several: bool,
-    engine: Callable[[Settings, data.Dataset], Engine],
+    engine: Callable[[Settings, data.Dataset], Engine] = Local,
     verify: bool,
     as_json: bool,
 ) -> None:
