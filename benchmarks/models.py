@@ -12,7 +12,7 @@ import torch
 
 import fedmrn_codec as fm
 import fedmrn_torch
-from reference_fl import data, loop, methods, models
+from reference_fl import data, methods, models, server
 from reference_fl.record import read
 from reference_fl.seeds import derive
 from reference_fl.settings import Settings, split
@@ -68,7 +68,7 @@ def trained_frames(folder: Path, most: int) -> tuple[list[bytes], fm.Schema, str
     if settings.method != "fedmrn":
         raise ValueError(f"{folder}: found a run of {settings.method}, required fedmrn")
     raw, samples = (folder / "state.safetensors").read_bytes(), data.load(settings.dataset)
-    parts, chosen = split(settings, samples), loop._choose(settings, number)[:most]
+    parts, chosen = split(settings, samples), server.choose(settings, number)[:most]
     torch.set_num_threads(settings.threads)
     frames = [_train(settings, raw, samples, parts[client], number, client) for client in chosen]
     schema = fedmrn_torch.schema(_model(settings, raw, samples))

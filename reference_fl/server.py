@@ -73,7 +73,7 @@ class Server:
         schema = self.method.schema(self.model)
         collector = self.method.server(schema, number, base_model, self.model)
         uplink = Uplink()
-        assigned = [self._assign(number, base_model, client) for client in _choose(self.settings, number)]
+        assigned = [self._assign(number, base_model, client) for client in choose(self.settings, number)]
         waiting = {each.client: each for each in assigned}
         progress("client", 0, len(assigned))
         for reply in engine.replies(broadcast, assigned):
@@ -144,7 +144,7 @@ class Server:
         )
 
 
-def _choose(settings: Settings, number: int) -> list[int]:
+def choose(settings: Settings, number: int) -> list[int]:
     """The clients of a round, without replacement."""
     rng = np.random.default_rng(derive(settings.seed, "clients", number))
     return [int(c) for c in rng.choice(settings.clients, settings.clients_per_round, replace=False)]

@@ -29,6 +29,7 @@ from fedmrn_codec.mask import BINARY, SIGNED
 from reference_fl import data as datasets
 from reference_fl import loop
 from reference_fl.seeds import derive
+from reference_fl.server import choose
 from reference_fl.settings import defaults, split
 
 SIZES = (8, 1001)
@@ -199,7 +200,7 @@ def test_frames_of_a_run_are_those_of_its_next_round(tmp_path):
     assert what == "digits, 2 clients of round 2, binary masks"
     server = fm.Aggregator(schema, round=2)
     sizes = [len(part) for part in split(settings, data)]
-    for client, frame in zip(loop._choose(settings, 2), frames, strict=True):
+    for client, frame in zip(choose(settings, 2), frames, strict=True):
         server.add(frame, weight=sizes[client], seed=derive(settings.seed, "noise", 2, client))
     before = safetensors.numpy.load_file(tmp_path / "state.safetensors")
     list(loop.run(replace(settings, rounds=2), data, tmp_path))
