@@ -1,0 +1,119 @@
+"""Compiled code on disk: found again by the next process, never stale, never a reason to fail."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba")
+
+from numba.core import config
+from numba.core.caching import FunctionCache, NullCache
+
+from fedmrn_codec.backends import compiled
+
+
+def double(x):
+    return 2 * x
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+    return tmp_path
+
+
+def run():
+    """A new kernel's result, and how often it was loaded and compiled."""
+    kernel = compiled.jit(double)
+    result = kernel(21)
+    return result, sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values())
+
+
+def test_code_is_kept(folder):
+    assert run() == (42, 0, 1)
+    assert list(folder.rglob("*double*.nbc"))
+    assert run() == (42, 1, 0)
+
+
+def test_a_change_in_any_kernel_file_compiles_anew(folder, monkeypatch):
+    assert run() == (42, 0, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(compiled, "sources", lambda: "another digest")
+        assert run() == (42, 0, 1)
+        assert run() == (42, 1, 0)
+    assert run() == (42, 0, 1)
+
+
+def test_the_digest_is_of_every_backend_file(tmp_path, monkeypatch):
+    for name in ("compiled.py", "tiles.py"):
+        (tmp_path / name).write_text(name)
+    monkeypatch.setattr(compiled, "__file__", str(tmp_path / "compiled.py"))
+    digests = {compiled.sources.__wrapped__()}
+    for name in ("compiled.py", "tiles.py"):
+        (tmp_path / name).write_text("changed")
+        digests.add(compiled.sources.__wrapped__())
+    assert len(digests) == 3
+
+
+@pytest.mark.parametrize("suffix", ["nbc", "nbi"])
+@pytest.mark.parametrize("content", [b"", b"no pickle"])
+def test_damaged_files_are_written_again(folder, suffix, content):
+    run()
+    (path,) = folder.rglob(f"*double*.{suffix}")
+    path.write_bytes(content)
+    assert run() == (42, 0, 1)
+    assert run() == (42, 1, 0)
+
+
+def test_without_a_place_each_process_compiles(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "file" / "below"))
+    monkeypatch.setattr(config, "CACHE_LOCATOR_CLASSES", "UserProvidedCacheLocator")
+    assert isinstance(compiled.jit(double)._cache, NullCache)
+    assert run() == (42, 0, 1)
+    assert run() == (42, 0, 1)
+
+
+def test_a_full_disk_is_no_error(folder, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(FunctionCache, "save_overload", full)
+    assert run() == (42, 0, 1)
+
+
+SECOND = """
+import sys
+import numpy as np
+import fedmrn_codec as fm
+from fedmrn_codec.backends import numba, numba_rans
+
+noise, payload = fm.Gaussian(0.01), np.arange(125, dtype=np.uint8)
+out, sums = np.empty(1000, np.float32), np.zeros(1000, np.int64)
+numba.decode(noise, 2, 7, 0, payload, out)
+numba.accumulate(noise, 1, 7, 0, payload, 600, sums)
+bits = numba.sample(noise, 1, 7, 0, out, 5)
+words = numba.words(7, 0, 3, 9)
+print(*(array.tobytes().hex() for array in (out, sums, bits, words)))
+kernels = numba._decode, numba._accumulate, numba._sample, numba.fill
+print(*(sum(k.stats.cache_misses.values()) for k in kernels), "numba.np.linalg" in sys.modules)
+"""
+
+
+@pytest.mark.slow
+def test_a_second_process_compiles_nothing(tmp_path):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    lines = []
+    for _ in range(2):
+        command = [sys.executable, "-W", "error", "-c", SECOND]
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        lines.append(result.stdout.splitlines())
+    (first, compiled_first), (second, compiled_second) = lines
+    assert first == second
+    assert compiled_first.split()[:4] == ["1", "1", "1", "1"]
+    assert compiled_second == "0 0 0 0 False"
+    assert np.frombuffer(bytes.fromhex(first.split()[1]), np.int64).any()
