@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class CodecError(ValueError):
     """Base of every error that this library raises for bad bytes or bad arguments.
@@ -16,17 +18,26 @@ class CodecError(ValueError):
         Where it lies, in bytes from the start of the frame; None for arguments.
     found, required : str
         What was there, and what should have been.
+    index : int or None
+        Of many frames that were given together, the position of the one that this is about.
     """
 
     code = "error"
+    index: int | None = None
 
     def __init__(self, field: str, found: object, required: str, offset: int | None = None) -> None:
         self.field, self.offset, self.found, self.required = field, offset, str(found), required
         where = "" if offset is None else f" at byte {offset}"
         super().__init__(f"{field}{where}: found {found}, {required}")
 
+    def of_frame(self, index: int) -> Self:
+        """The same error, about one of many frames."""
+        out = type(self)(f"{self.field} of frame {index}", self.found, self.required, self.offset)
+        out.index = index
+        return out
+
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.field, self.found, self.required, self.offset)
+        return type(self), (self.field, self.found, self.required, self.offset), {"index": self.index}
 
 
 # --- bad bytes ---------------------------------------------------------------------------------------

@@ -12,9 +12,11 @@ from .dtypes import Dtype, is_finite, widen_bfloat16
 LIMB = 24
 """Bits of a limb's digits. A digit times the largest total weight (2^39 - 1) fits in an int64."""
 
-
 QUEUE, QUEUE_BYTES = 16, 2**18
 """Arrays, and bytes of them, that wait to be summed together."""
+
+BLOCK = 2**16
+"""Elements, of all arrays together, that are summed at a time: what bounds the memory."""
 
 
 class ExactSum:
@@ -53,12 +55,15 @@ class ExactSum:
     def _settle(self) -> None:
         """Sum what waits."""
         waiting, self._waiting = self._waiting, []
-        weights, self._weights = self._weights, []
-        if waiting:
-            self._sum(np.concatenate(waiting), np.repeat(np.array(weights, np.int64), self.size))
+        weights, self._weights = np.array(self._weights, np.int64), []
+        step = BLOCK // max(len(waiting), 1)
+        for begin in range(0, self.size if waiting else 0, step):
+            part = slice(begin, begin + step)
+            values = [array[part] for array in waiting]
+            self._sum(np.concatenate(values), np.repeat(weights, len(values[0])), part)
 
-    def _sum(self, values: np.ndarray, weights: np.ndarray) -> None:
-        """Add weights * values: arrays one after the other, shape (k * size,)."""
+    def _sum(self, values: np.ndarray, weights: np.ndarray, part: slice) -> None:
+        """Add weights * values to a part of the sums; the values are arrays one after the other."""
         negative, magnitude, position = decompose(values, self.dtype)
         shift = (position % LIMB).astype(np.uint64)
         low = position // LIMB
@@ -70,11 +75,11 @@ class ExactSum:
             digit = (chunk & mask) | carried
             carried = chunk >> np.uint64(LIMB)
             product = signed * digit.astype(np.int64)
-            for row in np.unique(low[digit != 0]):
-                share = np.where(low == row, product, 0).reshape(-1, self.size)
-                self._row(int(row) + k)[:] += share.sum(0)
+            for limb in np.flatnonzero(np.bincount(low[digit != 0])):
+                share = np.where(low == limb, product, 0).reshape(-1, min(self.size, part.stop) - part.start)
+                self.row(int(limb) + k)[part] += share.sum(0)
 
-    def _row(self, limb: int) -> np.ndarray:
+    def row(self, limb: int) -> np.ndarray:
         """The row of a limb, int64 of shape (size,); made of zeros when there was none."""
         if limb not in self._rows:
             self._rows[limb] = np.zeros(self.size, np.int64)
@@ -83,7 +88,7 @@ class ExactSum:
     def merge(self, other: ExactSum) -> None:
         """Add the sums of `other`."""
         for limb, row in other.rows.items():
-            self._row(limb)[:] += row
+            self.row(limb)[:] += row
 
     def canonical_rows(self) -> list[tuple[int, np.ndarray]]:
         """The rows that are not all 0, ascending (spec 8.5)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -274,25 +274,25 @@ def _parse_table(
     body: memoryview, at: int, header: Header, schema: Schema | None
 ) -> tuple[tuple[Entry, ...], int]:
     """The entries and where the payloads end: [F-15] to [F-24], [F-31]."""
-    parsed: list[Entry] = []
+    parsed: list[tuple[str, Noise | None, str, int, str]] = []
     for i in range(header.tensor_count):
         tensor = schema.tensors[i] if schema is not None else None
         name = f"tensor {i}" if tensor is None else repr(tensor.name)
-        entry, at = _parse_entry(body, at, name, tensor, header.minor)
-        parsed.append(entry)
-    if header.minor and all(entry.coding == "raw" for entry in parsed):
+        facts, at = _parse_entry(body, at, name, tensor, header.minor)
+        parsed.append(facts)
+    if header.minor and all(coding == "raw" for *_, coding in parsed):
         raise errors.MinorError("minor version", header.minor, "the frame needs 0", 5)
     entries = []
-    for entry in parsed:
-        entries.append(replace(entry, offset=at))
-        at += entry.length
+    for kind, noise, dtype, length, coding in parsed:
+        entries.append(Entry(kind, noise, dtype, at, length, coding))
+        at += length
     return tuple(entries), at
 
 
 def _parse_entry(
     body: memoryview, at: int, name: str, tensor: Tensor | None, minor: int
-) -> tuple[Entry, int]:
-    """One entry, without its offset, and where the next begins."""
+) -> tuple[tuple[str, Noise | None, str, int, str], int]:
+    """The fields of an `Entry` but its offset, and where the next begins."""
     left = len(body) - at
     size = ENTRY.size + (SCALE.size if left and body[at] in KIND_NAMES else 0)
     if left < size:
@@ -323,14 +323,14 @@ def _parse_entry(
             raise errors.PayloadLengthError(f"payload length of {name}", length, required, at + 4)
     coded = codings.NAMES[coding]
     if not masked:
-        return Entry("dense", None, BY_CODE[type_code].name, 0, length, coded), at + size
+        return ("dense", None, BY_CODE[type_code].name, length, coded), at + size
     (scale,) = SCALE.unpack_from(body, at + ENTRY.size)
     distribution = DISTRIBUTIONS[type_code]
     if not distribution.allows(scale):
         raise errors.FrameScaleError(
             f"scale of {name}", scale, f"required: {distribution.bounds()}", at + ENTRY.size
         )
-    return Entry(KIND_NAMES[kind], distribution(scale), "float32", 0, length, coded), at + size
+    return (KIND_NAMES[kind], distribution(scale), "float32", length, coded), at + size
 
 
 def _check_dtype(code: int, name: str, tensor: Tensor | None, at: int) -> None:

@@ -1,6 +1,8 @@
 """The aggregator: exact, in any order and grouping, saved and merged (spec 8)."""
 
 import itertools
+import mmap
+import pickle
 import tracemalloc
 import zlib
 
@@ -10,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fedmrn_codec as fm
-from fedmrn_codec import errors
+from fedmrn_codec import errors, exact
+from fedmrn_codec.dtypes import DTYPES
 
 BACKENDS = ["numpy", "numba"]
 SCHEMA = fm.Schema(
@@ -271,3 +274,123 @@ def test_frames_that_wait_are_in_every_answer(backend):
             assert sums.tobytes() == total.astype("<i8").tobytes()
             want = (total / np.float64(weights) * np.float64(noise.step)).astype(np.float32)
             assert server.mean()["w"].tobytes() == want.tobytes()
+
+
+def one_by_one(order=range(5)):
+    return total(order).to_bytes()
+
+
+@pytest.mark.parametrize("given", [list, iter, tuple])
+def test_many_frames_are_as_one_by_one(given):
+    agg = fm.Aggregator(SCHEMA)
+    agg.add_many(given(FRAMES[:2]), given(WEIGHTS[:2]))
+    assert agg.to_bytes() == one_by_one([0, 1])
+    agg.add_many(map(memoryview, FRAMES[2:]), WEIGHTS[2:], seeds=given([1002, 1003, 1004]))
+    agg.add_many([], [])
+    assert agg.to_bytes() == one_by_one()
+    assert agg.frames == 5
+
+
+def test_frames_may_be_mapped_files(tmp_path):
+    maps = []
+    for i, data in enumerate(FRAMES):
+        (tmp_path / str(i)).write_bytes(data)
+        with open(tmp_path / str(i), "rb") as file:
+            maps.append(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    agg = fm.Aggregator(SCHEMA)
+    agg.add_many(maps, WEIGHTS)
+    for one in maps:
+        one.close()  # nothing of them is held
+    assert agg.to_bytes() == one_by_one()
+
+
+@pytest.mark.parametrize("before", [0, 2])
+def test_a_refused_frame_among_many_changes_nothing(before):
+    agg = total(range(before))
+    bad = bytearray(FRAMES[3])
+    bad[-1] ^= 1
+    frames = [*FRAMES[:3], bad, FRAMES[4]]
+    refused(agg, errors.ChecksumError, "checksum of frame 3 at byte", lambda: agg.add_many(frames, WEIGHTS))
+    with pytest.raises(errors.ChecksumError) as caught:
+        agg.add_many(frames, WEIGHTS)
+    assert (caught.value.index, caught.value.code) == (3, "checksum")
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (again.index, str(again)) == (3, str(caught.value))
+    other = make_frame(3, noise=fm.Gaussian(0.02))
+    refused(agg, errors.NoiseError, "of frame 1", lambda: agg.add_many([FRAMES[0], other], [1, 1]))
+    refused(agg, errors.SeedError, "frame 0", lambda: agg.add_many(FRAMES[:1], [1], seeds=[5]))
+    refused(agg, fm.AggregateError, "weight of frame 1", lambda: agg.add_many(FRAMES[:2], [1, 0]))
+    agg.add_many([other] if not before else [FRAMES[2]], [3])  # what was refused has fixed no noise
+
+
+def test_many_frames_keep_to_what_is_expected():
+    agg = fm.Aggregator(SCHEMA, noise=NOISE, round=3, base_model=9)
+    good = make_frame(0, round=3, base_model=9)
+    agg.add_many([good], [1])
+    for kwargs, error in (
+        ({"round": 4, "base_model": 9}, errors.RoundError),
+        ({"round": 3, "base_model": 8}, errors.BaseModelError),
+        ({"round": 3, "base_model": 9, "noise": fm.Gaussian(0.02)}, errors.NoiseError),
+    ):
+        bad = make_frame(1, **kwargs)
+        refused(agg, error, "of frame 1", lambda bad=bad: agg.add_many([good, bad], [1, 1]))
+    refused(agg, fm.AggregateError, "2\\^39", lambda: agg.add_many([good, good], [2**39 - 2, 1]))
+    limited = fm.Aggregator(SCHEMA, limits=fm.Limits(max_tensors=2))
+    with pytest.raises(errors.LimitError, match="of frame 0"):
+        limited.add_many(FRAMES, WEIGHTS)
+
+
+def test_many_frames_need_as_many_weights_and_seeds():
+    agg = total([0])
+    for weights, seeds, words in (
+        ([1], None, "weights: found 1, required: as many frames as weights"),
+        ([1, 2, 3], None, "frames: found 2, required: as many"),
+        ([1, 2], [1000], "seeds: found 1, required: as many frames as weights as seeds"),
+        ([1, 2], [1000, 1001, 1002], "frames: found 2"),
+        ([], [], "weights: found 0"),
+    ):
+        call = lambda weights=weights, seeds=seeds: agg.add_many(FRAMES[:2], weights, seeds=seeds)  # noqa: E731
+        refused(agg, fm.AggregateError, words, call)
+
+
+def test_dense_tensors_of_one_dtype_keep_their_places():
+    names = [
+        ("a", "float32"),
+        ("w", None),
+        ("b", "float64"),
+        ("c", "float32"),
+        ("d", "float32"),
+        ("e", "float64"),
+    ]
+    schema = fm.Schema(
+        [fm.Tensor(n, (3,), masked=True) if t is None else fm.Tensor(n, (3,), dtype=t) for n, t in names]
+    )
+    rng = np.random.default_rng(0)
+    arrays = [
+        {n: (rng.normal(size=3) * 10.0 ** (5 * i)).astype(t) for i, (n, t) in enumerate(names) if t}
+        for _ in "12"
+    ]
+    arrays[0]["c"][:] = arrays[1]["c"][:] = 0  # no rows
+    bits = {"w": np.ones(3, bool)}
+    frames = [fm.encode_bits(bits, schema, seed=i, noise=NOISE, dense=a) for i, a in enumerate(arrays)]
+    agg = fm.Aggregator(schema)
+    agg.add_many(frames, [1, 3])
+    for again in (agg, fm.Aggregator.from_bytes(agg.to_bytes(), schema)):
+        for name, values in again.mean().items():
+            if name != "w":
+                exact = (arrays[0][name].astype("f8") + 3 * arrays[1][name].astype("f8")) / 4
+                np.testing.assert_allclose(values, exact, rtol=1e-6, atol=0)
+        assert again.to_bytes() == agg.to_bytes()
+
+
+def test_blocks_of_dense_sums_join(monkeypatch):
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(3, 1000)).astype(np.float32)
+    rows = set()
+    for block in (exact.BLOCK, 7, 64, 999, 1000):
+        monkeypatch.setattr(exact, "BLOCK", block)
+        total = exact.ExactSum(DTYPES["float32"], 1000)
+        for weight, array in enumerate(values, 1):
+            total.add(array, weight)
+        rows.add(str([(k, v.tobytes()) for k, v in total.canonical_rows()]))
+    assert len(rows) == 1

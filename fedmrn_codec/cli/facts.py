@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import aggregate
+from .. import partial
 from ..frame import Entry, Info
 from ..noise import noise_text
 from ..schema import Tensor
@@ -45,12 +45,12 @@ def of_frame(info: Info) -> dict[str, Any]:
 
 def is_partial(data: Bytes) -> bool:
     """Whether these are the bytes of a partial sum, to judge by the first four."""
-    return bytes(data[:4]) == aggregate.MAGIC
+    return bytes(data[:4]) == partial.MAGIC
 
 
 def of_partial(data: Bytes) -> dict[str, Any]:
     """The facts in a partial sum's header, which has been checked or at least is there."""
-    header = aggregate.HEADER.unpack_from(data)
+    header = partial.HEADER.unpack_from(data)
     _, major, minor, _, weight, base_model, round, tensor_count, digest, frames = header
     return {
         "kind": "partial_sum",

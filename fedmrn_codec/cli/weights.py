@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 
 from .. import errors
-from ..aggregate import MAX_WEIGHT
+from ..sums import MAX_WEIGHT
 from . import files
 from .problems import FileProblem
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ... import aggregate, decoding, errors
+from ... import decoding, errors, partial
 from ...schema import Schema
 from .. import facts, files, options, schemas
 from ..output import document, say
@@ -50,8 +50,8 @@ def _facts(file: str, schema: Schema | None) -> dict[str, Any]:
         if not facts.is_partial(data):
             return facts.of_frame(decoding.inspect(data, schema))
         if schema is not None:
-            aggregate.Aggregator.from_bytes(data, schema, backend="numpy")
-        elif len(data) < aggregate.HEADER.size:
+            partial.parse(data, schema)
+        elif len(data) < partial.HEADER.size:
             raise errors.TruncatedError("partial sum", f"{len(data)} bytes", "required: a whole header", 0)
         return facts.of_partial(data)
 

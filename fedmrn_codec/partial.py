@@ -1,0 +1,180 @@
+"""Partial sums as bytes (spec 8.5)."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from . import errors, frame
+from .noise import DISTRIBUTIONS, MAX_DRAW
+from .schema import Schema, Tensor
+from .sums import MAX_WEIGHT, MaskedSum, Sums
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+MAGIC, MAJOR, MINOR = b"FMRS", 1, 0
+HEADER = struct.Struct("<4sBBHQQII16sQ")
+MASKED = struct.Struct("<B3sf")
+
+Rows = dict[int, np.ndarray]
+"""Limb -> its sums, of one dense tensor."""
+
+
+class Header(NamedTuple):
+    """The fields of a partial sum's header (spec 8.5)."""
+
+    magic: bytes
+    major: int
+    minor: int
+    flags: int
+    weight: int
+    base_model: int
+    round: int
+    tensor_count: int
+    digest: bytes
+    frames: int
+
+
+def build(schema: Schema, sums: Sums, weight: int, frames: int, round: int, base_model: int) -> bytes:
+    """The bytes of what has been summed; no mask may wait."""
+    parts = [
+        HEADER.pack(MAGIC, MAJOR, MINOR, 0, weight, base_model, round, len(schema), schema.digest, frames)
+    ]
+    for stream in range(len(schema)):
+        if stream in sums.masked:
+            state = sums.masked[stream]
+            assert state.noise is not None
+            parts.append(MASKED.pack(state.noise.code, bytes(3), state.noise.scale))
+            parts.append(state.sums.astype("<i8").tobytes())
+            continue
+        rows = sums.dense.rows(stream)
+        parts.append(struct.pack("<I", len(rows)))
+        for limb, row in rows:
+            parts.append(struct.pack("<I", limb) + row.astype("<i8").tobytes())
+    body = b"".join(parts)
+    return body + frame.CHECKSUM.pack(zlib.crc32(body))
+
+
+def parse(data: Buffer, schema: Schema) -> tuple[Header, Sums]:
+    """What the bytes say, after all checks.
+
+    Raises
+    ------
+    FrameError
+        The subclass of the first of [P-01] to [P-15] that fails.
+    """
+    view = frame.as_view(data)
+    header = _parse_header(view, schema)
+    reader = _Reader(view, HEADER.size)
+    states = [_read_masked(reader, t) if t.masked else _read_dense(reader, t) for t in schema]
+    if reader.left:
+        raise errors.TrailingError("partial sum", f"{reader.left} bytes more", "required: none", reader.at)
+    frame.check_checksum(view)
+    sums = Sums(schema, {})
+    for stream, (tensor, state) in enumerate(zip(schema, states, strict=True)):
+        _check_sums(tensor, state, header.weight)
+        if isinstance(state, MaskedSum):
+            sums.masked[stream] = state
+        else:
+            sums.dense.put(stream, state)
+    return header, sums
+
+
+def _parse_header(view: memoryview, schema: Schema) -> Header:
+    """[P-01] to [P-08]."""
+    least = HEADER.size + frame.CHECKSUM.size
+    if len(view) < least:
+        raise errors.TruncatedError("partial sum", f"{len(view)} bytes", f"required: at least {least}", 0)
+    header = Header(*HEADER.unpack_from(view))
+    if header.magic != MAGIC:
+        raise errors.MagicError("magic", header.magic, f"required: {MAGIC!r}", 0)
+    if (header.major, header.minor) != (MAJOR, MINOR):
+        raise errors.VersionError("version", f"{header.major}.{header.minor}", f"known: {MAJOR}.{MINOR}", 4)
+    if header.flags:
+        raise errors.ReservedError("flags", f"{header.flags:#06x}", "required: 0", 6)
+    if not 1 <= header.weight <= MAX_WEIGHT:
+        raise errors.WeightError("weight", header.weight, "required: 1 to 2^39 - 1", 8)
+    if not 1 <= header.frames <= header.weight:
+        raise errors.FramesError("frames", header.frames, f"required: 1 to {header.weight}", 48)
+    if header.digest != schema.digest:
+        raise errors.SchemaMismatchError(
+            "schema digest", header.digest.hex(), f"the caller's is {schema.digest.hex()}", 32
+        )
+    if header.tensor_count != len(schema):
+        raise errors.TensorCountError(
+            "tensor count", header.tensor_count, f"the schema has {len(schema)}", 28
+        )
+    return header
+
+
+class _Reader:
+    """Takes parts off a partial sum, up to its checksum; running out of them is [P-01]."""
+
+    def __init__(self, view: memoryview, at: int) -> None:
+        self.view, self.at, self.end = view, at, len(view) - frame.CHECKSUM.size
+
+    @property
+    def left(self) -> int:
+        return self.end - self.at
+
+    def take(self, size: int, field: str) -> memoryview:
+        if size > self.left:
+            raise errors.TruncatedError(field, f"{self.left} bytes left", f"it needs {size}", self.at)
+        self.at += size
+        return self.view[self.at - size : self.at]
+
+    def sums(self, count: int, field: str) -> np.ndarray:
+        return np.frombuffer(self.take(8 * count, field), "<i8").astype(np.int64)
+
+
+def _read_masked(reader: _Reader, tensor: Tensor) -> MaskedSum:
+    """[P-09] to [P-11]."""
+    at, name = reader.at, repr(tensor.name)
+    code, reserved, scale = MASKED.unpack(reader.take(MASKED.size, f"noise of {name}"))
+    if code not in DISTRIBUTIONS:
+        raise errors.UnknownDistributionError(
+            f"distribution of {name}", code, f"known: 1 to {max(DISTRIBUTIONS)}", at
+        )
+    if any(reserved):
+        raise errors.ReservedError(f"reserved bytes of {name}", reserved.hex(), "required: 0", at + 1)
+    if not DISTRIBUTIONS[code].allows(scale):
+        raise errors.FrameScaleError(
+            f"scale of {name}", scale, f"required: {DISTRIBUTIONS[code].bounds()}", at + 4
+        )
+    sums = reader.sums(tensor.size, f"sums of {name}")
+    out = MaskedSum(0, DISTRIBUTIONS[code](scale))
+    out.sums = sums
+    return out
+
+
+def _read_dense(reader: _Reader, tensor: Tensor) -> Rows:
+    """[P-12]."""
+    out: Rows = {}
+    last, name = -1, repr(tensor.name)
+    for _ in range(int.from_bytes(reader.take(4, f"rows of {name}"), "little")):
+        at = reader.at
+        limb = int.from_bytes(reader.take(4, f"row of {name}"), "little")
+        if not last < limb < tensor.type.limbs:
+            raise errors.RowsError(
+                f"row of {name}", limb, f"required: {last + 1} to {tensor.type.limbs - 1}, ascending", at
+            )
+        out[limb] = reader.sums(tensor.size, f"row {limb} of {name}")
+        last = limb
+    return out
+
+
+def _check_sums(tensor: Tensor, state: MaskedSum | Rows, weight: int) -> None:
+    """[P-15]."""
+    masked = isinstance(state, MaskedSum)
+    rows = [state.sums] if isinstance(state, MaskedSum) else list(state.values())
+    limit = weight * (state.noise.largest_draw if isinstance(state, MaskedSum) and state.noise else MAX_DRAW)
+    for row in rows:
+        largest = max(abs(int(row.min())), abs(int(row.max()))) if row.size else 0
+        if largest > limit:
+            raise errors.SumsError(f"sums of {tensor.name!r}", largest, f"the limit is {limit}")
+        if not masked and largest == 0:
+            raise errors.SumsError(f"a row of {tensor.name!r}", "only zeros", "required: left out")
