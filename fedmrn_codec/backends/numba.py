@@ -19,6 +19,9 @@ from .tiles import TILE, fill
 SPLIT = 2**18
 """Least number of elements that is worth a thread of its own; a multiple of TILE."""
 
+MOST_ALIKE = 127
+"""Draws whose sum an int32 surely holds: they are less than 2^24."""
+
 NO_DRAWS = np.empty(0, np.uint32)
 
 # --- the protocol, verb by verb --------------------------------------------------------------------
@@ -127,15 +130,25 @@ def _accumulate(
     stream: Any,
     table: Any,
 ) -> None:
-    """Add weight * q * m of all frames to sums[begin:end] (spec 8.2); a tile's sums stay in the cache."""
+    """Add weight * q * m of all frames to sums[begin:end] (spec 8.2); a tile's sums stay in the cache.
+
+    Products of neighbours of one weight are first added up in 32 bits, which hold 127 of them.
+    """
     words, q, pairs, bits, eight = tiles.scratch()
+    others = np.empty(TILE, np.int32)
     for at in range(begin, end, TILE):
         stop = min(at + TILE, end)
-        part = sums[at:stop]
+        part, alike = sums[at:stop], 0
         for f in range(len(kinds)):
             tiles.draw(words, q, pairs, bits, eight, np.uint64(at // TILE), code, seeds[f], stream, table)
             tiles.mask(q, bits, eight, payloads[f, at // 8 : (stop + 7) // 8], kinds[f])
-            tiles.add(part, q, weights[f])
+            if alike:
+                tiles.join(q, others)
+            if f + 1 < len(kinds) and weights[f + 1] == weights[f] and alike < MOST_ALIKE - 1:
+                q, others, alike = others, q, alike + 1
+            else:
+                tiles.add(part, q, weights[f])
+                alike = 0
 
 
 @jit

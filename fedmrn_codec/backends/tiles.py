@@ -189,6 +189,13 @@ def scale(out: Any, q: Any, step: Any) -> None:
 
 
 @jit
+def join(q: Any, others: Any) -> None:
+    """Add other draws to the draws."""
+    for i in range(TILE):
+        q[i] += others[i]
+
+
+@jit
 def add(sums: Any, q: Any, weight: Any) -> None:
     """Add weight * q (spec 8.2); processors multiply 32 bits by 32 faster than 64 by 64."""
     if weight < 2**31:

@@ -9,7 +9,7 @@ from backend_cases import KINDS, VERBS, Case, cases
 from hypothesis import given, settings
 
 import fedmrn_codec as fm
-from fedmrn_codec import backends, errors
+from fedmrn_codec import backends, errors, mask
 from fedmrn_codec.noise import DISTRIBUTIONS
 
 OTHERS = ["numba", "torch", "onnx"]
@@ -82,6 +82,27 @@ def test_calls_from_many_threads(other):
     with ThreadPoolExecutor(4) as pool:
         got = list(pool.map(lambda verb: case.run(other, verb), VERBS * 4))
     assert got == wanted * 4
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("weights", ["alike", "different", "in runs"])
+def test_many_frames_in_one_pass(other, weights, noise):
+    """As one by one; frames of one seed and one weight have sums that pass 32 bits."""
+    run, size, count = backends.get(other), 2500, 300 if weights == "alike" else 20
+    rng = np.random.default_rng(0)
+    payloads = rng.integers(0, 256, (count, (size + 7) // 8), np.uint8)
+    payloads[:, -1] &= 15
+    payloads[:150] = payloads[0]
+    kinds = rng.integers(1, 3, count) if weights != "alike" else np.full(count, mask.SIGNED)
+    seeds = np.full(count, 2**64 - 5, np.uint64)
+    given = {"alike": np.full(count, 600), "different": np.arange(count) + 2**31 - 10}
+    chosen = given.get(weights, np.repeat([1, 2**38, 7, 1], count // 4))
+    got = rng.integers(-(2**40), 2**40, size)
+    want, reference = got.copy(), backends.get("numpy")
+    backends.accumulate_many(run, noise(0.01), kinds, seeds, 3, payloads, chosen, got)
+    for kind, payload, weight in zip(kinds, payloads, chosen, strict=True):
+        reference.accumulate(noise(0.01), int(kind), 2**64 - 5, 3, payload, int(weight), want)
+    assert got.tobytes() == want.tobytes()
 
 
 def test_means_of_frames(other):
