@@ -1,4 +1,4 @@
-"""Compiled stages over one tile of 1024 elements, each a plain loop that LLVM vectorises.
+"""Compiled stages over one tile of 2048 elements, each a plain loop that LLVM vectorises.
 
 A tile's words, draws and bits live in scratch arrays that stay in the L1 cache; a backend's verb is a few of
 these stages, tile after tile. What keeps them fast: 32-bit types stated at every step (Numba widens integers
@@ -19,8 +19,8 @@ from ..noise import MAX_DRAW, Bernoulli, Gaussian, gaussian_table
 from ..philox import MULTIPLIER_0, MULTIPLIER_1, WEYL_0, WEYL_1
 from .compiled import jit
 
-TILE = 1024
-"""Elements of a tile: 256 blocks of words, or 8 for Bernoulli noise."""
+TILE = 2048
+"""Elements of a tile: 512 blocks of words, or 16 for Bernoulli noise."""
 
 GAUSSIAN, BERNOULLI = Gaussian.code, Bernoulli.code
 M0, M1, W0, W1 = np.uint64(MULTIPLIER_0), np.uint64(MULTIPLIER_1), WEYL_0, WEYL_1
