@@ -5,7 +5,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test test-integration demo conformance bench bench-quick bench-history bench-psm bench-backends bench-servers onnx-web figure wheel fashion-mnist clean
+.PHONY: help setup tools test test-integration demo conformance bench bench-quick bench-history bench-psm bench-servers onnx-web figure wheel fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,9 +70,6 @@ bench-history: setup ## time the codec's own verbs, keep the times, compare them
 
 bench-psm: setup ## measure what PSM adds to a training step, against plain SGD
 	$(BIN)/python -m benchmarks.psm
-
-bench-backends: setup ## measure each backend's throughput, against NumPy's
-	$(BIN)/python -m benchmarks.backends
 
 bench-servers: setup ## measure a Flower and an NVFlare server's memory with 10 and 100 replies (5 GB for Flower alone)
 	$(BIN)/python -m benchmarks.servers

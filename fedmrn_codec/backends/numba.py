@@ -83,6 +83,11 @@ def place(noise: Noise, seed: int, stream: int) -> tuple[int, np.uint64, np.uint
     return noise.code, u64(seed), u64(stream), tiles.table_pairs()
 
 
+def kept_in() -> str | None:
+    """The directory of the compiled code; None if none can be written."""
+    return fill._cache.cache_path  # type: ignore[attr-defined, no-any-return]
+
+
 def u64(value: int) -> np.uint64:
     return np.uint64(value % 2**64)
 

@@ -17,6 +17,7 @@ from ..frame import MAJOR, MINOR
 from . import plugins, problems
 from .help import Verb
 from .verbs.aggregate import aggregate
+from .verbs.bench import bench
 from .verbs.decode import decode
 from .verbs.encode import encode
 from .verbs.inspect import inspect
@@ -119,7 +120,7 @@ def fedmrn(
     """
 
 
-for _verb in (encode, decode, inspect, verify, aggregate, noise, schema):
+for _verb in (encode, decode, inspect, verify, aggregate, noise, schema, bench):
     app.command(_verb.__name__, cls=Verb)(_verb)
 
 

@@ -1,0 +1,80 @@
+"""`fedmrn bench`: how fast the installed backends are on this machine."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from ... import backends, errors, throughput
+from ...backends.threads import threads
+from ...mask import kind_code
+from ...noise import Noise, Uniform
+from .. import options
+from ..output import document, print_table
+
+LARGEST = 2**28
+
+
+def bench(
+    size: Annotated[
+        int, typer.Option("--size", parser=options.unsigned(64), metavar="N", help="Elements of the tensor.")
+    ] = 2**22,
+    noise: Annotated[
+        Noise | None,
+        typer.Option(
+            "--noise",
+            parser=options.noise,
+            metavar="DIST:SCALE",
+            help="Of the tensor. Default: uniform:0.01.",
+        ),
+    ] = None,
+    mask: Annotated[options.Mask, typer.Option("--mask")] = options.Mask.BINARY,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, metavar="N", help="Interleaved timings; medians are printed.")
+    ] = 7,
+    as_json: options.Json = False,
+) -> None:
+    """Time encode, decode and add with each installed backend, side by side.
+
+    Rates are in millions of elements a second, and ratios are to NumPy's backend. FEDMRN_THREADS sets the
+    number of threads.
+    """
+    if not 1 <= size <= LARGEST:
+        raise errors.ArgumentError("--size", size, f"required: 1 to {LARGEST}")
+    noise = noise or Uniform(0.01)
+    names = sorted(backends.installed(), key=lambda name: name != throughput.BASE)
+    speeds = throughput.measure(noise, kind_code(mask), size, rounds, names)
+    facts = {
+        "size": size,
+        "noise": options.noise_text(noise),
+        "mask": str(mask),
+        "threads": threads(),
+        "cores": os.cpu_count(),
+        "rounds": rounds,
+        "compiled_code": _compiled_code(names),
+        "speeds": [asdict(speed) for speed in speeds],
+    }
+    if as_json:
+        document(facts)
+        return
+    found = {(speed.backend, speed.verb): speed for speed in speeds}
+    rows = [[name, *(_cell(found[name, verb]) for verb in throughput.VERBS)] for name in names]
+    title = f"{size:,} elements, {facts['noise']}, {mask} mask, {facts['threads']} threads, {rounds} rounds"
+    print_table(title, ["million elements/s", *throughput.VERBS], rows)
+    if "numba" in names:
+        print(f"numba's compiled code is kept in {facts['compiled_code'] or 'no place that can be written'}")
+
+
+def _cell(speed: throughput.Speed) -> str:
+    return f"{speed.rate / 1e6:,.1f} ({speed.ratio:.2f} x)"
+
+
+def _compiled_code(names: list[str]) -> str | None:
+    if "numba" not in names:
+        return None
+    from ...backends import numba
+
+    return numba.kept_in()
