@@ -15,7 +15,7 @@ LIMB = 24
 QUEUE, QUEUE_BYTES = 16, 2**18
 """Arrays, and bytes of them, that wait to be summed together."""
 
-BLOCK = 2**16
+BLOCK = 2**14
 """Elements, of all arrays together, that are summed at a time: what bounds the memory."""
 
 
@@ -70,8 +70,9 @@ class ExactSum:
         signed = np.where(negative, -weights, weights)
         carried = np.zeros(len(values), np.uint64)
         mask = np.uint64(2**LIMB - 1)
-        for k in range(4):  # three digits hold 64 bits; the shift spills into a fourth
-            chunk = ((magnitude >> np.uint64(LIMB * k)) & mask if k < 3 else np.uint64(0)) << shift
+        digits = -(-int(magnitude.max(initial=0)).bit_length() // LIMB)
+        for k in range(digits + 1):  # the shift spills into one more
+            chunk = ((magnitude >> np.uint64(LIMB * k)) & mask if k < digits else np.uint64(0)) << shift
             digit = (chunk & mask) | carried
             carried = chunk >> np.uint64(LIMB)
             product = signed * digit.astype(np.int64)

@@ -74,17 +74,17 @@ class Tensor:
         if self.masked and self.dtype != "float32":
             raise errors.SchemaError(f"dtype of masked {self.name!r}", self.dtype, "required: float32")
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of elements."""
         return math.prod(self.shape)
 
-    @property
+    @cached_property
     def type(self) -> Dtype:
         """The row of the dtype table."""
         return DTYPES[self.dtype]
 
-    @property
+    @cached_property
     def payload_bytes(self) -> int:
         """Length of the raw payload in a frame (spec 6.4)."""
         return (self.size + 7) // 8 if self.masked else self.size * self.type.numpy.itemsize
