@@ -14,8 +14,10 @@ from .plan import Plan, every_thread
 from .tables import Section, Table, Target, number
 from .timing import Timings, Work, measure
 
-DECODED, EXACT, DENSE = "decode each, add in float32", "Aggregator.add", "float32 updates, added"
+DECODED, EXACT, DENSE = "decode each, add in float32", "Aggregator.add_many", "float32 updates, added"
+ALIKE = f"{EXACT}, equal weights"
 WEIGHT = 600
+"""Of the first client."""
 MASKS = 8
 """Different masks; the seeds differ from frame to frame, and time does not depend on the bits."""
 
@@ -53,14 +55,21 @@ def by_count(schema: fm.Schema, what: str, plan: Plan) -> tuple[Table, Timings]:
 def works(schema: fm.Schema, frames: Sequence[bytes]) -> dict[str, Work]:
     """The ways to a mean."""
     dense = np.zeros(float32_bytes(schema) // 4, np.float32)
+    weights, alike = weights_of(len(frames)), [WEIGHT] * len(frames)
     out = {
-        DECODED: Work(lambda: sum_decoded(schema, frames), 1),
-        EXACT: Work(lambda: sum_exactly(schema, frames), 1),
+        DECODED: Work(lambda: sum_decoded(schema, frames, weights), 1),
+        EXACT: Work(lambda: sum_exactly(schema, frames, weights), 1),
+        ALIKE: Work(lambda: sum_exactly(schema, frames, alike), 1),
         DENSE: Work(lambda: sum_dense(dense, len(frames)), 1),
     }
     if every_thread() > 1:
-        out[f"{EXACT}, all threads"] = Work(lambda: sum_exactly(schema, frames), every_thread())
+        out[f"{EXACT}, all threads"] = Work(lambda: sum_exactly(schema, frames, weights), every_thread())
     return out
+
+
+def weights_of(count: int) -> range:
+    """Weights that all differ, as numbers of samples do."""
+    return range(WEIGHT, WEIGHT + count)
 
 
 def endless_frames(schema: fm.Schema) -> Iterator[bytes]:
@@ -80,24 +89,23 @@ def endless_frames(schema: fm.Schema) -> Iterator[bytes]:
         yield fm.encode_bits(masks[seed % MASKS], schema, seed=seed, noise=NOISE, dense=dense)
 
 
-def sum_exactly(schema: fm.Schema, frames: Iterable[bytes]) -> dict[str, np.ndarray]:
+def sum_exactly(schema: fm.Schema, frames: Iterable[bytes], weights: Iterable[int]) -> dict[str, np.ndarray]:
     """The codec's own way."""
     server = fm.Aggregator(schema, noise=NOISE)
-    for frame in frames:
-        server.add(frame, weight=WEIGHT)
+    server.add_many(frames, weights)
     return server.mean()
 
 
-def sum_decoded(schema: fm.Schema, frames: Iterable[bytes]) -> dict[str, np.ndarray]:
+def sum_decoded(schema: fm.Schema, frames: Iterable[bytes], weights: Iterable[int]) -> dict[str, np.ndarray]:
     """As with any codec of single updates: decode, multiply by the weight, add; divide at the end."""
     sums = {tensor.name: np.zeros(tensor.shape, np.float32) for tensor in schema}
     total = 0
-    for frame in frames:
+    for frame, weight in zip(frames, weights, strict=True):
         for name, array in fm.decode(frame, schema).items():
             values = array if array.dtype == np.float32 else array.astype(np.float32)
-            values *= np.float32(WEIGHT)
+            values *= np.float32(weight)
             sums[name] += values
-        total += WEIGHT
+        total += weight
     return {name: values / np.float32(total) for name, values in sums.items()}
 
 

@@ -12,11 +12,13 @@ import zstandard
 import fedmrn_codec as fm
 from fedmrn_codec import backends
 from fedmrn_codec.mask import BINARY, SIGNED
+from fedmrn_codec.sums import QUEUE, MaskedSum
 from reference_fl.messages import Part
 from reference_fl.methods import drive, eden
 from reference_fl.methods.onebit import pack_signs, unpack_signs
 
 from . import idioms
+from .timing import Work
 
 SEED, PRIVATE_SEED, STREAM, WEIGHT = 7, 99, 0, 600
 NOISE = fm.Uniform(float(idioms.SCALE))
@@ -40,12 +42,19 @@ class Contender:
         Sent for each parameter.
     threads : bool
         Whether it can use more than one.
+    frames : int
+        How many messages one call of `add` adds.
     """
 
     encode: Callable[[], object]
     add: Callable[[], np.ndarray]
     bits: float
     threads: bool = False
+    frames: int = 1
+
+    def work(self, verb: str, threads: int) -> Work:
+        """One of the two verbs, to be timed."""
+        return Work(getattr(self, verb), threads, self.frames if verb == "add" else 1)
 
 
 def update_of(size: int) -> np.ndarray:
@@ -60,18 +69,25 @@ def codec(
     backend: str = "numba",
     update: np.ndarray | None = None,
 ) -> Contender:
-    """The codec's own verbs, as a frame's tensors meet them: exact sums in int64."""
+    """The codec's own verbs, as an aggregator calls them: exact sums in int64, weights that differ.
+
+    Masks wait, packed, until there are as many as the compiled backend adds in one pass.
+    """
     update = update_of(size) if update is None else update
-    run = backends.get(backend)
+    run, compiled = backends.get(backend), backend == "numba"
     payload = run.sample(noise, mask, SEED, STREAM, update, PRIVATE_SEED)
-    sums = np.zeros(size, np.int64)
+    state, frames = MaskedSum(size, noise), QUEUE if compiled else 1
 
     def add() -> np.ndarray:
-        run.accumulate(noise, mask, SEED, STREAM, payload, WEIGHT, sums)
-        return sums
+        for weight in range(WEIGHT, WEIGHT + frames):
+            state.add(run, STREAM, mask, SEED, payload, weight)
+        state.settle(run, STREAM)
+        return state.sums
 
-    threads = backend == "numba"
-    return Contender(lambda: run.sample(noise, mask, SEED, STREAM, update, PRIVATE_SEED), add, 1.0, threads)
+    def encode() -> np.ndarray:
+        return run.sample(noise, mask, SEED, STREAM, update, PRIVATE_SEED)
+
+    return Contender(encode, add, 1.0, compiled, frames)
 
 
 def others(size: int) -> dict[str, Contender]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fedmrn_codec.sums import QUEUE
+
 from .contenders import COPY, EDEN, MINE, NUMPY, every, kinds
 from .plan import Plan, every_thread
 from .tables import Section, Table, Target, number
@@ -27,12 +29,11 @@ def works(size: int, verb: str) -> dict[str, Work]:
     """Every contender on one thread, and those that can on all; this codec on two as well."""
     out = {}
     for name, contender in every(size).items():
-        call = getattr(contender, verb)
-        out[name] = Work(call, 1)
+        out[name] = contender.work(verb, 1)
         if name == MINE:
-            out[f"{name}, {TWO}"] = Work(call, 2)
+            out[f"{name}, {TWO}"] = contender.work(verb, 2)
         if contender.threads and every_thread() > 1 and not (name == MINE and every_thread() == 2):
-            out[f"{name}, {ALL}"] = Work(call, every_thread())
+            out[f"{name}, {ALL}"] = contender.work(verb, every_thread())
     return out
 
 
@@ -47,8 +48,9 @@ def by_size(timings: dict[int, Timings], title: str) -> Table:
     rows = [[name, *(number(t.ratio(name, MINE)) for t in timings.values())] for name in names]
     rates = [number(size / t.median(MINE) / 1e6) for size, t in timings.items()]
     heads = "elements", *(f"{size:,}" for size in timings)
-    note = f"medians of ratios within a round; {', '.join(str(t.rounds) for t in timings.values())} rounds"
-    return Table(title, heads, [*rows, [f"{MINE}, million elements/s", *rates]], [note])
+    rounds = ", ".join(str(t.rounds) for t in timings.values())
+    notes = [f"medians of ratios within a round; {rounds} rounds", f"{MINE}, adds {QUEUE} frames at a time"]
+    return Table(title, heads, [*rows, [f"{MINE}, million elements/s", *rates]], notes)
 
 
 def curves(timings: dict[int, Timings]) -> dict[str, list[tuple[float, float]]]:
@@ -74,7 +76,7 @@ def among_distributions(plan: Plan, found: Section) -> list[Target]:
     rows: dict[str, list[str]] = {}
     contenders = kinds(plan.size)
     for verb in VERBS:
-        calls = {name: Work(getattr(c, verb), 1) for name, c in contenders.items()}
+        calls = {name: contender.work(verb, 1) for name, contender in contenders.items()}
         timings[verb] = measure(calls, plan.rounds, plan.limit)
         for name in calls:
             rows.setdefault(name, [name]).append(number(timings[verb].ratio(base, name)))

@@ -91,14 +91,18 @@ def _highest() -> int:
 
 def aggregate(model: str, count: int) -> int:
     """Bytes that the sum of many frames takes beyond its output; the frames are made one at a time."""
-    from .clients import endless_frames, sum_exactly
+    from .clients import endless_frames, sum_exactly, weights_of
     from .models import schema_of
 
     schema = schema_of(model)
     frames = endless_frames(schema)
-    sum_exactly(schema, itertools.islice(frames, 1))
+
+    def total(size: int) -> object:
+        return sum_exactly(schema, itertools.islice(frames, size), weights_of(size))
+
+    total(1)
     output = sum(4 * tensor.size for tensor in schema)
-    return max(growth(lambda: sum_exactly(schema, itertools.islice(frames, count))) - output, 0)
+    return max(growth(lambda: total(count)) - output, 0)
 
 
 def main() -> None:

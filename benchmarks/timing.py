@@ -21,15 +21,25 @@ LEAST_ROUNDS = 3
 
 @dataclass(frozen=True)
 class Work:
-    """A call to be timed, and the number of threads it may use; None leaves that as it is."""
+    """A call to be timed.
+
+    Attributes
+    ----------
+    call : callable
+    threads : int, optional
+        How many it may use; None leaves that as it is.
+    times : int
+        How often it does the thing that is to be timed.
+    """
 
     call: Callable[[], object]
     threads: int | None = None
+    times: int = 1
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds of one call of each contender, round by round."""
+    """Seconds of each contender, round by round."""
 
     seconds: dict[str, list[float]]
 
@@ -61,8 +71,8 @@ def measure(works: dict[str, Work], rounds: int, limit: float = math.inf) -> Tim
     """
     first = {name: _timed(work, 1) for name, work in works.items()}
     again = {name: min(first[name], _timed(work, 1)) for name, work in works.items()}
-    repeats = {name: max(1, math.ceil(SHORTEST / seconds)) for name, seconds in again.items()}
-    one_round = sum(seconds * repeats[name] for name, seconds in again.items())
+    repeats = {name: max(1, math.ceil(SHORTEST / (s * works[name].times))) for name, s in again.items()}
+    one_round = sum(seconds * repeats[name] * works[name].times for name, seconds in again.items())
     rounds = min(rounds, max(LEAST_ROUNDS, int(limit / one_round))) if math.isfinite(limit) else rounds
     names = list(works)
     seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -78,7 +88,7 @@ def _timed(work: Work, repeats: int) -> float:
         start = time.perf_counter()
         for _ in range(repeats):
             work.call()
-        return (time.perf_counter() - start) / repeats
+        return (time.perf_counter() - start) / (repeats * work.times)
 
 
 @contextmanager

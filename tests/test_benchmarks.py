@@ -99,7 +99,8 @@ def test_the_codecs_contenders_are_its_frames(size):
             contender = contenders.codec(size, mask=code, backend=backend)
             entry = fm.inspect(frame).tensors[0]
             assert contender.encode().tobytes() == frame[entry.offset :][: entry.length]
-            draws, rest = np.divmod(contender.add(), contenders.WEIGHT)
+            weights = range(contenders.WEIGHT, contenders.WEIGHT + contender.frames)
+            draws, rest = np.divmod(contender.add(), sum(weights))
             assert not rest.any()
             assert (draws.astype(np.float32) * contenders.NOISE.step).tobytes() == values.tobytes()
 
@@ -128,12 +129,13 @@ def test_the_others_send_the_update(name):
 def test_all_ways_to_sum_frames_agree():
     frames = list(itertools.islice(clients.endless_frames(SCHEMA), 20))
     assert len(set(frames)) == 20
-    exact, decoded = clients.sum_exactly(SCHEMA, frames), clients.sum_decoded(SCHEMA, frames)
     arrays = [fm.decode(frame, SCHEMA) for frame in frames]
-    for name, array in exact.items():
-        want = np.mean([a[name].astype(np.float64) for a in arrays], axis=0)
-        np.testing.assert_allclose(array, want, rtol=1e-6, atol=1e-9)
-        np.testing.assert_allclose(decoded[name], want, rtol=1e-4, atol=1e-7)
+    for weights in ([600] * 20, clients.weights_of(20)):
+        exact, decoded = (way(SCHEMA, frames, weights) for way in (clients.sum_exactly, clients.sum_decoded))
+        for name, array in exact.items():
+            want = np.average([a[name].astype(np.float64) for a in arrays], axis=0, weights=weights)
+            np.testing.assert_allclose(array, want, rtol=1e-6, atol=1e-9)
+            np.testing.assert_allclose(decoded[name], want, rtol=1e-4, atol=1e-7)
     update = np.arange(5, dtype=np.float32)
     np.testing.assert_allclose(clients.sum_dense(update, 7), update, rtol=1e-6)
 
@@ -253,6 +255,16 @@ def test_every_round_calls_everyone_in_an_order_that_rotates(monkeypatch):
     assert timing.measure(works, rounds=2, limit=1).rounds == 2
 
 
+def test_a_call_may_do_its_thing_several_times(monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: float(next(clock)))
+    works = {"one": timing.Work(lambda: None), "four": timing.Work(lambda: None, times=4)}
+    times = timing.measure(works, rounds=4)
+    assert times.seconds == {"one": [1.0] * 4, "four": [0.25] * 4}
+    assert times.ratio("four", "one") == 0.25
+    assert timing.measure(works, rounds=9, limit=10).rounds == 5
+
+
 def test_threads_are_set_and_set_back(monkeypatch):
     monkeypatch.delenv("FEDMRN_THREADS", raising=False)
     with timing.on_threads(3):
@@ -310,7 +322,13 @@ def test_the_command_prints_draws_and_writes(tmp_path, monkeypatch, capsys):
     names = ["kernels", "uplink", "coding", "clients"]
     command.main([*names, "--trial", "--figure", str(figure), "--readme", str(readme)])
     out = capsys.readouterr().out
-    for line in ("NumPy idiom", "gaussian, signed", "constriction, ANS", "Aggregator.add", "zstd of float32"):
+    for line in (
+        "NumPy idiom",
+        "gaussian, signed",
+        "constriction, ANS",
+        "Aggregator.add_many",
+        "zstd of float32",
+    ):
         assert line in out
     assert figure.read_bytes()[:4] == b"\x89PNG"
     found = {line: [(1e3, 0.1), (1e7, 0.2)] for line in contenders.every(8)}
