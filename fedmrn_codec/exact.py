@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from . import errors
-from .dtypes import Dtype, is_finite, widen_bfloat16
+from .dtypes import Dtype, is_finite
 
 LIMB = 24
 """Bits of a limb's digits. A digit times the largest total weight (2^39 - 1) fits in an int64."""
@@ -65,9 +65,9 @@ class ExactSum:
     def _sum(self, values: np.ndarray, weights: np.ndarray, part: slice) -> None:
         """Add weights * values to a part of the sums; the values are arrays one after the other."""
         negative, magnitude, position = decompose(values, self.dtype)
-        shift = (position % LIMB).astype(np.uint64)
         low = position // LIMB
-        signed = np.where(negative, -weights, weights)
+        shift = (position - LIMB * low).astype(np.uint64)
+        signed = weights * (1 - 2 * negative.astype(np.int64))
         carried = np.zeros(len(values), np.uint64)
         mask = np.uint64(2**LIMB - 1)
         digits = -(-int(magnitude.max(initial=0)).bit_length() // LIMB)
@@ -138,14 +138,15 @@ def decompose(values: np.ndarray, dtype: Dtype) -> tuple[np.ndarray, np.ndarray,
         magnitude = values.astype(np.uint64)  # two's complement: -x is 2^64 - x
         magnitude = np.where(negative, np.uint64(0) - magnitude, magnitude)
         return negative, magnitude, np.zeros(len(values), np.int64)
-    wide = widen_bfloat16(values) if dtype.name == "bfloat16" else values
-    bits = wide.astype(np.float64).view(np.uint64)
-    field = ((bits >> np.uint64(52)) & np.uint64(0x7FF)).astype(np.int64)
-    fraction = bits & np.uint64(2**52 - 1)
-    magnitude = np.where(field == 0, fraction, fraction | np.uint64(2**52))
-    position = np.maximum(field, 1) - 1 - 1074 - dtype.exponent  # of the double's last bit
-    down = np.maximum(-position, 0).astype(np.uint64)  # narrow dtypes end in zeros: the shift is exact
-    return (bits >> np.uint64(63)).astype(bool), magnitude >> np.minimum(down, 63), np.maximum(position, 0)
+    bits = (
+        values.astype(dtype.numpy.newbyteorder("="), copy=False).view(f"u{values.itemsize}").astype(np.uint64)
+    )
+    assert dtype.precision is not None
+    mantissa, sign = np.uint64(dtype.precision - 1), np.uint64(8 * values.itemsize - 1)
+    field = (bits >> mantissa) & np.uint64(2 ** int(sign - mantissa) - 1)
+    fraction = bits & np.uint64(2 ** int(mantissa) - 1)
+    one = np.minimum(field, 1)  # 0 for zeros and subnormal numbers, which lie where the least normal ones do
+    return bits >> sign != 0, fraction | (one << mantissa), (field - one).astype(np.int64)
 
 
 def _integer_range(dtype: Dtype) -> tuple[int, int]:
