@@ -13,7 +13,7 @@ from ..noise import BY_NAME, Noise
 from .tensors import Format
 
 SMALL = 2**23
-"""Elements up to which NumPy is the faster backend, since Numba takes half a second to import."""
+"""Elements up to which NumPy is the faster backend, since Numba takes a quarter of a second to import."""
 
 
 class Mask(StrEnum):
