@@ -105,7 +105,8 @@ class Aggregator:
         """Add frames, all of them or none: a refused one in their midst changes nothing.
 
         The frames are taken one at a time, and none is kept: mapped files and generators do well. Until the
-        last one has passed, their sum is one of its own, of 10 bytes a masked element.
+        last one has passed, their sum is one of its own, of 10 bytes a masked element more where there are
+        frames already.
 
         Parameters
         ----------
@@ -129,7 +130,10 @@ class Aggregator:
                 batch.add(data, weight, seed=seed)
             except errors.CodecError as error:
                 raise error.of_frame(index) from error
-        self.merge(batch)
+        if self.frames:
+            self.merge(batch)
+        elif batch.frames:
+            self._sums, self.weight, self.frames = batch._sums, batch.weight, batch.frames
 
     def merge(self, other: Aggregator) -> None:
         """Add what another aggregator has summed; `other` stays as it is.
