@@ -11,7 +11,7 @@ import typer
 from ... import backends, errors, throughput
 from ...backends.threads import threads
 from ...mask import kind_code
-from ...noise import Noise, Uniform
+from ...noise import Noise, Uniform, noise_text
 from .. import options
 from ..output import document, print_table
 
@@ -49,7 +49,7 @@ def bench(
     speeds = throughput.measure(noise, kind_code(mask), size, rounds, names)
     facts = {
         "size": size,
-        "noise": options.noise_text(noise),
+        "noise": noise_text(noise),
         "mask": str(mask),
         "threads": threads(),
         "cores": os.cpu_count(),
