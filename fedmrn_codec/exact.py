@@ -7,13 +7,16 @@ import math
 import numpy as np
 
 from . import errors
-from .dtypes import Dtype, is_finite
+from .dtypes import Dtype, is_finite, widen_bfloat16
 
 LIMB = 24
 """Bits of a limb's digits. A digit times the largest total weight (2^39 - 1) fits in an int64."""
 
 QUEUE, QUEUE_BYTES = 16, 2**18
 """Arrays, and bytes of them, that wait to be summed together."""
+
+MOST_IN_DOUBLES = 2**29
+"""The largest sum of weights with which sums of digits are integers that a double holds."""
 
 BLOCK = 2**14
 """Elements, of all arrays together, that are summed at a time: what bounds the memory."""
@@ -59,8 +62,32 @@ class ExactSum:
         step = BLOCK // max(len(waiting), 1)
         for begin in range(0, self.size if waiting else 0, step):
             part = slice(begin, begin + step)
-            values = [array[part] for array in waiting]
-            self._sum(np.concatenate(values), np.repeat(weights, len(values[0])), part)
+            values = np.stack([array[part] for array in waiting])
+            if self._narrow and int(weights.sum()) <= MOST_IN_DOUBLES:
+                self._sum_narrow(values, weights, part)
+            else:
+                self._sum(values.reshape(-1), np.repeat(weights, values.shape[1]), part)
+
+    @property
+    def _narrow(self) -> bool:
+        return self.dtype.precision is not None and self.dtype.precision <= LIMB
+
+    def _sum_narrow(self, values: np.ndarray, weights: np.ndarray, part: slice) -> None:
+        """Add weights * values, shape (k,) and (k, n), to a part of the sums, by way of doubles.
+
+        From the highest limb down, a digit is what a division leaves before the point. The digits of 24 bits,
+        their rests and their weighted sum are all exact, in whatever order a matrix product adds.
+        """
+        wide = widen_bfloat16(values) if self.dtype.name == "bfloat16" else values
+        rest = wide.astype(np.float64)
+        limb = (math.frexp(float(np.abs(rest).max(initial=0)))[1] - 1 - self.dtype.exponent) // LIMB
+        factors = weights.astype(np.float64)
+        while rest.any():
+            unit = math.ldexp(1.0, LIMB * limb + self.dtype.exponent)
+            digits = np.trunc(rest * (1 / unit))
+            self.row(limb)[part] += (factors @ digits).astype(np.int64)
+            rest -= digits * unit
+            limb -= 1
 
     def _sum(self, values: np.ndarray, weights: np.ndarray, part: slice) -> None:
         """Add weights * values to a part of the sums; the values are arrays one after the other."""

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedmrn_codec import exact
 from fedmrn_codec.dtypes import DTYPES, widen_bfloat16
 from fedmrn_codec.exact import ExactSum, decompose, nearest
 
@@ -139,3 +140,36 @@ def test_decompose_loses_nothing(dtype):
     for i, want in enumerate(as_fractions(values, dtype)):
         got = Fraction(int(magnitude[i])) * Fraction(2) ** (int(position[i]) + dtype.exponent)
         assert (-got if negative[i] else got) == want
+
+
+@pytest.mark.parametrize("name", ["float32", "float16", "bfloat16"])
+@given(seed=st.integers(0, 2**32 - 1), weights=st.lists(st.integers(1, 2**24), min_size=1, max_size=16))
+def test_doubles_and_integers_give_the_same_rows(name, seed, weights):
+    """Any bits, the largest, subnormal numbers and zeros among them, narrow ranges and wide ones."""
+    dtype, rng = DTYPES[name], np.random.default_rng(seed)
+    frames = finite(rng, dtype, (len(weights), 40))
+    top = {"bfloat16": 0x7F7F}.get(name) or np.finfo(dtype.numpy).max
+    frames[0, :3] = top, 0, np.array([1], f"u{dtype.numpy.itemsize}").view(dtype.numpy)[0]
+    frames[:, 3] = frames[0, 3]
+    if name != "bfloat16":
+        frames[:, 20:] = rng.normal(size=(len(weights), 20)) * 0.01
+    rows = []
+    for most in (0, 2**29):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(exact, "MOST_IN_DOUBLES", most)
+            total = ExactSum(dtype, 40)
+            for frame, weight in zip(frames, weights, strict=True):
+                total.add(frame, weight)
+            rows.append([(k, row.tobytes()) for k, row in total.canonical_rows()])
+    assert rows[0] == rows[1]
+
+
+def test_the_largest_digits_and_weights_stay_exact_in_doubles():
+    dtype = DTYPES["float32"]
+    values = np.array([float(2**24 - 1)], np.float32)
+    for weights in ([2**29], [2**25] * 16, [2**29 - 15, *[1] * 15]):
+        total = ExactSum(dtype, 1)
+        for weight in weights:
+            total.add(values, weight)
+        got = sum(int(row[0]) << (24 * limb) for limb, row in total.rows.items())
+        assert got == sum(weights) * (2**24 - 1) << 149

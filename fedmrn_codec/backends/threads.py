@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 def threads() -> int:
     """How many threads a call may use: FEDMRN_THREADS, or the processors at hand."""
-    given = int(os.environ.get("FEDMRN_THREADS", 0))
+    given = int(os.environ.get("FEDMRN_THREADS") or 0)
     if given > 0:
         return given
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
