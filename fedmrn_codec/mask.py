@@ -13,7 +13,7 @@ KIND_NAMES = {code: name for name, code in KINDS.items()}
 
 def kind_code(mask: str) -> int:
     """The code of a mask kind's name (spec 4.2)."""
-    if mask not in KINDS:
+    if not isinstance(mask, str) or mask not in KINDS:
         raise errors.ArgumentError("mask", repr(mask), f"required: one of {', '.join(KINDS)}")
     return KINDS[mask]
 

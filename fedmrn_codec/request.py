@@ -17,7 +17,7 @@ from .frame import Info
 from .mask import kind_code
 from .noise import Noise, checked_noise, noise_text, parse_noise
 from .schema import Schema
-from .updates import add
+from .updates import add, check_schema
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -120,7 +120,7 @@ class Request:
         ----------
         data : bytes-like
         base : mapping of str to array, optional
-            The model that the client was sent: its sum with the update must then be finite.
+            The model that the client was sent: its sum with the update's dense floats must then be finite.
 
         Returns
         -------
@@ -131,6 +131,8 @@ class Request:
         ------
         FrameError
             The first check that fails.
+        SchemaError
+            `base` lacks one of these, or has it in another shape or dtype.
         """
         asked: dict[str, Any] = {"round": self.round, "base_model": self.base_model, "seed": self.seed}
         info = verify(data, self.schema, **asked)
@@ -140,8 +142,9 @@ class Request:
                 required = f"asked for: {self.mask}, {self.noise}"
                 raise errors.ReplyError(f"tensor {tensor.name!r}", found, required)
         if base is not None:
-            dense = [t.name for t in self.schema if not t.masked and t.type.is_float]
-            for name, update in decode(data, self.schema, names=dense).items():
+            dense = [t for t in self.schema if not t.masked and t.type.is_float]
+            check_schema(dense, base)
+            for name, update in decode(data, self.schema, names=[t.name for t in dense]).items():
                 if not np.isfinite(add(base[name], update)).all():
                     found = "an update beyond its dtype"
                     raise errors.ReplyError(f"tensor {name!r}", found, "required: a finite sum")

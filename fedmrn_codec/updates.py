@@ -1,13 +1,14 @@
 """A model's arrays by name: their schema, their id, the difference of two, and the sum of one and an update.
 
 Integers wrap around and bools are exclusive-or, both ways, so that every counter arrives as it was. The
-arrays may come from any mapping, one that loads each on demand too.
+arrays may come from any mapping, one that loads each on demand too. bfloat16, which NumPy does not have, has
+no difference and no sum here: its bits in a uint16 array would be taken for integers.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def schema_of(
     return Schema(_tensor(name, array, masked) for name, array in arrays.items() if name not in leave_out)
 
 
-def check_schema(schema: Schema, arrays: Arrays) -> None:
+def check_schema(schema: Iterable[Tensor], arrays: Arrays) -> None:
     """That a model has every tensor of a schema: of its shape, and of its dtype, or any float if masked.
 
     Raises
@@ -77,7 +78,7 @@ def difference(trained: Arrays, received: Arrays, schema: Schema) -> dict[str, n
     Raises
     ------
     UpdateError
-        A tensor of the schema is missing, or has another shape or dtype than the one received.
+        A tensor of the schema is missing, is bfloat16, or has another shape or dtype than the one received.
     """
     return {tensor.name: _subtract(tensor, trained, received) for tensor in schema}
 
@@ -102,13 +103,17 @@ def apply(base: Arrays, update: Arrays) -> dict[str, np.ndarray]:
     Raises
     ------
     UpdateError
-        A name that the model does not have, or another shape.
+        A name that the model does not have, another shape, or floats for what are no floats.
     """
     for name, array in update.items():
         found = _described(base[name]) if name in base else "nothing"
-        if name not in base or base[name].shape != array.shape:
+        if name not in base or not _fits(base[name], array):
             raise errors.UpdateError(f"{name!r} of the model", found, f"the update has {_described(array)}")
     return {name: add(array, update[name]) if name in update else array for name, array in base.items()}
+
+
+def _fits(base: np.ndarray, update: np.ndarray) -> bool:
+    return base.shape == update.shape and (base.dtype.kind == "f") == (update.dtype.kind == "f")
 
 
 def add(base: np.ndarray, update: np.ndarray) -> np.ndarray:
@@ -136,6 +141,8 @@ def _tensor(name: str, array: np.ndarray, masked: Collection[str] | None) -> Ten
 
 def _subtract(tensor: Tensor, trained: Arrays, received: Arrays) -> np.ndarray:
     now, start = _named(trained, tensor, "trained arrays"), _named(received, tensor, "received arrays")
+    if tensor.dtype == "bfloat16":
+        raise errors.UpdateError(f"dtype of {tensor.name!r}", "bfloat16", "required: one that NumPy has")
     if now.shape != start.shape or now.dtype != start.dtype:
         raise errors.UpdateError(
             f"trained {tensor.name!r}", _described(now), f"received: {_described(start)}"

@@ -213,12 +213,10 @@ def _errors(verb: str) -> Iterator[None]:
         print(f"fedmrn {verb}: {error}", file=sys.stderr)
         raise typer.Exit(EXIT_FILES if isinstance(error, OSError | DataFileError) else EXIT_USAGE) from None
     except RuntimeError as error:
-        from .engines import ClientError
+        from .engines import ClientError, WorkerError
 
         if not isinstance(error, ClientError):
             raise
-        print(
-            f"fedmrn {verb}: {error}; the rounds before are kept, and the same command goes on",
-            file=sys.stderr,
-        )
+        advice = ", and the same command goes on" if isinstance(error, WorkerError) else ""
+        print(f"fedmrn {verb}: {error}; the rounds before are kept{advice}", file=sys.stderr)
         raise typer.Exit(EXIT_FAILED) from None

@@ -1,7 +1,7 @@
 """What a run leaves behind: a line of JSON a round, and the state to go on from.
 
-`metrics.jsonl`: the first line holds the settings, the commit, the machine and the engines on which clients
-ran (the result does not depend on these); each further line a finished round, with the keys `ROUND_KEYS`
+`metrics.jsonl`: the first line holds the settings, the commit, the machine and the engines it was started
+on (the result does not depend on these); each further line a finished round, with the keys `ROUND_KEYS`
 (bytes are sums over the round's clients of the lengths of real messages).
 `layers.jsonl`: for methods with masks, the counts of `layers.py`, a line a round.
 `state.safetensors`: the global model after the last round. The lines are written before the state, so that

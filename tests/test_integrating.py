@@ -98,7 +98,9 @@ class Eve:
 
     def later(self):
         """A frame of the first round, again and again."""
+        end = time.monotonic() + LATEST
         while (request := self.asked()) != "over":
+            assert time.monotonic() < end
             if request.round > 1 and self.told.get("replay", (409,))[0] == 409:  # 409: the round has ended
                 self.lie("replay", (self.folder / "audit" / "round1-ann.fmrn").read_bytes())
             time.sleep(0.02)

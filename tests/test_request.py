@@ -94,7 +94,15 @@ def test_damaged_entries_are_refused(entries, message):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"seed": -1}, {"noise": 0.01}, {"mask": "both"}, {"round": 1.5}, {"schema": [SCHEMA]}]
+    "fields",
+    [
+        {"seed": -1},
+        {"noise": 0.01},
+        {"mask": "both"},
+        {"mask": ["binary"]},
+        {"round": 1.5},
+        {"schema": [SCHEMA]},
+    ],
 )
 def test_bad_requests_are_not_made(fields):
     with pytest.raises(fm.ArgumentError, match=f"^{next(iter(fields))}: found"):
@@ -151,6 +159,13 @@ def test_the_model_must_stay_finite():
     REQUEST.check(frame, UPDATE | {"bias": np.zeros(8, np.float32)})
     with pytest.raises(fm.ReplyError, match="'bias': found an update beyond its dtype"):
         REQUEST.check(frame, UPDATE | {"bias": np.full(8, largest, np.float32)})
+
+
+@pytest.mark.parametrize("bias", [None, np.zeros(1, np.float32), np.zeros(8)])
+def test_another_model_is_refused(bias):
+    base = {name: array for name, array in (UPDATE | {"bias": bias}).items() if array is not None}
+    with pytest.raises(fm.SchemaError, match="'bias'"):
+        REQUEST.check(REQUEST.encode(UPDATE), base)
 
 
 def test_its_aggregator_takes_the_rounds_frames_and_no_others():

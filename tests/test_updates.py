@@ -132,6 +132,13 @@ def test_differences_of_other_models(trained, message):
         fm.difference({} if trained is None else MODEL | trained, MODEL, fm.schema_of(MODEL))
 
 
+def test_bfloat16_has_no_difference():
+    schema = fm.Schema([fm.Tensor("a", (2,), dtype="bfloat16")])
+    bits = {"a": np.ones(2, np.uint16)}
+    with pytest.raises(fm.UpdateError, match="dtype of 'a': found bfloat16"):
+        fm.difference(bits, bits, schema)
+
+
 def test_nan_stays_for_encode_to_refuse():
     schema = fm.schema_of(MODEL)
     update = fm.difference(MODEL | {"bias": np.full(3, np.nan, np.float32)}, MODEL, schema)
@@ -154,6 +161,10 @@ def test_differences_of_others():
         (
             {"bias": np.ones(1, np.float32)},
             r"'bias' of the model: found float32\[3\], the update has float32\[1\]",
+        ),
+        (
+            {"bias": np.ones(3, np.uint16)},  # the bits of bfloat16, say
+            r"'bias' of the model: found float32\[3\], the update has uint16\[3\]",
         ),
     ],
 )

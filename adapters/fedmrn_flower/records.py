@@ -41,6 +41,9 @@ class Loaded(Mapping[str, np.ndarray]):
     def __getitem__(self, name: str) -> np.ndarray:
         return self._record[name].numpy()
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._record
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._record)
 

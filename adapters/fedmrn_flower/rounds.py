@@ -140,7 +140,7 @@ class Round:
         """Refuse the replies whose metrics have other keys than most: strategies cannot average them."""
         counts = Counter(reply.signature for reply in replies.sound)
         if len(counts) > 1:
-            ((usual, _),) = counts.most_common(1)
+            usual = max(counts, key=lambda signature: (counts[signature], sorted(signature)))
             for odd in [reply for reply in replies.sound if reply.signature != usual]:
                 replies.sound.remove(odd)
                 found, most = (sorted(name for name, _ in s) for s in (odd.signature, usual))

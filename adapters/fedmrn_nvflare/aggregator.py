@@ -22,7 +22,7 @@ class ExactMean(ModelAggregator):
     For `FedAvgRecipe(..., aggregator=ExactMean())` with `attach(..., output="FRAME")`, or
     `FedAvg(aggregator=ExactMean())` with `FromFrame(..., output="FRAME")`. Weights are the clients'
     NUM_STEPS_CURRENT_ROUND, whole numbers, 1 if they give none. Metrics are averaged as FedAvg does it.
-    Memory: 8 bytes a masked element, whatever the number of clients.
+    Memory: 10 bytes a masked element, whatever the number of clients.
     """
 
     def __init__(self) -> None:

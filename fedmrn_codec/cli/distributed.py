@@ -153,9 +153,17 @@ def _first(ray: Any, waiting: deque[tuple[Sequence[Weighed], Any]]) -> tuple[Seq
         return part, None
     try:
         return part, ray.get(asked)
-    except ray.exceptions.RayTaskError:
-        raise
+    except ray.exceptions.RayTaskError as error:
+        raise _problem_of(error.cause) from error
     except ray.exceptions.RayError as error:
         begin = part[0][0].path
         reason = f"{type(error).__name__}, after up to {RETRIES} retries"
         raise ClusterProblem(f"the sum of {len(part)} frames from {begin} on: {reason}") from error
+
+
+def _problem_of(cause: Exception) -> Exception:
+    """What a worker raised: as the local engine would, or else as a problem of the cluster."""
+    if isinstance(cause, errors.CodecError):
+        return cause
+    reason = (str(cause).strip() or "no reason given").splitlines()[0]
+    return ClusterProblem(f"a worker failed: {type(cause).__name__}: {reason}")

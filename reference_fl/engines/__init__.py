@@ -56,6 +56,10 @@ class ClientError(RuntimeError):
     """A client has failed, and with it the round."""
 
 
+class WorkerError(ClientError):
+    """What ran it has failed, not the client: another try may do."""
+
+
 class Engine(Protocol):
     """Runs clients; a `with` block starts and stops it.
 

@@ -23,7 +23,7 @@ from fedmrn_codec.cli import cluster
 
 from ..data import Dataset
 from ..settings import Settings
-from . import Assignment, ClientError, Reply, flower_app
+from . import Assignment, ClientError, Reply, WorkerError, flower_app
 
 RUN, SERVER = 1, 1  # ids, in Flower's messages; nothing else uses this engine
 
@@ -90,7 +90,7 @@ class Flower:
             message, context = self._backend.process_message(message, context)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-            raise ClientError(_failed(assignment, reason)) from error
+            raise WorkerError(_failed(assignment, reason)) from error
         if message.has_error():
             raise ClientError(_failed(assignment, message.error.reason))
         return flower_app.answer(client, message, context)

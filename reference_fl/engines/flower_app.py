@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import socket
 from dataclasses import asdict
 from functools import cache
@@ -23,6 +24,7 @@ from flwr.common.constant import ErrorCode
 import fedmrn_codec as fm
 
 from .. import data
+from ..data.files import ENVIRONMENT
 from ..settings import Settings
 from . import Assignment, Reply
 from .clients import Clients
@@ -73,10 +75,11 @@ def save_memory(context: Context, memory: dict[str, torch.Tensor]) -> None:
 
 
 def run_config(settings: Settings, samples: data.Dataset, root: Path | None) -> dict[str, Any]:
-    """What a worker needs to know of a run; `root` as `data.load`."""
+    """What a worker needs to know of a run; `root` as `data.load`. Without one, a worker's default counts."""
+    given = root or os.environ.get(ENVIRONMENT)
     return {
         "settings": json.dumps(asdict(settings)),
-        "data_root": "" if root is None else str(root.resolve()),
+        "data_root": str(Path(given).resolve()) if given else "",
         "required": json.dumps(identity(samples)),
     }
 

@@ -130,6 +130,30 @@ def test_partial_sums_and_a_stream_among_the_frames(files, invoke, ray):
     assert ray.parts == 0
 
 
+@pytest.mark.parametrize(
+    ("cause", "code", "words"),
+    [
+        (
+            ImportError("No module named 'fedmrn_codec'\nTraceback"),
+            3,
+            "a worker failed: ImportError: No module",
+        ),
+        (fm.ArgumentError("backend", "numba", "which is not installed"), 2, "backend: found numba"),
+    ],
+)
+def test_what_a_worker_raises_is_no_bug_of_this_program(cause, code, words, files, invoke, ray, monkeypatch):
+    error = ray.exceptions.RayTaskError("a long traceback")
+    error.cause = cause
+
+    def get(asked):
+        raise error
+
+    monkeypatch.setattr(ray, "get", get)
+    done = invoke(code, "aggregate", "--engine", "ray", *files, "-o", "mean.npz")
+    assert words in done.stderr
+    assert "traceback" not in done.stderr.lower()
+
+
 @pytest.mark.parametrize("bad", range(12))
 def test_the_first_bad_frame_is_named(bad, files, invoke, ray):
     for name in {files[bad], files[-1]}:

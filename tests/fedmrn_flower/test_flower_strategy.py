@@ -348,6 +348,21 @@ def test_refusals_are_logged_and_reported_as_failures(monkeypatch):
     assert ["node 33 left out (seed): seed" in line for line in logged] == [True]
 
 
+def test_who_answers_first_does_not_decide_whose_metrics_are_odd():
+    kept = []
+    for order in (NODES[:2], NODES[1::-1]):
+        strategy = wrapped()
+        messages = {m.metadata.dst_node_id: m for m in messages_of(strategy, NODES[:2])}
+        replies = {
+            node: through(lambda m, k=key: with_frame(m, frame(m), **{k: 0.5}), messages[node])
+            for node, key in zip(NODES, ("loss", "lose"), strict=False)
+        }
+        _, metrics = strategy.aggregate_train(1, [replies[node] for node in order])
+        kept.append(metrics["fedmrn.client-nodes"])
+    assert kept[0] == kept[1]
+    assert len(kept[0]) == 1
+
+
 def test_a_node_that_was_not_asked():
     strategy = wrapped()
     messages = messages_of(strategy, NODES)

@@ -61,8 +61,9 @@ def start():
 
 def finish(process):
     """Wait for the end; the lines, and nothing is left running."""
-    seen = set()
+    seen, deadline = set(), time.monotonic() + 600
     while process.poll() is None:
+        assert time.monotonic() < deadline
         seen.update(below(process))
         time.sleep(0.2)
     out, said = process.communicate()
