@@ -83,7 +83,8 @@ def readme(sections: dict[str, Section], figure: Path | None) -> str:
     if targets:
         parts.append(markdown(targets_table(targets)))
     if figure is not None:
-        parts.insert(0, f"![Speed by size]({figure})")
+        words = "Decode and add is what the aggregator does: sixteen frames in one pass."
+        parts.insert(0, f"![Speed by size]({figure})\n\n{words}")
     return "\n\n".join([f"Measured on {machine()}.", *parts])
 
 
