@@ -17,7 +17,7 @@ from .threads import spread
 from .tiles import TILE, fill
 
 SPLIT = 2**18
-"""Least number of elements that is worth a thread of its own; a multiple of TILE."""
+"""Elements that a thread takes at a time; a multiple of TILE."""
 
 MOST_ALIKE = 127
 """Draws whose sum an int32 surely holds: they are less than 2^24."""
@@ -65,7 +65,8 @@ def accumulate_many(
 ) -> None:
     frames = frozen(kinds), frozen(seeds), frozen(payloads), frozen(weights)
     code, _, its_stream, table = place(noise, 0, stream)
-    spread(lambda a, b: _accumulate(sums, a, b, *frames, code, its_stream, table), len(sums), SPLIT)
+    size = max(SPLIT // len(seeds) // TILE, 1) * TILE
+    spread(lambda a, b: _accumulate(sums, a, b, *frames, code, its_stream, table), len(sums), size)
 
 
 def sample(

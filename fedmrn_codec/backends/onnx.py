@@ -28,7 +28,7 @@ def words(seed: int, stream: int, start: int, count: int) -> np.ndarray:
     def work(begin: int, end: int) -> None:
         out[begin:end] = _run("words", None, None, seed, stream, start + begin, count=_i64(end - begin))
 
-    spread(work, count, BLOCK, BLOCK)
+    spread(work, count, BLOCK)
     return out
 
 
@@ -39,7 +39,7 @@ def noise(noise: Noise, seed: int, stream: int, start: int, count: int) -> np.nd
         place = seed, stream, start + begin
         out[begin:end] = _run("noise", noise, None, *place, count=_i64(end - begin), scale=_scale(noise))
 
-    spread(work, count, BLOCK, BLOCK)
+    spread(work, count, BLOCK)
     return out
 
 
@@ -49,7 +49,7 @@ def decode(noise: Noise, kind: int, seed: int, stream: int, payload: np.ndarray,
         given = {"count": _i64(end - begin), "scale": _scale(noise), "payload": bits}
         out[begin:end] = _run("decode", noise, kind, seed, stream, begin, **given)
 
-    spread(work, len(out), BLOCK, BLOCK)
+    spread(work, len(out), BLOCK)
 
 
 def accumulate(
@@ -60,7 +60,7 @@ def accumulate(
         given = {"payload": bits, "weight": _i64(weight), "sums": part}
         part[:] = _run("accumulate", noise, kind, seed, stream, begin, **given)
 
-    spread(work, len(sums), BLOCK, BLOCK)
+    spread(work, len(sums), BLOCK)
 
 
 def sample(
@@ -76,7 +76,7 @@ def sample(
             operation, given["draws"] = "sample", draws[begin:end].astype(np.uint32, copy=False)
         out[begin // 8 : (end + 7) // 8] = _run(operation, noise, kind, seed, stream, begin, **given)
 
-    spread(work, len(update), BLOCK, BLOCK)
+    spread(work, len(update), BLOCK)
     return out
 
 

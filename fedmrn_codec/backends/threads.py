@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 
 def threads() -> int:
@@ -15,18 +17,35 @@ def threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def spread(work: Callable[[int, int], None], count: int, block: int, size: int | None = None) -> None:
-    """Call `work(begin, end)` over ranges that begin on multiples of `block` and share nothing.
+def spread(work: Callable[[int, int], None], count: int, size: int) -> None:
+    """Call `work(begin, end)` over the ranges of `size` that make up `count`, which share nothing.
 
-    There is a range for each thread; with a `size`, a multiple of `block`, as many as are needed.
+    The caller's thread works too, and does all of it where the others are slow to wake.
     """
-    blocks = -(-count // block)
-    workers = max(min(threads(), blocks), 1)
-    size = size or max(-(-blocks // workers), 1) * block
-    begins = range(0, count, size)
-    ends = [min(begin + size, count) for begin in begins]
-    if workers == 1:
-        list(map(work, begins, ends))
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(work, begins, ends))
+    ranges = deque((begin, min(begin + size, count)) for begin in range(0, count, size))
+
+    def some() -> None:
+        try:
+            while ranges:
+                try:
+                    begin, end = ranges.popleft()
+                except IndexError:  # another thread was faster
+                    return
+                work(begin, end)
+        finally:
+            ranges.clear()  # after an error nobody goes on
+
+    helpers = min(threads(), len(ranges)) - 1
+    asked = [_pool(threads(), os.getpid()).submit(some) for _ in range(helpers)]
+    try:
+        some()
+    finally:
+        for one in asked:
+            if not one.cancel():
+                one.result()
+
+
+@cache
+def _pool(workers: int, process: int) -> ThreadPoolExecutor:
+    """Threads that wait for work; a forked process has none of its parent's and gets its own."""
+    return ThreadPoolExecutor(workers, "fedmrn")
