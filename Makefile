@@ -44,7 +44,7 @@ test: setup tools ## lint, check formatting and types, run the tests (Fashion-MN
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict fedmrn_codec
-	$(BIN)/pytest -q -m "not (slow and integration)"
+	$(BIN)/pytest -q -n auto -m "not (slow and integration)"
 
 test-integration: setup tools ## run all tests, those too that start whole federations (Ray is installed, 74 MB)
 	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -e '.[simulation]'
