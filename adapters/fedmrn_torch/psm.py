@@ -14,14 +14,13 @@ import torch
 from torch import Tensor, nn
 
 import fedmrn_codec as fm
+from fedmrn_codec.arguments import U64, masked_values, unsigned
 from fedmrn_codec.errors import UpdateNonFiniteError
 from fedmrn_codec.schema import first_difference
 
 from .attach import Attached
 from .masking import LOW, Sampler
 from .schema import Masked, difference, entries, schema, to_numpy
-
-U64 = 2**64
 
 
 class PSM:
@@ -94,10 +93,9 @@ class PSM:
         self.schema = fm.Schema(entry.spec for entry in found)
         self._seed, self._noise, self._mask = seed, noise, mask
         self._private_seed = _checked_private_seed(private_seed, seed)
-        names = [entry.name for entry in found if entry.masked]
-        if not names:
+        if not any(entry.masked for entry in found):
             raise fm.ArgumentError("masked", "no parameter", "required: at least one that is trainable")
-        noises, lows = _by_name(noise, names, "noise"), _lows(_by_name(mask, names, "mask"))
+        noises, lows = self._each(noise, "noise"), _lows(self._each(mask, "mask"))
         self._sampler = Sampler(
             _checked_steps(steps, progressive),
             bool(stochastic),
@@ -342,16 +340,18 @@ class PSM:
 
     def _settings(self) -> dict[str, Any]:
         """What two PSMs must have in common to share a state."""
-        names = list(self._masked)
         return {
             "schema": self.schema.digest.hex(),
             "seed": int(self._seed),
-            "noise": {name: repr(its) for name, its in _by_name(self._noise, names, "noise").items()},
-            "mask": dict(_by_name(self._mask, names, "mask")),
+            "noise": {name: repr(its) for name, its in self._each(self._noise, "noise").items()},
+            "mask": self._each(self._mask, "mask"),
             "steps": self._sampler.steps,
             "stochastic": self._sampler.stochastic,
             "progressive": self._sampler.progressive,
         }
+
+    def _each(self, given: Any, field: str) -> dict[str, Any]:
+        return masked_values(self.schema, given, field)
 
 
 def _derive(private_seed: int, seed: int, purpose: str) -> int:
@@ -364,11 +364,10 @@ def _derive(private_seed: int, seed: int, purpose: str) -> int:
 def _checked_private_seed(private_seed: int | None, seed: int) -> int:
     if private_seed is None:
         return secrets.randbelow(U64)
-    if not hasattr(private_seed, "__index__") or not 0 <= private_seed < U64:
-        raise fm.ArgumentError("private_seed", private_seed, "required: 0 to 2^64 - 1")
-    if private_seed == seed:
-        raise fm.ArgumentError("private_seed", private_seed, "it must differ from the public seed")
-    return int(private_seed)
+    number = unsigned(private_seed, U64, "private_seed")
+    if number == seed:
+        raise fm.ArgumentError("private_seed", number, "it must differ from the public seed")
+    return number
 
 
 def _checked_steps(steps: Any, progressive: bool) -> int:
@@ -377,15 +376,6 @@ def _checked_steps(steps: Any, progressive: bool) -> int:
     if not hasattr(steps, "__index__") or steps.__index__() < 1:
         raise fm.ArgumentError("steps", repr(steps), "required: the number of local steps, 1 or more")
     return int(steps)
-
-
-def _by_name(given: Any, names: list[str], field: str) -> Mapping[str, Any]:
-    """One value for each masked parameter."""
-    if not isinstance(given, Mapping):
-        return dict.fromkeys(names, given)
-    if wrong := sorted(set(given) ^ set(names)):
-        raise fm.ArgumentError(field, f"names that differ in {wrong}", "required: each masked parameter")
-    return given
 
 
 def _lows(masks: Mapping[str, Any]) -> dict[str, float]:
