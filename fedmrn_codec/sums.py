@@ -114,8 +114,8 @@ class DenseSums:
     def rows(self, stream: int) -> list[tuple[int, np.ndarray]]:
         """The rows of one tensor that are not all 0, ascending (spec 8.5)."""
         name, part = self._places[stream]
-        rows = [(limb, row[part]) for limb, row in self._sums[name].canonical_rows()]
-        return [(limb, row) for limb, row in rows if row.any()]
+        rows = sorted(self._sums[name].rows.items())
+        return [(limb, row[part]) for limb, row in rows if row[part].any()]
 
     def put(self, stream: int, rows: Mapping[int, np.ndarray]) -> None:
         """Set the rows of one tensor."""
