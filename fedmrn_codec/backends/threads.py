@@ -35,8 +35,8 @@ def spread(work: Callable[[int, int], None], count: int, size: int) -> None:
         finally:
             ranges.clear()  # after an error nobody goes on
 
-    helpers = min(threads(), len(ranges)) - 1
-    asked = [_pool(threads(), os.getpid()).submit(some) for _ in range(helpers)]
+    workers = threads() if len(ranges) > 1 else 1
+    asked = [_pool(workers, os.getpid()).submit(some) for _ in range(min(workers, len(ranges)) - 1)]
     try:
         some()
     finally:
