@@ -174,33 +174,27 @@ def packing(mask: Mask) -> Coder:
 
 def ans(mask: Mask) -> Coder:
     """The stack coder of constriction."""
-    model, chances = constriction.stream.model.Bernoulli(perfect=False), mask.chances
-
-    def encode() -> np.ndarray:
-        coder = constriction.stream.stack.AnsCoder()
-        coder.encode_reverse(mask.bits, model, chances)
-        words: np.ndarray = coder.get_compressed()
-        return words
-
-    def decode(words: np.ndarray) -> np.ndarray:
-        bits = constriction.stream.stack.AnsCoder(words).decode(model, chances)
-        return np.packbits(bits.astype(np.bool_), bitorder="little")
-
-    return Coder(encode, decode)
+    stack = constriction.stream.stack.AnsCoder
+    return _constriction(mask, stack, stack.encode_reverse, stack)
 
 
 def range_coder(mask: Mask) -> Coder:
     """The queue coder of constriction."""
+    queue = constriction.stream.queue
+    return _constriction(mask, queue.RangeEncoder, queue.RangeEncoder.encode, queue.RangeDecoder)
+
+
+def _constriction(mask: Mask, encoder: Any, push: Any, decoder: Any) -> Coder:
     model, chances = constriction.stream.model.Bernoulli(perfect=False), mask.chances
 
     def encode() -> np.ndarray:
-        coder = constriction.stream.queue.RangeEncoder()
-        coder.encode(mask.bits, model, chances)
+        coder = encoder()
+        push(coder, mask.bits, model, chances)
         words: np.ndarray = coder.get_compressed()
         return words
 
     def decode(words: np.ndarray) -> np.ndarray:
-        bits = constriction.stream.queue.RangeDecoder(words).decode(model, chances)
+        bits = decoder(words).decode(model, chances)
         return np.packbits(bits.astype(np.bool_), bitorder="little")
 
     return Coder(encode, decode)
