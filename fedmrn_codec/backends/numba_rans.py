@@ -20,7 +20,8 @@ GROUP = 256
 MOST_WORDS = BLOCK // 2 + LANES
 """Of a block: eight bits an element at the most, and what the states began with."""
 
-TILES = BLOCK // TILE
+RECIPROCALS = np.array([0, *(-(-(2**40) // f) for f in range(1, 256))], np.uint64)
+"""2^40 / f, rounded up: x * RECIPROCALS[f] >> 40 is x // f, and less than 2^64, for every x < f * 2^24."""
 
 
 def count(
@@ -62,7 +63,27 @@ def stretch(
 
 @jit
 def _bucket(q: Any, shift: Any) -> Any:
-    return min(abs(q) >> shift, np.int32(BUCKETS - 1))
+    return np.uint8(min(abs(q) >> shift, np.int32(BUCKETS - 1)))
+
+
+@jit
+def _tally(counts: Any, table: Any) -> None:
+    """What `_sort` has counted, lane by lane, into counts[0 and 1]: set bits and elements of each bucket."""
+    for k in range(BUCKETS):
+        for lane in range(LANES):
+            clear, ones = table[lane, k], table[lane, BUCKETS + k]
+            counts[0, k] += ones
+            counts[1, k] += clear + ones
+    table[:] = 0
+
+
+@jit
+def _sort(table: Any, keys: Any, bits: Any) -> None:
+    """Count the elements of each bucket and bit; a row of the table a lane, since one's next addition waits."""
+    for i in range(len(keys)):
+        keys[i] += np.uint8(BUCKETS) if bits[i] else np.uint8(0)
+    for i in range(len(keys)):
+        table[i & 7, keys[i]] += 1
 
 
 @jit
@@ -77,15 +98,17 @@ def _count(
 ) -> None:
     """Set bits and elements of each bucket, into counts[block, 0 and 1]."""
     scratch = tiles.scratch()
-    q = scratch[1]
+    q, bits, eight = scratch[1], scratch[3], scratch[4]
+    keys, table = np.empty(TILE, np.uint8), np.zeros((LANES, 2 * BUCKETS), np.int64)
     for block in range(begin, end):
-        ones, totals = counts[block, 0], counts[block, 1]
         for at in range(block * BLOCK, min((block + 1) * BLOCK, size), TILE):
+            n = min(TILE, size - at)
             tiles.draw(*scratch, np.uint64(at // TILE), *place)
-            for i in range(min(TILE, size - at)):
-                k = _bucket(q[i], shift)
-                totals[k] += 1
-                ones[k] += (payload[(at + i) >> 3] >> np.uint8(i & 7)) & np.uint8(1)
+            for i in range(TILE):
+                keys[i] = _bucket(q[i], shift)
+            tiles.unpack(eight, payload[at // 8 : (at + n + 7) // 8])
+            _sort(table, keys[:n], bits)
+        _tally(counts[block], table)
 
 
 @jit
@@ -104,29 +127,57 @@ def _squeeze(
 ) -> None:
     """Code blocks from the last element to the first; the words fill words[block] from its end."""
     scratch = tiles.scratch()
-    q = scratch[1]
-    x = np.empty(LANES, np.uint64)
+    q, bits, eight = scratch[1], scratch[3], scratch[4]
+    keys, p, f = np.empty(TILE, np.uint8), np.empty(TILE, np.uint32), np.empty(TILE, np.uint32)
     for b in range(begin, end):
-        x[:] = np.uint64(LOWEST)
-        spot, start = MOST_WORDS, (first + b) * BLOCK
+        x = states[b]
+        x[:] = LOWEST
+        spot, start = np.uint64(MOST_WORDS), (first + b) * BLOCK
         stop = min(start + BLOCK, size)
         for tile in range(-(-(stop - start) // TILE) - 1, -1, -1):
             at = start + tile * TILE
+            n = min(TILE, stop - at)
             tiles.draw(*scratch, np.uint64(at // TILE), *place)
-            for i in range(min(TILE, stop - at) - 1, -1, -1):
-                p = np.uint64(odds[_bucket(q[i], shift)])
-                bit = (payload[(at + i) >> 3] >> np.uint8(i & 7)) & np.uint8(1)
-                f = p if bit else np.uint64(256) - p
-                state = x[i & 7]
-                if state >= f << np.uint64(24):
-                    spot -= 1
-                    words[b, spot] = state & np.uint64(0xFFFF)
-                    state >>= np.uint64(16)
-                state = (state // f << np.uint64(8)) + state % f
-                x[i & 7] = state if bit else state + p
+            tiles.unpack(eight, payload[at // 8 : (at + n + 7) // 8])
+            for i in range(TILE):
+                keys[i] = _bucket(q[i], shift)
+            for i in range(TILE):
+                chance = np.uint32(odds[keys[i]])
+                f[i] = chance if bits[i] else np.uint32(256) - chance
+                p[i] = np.uint32(0) if bits[i] else chance
+            spot = _give(words[b], spot, x, f[:n], p)
         counts[b] = MOST_WORDS - spot
-        for lane in range(LANES):
-            states[b, lane] = x[lane]
+
+
+@jit
+def _give(words: Any, spot: Any, x: Any, f: Any, starts: Any) -> Any:
+    """Code a tile, its last element first, and return the next spot; the eight states stay in registers."""
+    whole = len(f) // 8 * 8
+    for i in range(len(f) - 1, whole - 1, -1):
+        x[i & 7], spot = _put(x[i & 7], f[i], starts[i], words, spot)
+    x0, x1, x2, x3, x4, x5, x6, x7 = x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]
+    for group in range(np.uint64(whole // 8)):
+        i = np.uint64(whole) - np.uint64(8) * group
+        x7, spot = _put(x7, f[i - np.uint64(1)], starts[i - np.uint64(1)], words, spot)
+        x6, spot = _put(x6, f[i - np.uint64(2)], starts[i - np.uint64(2)], words, spot)
+        x5, spot = _put(x5, f[i - np.uint64(3)], starts[i - np.uint64(3)], words, spot)
+        x4, spot = _put(x4, f[i - np.uint64(4)], starts[i - np.uint64(4)], words, spot)
+        x3, spot = _put(x3, f[i - np.uint64(5)], starts[i - np.uint64(5)], words, spot)
+        x2, spot = _put(x2, f[i - np.uint64(6)], starts[i - np.uint64(6)], words, spot)
+        x1, spot = _put(x1, f[i - np.uint64(7)], starts[i - np.uint64(7)], words, spot)
+        x0, spot = _put(x0, f[i - np.uint64(8)], starts[i - np.uint64(8)], words, spot)
+    x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7] = x0, x1, x2, x3, x4, x5, x6, x7
+    return spot
+
+
+@jit
+def _put(x: Any, f: Any, start: Any, words: Any, spot: Any) -> Any:
+    """The state after a bit whose share of the 256 is `f`, from `start` on (spec 6.8); no branches."""
+    words[spot - np.uint64(1)] = np.uint16(x)
+    full = x >= np.uint32(f << np.uint32(24))
+    x = np.uint32(x >> np.uint32(16)) if full else x
+    over = np.uint32((np.uint64(x) * RECIPROCALS[f]) >> np.uint64(40))
+    return np.uint32(np.uint32(over << np.uint32(8)) + np.uint32(x - over * f) + start), spot - np.uint64(full)
 
 
 @jit
@@ -147,36 +198,61 @@ def _stretch(
 ) -> None:
     """Decode blocks into packed bits; fine[block] if it ends as it must; what `_count` counts, on the way."""
     scratch = tiles.scratch()
-    q = scratch[1]
-    x, buckets = np.empty(LANES, np.uint32), np.empty(TILE, np.uint8)
+    q, bits, eight = scratch[1], scratch[3], scratch[4]
+    keys, p = np.empty(TILE, np.uint8), np.empty(TILE, np.uint32)
+    x, table = np.empty(LANES, np.uint32), np.zeros((LANES, 2 * BUCKETS), np.int64)
+    its = np.zeros(BLOCK + 1, np.uint16)
     for b in range(begin, end):
-        for lane in range(LANES):
-            x[lane] = states[b, lane]
-        spot, last = ends[b] - lengths[b], ends[b]
-        ones, totals = counts[b, 0], counts[b, 1]
+        x[:] = states[b]
+        # Zeros behind a block's words: no element needs more than one, so none needs a check here.
+        its[: lengths[b]] = words[ends[b] - lengths[b] : ends[b]]
+        spot = np.uint64(0)
         for at in range(b * BLOCK, min((b + 1) * BLOCK, size), TILE):
             n = min(TILE, size - at)
             tiles.draw(*scratch, np.uint64(at // TILE), *place)
             for i in range(TILE):
-                buckets[i] = _bucket(q[i], shift)
-            for byte in range((n + 7) // 8):
-                packed = np.uint8(0)
-                for lane in range(min(LANES, n - 8 * byte)):
-                    k, state = buckets[8 * byte + lane], x[lane]
-                    p = np.uint32(odds[k])
-                    low, rest = state & np.uint32(255), state >> np.uint32(8)
-                    bit = low < p
-                    state = p * rest + low if bit else (np.uint32(256) - p) * rest + (low - p)
-                    packed |= np.uint8(bit) << np.uint8(lane)
-                    totals[k] += 1
-                    ones[k] += bit
-                    if state < np.uint32(LOWEST):
-                        word = np.uint32(words[spot]) if spot < last else np.uint32(0)
-                        state = (state << np.uint32(16)) | word
-                        spot += 1
-                    x[lane] = state
-                out[at // 8 + byte] = packed
-        good = spot == last
+                keys[i] = _bucket(q[i], shift)
+            for i in range(TILE):
+                p[i] = odds[keys[i]]
+            spot = _take(bits, x, p[:n], its, spot)
+            for i in range(n, -(-n // 8) * 8):
+                bits[i] = 0
+            tiles.pack(out[at // 8 : (at + n + 7) // 8], eight)
+            _sort(table, keys[:n], bits)
+        _tally(counts[b], table)
+        its[: lengths[b]] = 0
+        good = spot == np.uint64(lengths[b])
         for lane in range(LANES):
             good = good and x[lane] == np.uint32(LOWEST)
         fine[b] = good
+
+
+@jit
+def _take(bits: Any, x: Any, p: Any, words: Any, spot: Any) -> Any:
+    """A tile's bits, each as a byte, and the next spot; the eight states stay in registers."""
+    x0, x1, x2, x3, x4, x5, x6, x7 = x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]
+    whole = len(p) // 8 * 8
+    for i in range(np.uint64(0), np.uint64(whole), np.uint64(8)):
+        bits[i], x0, spot = _get(x0, p[i], words, spot)
+        bits[i + np.uint64(1)], x1, spot = _get(x1, p[i + np.uint64(1)], words, spot)
+        bits[i + np.uint64(2)], x2, spot = _get(x2, p[i + np.uint64(2)], words, spot)
+        bits[i + np.uint64(3)], x3, spot = _get(x3, p[i + np.uint64(3)], words, spot)
+        bits[i + np.uint64(4)], x4, spot = _get(x4, p[i + np.uint64(4)], words, spot)
+        bits[i + np.uint64(5)], x5, spot = _get(x5, p[i + np.uint64(5)], words, spot)
+        bits[i + np.uint64(6)], x6, spot = _get(x6, p[i + np.uint64(6)], words, spot)
+        bits[i + np.uint64(7)], x7, spot = _get(x7, p[i + np.uint64(7)], words, spot)
+    x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7] = x0, x1, x2, x3, x4, x5, x6, x7
+    for i in range(whole, len(p)):
+        bits[i], x[i & 7], spot = _get(x[i & 7], p[i], words, spot)
+    return spot
+
+
+@jit
+def _get(x: Any, p: Any, words: Any, spot: Any) -> Any:
+    """A bit, the state after it, and the next spot (spec 6.8); no branches, since none could be foreseen."""
+    low, share = x & np.uint32(255), np.uint32(p * (x >> np.uint32(8)))
+    bit = low < p
+    x = np.uint32(share + low) if bit else np.uint32(np.uint32(x - share) - p)
+    empty = x < np.uint32(LOWEST)
+    filled = np.uint32(np.uint32(x << np.uint32(16)) | np.uint32(words[spot]))
+    return np.uint8(bit), filled if empty else x, spot + np.uint64(empty)

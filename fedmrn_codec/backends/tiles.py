@@ -169,10 +169,16 @@ def _gaussian(q: Any, pairs: Any, words: Any, table: Any) -> None:
 
 
 @jit
-def mask(q: Any, bits: Any, eight: Any, packed: Any, kind: Any) -> None:
-    """Turn draws into draws times mask, in place (spec 4.2); `packed` is the tile's part of the mask."""
+def unpack(eight: Any, packed: Any) -> None:
+    """Bits to bytes, 0 for a clear bit and something else for a set one (spec 4.1)."""
     for i in range(len(packed)):
         eight[i] = (np.uint64(packed[i]) * ALL_BYTES) & BIT_OF_BYTE
+
+
+@jit
+def mask(q: Any, bits: Any, eight: Any, packed: Any, kind: Any) -> None:
+    """Turn draws into draws times mask, in place (spec 4.2); `packed` is the tile's part of the mask."""
+    unpack(eight, packed)
     if kind == BINARY:
         for i in range(TILE):
             q[i] = q[i] if bits[i] else np.int32(0)
