@@ -95,7 +95,7 @@ def _show(console: Console, rows: list[dict[str, Any]]) -> None:
     """Print rows of `report.table`, a table for each data set and partition."""
     for (dataset, partition), some in groupby(rows, key=itemgetter("dataset", "partition")):
         view = Table(title=f"{dataset}, {partition}: test accuracy and uplink")
-        for head in ("method", "seeds", "rounds", "last accuracy", "best accuracy", report.BYTES, "ratio"):
+        for head in report.HEADS[2:]:
             view.add_column(head, justify="left" if head == "method" else "right")
         for row in some:
             view.add_row(
@@ -103,6 +103,7 @@ def _show(console: Console, rows: list[dict[str, Any]]) -> None:
                 str(row["seeds"]),
                 str(row["rounds"]),
                 str(Spread(row["last_accuracy"], row["last_spread"])),
+                str(Spread(row["recent_accuracy"], row["recent_spread"])),
                 str(Spread(row["best_accuracy"], row["best_spread"])),
                 f"{row['uplink_bytes_per_client_round']:,}",
                 "" if row["ratio"] is None else f"{row['ratio']:.1f}",

@@ -79,7 +79,7 @@ def _tally(counts: Any, table: Any) -> None:
 
 @jit
 def _sort(table: Any, keys: Any, bits: Any) -> None:
-    """Count the elements of each bucket and bit; a row of the table a lane, since one's next addition waits."""
+    """Count elements by bucket and bit; a row of the table a lane, for one entry's additions wait."""
     for i in range(len(keys)):
         keys[i] += np.uint8(BUCKETS) if bits[i] else np.uint8(0)
     for i in range(len(keys)):
@@ -157,15 +157,15 @@ def _give(words: Any, spot: Any, x: Any, f: Any, starts: Any) -> Any:
         x[i & 7], spot = _put(x[i & 7], f[i], starts[i], words, spot)
     x0, x1, x2, x3, x4, x5, x6, x7 = x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]
     for group in range(np.uint64(whole // 8)):
-        i = np.uint64(whole) - np.uint64(8) * group
-        x7, spot = _put(x7, f[i - np.uint64(1)], starts[i - np.uint64(1)], words, spot)
-        x6, spot = _put(x6, f[i - np.uint64(2)], starts[i - np.uint64(2)], words, spot)
-        x5, spot = _put(x5, f[i - np.uint64(3)], starts[i - np.uint64(3)], words, spot)
-        x4, spot = _put(x4, f[i - np.uint64(4)], starts[i - np.uint64(4)], words, spot)
-        x3, spot = _put(x3, f[i - np.uint64(5)], starts[i - np.uint64(5)], words, spot)
-        x2, spot = _put(x2, f[i - np.uint64(6)], starts[i - np.uint64(6)], words, spot)
-        x1, spot = _put(x1, f[i - np.uint64(7)], starts[i - np.uint64(7)], words, spot)
-        x0, spot = _put(x0, f[i - np.uint64(8)], starts[i - np.uint64(8)], words, spot)
+        end = np.uint64(whole) - np.uint64(8) * group
+        x7, spot = _put(x7, f[end - np.uint64(1)], starts[end - np.uint64(1)], words, spot)
+        x6, spot = _put(x6, f[end - np.uint64(2)], starts[end - np.uint64(2)], words, spot)
+        x5, spot = _put(x5, f[end - np.uint64(3)], starts[end - np.uint64(3)], words, spot)
+        x4, spot = _put(x4, f[end - np.uint64(4)], starts[end - np.uint64(4)], words, spot)
+        x3, spot = _put(x3, f[end - np.uint64(5)], starts[end - np.uint64(5)], words, spot)
+        x2, spot = _put(x2, f[end - np.uint64(6)], starts[end - np.uint64(6)], words, spot)
+        x1, spot = _put(x1, f[end - np.uint64(7)], starts[end - np.uint64(7)], words, spot)
+        x0, spot = _put(x0, f[end - np.uint64(8)], starts[end - np.uint64(8)], words, spot)
     x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7] = x0, x1, x2, x3, x4, x5, x6, x7
     return spot
 
@@ -177,7 +177,8 @@ def _put(x: Any, f: Any, start: Any, words: Any, spot: Any) -> Any:
     full = x >= np.uint32(f << np.uint32(24))
     x = np.uint32(x >> np.uint32(16)) if full else x
     over = np.uint32((np.uint64(x) * RECIPROCALS[f]) >> np.uint64(40))
-    return np.uint32(np.uint32(over << np.uint32(8)) + np.uint32(x - over * f) + start), spot - np.uint64(full)
+    x = np.uint32(np.uint32(over << np.uint32(8)) + np.uint32(x - over * f) + start)
+    return x, spot - np.uint64(full)
 
 
 @jit

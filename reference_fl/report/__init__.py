@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .runs import Run, load, uplink
-from .table import BYTES, insert, markdown, table
+from .table import HEADS, insert, markdown, table
 
-__all__ = ["BYTES", "Run", "figure", "insert", "load", "markdown", "table", "uplink"]
+__all__ = ["HEADS", "Run", "figure", "insert", "load", "markdown", "table", "uplink"]
 
 
 def figure(runs: Sequence[Run], path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import times
 from .runs import uplink
-from .sections import Row, Section, Spread, all_labels
+from .sections import RECENT, Row, Section, Spread, all_labels
 
 NOT_REACHED = "not reached"
 
@@ -35,15 +35,15 @@ def matrix(sections: Sequence[Section]) -> Grid:
 
 
 def accuracy(section: Section) -> Grid:
-    """Last and best accuracy; where the rows' rounds differ, also after those that all have."""
+    """Last, recent and best accuracy; where the rows' rounds differ, also after those that all have."""
     common = section.rounds
     unequal = any(row.rounds != common for row in section.rows)
-    heads = ["method", "last", "best", *[f"after round {common}"] * unequal, "rounds", "seeds"]
-    grid = Grid("Accuracy on the test set", heads)
+    values = ["last", f"mean of last {RECENT}", "best", *[f"after round {common}"] * unequal]
+    grid = Grid("Accuracy on the test set", ["method", *values, "rounds", "seeds"])
     for row in section.rows:
         done = f"{row.rounds}" if row.rounds >= row.planned else f"{row.rounds} of {row.planned}"
-        values = [row.last, row.best, *[Spread.of(row.accuracy[:, common - 1])] * unequal]
-        grid.rows.append([row.label, *map(str, values), done, str(len(row.runs))])
+        numbers = [row.last, row.recent, row.best, *[Spread.of(row.accuracy[:, common - 1])] * unequal]
+        grid.rows.append([row.label, *map(str, numbers), done, str(len(row.runs))])
     return grid
 
 

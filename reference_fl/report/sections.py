@@ -13,6 +13,8 @@ import numpy as np
 from .runs import TASK, Run
 
 FLOAT32 = "fedavg"
+RECENT = 5
+"""Rounds of `Row.recent`."""
 FIRST = (FLOAT32, "fedmrn")  # the methods that others are compared with lead every table
 
 
@@ -78,6 +80,11 @@ class Row:
     def last(self) -> Spread:
         """Accuracy after the last round."""
         return Spread.of(self.accuracy[:, -1])
+
+    @property
+    def recent(self) -> Spread:
+        """Mean accuracy of the last five rounds: with label skew that of one round says little."""
+        return Spread.of(self.accuracy[:, -RECENT:].mean(axis=1))
 
     @property
     def best(self) -> Spread:

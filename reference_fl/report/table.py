@@ -9,18 +9,19 @@ from typing import Any
 
 from ..record import write_whole
 from .runs import Run, uplink
-from .sections import Row, Section, Spread, sections
+from .sections import RECENT, Row, Section, Spread, sections
 
 BYTES = "bytes a client and round"
-HEADS = ("data", "partition", "method", "seeds", "rounds", "last accuracy", "best accuracy", BYTES, "ratio")
+ACCURACIES = "last accuracy", f"mean of last {RECENT}", "best accuracy"
+HEADS = ("data", "partition", "method", "seeds", "rounds", *ACCURACIES, BYTES, "ratio")
 
 
 def table(runs: Iterable[Run]) -> list[dict[str, Any]]:
     """A row a task and method: accuracies (means over seeds), bytes, and the ratio to FedAvg's bytes.
 
-    Last and best accuracy are those of the rounds that all seeds of the row have finished; the spreads are
-    sample standard deviations over seeds, None with one seed. The ratio is None without a FedAvg run of the
-    same task.
+    Last, recent (`Row.recent`) and best accuracy are those of the rounds that all seeds of the row have
+    finished; the spreads are sample standard deviations over seeds, None with one seed. The ratio is None
+    without a FedAvg run of the same task.
     """
     return [_line(section, row) for section in sections(runs) for row in section.rows]
 
@@ -28,7 +29,7 @@ def table(runs: Iterable[Run]) -> list[dict[str, Any]]:
 def _line(section: Section, row: Row) -> dict[str, Any]:
     size = row.per_message(uplink)
     dense = section.float32
-    last, best = row.last, row.best
+    last, recent, best = row.last, row.recent, row.best
     return {
         "dataset": section.task["dataset"],
         "partition": section.task["partition"],
@@ -37,6 +38,8 @@ def _line(section: Section, row: Row) -> dict[str, Any]:
         "rounds": row.rounds,
         "last_accuracy": last.mean,
         "last_spread": last.deviation,
+        "recent_accuracy": recent.mean,
+        "recent_spread": recent.deviation,
         "best_accuracy": best.mean,
         "best_spread": best.deviation,
         "uplink_bytes_per_client_round": round(size),
@@ -51,6 +54,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
         cells = (
             *(r[key] for key in ("dataset", "partition", "method", "seeds", "rounds")),
             Spread(r["last_accuracy"], r["last_spread"]),
+            Spread(r["recent_accuracy"], r["recent_spread"]),
             Spread(r["best_accuracy"], r["best_spread"]),
             f"{r['uplink_bytes_per_client_round']:,}",
             "" if r["ratio"] is None else f"{r['ratio']:.1f}",

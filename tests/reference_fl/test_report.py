@@ -97,6 +97,7 @@ def test_means_and_spreads_over_seeds(many):
     assert fedavg.last.mean == pytest.approx(0.81)
     assert fedavg.last.deviation == pytest.approx(0.02 / math.sqrt(2))
     assert fedavg.best.mean == pytest.approx(0.91)
+    assert fedavg.recent.mean == pytest.approx(fedavg.accuracy.mean())
     assert str(Spread.of([0.5])) == "0.5000"
     assert str(Spread.of([0.5, 0.7])) == "0.6000 ± 0.1414"
 
@@ -108,6 +109,16 @@ def test_of_unequal_rounds_those_that_all_seeds_have(tmp_path):
     assert (row.last.mean, row.best.mean) == pytest.approx((0.3, 0.3))
     grid = grids.accuracy(section)
     assert grid.rows[0][grid.heads.index("rounds")] == "2 of 4"
+
+
+def test_the_last_five_rounds_of_each_seed(tmp_path):
+    runs = [
+        write(tmp_path / str(seed), [0.9, *[a + seed / 10] * 4, a + seed / 5], seed=seed, rounds=6)
+        for seed, a in enumerate((0.2, 0.4))
+    ]
+    (row,) = section_of(*runs).rows
+    assert row.recent.mean == pytest.approx((0.2 + 0.52) / 2)
+    assert row.recent.deviation == pytest.approx(0.32 / math.sqrt(2))
 
 
 def test_rows_are_compared_after_equal_rounds(tmp_path):
@@ -167,7 +178,8 @@ def test_the_table_and_its_markdown(many):
     assert rows[1]["ratio"] == pytest.approx(80_100 / 3000, abs=0.005)
     lines = report.markdown(rows).splitlines()
     assert lines[3] == (
-        "| digits | iid | fedmrn binary | 2 | 4 | 0.7600 ± 0.0141 | 0.8600 ± 0.0141 | 3,000 | 26.7 |"
+        "| digits | iid | fedmrn binary | 2 | 4 "
+        "| 0.7600 ± 0.0141 | 0.6850 ± 0.0141 | 0.8600 ± 0.0141 | 3,000 | 26.7 |"
     )
 
 
