@@ -14,13 +14,10 @@ from .plan import Plan, every_thread
 from .tables import Section, Table, Target, number
 from .timing import Timings, Work, measure
 
-WORDS = "the noise's Philox words alone"
 DECODED, EXACT, DENSE = "decode each, add in float32", "Aggregator.add_many", "float32 updates, added"
 ALIKE = f"{EXACT}, equal weights"
 WEIGHT = 600
 """Of the first client."""
-PIECE = 2**16
-"""Words made at a time."""
 MASKS = 8
 """Different masks; the seeds differ from frame to frame, and time does not depend on the bits."""
 
@@ -64,7 +61,6 @@ def works(schema: fm.Schema, frames: Sequence[bytes]) -> dict[str, Work]:
         EXACT: Work(lambda: sum_exactly(schema, frames, weights), 1),
         ALIKE: Work(lambda: sum_exactly(schema, frames, alike), 1),
         DENSE: Work(lambda: sum_dense(dense, len(frames)), 1),
-        WORDS: Work(lambda: make_words(schema, len(frames)), 1),
     }
     if every_thread() > 1:
         out[f"{EXACT}, all threads"] = Work(lambda: sum_exactly(schema, frames, weights), every_thread())
@@ -111,16 +107,6 @@ def sum_decoded(schema: fm.Schema, frames: Iterable[bytes], weights: Iterable[in
             sums[name] += values
         total += weight
     return {name: values / np.float32(total) for name, values in sums.items()}
-
-
-def make_words(schema: fm.Schema, count: int) -> None:
-    """What every sum needs: the words of the noise of so many frames, in pieces that stay in the cache."""
-    for seed in range(count):
-        for stream, tensor in enumerate(schema):
-            if tensor.masked:
-                for start in range(0, tensor.size, PIECE):
-                    words = min(PIECE, tensor.size - start)
-                    fm.philox_words(seed=seed, stream=stream, start=start, count=words)
 
 
 def sum_dense(update: np.ndarray, count: int) -> np.ndarray:
