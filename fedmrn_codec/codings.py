@@ -67,6 +67,20 @@ def narrow(values: np.ndarray, name: str, coding: str) -> np.ndarray:
     return halves
 
 
+def checked(coding: str, masked: bool) -> str:
+    """The name of a coding of masked, or of dense, tensors.
+
+    Raises
+    ------
+    ArgumentError
+        It is none.
+    """
+    field, known = ("coding", MASKED) if masked else ("dense_coding", DENSE)
+    if coding not in known:
+        raise errors.ArgumentError(field, repr(coding), f"required: one of {', '.join(known)}")
+    return coding
+
+
 def chosen(schema: Schema, given: str | Mapping[str, str], masked: bool) -> dict[str, str]:
     """The coding of each masked, or of each dense, tensor, by name.
 
@@ -78,15 +92,14 @@ def chosen(schema: Schema, given: str | Mapping[str, str], masked: bool) -> dict
     ArgumentError
         No such coding, no such tensor, or the coding does not fit it.
     """
-    field, known = ("coding", MASKED) if masked else ("dense_coding", DENSE)
+    field = "coding" if masked else "dense_coding"
     fitting = [t.name for t in schema if t.masked == masked and (masked or t.dtype == "float32")]
     asked = given if isinstance(given, Mapping) else dict.fromkeys(fitting, given)
     for name, coding in asked.items():
-        if coding not in known:
-            raise errors.ArgumentError(field, repr(coding), f"required: one of {', '.join(known)}")
+        checked(coding, masked)
         if name not in fitting:
             what = "masked tensor" if masked else "dense float32 tensor"
             raise errors.ArgumentError(field, repr(name), f"required: a {what} of the schema")
-    if not isinstance(given, Mapping) and given not in known:
-        raise errors.ArgumentError(field, repr(given), f"required: one of {', '.join(known)}")
+    if not isinstance(given, Mapping):
+        checked(given, masked)
     return {name: asked.get(name, "raw") for name in fitting}

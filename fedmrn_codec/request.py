@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from . import errors
+from . import codings, errors
 from .aggregate import Aggregator
 from .arguments import U32, U64, unsigned
 from .decoding import decode, verify
@@ -43,6 +43,9 @@ class Request:
     base_model : int
         Names the arrays that the update is to be added to (`model_id`): unsigned 64-bit; 0 means "not given".
     schema : Schema
+    coding, dense_coding : str
+        As in `encode`, one for all tensors that it fits. Asked for, not insisted on: a frame in another
+        coding holds the same kind of update, and says itself how it is coded.
 
     Raises
     ------
@@ -56,6 +59,8 @@ class Request:
     round: int
     base_model: int
     schema: Schema
+    coding: str = "raw"
+    dense_coding: str = "raw"
 
     def __post_init__(self) -> None:
         for name, bound in (("seed", U64), ("round", U32), ("base_model", U64)):
@@ -63,6 +68,7 @@ class Request:
         checked_noise(self.noise), kind_code(self.mask)
         if not isinstance(self.schema, Schema):
             raise errors.ArgumentError("schema", type(self.schema).__name__, "required: Schema")
+        codings.checked(self.coding, masked=True), codings.checked(self.dense_coding, masked=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The request in plain types, flat: integers, text, and the schema's bytes (spec 5.1)."""
@@ -73,6 +79,8 @@ class Request:
             "round": self.round,
             "base_model": self.base_model,
             "schema": self.schema.data,
+            "coding": self.coding,
+            "dense_coding": self.dense_coding,
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -82,7 +90,7 @@ class Request:
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict` and of `to_json`; other entries are not looked at.
+        """The inverse of `to_dict` and of `to_json`; codings may be missing, other entries are not looked at.
 
         Raises
         ------
@@ -98,20 +106,21 @@ class Request:
             _entry(entries, "round", int),
             base_model,
             Schema.from_bytes(schema) if isinstance(schema, bytes) else Schema.from_json(schema),
+            **{name: _entry(entries, name, str) for name in ("coding", "dense_coding") if name in entries},
         )
 
     def encode(self, update: Mapping[str, Any], **options: Any) -> bytes:
-        """The frame that is asked for, of an update as `encode` takes it; `options` are its others."""
-        return encode(
-            update,
-            self.schema,
-            seed=self.seed,
-            noise=self.noise,
-            mask=self.mask,
-            round=self.round,
-            base_model=self.base_model,
-            **options,
-        )
+        """The frame that is asked for, of an update as `encode` takes it; `options` of it win."""
+        asked: dict[str, Any] = {
+            "seed": self.seed,
+            "noise": self.noise,
+            "mask": self.mask,
+            "round": self.round,
+            "base_model": self.base_model,
+            "coding": self.coding,
+            "dense_coding": self.dense_coding,
+        }
+        return encode(update, self.schema, **asked | options)
 
     def check(self, data: Buffer, base: Mapping[str, np.ndarray] | None = None) -> Info:
         """Make every check of a frame (spec 7), and that it is the one asked for.

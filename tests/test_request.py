@@ -40,6 +40,13 @@ def test_plain_and_json_come_back_equal(noise):
     assert fm.Request.from_dict(json.loads(json.dumps(request.to_json()))) == request
 
 
+def test_codings_travel_and_are_raw_where_they_are_not_named():
+    request = changed(coding="rans", dense_coding="float16")
+    assert fm.Request.from_dict(json.loads(json.dumps(request.to_json()))) == request
+    entries = {name: value for name, value in request.to_dict().items() if "coding" not in name}
+    assert fm.Request.from_dict(entries) == REQUEST
+
+
 def test_plain_is_flat():
     assert {type(value) for value in REQUEST.to_dict().values()} == {int, str, bytes}
     assert REQUEST.to_dict()["noise"] == "uniform:0.01"
@@ -78,6 +85,9 @@ def test_a_subclass_reads_its_own_kind():
         ({"noise": "uniform"}, "noise: found 'uniform', required: NAME:SCALE"),
         ({"noise": 0.01}, "entry 'noise': found float"),
         ({"mask": "both"}, "mask: found 'both', required: one of binary, signed"),
+        ({"coding": 1}, "entry 'coding': found int, required: str"),
+        ({"coding": "float16"}, "coding: found 'float16', required: one of raw, rans"),
+        ({"dense_coding": "rans"}, "dense_coding: found 'rans', required: one of raw, float16, bfloat16"),
         ({"schema": "text"}, "entry 'schema': found str, required: bytes or list"),
         ({"schema": [1]}, "schema: found TypeError"),
         ({"schema": b""}, "schema tensor count: found 0 bytes left"),
@@ -102,6 +112,7 @@ def test_damaged_entries_are_refused(entries, message):
         {"mask": ["binary"]},
         {"round": 1.5},
         {"schema": [SCHEMA]},
+        {"coding": {"conv.weight": "rans"}},
     ],
 )
 def test_bad_requests_are_not_made(fields):
@@ -117,6 +128,19 @@ def test_its_frame_is_the_one_that_encode_makes():
     options = {"mask": "signed", "round": 7, "base_model": 2**63 + 1, "private_seed": 5}
     assert frame == fm.encode(UPDATE, SCHEMA, seed=2**64 - 1, noise=fm.Uniform(0.01), **options)
     assert REQUEST.check(frame).seed == 2**64 - 1
+
+
+def test_codings_are_asked_for_and_not_insisted_on():
+    schema = fm.Schema([fm.Tensor("w", (64, 64), masked=True), fm.Tensor("b", (8,))])
+    update = {"w": np.zeros((64, 64), np.float32), "b": np.full(8, 0.5, np.float32)}
+    request = changed(schema=schema, mask="binary", coding="rans", dense_coding="float16")
+    for options, codings in [
+        ({}, ["rans", "float16"]),
+        ({"coding": "raw"}, ["raw", "float16"]),
+        ({"dense_coding": "bfloat16"}, ["rans", "bfloat16"]),
+    ]:
+        info = request.check(request.encode(update, **options))
+        assert [entry.coding for entry in info.tensors] == codings
 
 
 @pytest.mark.parametrize(

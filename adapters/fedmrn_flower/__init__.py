@@ -4,7 +4,7 @@
     app = ClientApp(mods=[mod])                                      # client_app.py: train as ever, or
 
     psm = fedmrn_flower.psm(model, msg, steps=len(loader))           # train masks, and
-    arrays = fedmrn_flower.arrays(psm, msg)                          # reply with their frame
+    arrays = fedmrn_flower.arrays(psm)                               # reply with their frame
 
 The method is FedMRN (Li et al., ACM MM 2024); the frame is that of `spec/FORMAT.md`.
 """

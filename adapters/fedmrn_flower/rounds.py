@@ -38,6 +38,8 @@ class Settings:
     seed: SeedPolicy
     weighted_by: str
     max_weight: int
+    coding: str
+    dense_coding: str
 
 
 @dataclass
@@ -112,7 +114,8 @@ class Round:
         base_model, schema = self._model(arrays)
         seed = fm.choose_seed(settings.seed, self.number, node, self._seeds)
         self._seeds.add(seed)
-        request = Request(seed, settings.noise, settings.mask, self.number, base_model, schema)
+        codings = settings.coding, settings.dense_coding
+        request = Request(seed, settings.noise, settings.mask, self.number, base_model, schema, *codings)
         message.content = request.add_to(message.content)
         self.asked[node] = Asked(message, arrays, request)
 

@@ -15,6 +15,7 @@ from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from flwr.supercore import log
 
 import fedmrn_codec as fm
+from fedmrn_codec.codings import checked
 from fedmrn_codec.mask import kind_code
 from fedmrn_codec.noise import checked_noise
 from fedmrn_codec.seeds import SeedPolicy
@@ -59,11 +60,14 @@ class FedMRN(Strategy):
         callable gives the seed of (round, node), another one for each.
     max_weight : int
         The largest weight that a client may claim.
+    coding, dense_coding : str
+        Asked of the clients, as in `fedmrn_codec.Request`: "rans" makes masks shorter, "float16" what is not
+        masked.
 
     Raises
     ------
     fedmrn_codec.ArgumentError
-        The noise or the mask is none.
+        The noise, the mask or a coding is none.
     """
 
     def __init__(
@@ -77,12 +81,17 @@ class FedMRN(Strategy):
         each: bool | None = None,
         seed: SeedPolicy = None,
         max_weight: int = 2**31 - 1,
+        coding: str = "raw",
+        dense_coding: str = "raw",
     ) -> None:
         checked_noise(noise), kind_code(mask)
+        checked(coding, masked=True), checked(dense_coding, masked=False)
         self.strategy, self.tied = strategy, dict(tied or {})
         self.each = not _is_mean(strategy) if each is None else each
         weighted_by = _setting(strategy, "weighted_by_key", "num-examples")
-        self._settings = Settings(noise, mask, schema, self.tied, seed, weighted_by, max_weight)
+        self._settings = Settings(
+            noise, mask, schema, self.tied, seed, weighted_by, max_weight, coding, dense_coding
+        )
         self._round: Round | None = None
 
     def configure_train(

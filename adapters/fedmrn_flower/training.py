@@ -47,13 +47,14 @@ def psm(model: torch.nn.Module, msg: Message, *, steps: int, **options: Any) -> 
         raise fm.SchemaError(error.field, error.found, f"{error.required}; {REMEDY}") from None
 
 
-def arrays(psm: fedmrn_torch.PSM, msg: Message) -> ArrayRecord:
-    """Finish a PSM: the ArrayRecord for the reply, which holds its frame. The model is as before training.
+def arrays(psm: fedmrn_torch.PSM) -> ArrayRecord:
+    """Finish what `psm` gave: the ArrayRecord for the reply, which holds its frame.
+
+    The model is as before training.
 
     Raises
     ------
     fedmrn_codec.CodecError
         As `fedmrn_torch.PSM.finish`.
     """
-    request = Request.of(msg)
-    return from_frame(psm.finish(round=request.round, base_model=request.base_model))
+    return from_frame(psm.finish())

@@ -3,7 +3,7 @@
     fedmrn_nvflare.attach(recipe, noise=Bernoulli(0.01), mask="signed")  # job.py: clients train as ever, or
 
     psm = fedmrn_nvflare.psm(model, received, steps=len(loader))         # client.py: train masks, and
-    flare.send(fedmrn_nvflare.result(psm, received, meta={...}))         # send their frame
+    flare.send(fedmrn_nvflare.result(psm, meta={...}))                   # send their frame
 
 The method is FedMRN (Li et al., ACM MM 2024); the frame is that of `spec/FORMAT.md`.
 """

@@ -37,7 +37,8 @@ def attach(
     tasks : sequence of str
         Whose results are frames.
     **settings
-        Of `FromFrame`: `mask`, `output`, `masked`, `leave_out`, `seed`, `max_weight`.
+        Of `FromFrame`: `mask`, `output`, `masked`, `leave_out`, `seed`, `max_weight`, `coding`,
+        `dense_coding`.
 
     Raises
     ------

@@ -19,7 +19,7 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 
 import fedmrn_codec as fm
-from fedmrn_codec import ReplyError
+from fedmrn_codec import ReplyError, codings
 from fedmrn_codec.mask import kind_code
 from fedmrn_codec.noise import checked_noise, noise_text, parse_noise
 from fedmrn_codec.updates import Arrays
@@ -83,6 +83,9 @@ class FromFrame(DXOFilter):
         `fedmrn_codec.choose_seed` says.
     max_weight : float
         The largest NUM_STEPS_CURRENT_ROUND that a client may claim.
+    coding, dense_coding : str
+        Asked of the clients, as in `fedmrn_codec.Request`: "rans" makes masks shorter, "float16" what is not
+        masked.
 
     Raises
     ------
@@ -99,6 +102,8 @@ class FromFrame(DXOFilter):
         leave_out: list[str] | None = None,
         seed: int | None = None,
         max_weight: float = 2**31 - 1,
+        coding: str = "raw",
+        dense_coding: str = "raw",
     ) -> None:
         super().__init__([DataKind.WEIGHTS, DataKind.WEIGHT_DIFF], None)
         noise = parse_noise(noise) if isinstance(noise, str) else checked_noise(noise)
@@ -108,6 +113,7 @@ class FromFrame(DXOFilter):
         self.noise, self.mask, self.output = noise_text(noise), mask, str(output)
         self.masked, self.leave_out = masked, leave_out
         self.seed, self.max_weight = seed, max_weight
+        self.coding, self.dense_coding = codings.checked(coding, True), codings.checked(dense_coding, False)
         self._noise, self._lock = noise, Lock()
         self._asked: dict[str, Asked] = {}
         self._model: Model | None = None
@@ -186,7 +192,9 @@ class FromFrame(DXOFilter):
         return Asked(
             task_id,
             model.arrays,
-            Request(seed, self._noise, self.mask, number, model.id, model.schema),
+            Request(
+                seed, self._noise, self.mask, number, model.id, model.schema, self.coding, self.dense_coding
+            ),
         )
 
     def _model_of(self, data: dict[str, Any], number: int) -> Model:

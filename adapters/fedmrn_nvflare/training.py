@@ -47,14 +47,13 @@ def psm(model: torch.nn.Module, received: FLModel, *, steps: int, **options: Any
         raise fm.SchemaError(error.field, error.found, f"{error.required}; {REMEDY}") from None
 
 
-def result(psm: fedmrn_torch.PSM, received: FLModel, **fields: Any) -> FLModel:
+def result(psm: fedmrn_torch.PSM, **fields: Any) -> FLModel:
     """Finish a PSM: the FLModel for `flare.send()`, which holds its frame. The model is as before training.
 
     Parameters
     ----------
     psm : fedmrn_torch.PSM
-    received : nvflare FLModel
-        As for `fedmrn_nvflare.psm`.
+        From `fedmrn_nvflare.psm`.
     **fields
         Of the FLModel: `metrics`, `meta`.
 
@@ -65,7 +64,7 @@ def result(psm: fedmrn_torch.PSM, received: FLModel, **fields: Any) -> FLModel:
     """
     import torch
 
-    request = Request.of(received.meta)
-    frame = psm.finish(round=request.round, base_model=request.base_model)
-    array = torch.frombuffer(bytearray(frame), dtype=torch.uint8)  # NVFlare drops what is no tensor here
+    array = torch.frombuffer(
+        bytearray(psm.finish()), dtype=torch.uint8
+    )  # NVFlare drops what is no tensor here
     return FLModel(params={KEY: array}, params_type=ParamsType.DIFF, **fields)

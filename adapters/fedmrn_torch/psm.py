@@ -92,6 +92,7 @@ class PSM:
         found = entries(model, masked)
         self.schema = fm.Schema(entry.spec for entry in found)
         self._seed, self._noise, self._mask = seed, noise, mask
+        self._asked: dict[str, Any] = {"round": 0, "base_model": 0, "coding": "raw", "dense_coding": "raw"}
         self._private_seed = _checked_private_seed(private_seed, seed)
         if not any(entry.masked for entry in found):
             raise fm.ArgumentError("masked", "no parameter", "required: at least one that is trainable")
@@ -129,7 +130,7 @@ class PSM:
     ) -> PSM:
         """A PSM with the seed, noise, mask and masked tensors that a server asks for.
 
-        Its frame answers the request if `finish` gets the request's `round` and `base_model`.
+        Its frame answers the request: what `finish` is not given, it takes from there.
 
         Parameters
         ----------
@@ -156,7 +157,7 @@ class PSM:
         if own != request.schema:
             found = first_difference(request.schema, own)
             raise fm.SchemaError(field, found, "required: the model's own, fedmrn_torch.schema(model)")
-        return cls(
+        psm = cls(
             model,
             seed=request.seed,
             noise=request.noise,
@@ -165,6 +166,8 @@ class PSM:
             masked=masked,
             **options,
         )
+        psm._asked = {name: getattr(request, name) for name in psm._asked}
+        return psm
 
     @property
     def upload_seed(self) -> int:
@@ -196,22 +199,22 @@ class PSM:
     def finish(
         self,
         *,
-        round: int = 0,
-        base_model: int = 0,
+        round: int | None = None,
+        base_model: int | None = None,
         embed_schema: bool = False,
-        coding: str | Mapping[str, str] = "raw",
-        dense_coding: str | Mapping[str, str] = "raw",
+        coding: str | Mapping[str, str] | None = None,
+        dense_coding: str | Mapping[str, str] | None = None,
     ) -> bytes:
         """Encode the update as a frame, and restore the module.
 
         Parameters
         ----------
-        round, base_model : int
-            Unsigned 32 and 64 bits; 0 means "not given".
+        round, base_model : int, optional
+            Unsigned 32 and 64 bits; 0 means "not given". By default the request's, without one 0.
         embed_schema : bool
             Write the schema into the frame, so that it decodes without one.
-        coding, dense_coding
-            As in `fedmrn_codec.encode`.
+        coding, dense_coding : str or mapping of str to str, optional
+            As in `fedmrn_codec.encode`. By default the request's, without one raw.
 
         Returns
         -------
@@ -235,15 +238,14 @@ class PSM:
                 RuntimeWarning,
                 stacklevel=2,
             )
+        given = {"round": round, "base_model": base_model, "coding": coding, "dense_coding": dense_coding}
         settings: dict[str, Any] = {
             "seed": self._seed,
             "noise": self._noise,
             "mask": self._mask,
-            "round": round,
-            "base_model": base_model,
             "embed_schema": embed_schema,
-            "coding": coding,
-            "dense_coding": dense_coding,
+            **self._asked,
+            **{name: value for name, value in given.items() if value is not None},
         }
         if sampler.stochastic:
             frame = fm.encode(update, self.schema, private_seed=self.upload_seed, **settings)

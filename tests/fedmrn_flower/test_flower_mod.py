@@ -58,6 +58,15 @@ def test_masks_are_the_update_on_average():
     assert abs(decoded.mean() - reached.mean()) < 1e-4
 
 
+def test_codings_are_the_servers_choice():
+    arrays = record({"w": np.zeros((64, 64), np.float32), "b": np.zeros(8, np.float32)})
+    message = asked(arrays=arrays, coding="rans", dense_coding="float16")
+    reply = through(lambda m: Message(RecordDict({"arrays": arrays}), reply_to=m), message)
+    assert [entry.coding for entry in fm.inspect(frame_of(reply)).tensors] == ["rans", "float16"]
+    with pytest.raises(fm.ArgumentError, match="coding: found 'zip'"):
+        asked(coding="zip")
+
+
 def test_two_encodings_of_one_update_differ():
     message = asked()
     assert frame_of(through(honest, message)) != frame_of(through(honest, message))
@@ -203,7 +212,7 @@ def train_with_psm(message):
         x = torch.ones(6, 4)
         torch.nn.functional.cross_entropy(model(x), torch.zeros(6, dtype=torch.long)).backward()
         optimizer.step(), optimizer.zero_grad(), psm.step()
-    arrays = fedmrn_flower.arrays(psm, message)
+    arrays = fedmrn_flower.arrays(psm)
     return Message(RecordDict({"a": arrays, "m": MetricRecord({"num-examples": 6})}), reply_to=message)
 
 

@@ -65,6 +65,16 @@ def test_what_travels_is_one_array_of_bytes():
     assert info.frame_bytes == array.size < sum(a.nbytes for a in MODEL.values())
 
 
+def test_codings_are_the_servers_choice():
+    federation = Federation(mask="binary", coding="rans", dense_coding="float16")
+    model = {"w": np.zeros((64, 64), np.float32), "b": np.zeros(8, np.float32)}
+    federation.send(arrays=model)
+    (array,) = from_shareable(federation.reply(model)).data.values()
+    assert [entry.coding for entry in fm.inspect(array.tobytes()).tensors] == ["rans", "float16"]
+    with pytest.raises(fm.ArgumentError, match="dense_coding: found 'half'"):
+        Federation(dense_coding="half")
+
+
 @pytest.mark.parametrize("output", ["WEIGHTS", "WEIGHT_DIFF"])
 def test_full_models(output):
     federation = Federation(output=output)

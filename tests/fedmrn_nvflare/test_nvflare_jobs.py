@@ -120,7 +120,7 @@ def test_masks_trained_with_psm():
     for _ in range(3):
         loss = torch.nn.functional.cross_entropy(model(torch.ones(6, 4)), torch.zeros(6, dtype=torch.long))
         loss.backward(), optimizer.step(), optimizer.zero_grad(), psm.step()
-    sent = fedmrn_nvflare.result(psm, received, meta={"NUM_STEPS_CURRENT_ROUND": 6})
+    sent = fedmrn_nvflare.result(psm, meta={"NUM_STEPS_CURRENT_ROUND": 6})
     assert sent.params_type == ParamsType.DIFF
     wire = convert_params(sent.params, "pytorch", "numpy", {})  # what flare.send() does
     frame = wire["fedmrn.frame"].tobytes()

@@ -12,8 +12,8 @@ def network(out=2):
     return torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, out))
 
 
-def request_for(schema):
-    return fm.Request(9, fm.Gaussian(0.01), "signed", 3, 77, schema)
+def request_for(schema, **codings):
+    return fm.Request(9, fm.Gaussian(0.01), "signed", 3, 77, schema, **codings)
 
 
 def test_the_frame_is_the_one_asked_for():
@@ -22,9 +22,26 @@ def test_the_frame_is_the_one_asked_for():
     with fedmrn_torch.PSM.from_request(model, request, steps=1, progressive=False) as psm:
         model(torch.ones(6, 4)).sum().backward()
         torch.optim.SGD(model.parameters(), lr=0.1).step(), psm.step()
-        frame = psm.finish(round=request.round, base_model=request.base_model)
+        frame = psm.finish()
     info = request.check(frame, {name: t.numpy() for name, t in model.state_dict().items()})
     assert [entry.kind for entry in info.tensors].count("signed") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "last"),
+    [
+        ({}, "float16"),
+        ({"dense_coding": "raw"}, "raw"),
+        ({"dense_coding": {"2.bias": "bfloat16"}}, "bfloat16"),
+    ],
+    ids=str,
+)
+def test_its_codings_are_the_requests_unless_others_are_given(given, last):
+    model = network()
+    request = request_for(fedmrn_torch.schema(model), coding="rans", dense_coding="float16")
+    with fedmrn_torch.PSM.from_request(model, request, steps=1) as psm:
+        info = request.check(psm.finish(**given))
+    assert info.tensors[-1].coding == last
 
 
 def test_a_numpy_server_and_a_torch_client_have_one_schema():

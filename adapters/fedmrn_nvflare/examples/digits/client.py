@@ -29,7 +29,7 @@ def main():
         psm = fedmrn_nvflare.psm(model, received, steps=args.epochs * len(loader))
         train(model, loader, args.epochs, args.lr, psm)
         meta = {"NUM_STEPS_CURRENT_ROUND": len(loader.dataset)}  # its weight in the mean
-        flare.send(fedmrn_nvflare.result(psm, received, metrics=metrics, meta=meta))
+        flare.send(fedmrn_nvflare.result(psm, metrics=metrics, meta=meta))
 
 
 def train(model, loader, epochs, lr, psm):

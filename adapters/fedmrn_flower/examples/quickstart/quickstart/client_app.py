@@ -23,7 +23,7 @@ def train(msg, context):
     psm = fedmrn_flower.psm(model, msg, steps=epochs * len(loader))
     loss = task.train(model, loader, epochs, msg.content["config"]["lr"], psm)
 
-    arrays = fedmrn_flower.arrays(psm, msg)
+    arrays = fedmrn_flower.arrays(psm)
     return reply(msg, arrays, {"train-loss": loss, "num-examples": len(loader.dataset)})
 
 
