@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -274,15 +275,40 @@ def _parse_table(
     body: memoryview, at: int, header: Header, schema: Schema | None
 ) -> tuple[tuple[Entry, ...], int]:
     """The entries and where the payloads end: [F-15] to [F-24], [F-31]."""
+    if schema is not None:
+        table = bytes(body[at : at + _table_bytes(schema)])
+        try:
+            return _usual_table(table, at, header.minor, schema)
+        except errors.FrameError:
+            pass  # what is wrong is told of the whole body: a table may be longer than the schema's
+    return _parse_entries(body, at, header.minor, header.tensor_count, schema)
+
+
+@lru_cache(maxsize=16)
+def _table_bytes(schema: Schema) -> int:
+    """The length of a table whose entries are of the schema's kinds."""
+    return sum(ENTRY.size + SCALE.size * tensor.masked for tensor in schema)
+
+
+@lru_cache(maxsize=16)
+def _usual_table(table: bytes, begin: int, minor: int, schema: Schema) -> tuple[tuple[Entry, ...], int]:
+    """As `_parse_table`, kept: the frames of a round have one table, unless their masks are coded."""
+    return _parse_entries(memoryview(table), 0, minor, len(schema), schema, begin)
+
+
+def _parse_entries(
+    body: memoryview, at: int, minor: int, count: int, schema: Schema | None, begin: int = 0
+) -> tuple[tuple[Entry, ...], int]:
+    """As `_parse_table`, of a body that begins at a byte of the frame."""
     parsed: list[tuple[str, Noise | None, str, int, str]] = []
-    for i in range(header.tensor_count):
+    for i in range(count):
         tensor = schema.tensors[i] if schema is not None else None
         name = f"tensor {i}" if tensor is None else repr(tensor.name)
-        facts, at = _parse_entry(body, at, name, tensor, header.minor)
+        facts, at = _parse_entry(body, at, name, tensor, minor)
         parsed.append(facts)
-    if header.minor and all(coding == "raw" for *_, coding in parsed):
-        raise errors.MinorError("minor version", header.minor, "the frame needs 0", 5)
-    entries = []
+    if minor and all(coding == "raw" for *_, coding in parsed):
+        raise errors.MinorError("minor version", minor, "the frame needs 0", 5)
+    entries, at = [], begin + at
     for kind, noise, dtype, length, coding in parsed:
         entries.append(Entry(kind, noise, dtype, at, length, coding))
         at += length

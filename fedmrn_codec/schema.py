@@ -128,7 +128,7 @@ class Schema:
         return isinstance(other, Schema) and self.tensors == other.tensors
 
     def __hash__(self) -> int:
-        return hash(self.tensors)
+        return hash(self.digest)
 
     def __repr__(self) -> str:
         return f"Schema({list(self.tensors)!r})"
