@@ -85,6 +85,8 @@ figure: setup ## draw the tables and figures of the README and of docs/results.m
 	$(BIN)/python -m reference_fl.report $(RESULTS)/ablation $(RESULTS)/protocol/fashion-mnist-iid-fedmrn-binary-seed0.jsonl \
 	  --rounds 10 --document docs/results.md --place ablation
 	$(BIN)/python -m reference_fl.report $(RESULTS)/scales -o docs/scales.png --document docs/results.md --place scales
+	$(BIN)/python -m reference_fl.report $(RESULTS)/skew $(RESULTS)/protocol/fashion-mnist-labels-*-seed0.jsonl --rounds 10 \
+	  --document docs/results.md --place skew
 
 wheel: setup ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation
