@@ -195,7 +195,7 @@ def parse(
     if schema is None and need_schema:
         raise errors.NoSchemaError("schema", "none embedded", "the caller gave none either", 6)
     _check_agreement(header, embedded, expected)
-    entries, end = _parse_table(body, at, header, schema)
+    entries, end = _parse_table(body, at, header, schema, keep=expected.schema is not None)
     if len(body) < end:
         required = f"its parts need {end + CHECKSUM.size}"
         raise errors.TruncatedError("frame", f"{len(view)} bytes", required, len(view))
@@ -272,15 +272,18 @@ def _check_agreement(header: Header, embedded: Schema | None, expected: Expected
 
 
 def _parse_table(
-    body: memoryview, at: int, header: Header, schema: Schema | None
+    body: memoryview, at: int, header: Header, schema: Schema | None, keep: bool
 ) -> tuple[tuple[Entry, ...], int]:
-    """The entries and where the payloads end: [F-15] to [F-24], [F-31]."""
-    if schema is not None:
+    """The entries and where the payloads end: [F-15] to [F-24], [F-31].
+
+    `keep` what was parsed only of the caller's own schema: a frame's may be large, and hostile.
+    """
+    if keep and schema is not None:
         table = bytes(body[at : at + _table_bytes(schema)])
         try:
             return _usual_table(table, at, header.minor, schema)
         except errors.FrameError:
-            pass  # what is wrong is told of the whole body: a table may be longer than the schema's
+            pass  # told of the whole frame below: a bad table may be longer, and offsets count from its begin
     return _parse_entries(body, at, header.minor, header.tensor_count, schema)
 
 
@@ -299,7 +302,7 @@ def _usual_table(table: bytes, begin: int, minor: int, schema: Schema) -> tuple[
 def _parse_entries(
     body: memoryview, at: int, minor: int, count: int, schema: Schema | None, begin: int = 0
 ) -> tuple[tuple[Entry, ...], int]:
-    """As `_parse_table`, of a body that begins at a byte of the frame."""
+    """As `_parse_table`; `begin` is where in the frame `body` begins, which errors leave out."""
     parsed: list[tuple[str, Noise | None, str, int, str]] = []
     for i in range(count):
         tensor = schema.tensors[i] if schema is not None else None

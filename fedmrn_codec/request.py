@@ -110,17 +110,21 @@ class Request:
         )
 
     def encode(self, update: Mapping[str, Any], **options: Any) -> bytes:
-        """The frame that is asked for, of an update as `encode` takes it; `options` of it win."""
-        asked: dict[str, Any] = {
-            "seed": self.seed,
-            "noise": self.noise,
-            "mask": self.mask,
-            "round": self.round,
-            "base_model": self.base_model,
-            "coding": self.coding,
-            "dense_coding": self.dense_coding,
-        }
-        return encode(update, self.schema, **asked | options)
+        """The frame that is asked for, of an update as `encode` takes it.
+
+        `options` are its others; codings among them win over those asked for.
+        """
+        codings: dict[str, Any] = {"coding": self.coding, "dense_coding": self.dense_coding}
+        return encode(
+            update,
+            self.schema,
+            seed=self.seed,
+            noise=self.noise,
+            mask=self.mask,
+            round=self.round,
+            base_model=self.base_model,
+            **codings | options,
+        )
 
     def check(self, data: Buffer, base: Mapping[str, np.ndarray] | None = None) -> Info:
         """Make every check of a frame (spec 7), and that it is the one asked for.

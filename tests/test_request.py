@@ -130,6 +130,12 @@ def test_its_frame_is_the_one_that_encode_makes():
     assert REQUEST.check(frame).seed == 2**64 - 1
 
 
+@pytest.mark.parametrize("name", ["seed", "noise", "mask", "round", "base_model"])
+def test_nothing_else_that_is_asked_for_gives_way(name):
+    with pytest.raises(TypeError, match="multiple values"):
+        REQUEST.encode(UPDATE, **{name: getattr(REQUEST, name)})
+
+
 def test_codings_are_asked_for_and_not_insisted_on():
     schema = fm.Schema([fm.Tensor("w", (64, 64), masked=True), fm.Tensor("b", (8,))])
     update = {"w": np.zeros((64, 64), np.float32), "b": np.full(8, 0.5, np.float32)}

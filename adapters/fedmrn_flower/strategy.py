@@ -61,8 +61,8 @@ class FedMRN(Strategy):
     max_weight : int
         The largest weight that a client may claim.
     coding, dense_coding : str
-        Asked of the clients, as in `fedmrn_codec.Request`: "rans" makes masks shorter, "float16" what is not
-        masked.
+        Asked of the clients, as in `fedmrn_codec.Request`: "rans" makes masks shorter, "float16" and
+        "bfloat16" dense float32 tensors.
 
     Raises
     ------

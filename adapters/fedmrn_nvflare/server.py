@@ -84,8 +84,8 @@ class FromFrame(DXOFilter):
     max_weight : float
         The largest NUM_STEPS_CURRENT_ROUND that a client may claim.
     coding, dense_coding : str
-        Asked of the clients, as in `fedmrn_codec.Request`: "rans" makes masks shorter, "float16" what is not
-        masked.
+        Asked of the clients, as in `fedmrn_codec.Request`: "rans" makes masks shorter, "float16" and
+        "bfloat16" dense float32 tensors.
 
     Raises
     ------

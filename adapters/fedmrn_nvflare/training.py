@@ -48,7 +48,9 @@ def psm(model: torch.nn.Module, received: FLModel, *, steps: int, **options: Any
 
 
 def result(psm: fedmrn_torch.PSM, **fields: Any) -> FLModel:
-    """Finish a PSM: the FLModel for `flare.send()`, which holds its frame. The model is as before training.
+    """Finish what `psm` gave: the FLModel for `flare.send()`, which holds its frame.
+
+    The model is as before training.
 
     Parameters
     ----------
@@ -64,7 +66,6 @@ def result(psm: fedmrn_torch.PSM, **fields: Any) -> FLModel:
     """
     import torch
 
-    array = torch.frombuffer(
-        bytearray(psm.finish()), dtype=torch.uint8
-    )  # NVFlare drops what is no tensor here
+    frame = bytearray(psm.finish())
+    array = torch.frombuffer(frame, dtype=torch.uint8)  # NVFlare drops what is no tensor here
     return FLModel(params={KEY: array}, params_type=ParamsType.DIFF, **fields)

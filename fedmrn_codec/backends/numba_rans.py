@@ -79,7 +79,7 @@ def _tally(counts: Any, table: Any) -> None:
 
 @jit
 def _sort(table: Any, keys: Any, bits: Any) -> None:
-    """Count elements by bucket and bit; a row of the table a lane, for one entry's additions wait."""
+    """Count elements by bucket and bit; each lane has a table of its own: additions to one number wait."""
     for i in range(len(keys)):
         keys[i] += np.uint8(BUCKETS) if bits[i] else np.uint8(0)
     for i in range(len(keys)):
@@ -146,7 +146,7 @@ def _squeeze(
                 f[i] = chance if bits[i] else np.uint32(256) - chance
                 p[i] = np.uint32(0) if bits[i] else chance
             spot = _give(words[b], spot, x, f[:n], p)
-        counts[b] = MOST_WORDS - spot
+        counts[b] = np.int64(MOST_WORDS) - np.int64(spot)
 
 
 @jit
@@ -202,7 +202,7 @@ def _stretch(
     q, bits, eight = scratch[1], scratch[3], scratch[4]
     keys, p = np.empty(TILE, np.uint8), np.empty(TILE, np.uint32)
     x, table = np.empty(LANES, np.uint32), np.zeros((LANES, 2 * BUCKETS), np.int64)
-    its = np.zeros(BLOCK + 1, np.uint16)
+    its = np.zeros(BLOCK, np.uint16)
     for b in range(begin, end):
         x[:] = states[b]
         # Zeros behind a block's words: no element needs more than one, so none needs a check here.
@@ -230,7 +230,7 @@ def _stretch(
 
 @jit
 def _take(bits: Any, x: Any, p: Any, words: Any, spot: Any) -> Any:
-    """A tile's bits, each as a byte, and the next spot; the eight states stay in registers."""
+    """A tile's bits into `bits`, as bytes; returns the next spot. The eight states stay in registers."""
     x0, x1, x2, x3, x4, x5, x6, x7 = x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]
     whole = len(p) // 8 * 8
     for i in range(np.uint64(0), np.uint64(whole), np.uint64(8)):

@@ -12,8 +12,8 @@ def network(out=2):
     return torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, out))
 
 
-def request_for(schema, **codings):
-    return fm.Request(9, fm.Gaussian(0.01), "signed", 3, 77, schema, **codings)
+def request_for(schema):
+    return fm.Request(9, fm.Gaussian(0.01), "signed", 3, 77, schema)
 
 
 def test_the_frame_is_the_one_asked_for():
@@ -28,20 +28,28 @@ def test_the_frame_is_the_one_asked_for():
 
 
 @pytest.mark.parametrize(
-    ("given", "last"),
+    ("given", "codings"),
     [
-        ({}, "float16"),
-        ({"dense_coding": "raw"}, "raw"),
-        ({"dense_coding": {"2.bias": "bfloat16"}}, "bfloat16"),
+        ({}, ["rans", "float16"]),
+        ({"coding": "raw"}, ["raw", "float16"]),
+        ({"dense_coding": {"bias": "bfloat16"}}, ["rans", "bfloat16"]),
     ],
     ids=str,
 )
-def test_its_codings_are_the_requests_unless_others_are_given(given, last):
-    model = network()
-    request = request_for(fedmrn_torch.schema(model), coding="rans", dense_coding="float16")
+def test_its_codings_are_the_requests_unless_others_are_given(given, codings):
+    model = torch.nn.Linear(64, 64)
+    schema = fedmrn_torch.schema(model)
+    request = fm.Request(9, fm.Gaussian(0.01), "binary", 3, 77, schema, coding="rans", dense_coding="float16")
     with fedmrn_torch.PSM.from_request(model, request, steps=1) as psm:
-        info = request.check(psm.finish(**given))
-    assert info.tensors[-1].coding == last
+        info = request.check(psm.finish(**given))  # no training: all bits are 0
+    assert [entry.coding for entry in info.tensors] == codings
+
+
+def test_a_round_of_ones_own_wins_over_the_requests():
+    model = network()
+    with fedmrn_torch.PSM.from_request(model, request_for(fedmrn_torch.schema(model)), steps=1) as psm:
+        info = fm.inspect(psm.finish(round=0))
+    assert (info.round, info.base_model) == (0, 77)
 
 
 def test_a_numpy_server_and_a_torch_client_have_one_schema():

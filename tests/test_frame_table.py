@@ -1,0 +1,46 @@
+"""The table of a frame, which is parsed once for all frames that share it."""
+
+import numpy as np
+
+import fedmrn_codec as fm
+from fedmrn_codec import frame
+
+SCHEMA = fm.Schema(
+    [fm.Tensor("w", (5, 8), masked=True), fm.Tensor("n", (2,), dtype="int64"), fm.Tensor("b", (3,))]
+)
+UPDATE = {"w": np.full((5, 8), 0.004, np.float32), "n": np.arange(2), "b": np.ones(3, np.float32)}
+
+
+def encode(**options):
+    return fm.encode(UPDATE, SCHEMA, seed=1, noise=fm.Uniform(0.01), **options)
+
+
+def told(data):
+    """What `inspect` says, or how it refuses."""
+    try:
+        return fm.inspect(data, SCHEMA)
+    except fm.CodecError as error:
+        return type(error), str(error)
+
+
+def test_a_table_seen_before_is_told_of_as_a_new_one(monkeypatch):
+    good = [encode(), encode(round=2), encode(embed_schema=True), encode(dense_coding="float16")]
+    damaged = [
+        whole[:at] + bytes([whole[at] ^ flip]) + whole[at + 1 :]
+        for whole in good
+        for at in range(frame.HEADER.size, len(whole))
+        for flip in (1, 2, 0x80)
+    ]
+    cut = [whole[:-less] for whole in good for less in range(1, len(whole))]
+    usual = [told(data) for data in good + damaged + cut + good]
+    monkeypatch.setattr(frame, "_table_bytes", lambda schema: 0)  # no table is long enough
+    assert usual == [told(data) for data in good + damaged + cut + good]
+    assert all(isinstance(each, fm.Info) for each in usual[:4] + usual[-4:])
+    assert len({each[0] for each in usual if isinstance(each, tuple)}) > 8
+
+
+def test_a_schema_that_came_in_a_frame_is_not_kept():
+    kept = frame._usual_table, frame._table_bytes
+    before = [each.cache_info().currsize for each in kept]
+    fm.decode(encode(embed_schema=True, round=3))
+    assert [each.cache_info().currsize for each in kept] == before
