@@ -87,6 +87,8 @@ figure: setup ## draw the tables and figures of the README and of docs/results.m
 	$(BIN)/python -m reference_fl.report $(RESULTS)/scales -o docs/scales.png --document docs/results.md --place scales
 	$(BIN)/python -m reference_fl.report $(RESULTS)/skew $(RESULTS)/protocol/fashion-mnist-labels-*-seed0.jsonl --rounds 10 \
 	  --document docs/results.md --place skew
+	$(BIN)/python -m reference_fl.report $(RESULTS)/halves $(RESULTS)/scales/fashion-mnist-iid-binary-seed[01].jsonl --rounds 20 \
+	  --document docs/results.md --place halves
 
 wheel: setup ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation
