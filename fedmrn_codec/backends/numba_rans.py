@@ -62,8 +62,12 @@ def stretch(
 
 
 @jit
-def _bucket(q: Any, shift: Any) -> Any:
-    return np.uint8(min(abs(q) >> shift, np.int32(BUCKETS - 1)))
+def _buckets(keys: Any, scratch: Any, tile: Any, shift: Any, place: Any) -> None:
+    """The buckets of a tile's draws."""
+    tiles.draw(*scratch, tile, *place)
+    q = scratch[1]
+    for i in range(TILE):
+        keys[i] = np.uint8(min(abs(q[i]) >> shift, np.int32(BUCKETS - 1)))
 
 
 @jit
@@ -98,14 +102,12 @@ def _count(
 ) -> None:
     """Set bits and elements of each bucket, into counts[block, 0 and 1]."""
     scratch = tiles.scratch()
-    q, bits, eight = scratch[1], scratch[3], scratch[4]
+    bits, eight = scratch[3], scratch[4]
     keys, table = np.empty(TILE, np.uint8), np.zeros((LANES, 2 * BUCKETS), np.int64)
     for block in range(begin, end):
         for at in range(block * BLOCK, min((block + 1) * BLOCK, size), TILE):
             n = min(TILE, size - at)
-            tiles.draw(*scratch, np.uint64(at // TILE), *place)
-            for i in range(TILE):
-                keys[i] = _bucket(q[i], shift)
+            _buckets(keys, scratch, np.uint64(at // TILE), shift, place)
             tiles.unpack(eight, payload[at // 8 : (at + n + 7) // 8])
             _sort(table, keys[:n], bits)
         _tally(counts[block], table)
@@ -127,7 +129,7 @@ def _squeeze(
 ) -> None:
     """Code blocks from the last element to the first; the words fill words[block] from its end."""
     scratch = tiles.scratch()
-    q, bits, eight = scratch[1], scratch[3], scratch[4]
+    bits, eight = scratch[3], scratch[4]
     keys, p, f = np.empty(TILE, np.uint8), np.empty(TILE, np.uint32), np.empty(TILE, np.uint32)
     for b in range(begin, end):
         x = states[b]
@@ -137,10 +139,8 @@ def _squeeze(
         for tile in range(-(-(stop - start) // TILE) - 1, -1, -1):
             at = start + tile * TILE
             n = min(TILE, stop - at)
-            tiles.draw(*scratch, np.uint64(at // TILE), *place)
+            _buckets(keys, scratch, np.uint64(at // TILE), shift, place)
             tiles.unpack(eight, payload[at // 8 : (at + n + 7) // 8])
-            for i in range(TILE):
-                keys[i] = _bucket(q[i], shift)
             for i in range(TILE):
                 chance = np.uint32(odds[keys[i]])
                 f[i] = chance if bits[i] else np.uint32(256) - chance
@@ -199,7 +199,7 @@ def _stretch(
 ) -> None:
     """Decode blocks into packed bits; fine[block] if it ends as it must; what `_count` counts, on the way."""
     scratch = tiles.scratch()
-    q, bits, eight = scratch[1], scratch[3], scratch[4]
+    bits, eight = scratch[3], scratch[4]
     keys, p = np.empty(TILE, np.uint8), np.empty(TILE, np.uint32)
     x, table = np.empty(LANES, np.uint32), np.zeros((LANES, 2 * BUCKETS), np.int64)
     its = np.zeros(BLOCK, np.uint16)
@@ -210,9 +210,7 @@ def _stretch(
         spot = np.uint64(0)
         for at in range(b * BLOCK, min((b + 1) * BLOCK, size), TILE):
             n = min(TILE, size - at)
-            tiles.draw(*scratch, np.uint64(at // TILE), *place)
-            for i in range(TILE):
-                keys[i] = _bucket(q[i], shift)
+            _buckets(keys, scratch, np.uint64(at // TILE), shift, place)
             for i in range(TILE):
                 p[i] = odds[keys[i]]
             spot = _take(bits, x, p[:n], its, spot)
