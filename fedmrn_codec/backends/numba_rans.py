@@ -205,7 +205,7 @@ def _stretch(
     its = np.zeros(BLOCK, np.uint16)
     for b in range(begin, end):
         x[:] = states[b]
-        # Zeros behind a block's words: no element needs more than one, so none needs a check here.
+        # No element needs more than one word. Who reads behind the block's ends at another spot: it is bad.
         its[: lengths[b]] = words[ends[b] - lengths[b] : ends[b]]
         spot = np.uint64(0)
         for at in range(b * BLOCK, min((b + 1) * BLOCK, size), TILE):
@@ -219,7 +219,6 @@ def _stretch(
             tiles.pack(out[at // 8 : (at + n + 7) // 8], eight)
             _sort(table, keys[:n], bits)
         _tally(counts[b], table)
-        its[: lengths[b]] = 0
         good = spot == np.uint64(lengths[b])
         for lane in range(LANES):
             good = good and x[lane] == np.uint32(LOWEST)

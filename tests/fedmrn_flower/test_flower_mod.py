@@ -64,7 +64,7 @@ def test_codings_are_the_servers_choice():
     reply = through(lambda m: Message(RecordDict({"arrays": arrays}), reply_to=m), message)
     assert [entry.coding for entry in fm.inspect(frame_of(reply)).tensors] == ["rans", "float16"]
     with pytest.raises(fm.ArgumentError, match="coding: found 'zip'"):
-        asked(coding="zip")
+        FedMRN(FedAvg(), noise=Uniform(0.01), coding="zip")
 
 
 def test_two_encodings_of_one_update_differ():
