@@ -18,8 +18,10 @@ import numpy as np
 import zstandard
 
 import fedmrn_codec as fm
-from fedmrn_codec import backends, rans
+from fedmrn_codec import backends
 from fedmrn_codec.backends.numpy import draws_of
+from fedmrn_codec.backends.rans_parts import BUCKETS, shift
+from fedmrn_codec.format import rans
 
 from .models import float32_bytes, made_frame, schema_of, trained_frames
 from .plan import Plan
@@ -55,13 +57,13 @@ class Mask:
     @property
     def counts(self) -> tuple[np.ndarray, np.ndarray]:
         """Set bits and elements of each bucket."""
-        ones = np.bincount(self.buckets, self.bits, rans.BUCKETS).astype(np.int64)
-        return ones, np.bincount(self.buckets, minlength=rans.BUCKETS)
+        ones = np.bincount(self.buckets, self.bits, BUCKETS).astype(np.int64)
+        return ones, np.bincount(self.buckets, minlength=BUCKETS)
 
     @property
     def chances(self) -> np.ndarray:
         """The probability of a set bit of each element, as the format quantises it: float32."""
-        values: np.ndarray = (rans.odds(*self.counts)[self.buckets] / 256).astype(np.float32)
+        values: np.ndarray = (rans.probabilities(*self.counts)[self.buckets] / 256).astype(np.float32)
         return values
 
 
@@ -129,7 +131,7 @@ def masks_of(frame: bytes, schema: fm.Schema) -> list[Mask]:
             continue
         flat = bits[tensor.name].reshape(-1)
         size = np.abs(draws_of(entry.noise, info.seed, stream, 0, tensor.size))
-        buckets = np.minimum(size >> rans.shift(entry.noise), rans.BUCKETS - 1).astype(np.int64)
+        buckets = np.minimum(size >> shift(entry.noise), BUCKETS - 1).astype(np.int64)
         packed = np.packbits(flat, bitorder="little")
         found.append(
             Mask(entry.noise, info.seed, stream, tensor.size, packed, flat.astype(np.int32), buckets)
@@ -142,13 +144,13 @@ def ours(mask: Mask) -> Coder:
     steps, place = backends.coder(), (mask.noise, mask.seed, mask.stream)
 
     def encode() -> np.ndarray:
-        short = rans.compress(steps, *place, mask.packed, mask.size)
+        short = rans.encode(steps, *place, mask.packed, mask.size)
         return mask.packed if short is None else short
 
     def decode(data: np.ndarray) -> np.ndarray:
         if len(data) == len(mask.packed):
             return data
-        return rans.expand(steps, *place, data, mask.size, "mask", 0)
+        return rans.decode(steps, *place, data, mask.size, "mask", 0)
 
     return Coder(encode, decode)
 

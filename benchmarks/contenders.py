@@ -11,8 +11,8 @@ import zstandard
 
 import fedmrn_codec as fm
 from fedmrn_codec import backends
-from fedmrn_codec.mask import BINARY, SIGNED
-from fedmrn_codec.sums import QUEUE, MaskedSum
+from fedmrn_codec.primitives.codes import MaskKind
+from fedmrn_codec.sums.state import BATCH, MaskedSum
 from reference_fl.messages import Part
 from reference_fl.methods import drive, eden
 from reference_fl.methods.onebit import pack_signs, unpack_signs
@@ -65,7 +65,7 @@ def update_of(size: int) -> np.ndarray:
 def codec(
     size: int,
     noise: fm.Noise = NOISE,
-    mask: int = BINARY,
+    mask: int = MaskKind.BINARY,
     backend: str = "numba",
     update: np.ndarray | None = None,
 ) -> Contender:
@@ -76,12 +76,12 @@ def codec(
     update = update_of(size) if update is None else update
     run, compiled = backends.get(backend), backend == "numba"
     payload = run.sample(noise, mask, SEED, STREAM, update, PRIVATE_SEED)
-    state, frames = MaskedSum(size, noise), QUEUE if compiled else 1
+    state, frames = MaskedSum(size, noise), BATCH if compiled else 1
 
     def add() -> np.ndarray:
         for weight in range(WEIGHT, WEIGHT + frames):
             state.add(run, STREAM, mask, SEED, payload, weight)
-        state.settle(run, STREAM)
+        state.flush(run, STREAM)
         return state.sums
 
     def encode() -> np.ndarray:
@@ -113,7 +113,7 @@ def every(size: int) -> dict[str, Contender]:
 def kinds(size: int) -> dict[str, Contender]:
     """This codec's distributions and masks."""
     noises = fm.Uniform(0.01), fm.Gaussian(0.01), fm.Bernoulli(0.01)
-    masks = {"binary": BINARY, "signed": SIGNED}
+    masks = {"binary": MaskKind.BINARY, "signed": MaskKind.SIGNED}
     return {f"{n.name}, {mask}": codec(size, n, code) for mask, code in masks.items() for n in noises}
 
 

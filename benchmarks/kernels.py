@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedmrn_codec.sums import QUEUE
+from fedmrn_codec.sums.state import BATCH
 
 from .contenders import COPY, EDEN, MINE, NUMPY, every, kinds
 from .plan import Plan, every_thread
@@ -49,7 +49,7 @@ def by_size(timings: dict[int, Timings], title: str) -> Table:
     rates = [number(size / t.median(MINE) / 1e6) for size, t in timings.items()]
     heads = "elements", *(f"{size:,}" for size in timings)
     rounds = ", ".join(str(t.rounds) for t in timings.values())
-    notes = [f"medians of ratios within a round; {rounds} rounds", f"{MINE}, adds {QUEUE} frames at a time"]
+    notes = [f"medians of ratios within a round; {rounds} rounds", f"{MINE}, adds {BATCH} frames at a time"]
     return Table(title, heads, [*rows, [f"{MINE}, million elements/s", *rates]], notes)
 
 

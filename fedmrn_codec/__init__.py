@@ -7,9 +7,7 @@ The bytes are written down in `spec/FORMAT.md`; the method is FedMRN (Li et al.,
     arrays = fm.decode(frame, schema)
 """
 
-from .aggregate import Aggregator
-from .decoding import decode, decode_bits, inspect, noise, philox_words, verify
-from .encoding import encode, encode_bits
+from . import errors
 from .errors import (
     AggregateError,
     ArgumentError,
@@ -24,13 +22,18 @@ from .errors import (
     UnsupportedError,
     UpdateError,
 )
-from .frame import Entry, Info
-from .limits import Limits
-from .noise import Bernoulli, Gaussian, Noise, Uniform
-from .request import Request
-from .schema import Schema, Tensor
-from .seeds import choose_seed
-from .updates import apply, difference, model_id, schema_of
+from .face.aggregation import Aggregator
+from .face.decoding import decode, decode_bits, inspect, noise, philox_words, verify
+from .face.encoding import encode, encode_bits
+from .face.models import apply, difference, model_id, schema_of
+from .face.request import Request
+from .face.seeds import choose_seed
+from .format.checked import CheckedFrame
+from .format.frame import Entry, Info
+from .format.limits import Limits
+from .format.schema import Schema, Tensor
+from .primitives.codes import Coding, MaskKind
+from .primitives.noise import Bernoulli, Gaussian, Noise, Uniform
 
 __version__ = "0.1.0"
 
@@ -40,13 +43,16 @@ __all__ = [
     "ArgumentError",
     "BackendError",
     "Bernoulli",
+    "CheckedFrame",
     "CodecError",
+    "Coding",
     "Entry",
     "FrameError",
     "Gaussian",
     "Info",
     "Limits",
     "MalformedError",
+    "MaskKind",
     "Noise",
     "RefusedError",
     "ReplyError",
@@ -65,6 +71,7 @@ __all__ = [
     "difference",
     "encode",
     "encode_bits",
+    "errors",
     "inspect",
     "model_id",
     "noise",

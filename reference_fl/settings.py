@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import fedmrn_codec as fm
-from fedmrn_codec.noise import parse_noise
+from fedmrn_codec.primitives.noise import parse_noise
 
 from . import partition
 from .data import Dataset

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fedmrn_codec as fm
-from fedmrn_codec import errors, exact
-from fedmrn_codec.dtypes import DTYPES
+from fedmrn_codec import errors
+from fedmrn_codec.primitives.dtypes import DTYPES
+from fedmrn_codec.sums import exact
 
 BACKENDS = ["numpy", "numba"]
 SCHEMA = fm.Schema(

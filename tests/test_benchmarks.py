@@ -25,7 +25,7 @@ from benchmarks import (
     uplink,
 )
 from benchmarks.figure import drawing
-from fedmrn_codec.mask import BINARY, SIGNED
+from fedmrn_codec.primitives.codes import MaskKind
 from reference_fl import data as datasets
 from reference_fl import loop
 from reference_fl.seeds import derive
@@ -85,7 +85,7 @@ def test_bitarray_gives_numpys_bytes():
 @pytest.mark.parametrize("size", SIZES)
 def test_the_codecs_contenders_are_its_frames(size):
     schema = fm.Schema([fm.Tensor("w", (size,), masked=True)])
-    for mask, code in (("binary", BINARY), ("signed", SIGNED)):
+    for mask, code in (("binary", MaskKind.BINARY), ("signed", MaskKind.SIGNED)):
         frame = fm.encode(
             {"w": contenders.update_of(size)},
             schema,

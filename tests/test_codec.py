@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import fedmrn_codec as fm
 from fedmrn_codec import errors
-from fedmrn_codec.dtypes import DTYPES
+from fedmrn_codec.primitives.dtypes import DTYPES
 
 BACKENDS = ["numpy", "numba", "torch", "onnx"]
 NOISES = [fm.Uniform, fm.Gaussian, fm.Bernoulli]

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fedmrn_codec as fm
-from fedmrn_codec import backends, errors, rans
+from fedmrn_codec import backends, errors
+from fedmrn_codec.format import rans
 
 NOISES = [fm.Uniform(0.01), fm.Gaussian(0.01), fm.Bernoulli(0.01)]
 CODERS = ["numpy", "numba"]
@@ -134,7 +135,7 @@ def test_codings_that_do_not_fit(asked, found):
 def test_arbitrary_payloads_are_refused_not_crashed_on(name, data, seed):
     raw = np.frombuffer(data, np.uint8)
     with pytest.raises(errors.CodingError):
-        rans.expand(backends.coder(name), fm.Uniform(0.01), seed, 0, raw, 1000, "w", 0)
+        rans.decode(backends.coder(name), fm.Uniform(0.01), seed, 0, raw, 1000, "w", 0)
 
 
 @pytest.mark.parametrize("name", CODERS)
@@ -143,14 +144,14 @@ def test_every_flipped_bit_of_a_coded_payload_is_found(name):
     size, noise = 1001, fm.Uniform(0.01)
     packed = np.packbits(skewed(size, 0.05), bitorder="little")
     coder = backends.coder(name)
-    data = rans.compress(coder, noise, 7, 0, packed, size)
+    data = rans.encode(coder, noise, 7, 0, packed, size)
     for at in range(len(data)):
         for bit in range(8):
             spoiled = data.copy()
             spoiled[at] ^= 1 << bit
             try:
-                got = rans.expand(coder, noise, 7, 0, spoiled, size, "w", 0)
+                got = rans.decode(coder, noise, 7, 0, spoiled, size, "w", 0)
             except errors.CodingError:
                 continue
-            again = rans.compress(coder, noise, 7, 0, got, size)
+            again = rans.encode(coder, noise, 7, 0, got, size)
             assert again.tobytes() == spoiled.tobytes()

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmrn_codec import exact
-from fedmrn_codec.dtypes import DTYPES, widen_bfloat16
-from fedmrn_codec.exact import ExactSum, decompose, nearest
+from fedmrn_codec.primitives.dtypes import DTYPES, widen_bfloat16
+from fedmrn_codec.sums import exact
+from fedmrn_codec.sums.exact import ExactSum, decompose, nearest
 
 FLOATS = [d for d in DTYPES.values() if d.is_float]
 WEIGHTS = st.integers(1, 2**35)

@@ -3,7 +3,7 @@
 import numpy as np
 
 import fedmrn_codec as fm
-from fedmrn_codec import frame
+from fedmrn_codec.format import frame, parsing
 
 SCHEMA = fm.Schema(
     [fm.Tensor("w", (5, 8), masked=True), fm.Tensor("n", (2,), dtype="int64"), fm.Tensor("b", (3,))]
@@ -33,14 +33,14 @@ def test_a_table_seen_before_is_told_of_as_a_new_one(monkeypatch):
     ]
     cut = [whole[:-less] for whole in good for less in range(1, len(whole))]
     usual = [told(data) for data in good + damaged + cut + good]
-    monkeypatch.setattr(frame, "_table_bytes", lambda schema: 0)  # no table is long enough
+    monkeypatch.setattr(parsing, "_table_bytes", lambda schema: 0)  # no table is long enough
     assert usual == [told(data) for data in good + damaged + cut + good]
     assert all(isinstance(each, fm.Info) for each in usual[:4] + usual[-4:])
     assert len({each[0] for each in usual if isinstance(each, tuple)}) > 8
 
 
 def test_a_schema_that_came_in_a_frame_is_not_kept():
-    kept = frame._usual_table, frame._table_bytes
+    kept = parsing._usual_table, parsing._table_bytes
     for each in kept:
         each.cache_clear()  # a full one would not grow
     fm.decode(encode(embed_schema=True))

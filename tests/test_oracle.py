@@ -16,7 +16,7 @@ from typing import Any
 import mpmath  # type: ignore[import-untyped]
 import pytest
 
-from fedmrn_codec import oracle as o
+from fedmrn_codec.conformance import oracle as o
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMAT = (ROOT / "spec" / "FORMAT.md").read_text(encoding="utf-8")

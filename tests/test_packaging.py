@@ -115,8 +115,8 @@ def test_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     presets = {f"reference_fl/presets/{p.name}" for p in (ROOT / "reference_fl" / "presets").glob("*.toml")}
     assert presets
     assert presets <= set(names)
-    on_disk = {p.name for p in (ROOT / "fedmrn_codec" / "data").iterdir() if p.is_file()}
-    assert on_disk <= {Path(n).name for n in names if n.startswith("fedmrn_codec/data/")}
+    on_disk = {p.name for p in (ROOT / "fedmrn_codec" / "primitives" / "data").iterdir() if p.is_file()}
+    assert on_disk <= {Path(n).name for n in names if n.startswith("fedmrn_codec/primitives/data/")}
 
 
 def test_wheel_declares_its_commands(wheel: Path) -> None:
@@ -126,8 +126,8 @@ def test_wheel_declares_its_commands(wheel: Path) -> None:
     assert "[console_scripts]\nfedmrn = fedmrn_codec.cli:main" in entries
     commands = entries.partition("[fedmrn.commands]\n")[2].splitlines()
     assert commands == [
-        "conformance = fedmrn_codec.conformance.command:conformance",
-        "export-onnx = fedmrn_codec.backends.onnx_export:export_onnx",
+        "conformance = fedmrn_codec.cli.verbs.conformance:conformance",
+        "export-onnx = fedmrn_codec.cli.verbs.export_onnx:export_onnx",
         "report = reference_fl.report.cli:report",
         "sweep = reference_fl.cli:sweep",
         "train = reference_fl.cli:train",

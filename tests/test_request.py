@@ -219,7 +219,7 @@ def test_seeds_are_unpredictable_and_differ():
 
 def test_a_taken_seed_is_drawn_again(monkeypatch):
     numbers = iter([5, 6, 7])
-    monkeypatch.setattr("fedmrn_codec.seeds.secrets.randbelow", lambda _: next(numbers))
+    monkeypatch.setattr("fedmrn_codec.face.seeds.secrets.randbelow", lambda _: next(numbers))
     assert fm.choose_seed(None, 1, "a", {5, 6}) == 7
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fedmrn_codec as fm
-from fedmrn_codec.updates import as_update, check_schema, restored
+from fedmrn_codec.face.models import as_update, check_schema, restored
 
 MODEL = {
     "weight": np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4),
@@ -132,11 +132,14 @@ def test_differences_of_other_models(trained, message):
         fm.difference({} if trained is None else MODEL | trained, MODEL, fm.schema_of(MODEL))
 
 
-def test_bfloat16_has_no_difference():
-    schema = fm.Schema([fm.Tensor("a", (2,), dtype="bfloat16")])
-    bits = {"a": np.ones(2, np.uint16)}
-    with pytest.raises(fm.UpdateError, match="dtype of 'a': found bfloat16"):
-        fm.difference(bits, bits, schema)
+def test_bfloat16_is_subtracted_and_added_as_numbers():
+    schema = fm.Schema([fm.Tensor("a", (3,), dtype="bfloat16")])
+    base = {"a": np.array([0x3F80, 0x4000, 0x7F7F], np.uint16)}  # 1, 2 and the largest
+    trained = {"a": np.array([0x4040, 0x3F80, 0x7F7F], np.uint16)}  # 3, 1
+    update = fm.difference(trained, base, schema)
+    assert update["a"].tolist() == [0x4000, 0xBF80, 0]
+    assert fm.apply(base, update, schema)["a"].tobytes() == trained["a"].tobytes()
+    assert fm.apply(base, base, schema)["a"].tolist() == [0x4000, 0x4080, 0x7F80]
 
 
 def test_nan_stays_for_encode_to_refuse():

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 import fedmrn_codec as fm
-from fedmrn_codec import backends, mask
-from fedmrn_codec.noise import BY_NAME, bernoulli_draws, gaussian_draws, uniform_draws
-from fedmrn_codec.philox import philox_blocks
+from fedmrn_codec import backends
+from fedmrn_codec.primitives import mask
+from fedmrn_codec.primitives.codes import MaskKind
+from fedmrn_codec.primitives.noise import BY_NAME, bernoulli_draws, gaussian_draws, uniform_draws
+from fedmrn_codec.primitives.philox import philox_blocks
 
 FOLDER = Path(__file__).resolve().parents[1] / "spec" / "vectors"
 BACKENDS = ["numpy", "numba", "torch", "onnx"]
@@ -98,7 +100,7 @@ def test_decode_bits(case, backend):
     payload = np.frombuffer(bytes.fromhex(case["mask"]), np.uint8)
     out = np.full(number(case["count"]), 9, np.float32)
     place = number(case["seed"]), number(case["stream"])
-    backends.get(backend).decode(noise_of(case), mask.KINDS[case["kind"]], *place, payload, out)
+    backends.get(backend).decode(noise_of(case), MaskKind.of(case["kind"], "kind"), *place, payload, out)
     assert out.tobytes().hex() == case["update"]
 
 
@@ -108,7 +110,9 @@ def test_sample_bits(case, backend):
     update = np.frombuffer(bytes.fromhex(case["update"]), "<f4")
     draws = np.array(case["r"], np.uint32) if "r" in case else number(case["private_seed"])
     place = number(case["seed"]), number(case["stream"])
-    got = backends.get(backend).sample(noise_of(case), mask.KINDS[case["kind"]], *place, update, draws)
+    got = backends.get(backend).sample(
+        noise_of(case), MaskKind.of(case["kind"], "kind"), *place, update, draws
+    )
     assert got.tobytes().hex() == case["mask"]
 
 

@@ -32,8 +32,7 @@ class Sound:
         Of its one ArrayRecord.
     weight : int
     seed : int
-    info : fedmrn_codec.Info
-        What its frame says of itself.
+    frame : fedmrn_codec.CheckedFrame
     signature : frozenset
         Of its metrics.
     """
@@ -42,18 +41,13 @@ class Sound:
     arrays_key: str
     weight: int
     seed: int
-    info: fm.Info
+    frame: fm.CheckedFrame
     signature: Signature
 
     @property
     def node(self) -> int:
         """The node that sent it."""
         return self.message.metadata.src_node_id
-
-    @property
-    def frame(self) -> bytes:
-        """Its frame."""
-        return to_frame(self.message.content.array_records[self.arrays_key])
 
 
 def check(reply: Message, request: Request, base: ArrayRecord, weighted_by: str, max_weight: int) -> Sound:
@@ -84,8 +78,8 @@ def check(reply: Message, request: Request, base: ArrayRecord, weighted_by: str,
         )
     _, metrics = only(reply.content.metric_records, "MetricRecord")
     weight = checked_weight(metrics, weighted_by, max_weight)
-    info = request.check(to_frame(record), Loaded(base))
-    return Sound(reply, key, weight, request.seed, info, check_metrics(metrics))
+    frame = request.check(to_frame(record), Loaded(base))
+    return Sound(reply, key, weight, request.seed, frame, check_metrics(metrics))
 
 
 def only(records: Mapping[str, T], what: str) -> tuple[str, T]:

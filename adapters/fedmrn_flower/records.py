@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from flwr.app import Array, ArrayRecord
 
-from fedmrn_codec import updates
+from fedmrn_codec import adapter_api
 
 STYPE = "fedmrn/1"
 """How Flower names the serialisation of an Array that is a frame; Array.numpy() refuses it."""
@@ -55,7 +55,7 @@ def added(base: ArrayRecord, update: Mapping[str, np.ndarray]) -> ArrayRecord:
     """A model plus an update; what the update does not name stays as it is, and is shared."""
     return ArrayRecord(
         {
-            name: Array(updates.add(array.numpy(), update[name])) if name in update else array
+            name: Array(adapter_api.add(array.numpy(), update[name])) if name in update else array
             for name, array in base.items()
         }
     )
@@ -69,4 +69,4 @@ def restored(record: ArrayRecord, base: ArrayRecord) -> ArrayRecord:
 def _restored(array: Array, base: Array | None) -> Array:
     if base is None or array.dtype == base.dtype or array.shape != base.shape:
         return array
-    return Array(updates.restored(array.numpy(), np.dtype(base.dtype)))
+    return Array(adapter_api.restored(array.numpy(), np.dtype(base.dtype)))

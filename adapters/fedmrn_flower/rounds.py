@@ -10,8 +10,7 @@ from flwr.app import ArrayRecord, Message
 
 import fedmrn_codec as fm
 from fedmrn_codec import ReplyError
-from fedmrn_codec.seeds import SeedPolicy
-from fedmrn_codec.updates import check_schema
+from fedmrn_codec.adapter_api import SeedPolicy, check_schema
 
 from .checks import Sound, check, only
 from .records import Loaded

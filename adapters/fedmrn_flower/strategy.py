@@ -15,10 +15,7 @@ from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from flwr.supercore import log
 
 import fedmrn_codec as fm
-from fedmrn_codec.codings import checked
-from fedmrn_codec.mask import kind_code
-from fedmrn_codec.noise import checked_noise
-from fedmrn_codec.seeds import SeedPolicy
+from fedmrn_codec.adapter_api import SeedPolicy, check_settings
 
 from .checks import Sound
 from .records import added, restored
@@ -84,8 +81,7 @@ class FedMRN(Strategy):
         coding: str = "raw",
         dense_coding: str = "raw",
     ) -> None:
-        checked_noise(noise), kind_code(mask)
-        checked(coding, masked=True), checked(dense_coding, masked=False)
+        check_settings(noise, mask, coding, dense_coding)
         self.strategy, self.tied = strategy, dict(tied or {})
         self.each = not _is_mean(strategy) if each is None else each
         weighted_by = _setting(strategy, "weighted_by_key", "num-examples")
@@ -187,7 +183,7 @@ class FedMRN(Strategy):
         out = []
         for reply in replies.sound:
             asked = current.asked[reply.node]
-            update = fm.decode(reply.frame, asked.request.schema)
+            update = fm.decode(reply.frame)
             arrays = added(asked.arrays, self._with_tied(update))
             content = RecordDict({**dict(reply.message.content), reply.arrays_key: arrays})
             out.append(Message(content, reply_to=asked.message))

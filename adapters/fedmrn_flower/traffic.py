@@ -22,9 +22,9 @@ def traffic(replies: Sorted) -> MetricRecord:
         "clients": len(sound),
         "refused": len(replies.refused),
         "failed": len(replies.errors),
-        "uplink-mask-bytes": sum(reply.info.mask_bytes for reply in sound),
-        "uplink-dense-bytes": sum(reply.info.dense_bytes for reply in sound),
-        "uplink-header-bytes": sum(reply.info.header_bytes for reply in sound),
+        "uplink-mask-bytes": sum(reply.frame.mask_bytes for reply in sound),
+        "uplink-dense-bytes": sum(reply.frame.dense_bytes for reply in sound),
+        "uplink-header-bytes": sum(reply.frame.header_bytes for reply in sound),
         "uplink-bytes": sum(_bytes(sound)),
         "client-bytes": _bytes(sound),
         "client-nodes": [reply.node for reply in sound],
@@ -35,4 +35,4 @@ def traffic(replies: Sorted) -> MetricRecord:
 
 
 def _bytes(sound: Sequence[Sound]) -> list[int]:
-    return [reply.info.frame_bytes for reply in sound]
+    return [reply.frame.frame_bytes for reply in sound]

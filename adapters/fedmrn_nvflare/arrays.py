@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import fedmrn_codec as fm
-from fedmrn_codec.updates import Arrays, restored
+from fedmrn_codec.adapter_api import Arrays, restored
 
 KEY = "fedmrn.frame"
 """The one name in a DXO's data that holds a frame."""
@@ -24,15 +24,29 @@ def from_frame(frame: bytes) -> dict[str, np.ndarray]:
     return {KEY: np.frombuffer(frame, np.uint8)}
 
 
+class FrameArray(np.ndarray):
+    """The bytes of a frame that has been checked here: `checked` saves whoever sums it the same work."""
+
+    checked: fm.CheckedFrame
+
+
+def from_checked(frame: fm.CheckedFrame) -> dict[str, np.ndarray]:
+    """The data of a DXO that holds a checked frame, which `to_frame` gives back within this process."""
+    array = np.frombuffer(frame.view, np.uint8).view(FrameArray)
+    array.checked = frame
+    return {KEY: array}
+
+
 def is_frame(data: Mapping[str, Any]) -> bool:
     """Whether a DXO's data are one array of bytes under the frame's name."""
     array = data.get(KEY)
     return len(data) == 1 and isinstance(array, np.ndarray) and (array.dtype, array.ndim) == (np.uint8, 1)
 
 
-def to_frame(data: Mapping[str, Any]) -> bytes:
-    """The frame of data for which `is_frame` is true, unchecked."""
-    return np.asarray(data[KEY]).tobytes()
+def to_frame(data: Mapping[str, Any]) -> bytes | fm.CheckedFrame:
+    """The frame of data for which `is_frame` is true: as checked in this process, else its bytes."""
+    checked: fm.CheckedFrame | None = getattr(data[KEY], "checked", None)
+    return np.asarray(data[KEY]).tobytes() if checked is None else checked
 
 
 def checked(data: Mapping[str, Any], field: str, required: str = NUMPY) -> Arrays:

@@ -13,7 +13,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_copy
 
 import fedmrn_codec as fm
-from fedmrn_codec.updates import as_update
+from fedmrn_codec.adapter_api import as_update
 
 from .arrays import NOT_KEPT, checked, copied, from_frame, is_frame
 from .replies import ALGORITHM, result_dxo, with_data

@@ -10,6 +10,7 @@ from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
 from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.shareable import Shareable
 
+import fedmrn_codec as fm
 from fedmrn_codec import ReplyError
 
 from .arrays import is_frame, to_frame
@@ -45,8 +46,8 @@ def with_data(dxo: DXO, kind: str, data: dict[str, Any], meta: dict[str, Any]) -
     return DXO(kind, data, {**kept, **meta})
 
 
-def frame_of(dxo: DXO) -> bytes:
-    """The frame of a result, unchecked."""
+def frame_of(dxo: DXO) -> bytes | fm.CheckedFrame:
+    """The frame of a result."""
     if dxo.get_meta_prop(MetaKey.PROCESSED_ALGORITHM) != ALGORITHM or not is_frame(dxo.data):
         names = sorted(map(str, dxo.data))[:3]
         raise ReplyError(

@@ -19,12 +19,10 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 
 import fedmrn_codec as fm
-from fedmrn_codec import ReplyError, codings
-from fedmrn_codec.mask import kind_code
-from fedmrn_codec.noise import checked_noise, noise_text, parse_noise
-from fedmrn_codec.updates import Arrays
+from fedmrn_codec import ReplyError
+from fedmrn_codec.adapter_api import Arrays, check_settings, noise_text, parse_noise
 
-from .arrays import checked, from_frame, in_dtypes_of, without_bools
+from .arrays import checked, from_checked, in_dtypes_of, without_bools
 from .replies import check_meta, frame_of, result_dxo, with_data
 from .request import META, Request
 
@@ -106,14 +104,14 @@ class FromFrame(DXOFilter):
         dense_coding: str = "raw",
     ) -> None:
         super().__init__([DataKind.WEIGHTS, DataKind.WEIGHT_DIFF], None)
-        noise = parse_noise(noise) if isinstance(noise, str) else checked_noise(noise)
-        kind_code(mask)
+        noise = parse_noise(noise) if isinstance(noise, str) else noise
+        check_settings(noise, mask, coding, dense_coding)
         if output not in OUTPUTS:
             raise fm.ArgumentError("output", repr(output), f"required: one of {', '.join(OUTPUTS)}")
         self.noise, self.mask, self.output = noise_text(noise), mask, str(output)
         self.masked, self.leave_out = masked, leave_out
         self.seed, self.max_weight = seed, max_weight
-        self.coding, self.dense_coding = codings.checked(coding, True), codings.checked(dense_coding, False)
+        self.coding, self.dense_coding = coding, dense_coding
         self._noise, self._lock = noise, Lock()
         self._asked: dict[str, Asked] = {}
         self._model: Model | None = None
@@ -143,24 +141,23 @@ class FromFrame(DXOFilter):
         """A new DXO with the arrays of the client's frame."""
         client = _client(fl_ctx)
         asked = self._asked_of(client, fl_ctx)
-        frame = frame_of(dxo)
-        info = asked.request.check(frame, asked.arrays)
+        frame = asked.request.check(frame_of(dxo), asked.arrays)
         check_meta(dxo, self.max_weight)
         self.log_info(
             fl_ctx,
-            f"fedmrn: frame of {client}: {info.frame_bytes} bytes up (mask {info.mask_bytes}, "
-            f"dense {info.dense_bytes}, header {info.header_bytes})",
+            f"fedmrn: frame of {client}: {frame.frame_bytes} bytes up (mask {frame.mask_bytes}, "
+            f"dense {frame.dense_bytes}, header {frame.header_bytes})",
         )
         meta = {key: value for key, value in dxo.meta.items() if key != MetaKey.PROCESSED_ALGORITHM}
         kind, data = self._handed_on(frame, asked)
         extra = asked.request.to_dict() if self.output == "FRAME" else {}
-        extra["frame-bytes"] = info.frame_bytes
+        extra["frame-bytes"] = frame.frame_bytes
         return with_data(DXO(dxo.data_kind, dxo.data, meta), kind, data, {META: extra})
 
-    def _handed_on(self, frame: bytes, asked: Asked) -> tuple[str, dict[str, np.ndarray]]:
+    def _handed_on(self, frame: fm.CheckedFrame, asked: Asked) -> tuple[str, dict[str, np.ndarray]]:
         if self.output == "FRAME":
-            return DataKind.WEIGHT_DIFF, from_frame(frame)
-        base, update = asked.arrays, fm.decode(frame, asked.request.schema)
+            return DataKind.WEIGHT_DIFF, from_checked(frame)
+        base, update = asked.arrays, fm.decode(frame)
         if self.output == DataKind.WEIGHT_DIFF:
             return self.output, {name: each.astype(base[name].dtype) for name, each in update.items()}
         return self.output, fm.apply(base, update)

@@ -34,7 +34,7 @@ def draw(count: int, device: torch.device, seed: int, number: int) -> Tensor:
     if device.type == "cpu":
         numbers = torch.from_numpy(fm.philox_words(seed=seed, stream=number, count=words).view(np.int32))
     else:
-        from fedmrn_codec.backends.torch import words_tensor
+        from fedmrn_codec.adapter_api.torch import words_tensor
 
         numbers = words_tensor(seed, number, 0, words, device=device).to(torch.int32)
     return numbers.view(torch.int16)[:count]

@@ -72,7 +72,7 @@ def _installed() -> bool:
 @cache
 def _kernel() -> Any:
     """Compiled without fast-math, so that no product and sum are fused, as torch rounds them one by one."""
-    from fedmrn_codec.backends.numba import fill, jit
+    from fedmrn_codec.adapter_api.numba import fill, jit
 
     one = np.float32(1)
 

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 
 import fedmrn_codec as fm
-from fedmrn_codec.arguments import U64, masked_values, unsigned
+from fedmrn_codec.adapter_api import U64, first_difference, masked_values, unsigned
 from fedmrn_codec.errors import UpdateNonFiniteError
-from fedmrn_codec.schema import first_difference
 
 from .attach import Attached
 from .masking import LOW, Sampler

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import fedmrn_codec as fm
+from fedmrn_codec.adapter_api import add, subtract
 
 from .masking import MaskedNoise
 
@@ -112,7 +113,7 @@ def apply_(model: nn.Module, arrays: Mapping[str, Any]) -> None:
     addends = {name: _checked(name, tensors[name], np.asarray(array)) for name, array in arrays.items()}
     with torch.no_grad():
         for name, addend in addends.items():
-            tensors[name].copy_(_sum(tensors[name], addend))
+            tensors[name].copy_(sum_of(tensors[name], addend))
 
 
 def difference(now: Tensor, start: Tensor) -> np.ndarray:
@@ -122,8 +123,7 @@ def difference(now: Tensor, start: Tensor) -> np.ndarray:
     """
     if now.is_floating_point():
         return to_numpy(now - start.to(now.device))
-    subtract = np.bitwise_xor if now.dtype == torch.bool else np.subtract
-    return np.asarray(subtract(to_numpy(now), to_numpy(start)))
+    return subtract(to_numpy(now), to_numpy(start))
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:
@@ -152,11 +152,10 @@ def _checked(name: str, tensor: Tensor, array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _sum(tensor: Tensor, array: np.ndarray) -> Tensor:
-    """Their sum: in the tensor's dtype, or in float32 if that is wider."""
+def sum_of(tensor: Tensor, array: np.ndarray) -> Tensor:
+    """Tensor plus update: floats in the tensor's dtype, or in float32 if that is wider (spec 1.6)."""
     if not tensor.is_floating_point():
-        add = np.bitwise_xor if tensor.dtype == torch.bool else np.add
-        return torch.from_numpy(np.asarray(add(to_numpy(tensor), array)))
+        return torch.from_numpy(add(to_numpy(tensor), array))
     addend = torch.from_numpy(
         np.array(array, array.dtype.newbyteorder("="))
     )  # torch wants native and writable

@@ -10,17 +10,10 @@ import torch
 from torch import Tensor, nn
 
 import fedmrn_codec as fm
-from fedmrn_codec import frame as frames
-from fedmrn_codec.backends import torch as backend
-from fedmrn_codec.decoding import open_frame
-from fedmrn_codec.frame import Entry, Expected, Info
-from fedmrn_codec.limits import DEFAULT_LIMITS
-from fedmrn_codec.mask import KINDS
+from fedmrn_codec.adapter_api import DEFAULT_LIMITS, Entry, Expected, wanted_names
+from fedmrn_codec.adapter_api import torch as kernels
 
-from .schema import _named_tensors
-
-SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
-"""The types whose sums have the same bits; torch adds no unsigned integers but uint8."""
+from .schema import _named_tensors, sum_of
 
 
 def decode(
@@ -39,7 +32,7 @@ def decode(
 
     Parameters
     ----------
-    frame : bytes, bytearray, memoryview, mmap or any contiguous buffer
+    frame : bytes, bytearray, memoryview, mmap or any contiguous buffer; or a fedmrn_codec.CheckedFrame
     schema : fedmrn_codec.Schema, optional
         The model's; required unless the frame embeds one.
     device : torch.device or str
@@ -66,7 +59,7 @@ def decode(
     fedmrn_codec.ArgumentError
         A name that the schema does not have, or a tensor of `out` that does not fit it.
     """
-    info, parts = _open(frame, Expected(schema, round, base_model, seed), limits, names)
+    checked, parts = _open(frame, Expected(schema, round, base_model, seed), limits, names)
     given = {} if out is None else dict(out)
     for tensor, _, _, _ in parts:
         if tensor.name in given:
@@ -79,7 +72,7 @@ def decode(
             target = given.get(tensor.name)
             if target is None:
                 target = torch.empty(tensor.shape, dtype=_dtype(tensor), device=device)
-            _write(target, info.seed, stream, entry, content)
+            _write(target, checked.seed, stream, entry, content)
             decoded[tensor.name] = target
     return decoded
 
@@ -125,7 +118,7 @@ def add_(
     scale = float(np.float32(scale))
     if not np.isfinite(scale):
         raise fm.ArgumentError("scale", scale, "required: a finite float32")
-    info, parts = _open(frame, Expected(schema, round, base_model, seed), limits, None)
+    checked, parts = _open(frame, Expected(schema, round, base_model, seed), limits, None)
     own = {names[0]: tensor for names, tensor in _named_tensors(model)}
     if unknown := [tensor.name for tensor, _, _, _ in parts if tensor.name not in own]:
         raise fm.UpdateError("update", unknown, "the module does not have them")
@@ -133,7 +126,7 @@ def add_(
         _check_addend(tensor, own[tensor.name])
     with torch.no_grad():
         for tensor, stream, entry, content in parts:
-            _add(own[tensor.name], info.seed, stream, entry, content, scale)
+            _add(own[tensor.name], checked.seed, stream, entry, content, scale)
 
 
 Part = tuple[fm.Tensor, int, Entry, np.ndarray]
@@ -142,17 +135,13 @@ Part = tuple[fm.Tensor, int, Entry, np.ndarray]
 
 def _open(
     frame: Any, expected: Expected, limits: fm.Limits, names: Collection[str] | None
-) -> tuple[Info, list[Part]]:
-    """What a frame says of itself, and its wanted tensors; all checks of spec 7 on these have passed."""
-    view, info, tensors = open_frame(frame, expected, limits)
-    if isinstance(names, str):
-        raise fm.ArgumentError("names", repr(names), "required: a collection of names")
-    wanted = {tensor.name for tensor in tensors} if names is None else set(names)
-    if unknown := wanted - {tensor.name for tensor in tensors}:
-        raise fm.ArgumentError("names", sorted(unknown), "which the schema does not have")
-    return info, [
-        (tensor, stream, entry, frames.payload(view, info, stream, "torch"))
-        for stream, (tensor, entry) in enumerate(zip(tensors, info.tensors, strict=True))
+) -> tuple[fm.CheckedFrame, list[Part]]:
+    """A checked frame, and its wanted tensors; all checks of spec 7 on these have passed."""
+    checked = fm.CheckedFrame.open(frame, expected, limits)
+    wanted = wanted_names(names, checked.checked_schema)
+    return checked, [
+        (tensor, stream, entry, checked.payload(stream, "torch"))
+        for stream, (tensor, entry) in enumerate(zip(checked.checked_schema, checked.tensors, strict=True))
         if tensor.name in wanted
     ]
 
@@ -182,8 +171,8 @@ def _write(target: Tensor, seed: int, stream: int, entry: Entry, content: np.nda
         target.copy_(_dense(content, target.dtype).view(target.shape))
         return
     flat = target.view(-1) if target.is_contiguous() else _flat_like(target)
-    payload = backend.shared(content).to(target.device)
-    backend.decode_into(entry.noise, KINDS[entry.kind], seed, stream, payload, flat)
+    payload = kernels.shared(content).to(target.device)
+    kernels.decode_into(entry.noise, entry.mask_kind, seed, stream, payload, flat)
     if not target.is_contiguous():
         target.copy_(flat.view(target.shape))
 
@@ -191,8 +180,11 @@ def _write(target: Tensor, seed: int, stream: int, entry: Entry, content: np.nda
 def _add(own: Tensor, seed: int, stream: int, entry: Entry, content: np.ndarray, scale: float) -> None:
     """Add a payload to a tensor of the module."""
     if entry.noise is not None and own.is_contiguous():
-        payload = backend.shared(content).to(own.device)
-        backend.add_into(entry.noise, KINDS[entry.kind], seed, stream, payload, scale, own.view(-1))
+        payload = kernels.shared(content).to(own.device)
+        kernels.add_into(entry.noise, entry.mask_kind, seed, stream, payload, scale, own.view(-1))
+        return
+    if not own.is_floating_point():
+        own.copy_(sum_of(own, content.reshape(own.shape)))
         return
     if entry.noise is not None:
         update = _flat_like(own)
@@ -200,13 +192,7 @@ def _add(own: Tensor, seed: int, stream: int, entry: Entry, content: np.ndarray,
     else:
         update = _dense(content, getattr(torch, entry.dtype)).to(own.device)
     update = update.view(own.shape)
-    if own.is_floating_point():
-        own.add_(update if scale == 1 else update.mul_(scale))
-    elif own.dtype == torch.bool:
-        own.logical_xor_(update)
-    else:
-        dtype = SIGNED.get(own.dtype, own.dtype)
-        own.view(dtype).add_(update.view(dtype))
+    own.add_(update if scale == 1 else update.mul_(scale))
 
 
 def _flat_like(tensor: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from typing import Protocol, cast
 import numpy as np
 
 from .. import errors
-from ..noise import Noise
-from ..rans import Coded
+from ..primitives.noise import Noise
+from .rans_parts import Coded
 
 MODULES = {
     "numba": ("numba",),
@@ -72,12 +72,12 @@ class Coder(Protocol):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Set bits and elements of each bucket of |q|: int64, shape (16,) each."""
 
-    def squeeze(
-        self, noise: Noise, seed: int, stream: int, payload: np.ndarray, size: int, odds: np.ndarray
+    def encode(
+        self, noise: Noise, seed: int, stream: int, payload: np.ndarray, size: int, probabilities: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The states, the numbers of words and the words of a mask's blocks, as in `rans.Coded`."""
 
-    def stretch(
+    def decode(
         self, noise: Noise, seed: int, stream: int, coded: Coded, out: np.ndarray, size: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Write the packed mask into `out`.

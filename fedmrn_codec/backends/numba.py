@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..noise import Noise
+from ..primitives.noise import Noise
 from . import tiles
 from .compiled import jit
 from .threads import spread
@@ -44,13 +44,13 @@ def noise(noise: Noise, seed: int, stream: int, start: int, count: int) -> np.nd
 
 def decode(noise: Noise, kind: int, seed: int, stream: int, payload: np.ndarray, out: np.ndarray) -> None:
     packed, where = frozen(payload), place(noise, seed, stream)
-    spread(lambda a, b: _decode(out, a, b, packed, kind, noise.step, where), len(out), SPLIT)
+    spread(lambda a, b: _decode(out, a, b, packed, int(kind), noise.step, where), len(out), SPLIT)
 
 
 def accumulate(
     noise: Noise, kind: int, seed: int, stream: int, payload: np.ndarray, weight: int, sums: np.ndarray
 ) -> None:
-    one = np.array([kind]), np.array([u64(seed)]), payload[None], np.array([weight])
+    one = np.array([int(kind)]), np.array([u64(seed)]), payload[None], np.array([weight])
     accumulate_many(noise, one[0], one[1], stream, *one[2:], sums)
 
 
@@ -74,7 +74,7 @@ def sample(
 ) -> np.ndarray:
     out = np.empty((len(update) + 7) // 8, np.uint8)
     given, private = (NO_DRAWS, draws) if isinstance(draws, int) else (draws, 0)
-    fixed = frozen(update), frozen(given), u64(private), kind, noise.step, place(noise, seed, stream)
+    fixed = frozen(update), frozen(given), u64(private), int(kind), noise.step, place(noise, seed, stream)
     spread(lambda a, b: _sample(out, a, b, *fixed), len(update), SPLIT)
     return out
 

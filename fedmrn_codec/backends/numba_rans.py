@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ..noise import Noise
-from ..rans import BLOCK, BUCKETS, LANES, LOWEST, Coded, blocks, shift
+from ..primitives.noise import Noise
 from . import tiles
 from .compiled import jit
 from .numba import frozen, place
+from .rans_parts import BLOCK, BUCKETS, LANES, LOWEST, Coded, blocks, shift
 from .threads import spread
 from .tiles import TILE
 
@@ -34,29 +34,29 @@ def count(
     return ones, totals
 
 
-def squeeze(
-    noise: Noise, seed: int, stream: int, payload: np.ndarray, size: int, odds: np.ndarray
+def encode(
+    noise: Noise, seed: int, stream: int, payload: np.ndarray, size: int, probabilities: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     n = blocks(size)
     states, counts, parts = np.empty((n, LANES), np.uint32), np.zeros(n, np.int64), []
-    fixed = frozen(payload), size, frozen(odds), shift(noise), place(noise, seed, stream)
+    fixed = frozen(payload), size, frozen(probabilities), shift(noise), place(noise, seed, stream)
     words = np.empty((min(GROUP, n), MOST_WORDS), np.uint16)
     for first in range(0, n, GROUP):
         group = min(GROUP, n - first)
         its = states[first : first + group], counts[first : first + group], words
-        spread(lambda a, b: _squeeze(*its, first, a, b, *fixed), group, 1)  # noqa: B023
+        spread(lambda a, b: _encode(*its, first, a, b, *fixed), group, 1)  # noqa: B023
         parts += [words[b, MOST_WORDS - counts[first + b] :].copy() for b in range(group)]
     return states, counts, np.concatenate(parts) if parts else np.empty(0, np.uint16)
 
 
-def stretch(
+def decode(
     noise: Noise, seed: int, stream: int, coded: Coded, out: np.ndarray, size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     ends = np.cumsum(coded.counts)
     fine, counts = np.zeros(len(ends), np.bool_), np.zeros((len(ends), 2, BUCKETS), np.int64)
     given = coded.states, coded.counts, ends, coded.words
-    fixed = size, frozen(coded.odds), shift(noise), place(noise, seed, stream)
-    spread(lambda a, b: _stretch(out, fine, counts, a, b, *given, *fixed), len(ends), 1)
+    fixed = size, frozen(coded.probabilities), shift(noise), place(noise, seed, stream)
+    spread(lambda a, b: _decode(out, fine, counts, a, b, *given, *fixed), len(ends), 1)
     ones, totals = counts.sum(0)
     return np.flatnonzero(~fine), ones, totals
 
@@ -114,7 +114,7 @@ def _count(
 
 
 @jit
-def _squeeze(
+def _encode(
     states: Any,
     counts: Any,
     words: Any,
@@ -123,7 +123,7 @@ def _squeeze(
     end: Any,
     payload: Any,
     size: Any,
-    odds: Any,
+    probabilities: Any,
     shift: Any,
     place: Any,
 ) -> None:
@@ -142,7 +142,7 @@ def _squeeze(
             _buckets(keys, scratch, np.uint64(at // TILE), shift, place)
             tiles.unpack(eight, payload[at // 8 : (at + n + 7) // 8])
             for i in range(TILE):
-                chance = np.uint32(odds[keys[i]])
+                chance = np.uint32(probabilities[keys[i]])
                 f[i] = chance if bits[i] else np.uint32(256) - chance
                 p[i] = np.uint32(0) if bits[i] else chance
             spot = _give(words[b], spot, x, f[:n], p)
@@ -182,7 +182,7 @@ def _put(x: Any, f: Any, start: Any, words: Any, spot: Any) -> Any:
 
 
 @jit
-def _stretch(
+def _decode(
     out: Any,
     fine: Any,
     counts: Any,
@@ -193,7 +193,7 @@ def _stretch(
     ends: Any,
     words: Any,
     size: Any,
-    odds: Any,
+    probabilities: Any,
     shift: Any,
     place: Any,
 ) -> None:
@@ -212,7 +212,7 @@ def _stretch(
             n = min(TILE, size - at)
             _buckets(keys, scratch, np.uint64(at // TILE), shift, place)
             for i in range(TILE):
-                p[i] = odds[keys[i]]
+                p[i] = probabilities[keys[i]]
             spot = _take(bits, x, p[:n], its, spot)
             for i in range(n, -(-n // 8) * 8):
                 bits[i] = 0

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .. import mask
-from ..noise import Bernoulli, Gaussian, Noise, bernoulli_draws, gaussian_draws, uniform_draws
-from ..philox import philox_words
+from ..primitives import mask
+from ..primitives.noise import Bernoulli, Gaussian, Noise, bernoulli_draws, gaussian_draws, uniform_draws
+from ..primitives.philox import philox_words
 
 BLOCK = 2**16
 """Elements handled at a time; a multiple of 32, so that a block begins on a whole Bernoulli word."""

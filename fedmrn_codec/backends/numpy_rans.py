@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .. import mask
-from ..noise import Noise
-from ..rans import BLOCK, BUCKETS, LANES, LOWEST, Coded, blocks, shift
+from ..primitives import mask
+from ..primitives.noise import Noise
 from .numpy import draws_of
+from .rans_parts import BLOCK, BUCKETS, LANES, LOWEST, Coded, blocks, shift
 
 GROUP = 16
 """Blocks handled at a time."""
@@ -29,12 +29,12 @@ def count(
     return ones, totals
 
 
-def squeeze(
-    noise: Noise, seed: int, stream: int, payload: np.ndarray, size: int, odds: np.ndarray
+def encode(
+    noise: Noise, seed: int, stream: int, payload: np.ndarray, size: int, probabilities: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     states, words, counts = [], [], []
     for begin, n in _groups(size):
-        p = _odds(noise, seed, stream, begin, n, odds)
+        p = _probabilities(noise, seed, stream, begin, n, probabilities)
         bits = _spread(mask.unpack(payload[begin // 8 :], n), n, False)
         x = np.full((len(p), LANES), LOWEST, np.int64)
         emitted, low = np.zeros(p.shape, np.bool_), np.empty(p.shape, np.uint16)
@@ -52,14 +52,14 @@ def squeeze(
     return np.concatenate(states), np.concatenate(counts), np.concatenate(words)
 
 
-def stretch(
+def decode(
     noise: Noise, seed: int, stream: int, coded: Coded, out: np.ndarray, size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     ends = np.cumsum(coded.counts)
     words = np.append(coded.words, 0).astype(np.int64)
     bad = []
     for begin, n in _groups(size):
-        p = _odds(noise, seed, stream, begin, n, coded.odds)
+        p = _probabilities(noise, seed, stream, begin, n, coded.probabilities)
         b = slice(begin // BLOCK, begin // BLOCK + len(p))
         x, end = coded.states[b].astype(np.int64), ends[b]
         at = end - coded.counts[b]
@@ -91,9 +91,11 @@ def _buckets(noise: Noise, seed: int, stream: int, start: int, count: int) -> np
     return bucket
 
 
-def _odds(noise: Noise, seed: int, stream: int, start: int, count: int, odds: np.ndarray) -> np.ndarray:
+def _probabilities(
+    noise: Noise, seed: int, stream: int, start: int, count: int, probabilities: np.ndarray
+) -> np.ndarray:
     """The probability of each element in 256ths, 0 beyond the last: int64, shape (blocks, steps, 8)."""
-    return _spread(odds[_buckets(noise, seed, stream, start, count)].astype(np.int64), count, 0)
+    return _spread(probabilities[_buckets(noise, seed, stream, start, count)].astype(np.int64), count, 0)
 
 
 def _spread(values: np.ndarray, count: int, fill: int | bool) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from ..noise import DISTRIBUTIONS, Noise
+from ..primitives.noise import DISTRIBUTIONS, Noise
 from . import onnx_graphs
 from .threads import spread
 

@@ -1,21 +1,14 @@
-"""`fedmrn export-onnx`: the codec's operations as files that any ONNX runtime runs without this library."""
+"""The ONNX graphs as models with file names: what `fedmrn export-onnx` writes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from .. import errors
-from ..cli import files
-from ..cli.options import Json, Mask
-from ..cli.output import document, printable
-from ..cli.problems import FileProblem
-from ..mask import KINDS
-from ..noise import BY_NAME
+from ..primitives.codes import MaskKind
+from ..primitives.noise import BY_NAME
 
 if TYPE_CHECKING:
     import onnx
@@ -33,56 +26,10 @@ class Operation(StrEnum):
     APPLY = "apply"
 
 
-class Distribution(StrEnum):
-    """A distribution of the noise."""
-
-    UNIFORM = "uniform"
-    GAUSSIAN = "gaussian"
-    BERNOULLI = "bernoulli"
-
-
-def export_onnx(
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Made if it is not there.")
-    ] = Path("onnx"),
-    operation: Annotated[
-        list[Operation] | None, typer.Option(help="Only these; may be repeated. Default: all.")
-    ] = None,
-    distribution: Annotated[
-        list[Distribution] | None, typer.Option(help="Only these; may be repeated. Default: all.")
-    ] = None,
-    mask: Annotated[
-        list[Mask] | None, typer.Option(help="Only these; may be repeated. Default: all.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Write the decoder and the encoder as ONNX models.
-
-    Files are called OPERATION-DISTRIBUTION-MASK.onnx. The decoder is decode, or accumulate for an exact mean
-    of many frames, or apply, which adds an update to weights; the encoder is sample, or sample-seeded, which
-    makes its own random draws of a private seed. They work on one tensor; what a frame is around it (spec 6,
-    7) remains the caller's. Opset 18, ai.onnx alone, any length. Each says in its metadata which requirements
-    of the specification it meets and which its caller must check, and for each input and output what it is.
-    """
-    made = list(models(operation, distribution, mask))
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileProblem(str(output), error.strerror or str(error)) from error
-    for name, model in made:
-        files.write(str(output / name), [model.SerializeToString()])
-    if as_json:
-        listed = [{"file": str(output / name)} | describe(model) for name, model in made]
-        document({"files": listed})
-        return
-    for name, _ in made:
-        print(printable(str(output / name)))
-
-
 def models(
-    operations: list[Operation] | None = None,
-    distributions: list[Distribution] | None = None,
-    masks: list[Mask] | None = None,
+    operations: Sequence[Operation] | None = None,
+    distributions: Sequence[str] | None = None,
+    masks: Sequence[MaskKind] | None = None,
 ) -> Iterator[tuple[str, onnx.ModelProto]]:
     """File names and models: all, or those of these operations, distributions and masks.
 
@@ -99,13 +46,13 @@ def models(
         if operation is Operation.WORDS:
             yield f"{operation}.onnx", build(operation)
             continue
-        for distribution in distributions or Distribution:
+        for distribution in distributions or BY_NAME:
             if operation is Operation.NOISE:
                 yield f"{operation}-{distribution}.onnx", build(operation, BY_NAME[distribution])
                 continue
-            for mask in masks or Mask:
-                model = build(operation, BY_NAME[distribution], KINDS[mask])
-                yield f"{operation}-{distribution}-{mask}.onnx", model
+            for mask in masks or MaskKind:
+                model = build(operation, BY_NAME[distribution], mask)
+                yield f"{operation}-{distribution}-{mask.label}.onnx", model
 
 
 def describe(model: onnx.ModelProto) -> dict[str, object]:

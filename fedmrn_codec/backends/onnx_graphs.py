@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ..mask import BINARY, KIND_NAMES
-from ..noise import MAX_DRAW, Bernoulli, Gaussian, Noise, gaussian_table
-from ..philox import LOW, MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
+from ..primitives.codes import MaskKind
+from ..primitives.noise import MAX_DRAW, Bernoulli, Gaussian, Noise, gaussian_table
+from ..primitives.philox import LOW, MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
 
 RAW_FORMAT = "1.0"
 """The version of the format whose masks the graphs read: those of coding 0."""
@@ -165,7 +165,7 @@ def build(
     if distribution is not None:
         facts["distribution"] = distribution.name
     if kind is not None:
-        facts["mask"] = KIND_NAMES[kind]
+        facts["mask"] = MaskKind(kind).label
     graph = helper.make_graph(
         g.nodes,
         "-".join(facts.values()),
@@ -320,7 +320,7 @@ def mask_bits(g: Graph, count: str) -> str:
 def masked(g: Graph, distribution: type[Noise], kind: int | None, count: str) -> str:
     """The draws times m = 1 or 0, or 1 or -1 (spec 4.2): int32. The integer 0 becomes +0.0 and never -0.0."""
     bits = mask_bits(g, count)
-    m = bits if kind == BINARY else g.add("Sub", g.add("Mul", bits, g.i32(2)), g.i32(1))
+    m = bits if kind == MaskKind.BINARY else g.add("Sub", g.add("Mul", bits, g.i32(2)), g.i32(1))
     return g.add("Mul", draws(g, distribution, count), m)
 
 
@@ -333,14 +333,14 @@ def applied(g: Graph, distribution: type[Noise], kind: int | None) -> str:
     count = g.add("Size", "weights")
     noise = values(g, distribution, draws(g, distribution, count))
     keep = g.cast(mask_bits(g, count), TensorProto.BOOL)
-    update = g.add("Where", keep, noise, g.f32(0) if kind == BINARY else g.add("Neg", noise))
+    update = g.add("Where", keep, noise, g.f32(0) if kind == MaskKind.BINARY else g.add("Neg", noise))
     return g.add("Add", "weights", update)
 
 
 def sampled(g: Graph, kind: int | None, noise: str, private: str) -> str:
     """The bits f32(r) < t, with p = u / noise and t = p * 2^24 or (p + 1) * 2^23 (spec 4.3): bool."""
     p = g.add("Div", "update", noise)
-    if kind == BINARY:
+    if kind == MaskKind.BINARY:
         t = g.add("Mul", p, g.f32(2.0**24))
     else:
         t = g.add("Mul", g.add("Add", p, g.f32(1)), g.f32(2.0**23))

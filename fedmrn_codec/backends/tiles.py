@@ -14,15 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from ..mask import BINARY
-from ..noise import MAX_DRAW, Bernoulli, Gaussian, gaussian_table
-from ..philox import MULTIPLIER_0, MULTIPLIER_1, WEYL_0, WEYL_1
+from ..primitives.codes import MaskKind
+from ..primitives.noise import MAX_DRAW, Bernoulli, Gaussian, gaussian_table
+from ..primitives.philox import MULTIPLIER_0, MULTIPLIER_1, WEYL_0, WEYL_1
 from .compiled import jit
 
 TILE = 2048
 """Elements of a tile: 512 blocks of words, or 16 for Bernoulli noise."""
 
 GAUSSIAN, BERNOULLI = Gaussian.code, Bernoulli.code
+BINARY = int(MaskKind.BINARY)
 M0, M1, W0, W1 = np.uint64(MULTIPLIER_0), np.uint64(MULTIPLIER_1), WEYL_0, WEYL_1
 SHIFT, LOW = np.uint64(32), np.uint64(2**32 - 1)
 

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..mask import BINARY
-from ..noise import MAX_DRAW, Bernoulli, Gaussian, Noise, gaussian_table
-from ..philox import LOW, MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
+from ..primitives.codes import MaskKind
+from ..primitives.noise import MAX_DRAW, Bernoulli, Gaussian, Noise, gaussian_table
+from ..primitives.philox import LOW, MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
 
 Device = torch.device | str
 
@@ -121,7 +121,7 @@ def sample_tensor(
         else:
             private = draws[at : at + size]
         p = update[at : at + size] / _values(noise, _draws(noise, seed, stream, at, size, update.device))
-        threshold = p.mul_(2**24) if kind == BINARY else p.add_(1).mul_(2**23)
+        threshold = p.mul_(2**24) if kind == MaskKind.BINARY else p.add_(1).mul_(2**23)
         out[at // 8 : (at + size + 7) // 8] = _pack(private.float() < threshold)
     return out
 
@@ -263,7 +263,7 @@ def _masked(
     """Draws times mask, q * m (spec 4.2): int32, shape (count,). A dropped draw is the integer 0."""
     bits = _unpack(payload[start // 8 : (start + count + 7) // 8])[:count]
     draws = _draws(noise, seed, stream, start, count, payload.device)
-    return draws.mul_(bits if kind == BINARY else bits.mul_(2).sub_(1))
+    return draws.mul_(bits if kind == MaskKind.BINARY else bits.mul_(2).sub_(1))
 
 
 def _values(noise: Noise, draws: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from ..frame import MAJOR, MINOR
+from ..format.frame import MAJOR, MINOR
 from . import plugins, problems
 from .help import Verb
 from .verbs.aggregate import aggregate

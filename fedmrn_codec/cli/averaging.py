@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .. import decoding, errors
-from ..aggregate import Aggregator
-from ..frame import Expected
-from ..noise import Noise
-from ..schema import Schema
+from .. import errors
+from ..face import decoding
+from ..face.aggregation import Aggregator
+from ..format.parsing import Expected
+from ..format.schema import Schema
+from ..primitives.noise import Noise
 from . import facts, files, options
 from .files import Bytes
 from .problems import REFUSED, InFile, about, describe

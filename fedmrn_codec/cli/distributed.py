@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import errors
-from ..aggregate import Aggregator
-from ..frame import Expected
-from ..noise import Noise
+from ..cluster.ray import ClusterError, connected
+from ..face.aggregation import Aggregator
+from ..format.parsing import Expected
+from ..primitives.noise import Noise
 from .averaging import Average, Head, Source
-from .cluster import connected
-from .problems import ClusterProblem, FileProblem
+from .problems import FileProblem
 
 RETRIES = 3
 """How often a part is begun again after the death of its process or machine."""
@@ -65,7 +65,7 @@ class Distributed(Average):
 
         Raises
         ------
-        ClusterProblem
+        ClusterError
             The cluster cannot be reached, or a part fails again and again.
         FileProblem
             A worker cannot read a file.
@@ -158,7 +158,7 @@ def _first(ray: Any, waiting: deque[tuple[Sequence[Weighed], Any]]) -> tuple[Seq
     except ray.exceptions.RayError as error:
         begin = part[0][0].path
         reason = f"{type(error).__name__}, after up to {RETRIES} retries"
-        raise ClusterProblem(f"the sum of {len(part)} frames from {begin} on: {reason}") from error
+        raise ClusterError(f"the sum of {len(part)} frames from {begin} on: {reason}") from error
 
 
 def _problem_of(cause: Exception) -> Exception:
@@ -166,4 +166,4 @@ def _problem_of(cause: Exception) -> Exception:
     if isinstance(cause, errors.CodecError):
         return cause
     reason = (str(cause).strip() or "no reason given").splitlines()[0]
-    return ClusterProblem(f"a worker failed: {type(cause).__name__}: {reason}")
+    return ClusterError(f"a worker failed: {type(cause).__name__}: {reason}")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import partial
-from ..frame import Entry, Info
-from ..noise import noise_text
-from ..schema import Tensor
+from ..format.frame import Entry, Info
+from ..format.schema import Tensor
+from ..primitives.noise import noise_text
+from ..sums import partial
 from .files import Bytes
 from .output import print_table
 

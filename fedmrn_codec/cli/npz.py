@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ..dtypes import DTYPES
+from ..primitives.dtypes import DTYPES
 from .dense import Dense
 from .files import Bytes
 

@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from enum import StrEnum
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
 
 from .. import backends, errors
-from ..noise import BY_NAME, Noise
+from ..format import codings
+from ..primitives.codes import Code, Coding, MaskKind
+from ..primitives.noise import BY_NAME, Noise
 from .tensors import Format
 
 SMALL = 2**23
 """Elements up to which NumPy is the faster backend, since Numba takes a quarter of a second to import."""
 
 
-class Mask(StrEnum):
-    """A kind of mask."""
+def choice(codes: Sequence[Code]) -> tuple[Callable[[object], Code], str]:
+    """A parser of the labels of these codes, and the text that stands for them in the help."""
+    by_label = {code.label: code for code in codes}
 
-    BINARY = "binary"
-    SIGNED = "signed"
+    def parse(text: object) -> Code:
+        if isinstance(text, Code):  # a default
+            return text
+        if str(text) not in by_label:
+            raise typer.BadParameter(f"{text!r} is not one of {', '.join(by_label)}")
+        return by_label[str(text)]
 
-
-class Coding(StrEnum):
-    """How masks are spelled."""
-
-    RAW = "raw"
-    RANS = "rans"
-
-
-class DenseCoding(StrEnum):
-    """How dense float32 tensors are spelled."""
-
-    RAW = "raw"
-    FLOAT16 = "float16"
-    BFLOAT16 = "bfloat16"
+    return parse, f"[{'|'.join(by_label)}]"
 
 
 def unsigned(bits: int) -> Callable[[str], int]:
@@ -82,6 +75,34 @@ def fastest(name: str | None, elements: int) -> str | None:
 
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON document for machines; errors too, those on stderr.")
+]
+parse_mask, MASKS = choice(list(MaskKind))
+_parse_coding, CODINGS = choice(codings.MASKED)
+_parse_dense_coding, DENSE_CODINGS = choice(codings.DENSE)
+
+Mask = Annotated[
+    MaskKind,
+    typer.Option("--mask", parser=parse_mask, metavar=MASKS, show_default="binary", help="The kind of mask."),
+]
+MaskCoding = Annotated[
+    Coding,
+    typer.Option(
+        "--coding",
+        parser=_parse_coding,
+        metavar=CODINGS,
+        show_default="raw",
+        help="rans: fewer than one bit an element, where that is shorter.",
+    ),
+]
+DenseCoding = Annotated[
+    Coding,
+    typer.Option(
+        "--dense-coding",
+        parser=_parse_dense_coding,
+        metavar=DENSE_CODINGS,
+        show_default="raw",
+        help="Round dense float32 tensors to 16 bits. raw: exact.",
+    ),
 ]
 Backend = Annotated[
     str | None,

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from .. import errors
+from ..cluster.ray import ClusterError
 from .output import document, printable, say
 
 OK, REFUSED, USAGE, FILES, INTERNAL, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 3, 70, 130, 141
@@ -32,10 +33,6 @@ class FileProblem(Exception):
     def __init__(self, file: str, message: str) -> None:
         super().__init__(message)
         self.file = file
-
-
-class ClusterProblem(Exception):
-    """Ray cannot be reached or started, or its workers keep dying."""
 
 
 class InFile(Exception):
@@ -84,7 +81,7 @@ def describe(error: BaseException) -> tuple[int, dict[str, Any]]:
         name = cause.filename if isinstance(cause, OSError) else file
         text = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
         return FILES, plain("file", "file", text, None if name is None else str(name))
-    if isinstance(cause, ClusterProblem):
+    if isinstance(cause, ClusterError):
         return FILES, plain("cluster", "cluster", str(cause))
     if isinstance(cause, MemoryError):
         return FILES, plain("memory", "file", "not enough memory", file)

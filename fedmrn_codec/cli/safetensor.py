@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..dtypes import DTYPES
+from ..primitives.dtypes import DTYPES
 from .dense import Dense
 
 CODES = {

@@ -8,8 +8,10 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from .. import decoding, errors, frame
-from ..schema import Schema, Tensor
+from .. import errors
+from ..face import decoding
+from ..format import frame
+from ..format.schema import Schema, Tensor
 from . import files, tensors
 from .dense import Dense
 from .files import Bytes

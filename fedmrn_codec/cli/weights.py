@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 
 from .. import errors
-from ..sums import MAX_WEIGHT
+from ..sums.state import MAX_WEIGHT
 from . import files
 from .problems import FileProblem
 

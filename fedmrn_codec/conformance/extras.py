@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .. import oracle
+from . import oracle
 from .check import Case
 from .layout import with_checksum
 from .request import Aggregate, Decode, Encode, Merge, Part, Request

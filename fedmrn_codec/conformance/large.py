@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .. import oracle
+from . import oracle
 from .check import Failure
 from .layout import first_difference
 from .reference import DISTRIBUTIONS, KINDS

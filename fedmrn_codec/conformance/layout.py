@@ -7,7 +7,7 @@ import struct
 import zlib
 from typing import NamedTuple
 
-from .. import oracle
+from . import oracle
 
 
 class Field(NamedTuple):

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..philox import LOW, MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
+from ..primitives.philox import LOW, MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
 from .vector_files import load
 
 SEED = 0x5EED_0F_91ACE5

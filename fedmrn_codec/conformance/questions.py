@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from .. import oracle
+from . import oracle
 from . import strategies as some
 from .hostile import spoiled
 from .layout import frame_fields, partial_fields, schema_fields, with_checksum

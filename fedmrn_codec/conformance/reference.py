@@ -6,7 +6,7 @@ import struct
 from types import ModuleType
 from typing import Any
 
-from .. import oracle
+from . import oracle
 from .request import (
     PROFILES,
     Aggregate,
@@ -39,7 +39,7 @@ class Reference:
     Parameters
     ----------
     module : module
-        By default `fedmrn_codec.oracle`; the kit's own tests put changed copies of it here.
+        By default `fedmrn_codec.conformance.oracle`; the kit's own tests put changed copies of it here.
     """
 
     name, version, profiles = "oracle", "1.0", tuple(PROFILES)

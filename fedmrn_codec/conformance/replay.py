@@ -7,8 +7,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from .. import oracle
-from . import places
+from . import oracle, places
 from .check import Case
 from .reference import DISTRIBUTIONS, KINDS
 from .request import Aggregate, Decode, Digest, Encode, Merge, Noise, Part, Request, Sample, Words

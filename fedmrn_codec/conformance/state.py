@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from .. import oracle
+from . import oracle
 from .check import Failure
 from .layout import with_checksum
 from .reference import Reference

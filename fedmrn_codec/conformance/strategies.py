@@ -9,8 +9,8 @@ from fractions import Fraction
 
 from hypothesis import strategies as st
 
-from .. import oracle
-from ..oracle import DTYPES, FLOAT32, Content, Frame, Schema, Tensor
+from . import oracle
+from .oracle import DTYPES, FLOAT32, Content, Frame, Schema, Tensor
 
 ELEMENTS = 2**48  # spec 9.1
 EDGES = (2**24, 2**31, 2**32, 2**34, 2**35, 2**40, 2**47)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .. import oracle
+from . import oracle
 from .layout import Field, field_at, first_difference, frame_fields, partial_fields
 from .request import Aggregate, Decode, Digest, Encode, Merge, Noise, Request, Result, Sample, Words
 from .target import Outcome, Refused

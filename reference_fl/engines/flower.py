@@ -19,7 +19,7 @@ from typing import Any, Self
 from flwr.app import Context, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedmrn_codec.cli import cluster
+from fedmrn_codec.cluster import ray as cluster
 
 from ..data import Dataset
 from ..settings import Settings

@@ -8,7 +8,7 @@ from torch import nn
 
 import fedmrn_codec as fm
 import fedmrn_torch
-from fedmrn_codec import codings
+from fedmrn_codec.format import codings
 
 from ..settings import Settings, noise_of
 from ..train import local_steps
@@ -41,7 +41,8 @@ class FedMRN(Base):
         super().__init__(settings)
         self.noise = noise_of(settings)
         for option, known in (("coding", codings.MASKED), ("dense_coding", codings.DENSE)):
-            self.require(option, self.options[option] in known, f"one of {', '.join(known)}")
+            labels = [coding.label for coding in known]
+            self.require(option, self.options[option] in labels, f"one of {', '.join(labels)}")
         known = ", ".join(scales.SCHEDULES)
         self.require("schedule", self.options["schedule"] in scales.SCHEDULES, f"one of {known}")
         self.require("over", self.options["over"] >= 1, "at least 1")

@@ -18,7 +18,7 @@ from mpmath import erfc, exp, mp, mpf, nint, pi, sqrt
 
 OCTAVES, SEGMENTS, FRACTION_BITS = 32, 64, 21
 HERE = Path(__file__).resolve().parent
-TARGETS = (HERE / "gaussian.bin", HERE.parents[1] / "fedmrn_codec" / "data" / "gaussian.bin")
+TARGETS = (HERE / "gaussian.bin", HERE.parents[1] / "fedmrn_codec" / "primitives" / "data" / "gaussian.bin")
 
 
 def upper_quantile(tail: mpf, guess: mpf) -> mpf:

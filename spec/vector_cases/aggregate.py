@@ -9,8 +9,17 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import NamedTuple
 
-from fedmrn_codec import oracle as o
-from fedmrn_codec.oracle import BERNOULLI, BINARY, GAUSSIAN, SIGNED, UNIFORM, Content, Frame, Tensor
+from fedmrn_codec.conformance import oracle as o
+from fedmrn_codec.conformance.oracle import (
+    BERNOULLI,
+    BINARY,
+    GAUSSIAN,
+    SIGNED,
+    UNIFORM,
+    Content,
+    Frame,
+    Tensor,
+)
 from vector_cases.basics import (
     CODED,
     CODED_SCHEMA,

@@ -6,8 +6,8 @@ import hashlib
 import struct
 from typing import Any, NamedTuple
 
-from fedmrn_codec import oracle as o
-from fedmrn_codec.oracle import Options, Schema
+from fedmrn_codec.conformance import oracle as o
+from fedmrn_codec.conformance.oracle import Options, Schema
 from vector_cases.basics import (
     SMALL,
     SMALL_SCHEMA,

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
-from fedmrn_codec import oracle as o
-from fedmrn_codec.oracle import (
+from fedmrn_codec.conformance import oracle as o
+from fedmrn_codec.conformance.oracle import (
     BERNOULLI,
     BINARY,
     GAUSSIAN,

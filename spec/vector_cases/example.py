@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from fedmrn_codec import oracle as o
-from fedmrn_codec.oracle import UNIFORM
+from fedmrn_codec.conformance import oracle as o
+from fedmrn_codec.conformance.oracle import UNIFORM
 from vector_cases.basics import EXAMPLE_FRAME, EXAMPLE_SCHEMA, f32, u32
 
 

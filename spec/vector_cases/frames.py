@@ -7,8 +7,18 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from fedmrn_codec import oracle as o
-from fedmrn_codec.oracle import BERNOULLI, BINARY, GAUSSIAN, SIGNED, UNIFORM, Content, Frame, Options, Schema
+from fedmrn_codec.conformance import oracle as o
+from fedmrn_codec.conformance.oracle import (
+    BERNOULLI,
+    BINARY,
+    GAUSSIAN,
+    SIGNED,
+    UNIFORM,
+    Content,
+    Frame,
+    Options,
+    Schema,
+)
 from vector_cases.basics import (
     CODED,
     CODINGS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fedmrn_codec import oracle as o
+from fedmrn_codec.conformance import oracle as o
 from vector_cases.bad_frame import number_of
 from vector_cases.basics import (
     Case,

@@ -6,8 +6,8 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from fedmrn_codec import oracle as o
-from fedmrn_codec.oracle import BINARY, UNIFORM, Content
+from fedmrn_codec.conformance import oracle as o
+from fedmrn_codec.conformance.oracle import BINARY, UNIFORM, Content
 from vector_cases.bad_frame import (
     FULL,
     P_B,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from fedmrn_codec import oracle as o
-from fedmrn_codec.oracle import BINARY, UNIFORM
+from fedmrn_codec.conformance import oracle as o
+from fedmrn_codec.conformance.oracle import BINARY, UNIFORM
 from vector_cases.bad_frame import PLAIN, Bad, bad
 from vector_cases.basics import CODED, CODED_SCHEMA, SMALL_SCHEMA, patched, sealed
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-from fedmrn_codec import oracle as o
-from fedmrn_codec.oracle import BERNOULLI, BINARY, SIGNED, UNIFORM, Content
+from fedmrn_codec.conformance import oracle as o
+from fedmrn_codec.conformance.oracle import BERNOULLI, BINARY, SIGNED, UNIFORM, Content
 from vector_cases.basics import DISTRIBUTIONS, KINDS, Case, f32, f32s, invalid, mask, u32, u64, valid
 
 

@@ -6,8 +6,8 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from fedmrn_codec import oracle as o
-from fedmrn_codec.oracle import BERNOULLI, GAUSSIAN, Content, Schema
+from fedmrn_codec.conformance import oracle as o
+from fedmrn_codec.conformance.oracle import BERNOULLI, GAUSSIAN, Content, Schema
 from vector_cases.basics import (
     SMALL,
     SMALL_SCHEMA,

@@ -6,8 +6,8 @@ import math
 import struct
 from collections.abc import Iterator
 
-from fedmrn_codec import oracle as o
-from fedmrn_codec.oracle import GAUSSIAN, UNIFORM
+from fedmrn_codec.conformance import oracle as o
+from fedmrn_codec.conformance.oracle import GAUSSIAN, UNIFORM
 from vector_cases.basics import DISTRIBUTIONS, TOP, Case, chaos, f32, f32s, u32, u64, valid
 
 

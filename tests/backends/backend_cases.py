@@ -6,11 +6,12 @@ import numpy as np
 from hypothesis import strategies as st
 
 import fedmrn_codec as fm
-from fedmrn_codec import mask
 from fedmrn_codec.backends import get
-from fedmrn_codec.noise import DISTRIBUTIONS, LARGEST
+from fedmrn_codec.primitives import mask
+from fedmrn_codec.primitives.codes import MaskKind
+from fedmrn_codec.primitives.noise import DISTRIBUTIONS, LARGEST
 
-KINDS = [mask.BINARY, mask.SIGNED]
+KINDS = [MaskKind.BINARY, MaskKind.SIGNED]
 VERBS = ["words", "noise", "decode", "accumulate", "sample", "sample-seeded"]
 U64 = st.integers(0, 2**64 - 1)
 EDGES = [2**16, 2**32, 2**34, 2**63, 2**64]
@@ -36,7 +37,7 @@ class Case:
     """All that the verbs take; arrays are made of `size` and `number`."""
 
     noise: fm.Noise
-    kind: int = mask.BINARY
+    kind: int = MaskKind.BINARY
     seed: int = 7
     stream: int = 0
     start: int = 0

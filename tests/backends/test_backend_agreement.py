@@ -9,8 +9,9 @@ from backend_cases import KINDS, VERBS, Case, cases
 from hypothesis import given, settings
 
 import fedmrn_codec as fm
-from fedmrn_codec import backends, errors, mask
-from fedmrn_codec.noise import DISTRIBUTIONS
+from fedmrn_codec import backends, errors
+from fedmrn_codec.primitives.codes import MaskKind
+from fedmrn_codec.primitives.noise import DISTRIBUTIONS
 
 OTHERS = ["numba", "torch", "onnx"]
 LARGE = [(1, 1, 3_000_001), (2, 2, 1_000_003), (3, 1, 2**21)]
@@ -93,7 +94,7 @@ def test_many_frames_in_one_pass(other, weights, noise):
     payloads = rng.integers(0, 256, (count, (size + 7) // 8), np.uint8)
     payloads[:, -1] &= 15
     payloads[:150] = payloads[0]
-    kinds = rng.integers(1, 3, count) if weights != "alike" else np.full(count, mask.SIGNED)
+    kinds = rng.integers(1, 3, count) if weights != "alike" else np.full(count, MaskKind.SIGNED)
     seeds = np.full(count, 2**64 - 5, np.uint64)
     given = {"alike": np.full(count, 600), "different": np.arange(count) + 2**31 - 10}
     chosen = given.get(weights, np.repeat([1, 2**38, 7, 1], count // 4))

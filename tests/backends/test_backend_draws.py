@@ -9,7 +9,7 @@ from onnx import helper
 from fedmrn_codec.backends import onnx as onnx_backend
 from fedmrn_codec.backends import onnx_graphs
 from fedmrn_codec.backends import torch as torch_backend
-from fedmrn_codec.noise import gaussian_draws, uniform_draws
+from fedmrn_codec.primitives.noise import gaussian_draws, uniform_draws
 
 
 def edge_words():

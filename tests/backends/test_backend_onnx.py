@@ -16,7 +16,7 @@ from fedmrn_codec.backends import onnx as backend
 from fedmrn_codec.backends import onnx_graphs
 from fedmrn_codec.backends.onnx_export import describe, models
 from fedmrn_codec.cli.app import app
-from fedmrn_codec.noise import BY_NAME, DISTRIBUTIONS
+from fedmrn_codec.primitives.noise import BY_NAME, DISTRIBUTIONS
 
 NAMES = [name for name, _ in models()]
 OPERATORS = {

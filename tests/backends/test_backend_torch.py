@@ -7,7 +7,7 @@ from backend_cases import KINDS, Case
 
 import fedmrn_codec as fm
 from fedmrn_codec.backends import torch as backend
-from fedmrn_codec.noise import DISTRIBUTIONS
+from fedmrn_codec.primitives.noise import DISTRIBUTIONS
 
 NOISES = list(DISTRIBUTIONS.values())
 

@@ -231,7 +231,8 @@ def test_ray_is_asked_for_by_name(folder, invoke, monkeypatch):
     assert "--ray-address needs --engine ray" in done.stderr
     monkeypatch.setitem(sys.modules, "ray", None)
     done = invoke(2, "aggregate", "a.fmrn", "--engine", "ray", "-o", "x.npz")
-    assert "--engine ray needs Ray: pip install 'fedmrn-codec[simulation]'" in done.stderr
+    assert "--engine ray" in done.stderr
+    assert "fedmrn-codec[simulation]" in done.stderr
     invoke(0, "aggregate", "a.fmrn", "-o", "x.npz")
 
 

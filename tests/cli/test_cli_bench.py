@@ -6,9 +6,10 @@ import json
 import pytest
 
 import fedmrn_codec as fm
-from fedmrn_codec import backends, throughput
+from fedmrn_codec import backends
+from fedmrn_codec.cli import throughput
 from fedmrn_codec.cli.verbs import bench
-from fedmrn_codec.mask import BINARY
+from fedmrn_codec.primitives.codes import MaskKind
 
 SHORT = [0, "bench", "--size", "1001", "--rounds", "1"]
 
@@ -70,6 +71,6 @@ def test_rates_and_ratios_are_medians_of_rounds(monkeypatch):
     """The clock gives the calls of NumPy 2, 4 and 8 s, those of Numba 1, 1 and 8 s."""
     ticks = itertools.cycle([0, 2, 0, 1, 0, 1, 0, 4, 0, 8, 0, 8])
     monkeypatch.setattr(throughput.time, "perf_counter", lambda: float(next(ticks)))
-    found = throughput.measure(fm.Uniform(0.01), BINARY, 100, 3, ["numpy", "numba"])
+    found = throughput.measure(fm.Uniform(0.01), MaskKind.BINARY, 100, 3, ["numpy", "numba"])
     assert [(s.backend, s.verb) for s in found[:2]] == [("numpy", "encode"), ("numba", "encode")]
     assert [(s.rate, s.ratio) for s in found] == [(25, 1), (100, 2)] * 3

@@ -103,7 +103,7 @@ def test_other_errors(folder, monkeypatch, error, code, words):
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("fedmrn_codec.decoding.decode", fail)
+    monkeypatch.setattr("fedmrn_codec.face.decoding.decode", fail)
     for more in ((), ("--json",)):
         found = CliRunner().invoke(app, ["decode", "a.fmrn", "-o", "x.npz", *more])
         assert found.exit_code == code

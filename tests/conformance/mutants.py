@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from fedmrn_codec import oracle
+from fedmrn_codec.conformance import oracle
 from fedmrn_codec.conformance.reference import Reference
 from fedmrn_codec.conformance.request import Request, Result
 from fedmrn_codec.conformance.target import Broken, Refused, Unsupported

@@ -98,7 +98,7 @@ def test_a_file_that_is_missing():
 
 
 def test_without_hypothesis_the_vectors_still_run(monkeypatch):
-    monkeypatch.setattr("fedmrn_codec.conformance.command.find_spec", lambda name: None)
+    monkeypatch.setattr("fedmrn_codec.cli.verbs.conformance.find_spec", lambda name: None)
     done = invoke(2, *NUMPY)
     assert "pip install 'fedmrn-codec[conformance]'" in " ".join(done.stderr.split())
     invoke(0, *NUMPY, "--examples", 0, "--only", "philox/first:*")

@@ -3,7 +3,7 @@
 import pytest
 from mutants import MUTANTS, Changed, Mutant, changed_oracle, without_check
 
-from fedmrn_codec import oracle
+from fedmrn_codec.conformance import oracle
 from fedmrn_codec.conformance.check import Check
 from fedmrn_codec.conformance.run import FAILED, PASSED, SKIPPED, run
 

@@ -7,8 +7,7 @@ from xml.etree import ElementTree
 import pytest
 from mutants import MUTANTS, Changed, changed_oracle
 
-from fedmrn_codec import oracle
-from fedmrn_codec.conformance import replay, report
+from fedmrn_codec.conformance import oracle, replay, report
 from fedmrn_codec.conformance.layout import frame_fields, partial_fields, schema_fields
 from fedmrn_codec.conformance.places import ELEMENTS, known, place, wanted
 from fedmrn_codec.conformance.reference import Reference

@@ -10,7 +10,7 @@ from torch import nn
 import fedmrn_codec as fm
 import fedmrn_torch
 from fedmrn_codec import errors
-from fedmrn_codec.dtypes import DTYPES
+from fedmrn_codec.primitives.dtypes import DTYPES
 from fedmrn_torch.schema import to_numpy
 
 

@@ -18,7 +18,7 @@ NAMES = sorted(methods.METHODS)
 
 # What needs other settings to learn in so few rounds, with the reason.
 OTHER = {
-    "topk": {"learning_rate": 0.1, "rounds": 4},  # a fortieth of the update at a time
+    "topk": {"learning_rate": 0.1, "rounds": 8},  # a fortieth of the update at a time
     "postmask": {"learning_rate": 0.01},  # steps within the noise's reach
 }
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ...aggregate import Aggregator
-from ...frame import Expected
+from ...face.aggregation import Aggregator
+from ...format.parsing import Expected
 from .. import files, options, schemas, tensors
 from .. import weights as weighing
 from ..averaging import Average, Source

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from ... import backends, errors, throughput
+from ... import backends, errors
 from ...backends.threads import threads
-from ...mask import kind_code
-from ...noise import Noise, Uniform, noise_text
-from .. import options
+from ...primitives.codes import MaskKind
+from ...primitives.noise import Noise, Uniform, noise_text
+from .. import options, throughput
 from ..output import document, print_table
 
 LARGEST = 2**28
@@ -31,7 +31,7 @@ def bench(
             help="Of the tensor. Default: uniform:0.01.",
         ),
     ] = None,
-    mask: Annotated[options.Mask, typer.Option("--mask")] = options.Mask.BINARY,
+    mask: options.Mask = MaskKind.BINARY,
     rounds: Annotated[
         int, typer.Option("--rounds", min=1, metavar="N", help="Interleaved timings; medians are printed.")
     ] = 7,
@@ -46,11 +46,11 @@ def bench(
         raise errors.ArgumentError("--size", size, f"required: 1 to {LARGEST}")
     noise = noise or Uniform(0.01)
     names = sorted(backends.installed(), key=lambda name: name != throughput.BASE)
-    speeds = throughput.measure(noise, kind_code(mask), size, rounds, names)
+    speeds = throughput.measure(noise, mask, size, rounds, names)
     facts = {
         "size": size,
         "noise": noise_text(noise),
-        "mask": str(mask),
+        "mask": mask.label,
         "threads": threads(),
         "cores": os.cpu_count(),
         "rounds": rounds,
@@ -62,7 +62,9 @@ def bench(
         return
     found = {(speed.backend, speed.verb): speed for speed in speeds}
     rows = [[name, *(_cell(found[name, verb]) for verb in throughput.VERBS)] for name in names]
-    title = f"{size:,} elements, {facts['noise']}, {mask} mask, {facts['threads']} threads, {rounds} rounds"
+    title = (
+        f"{size:,} elements, {facts['noise']}, {mask.label} mask, {facts['threads']} threads, {rounds} rounds"
+    )
     print_table(title, ["million elements/s", *throughput.VERBS], rows)
     if "numba" in names:
         print(f"numba's compiled code is kept in {facts['compiled_code'] or 'no place that can be written'}")

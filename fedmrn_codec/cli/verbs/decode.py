@@ -7,9 +7,13 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from ... import decoding
-from ...schema import Schema
-from .. import arithmetic, files, options, schemas, tensors
+from ... import errors
+from ...face import decoding, models
+from ...format.checked import CheckedFrame
+from ...format.parsing import Expected
+from ...format.schema import Schema
+from ...primitives.dtypes import is_finite
+from .. import files, options, schemas, tensors
 from ..dense import Dense
 from ..output import report
 from ..problems import about
@@ -54,21 +58,14 @@ def decode(
     data, given = files.read(frame), schemas.load(schema)
     wanted = options.split(names) or None
     with about(frame):
-        info = decoding.inspect(data, given)
-        arrays = decoding.decode(
-            data,
-            given,
-            names=wanted,
-            round=round,
-            base_model=base_model,
-            seed=seed,
-            backend=options.fastest(backend, sum(t.size for t in info.schema or ())),
-        )
-    assert info.schema is not None
+        checked = CheckedFrame.open(data, Expected(given, round, base_model, seed))
+        schema_of_frame = checked.checked_schema
+        name = options.fastest(backend, sum(t.size for t in schema_of_frame))
+        arrays = decoding.decode(checked, names=wanted, backend=name)
     if base is None:
-        content = _update(arrays, info.schema)
+        content = _update(arrays, schema_of_frame)
     else:
-        content = plus_base(base, arrays, info.schema, only=wanted is not None)
+        content = plus_base(base, arrays, schema_of_frame, only=wanted is not None)
     tensors.save(output, content, chosen)
     report(
         {"file": output, "format": chosen.value, "tensors": list(content.tensors)},
@@ -83,10 +80,24 @@ def plus_base(path: str, update: dict[str, np.ndarray], schema: Schema, *, only:
     model = tensors.load(path)
     held = schemas.fit(path, model, schema, extra=True)
     with about(path):
-        new = model.with_arrays(arithmetic.add(held, update, schema))
+        sums = models.apply({name: held[name] for name in update}, update, schema)
+        _check_finite(held, update, sums, schema)
+    new = model.with_arrays(sums)
     if only:
         return TensorFile({name: new.tensors[name] for name in update}, new.format, new.metadata)
     return new
+
+
+def _check_finite(
+    base: dict[str, np.ndarray], update: dict[str, np.ndarray], sums: dict[str, np.ndarray], schema: Schema
+) -> None:
+    """That no sum of finite floats is beyond the range of its dtype."""
+    for tensor in schema:
+        name = tensor.name
+        if name in sums and not is_finite(sums[name], tensor.type) and is_finite(base[name], tensor.type):
+            raise errors.UpdateError(
+                f"base plus {name!r}", "a value out of range", f"{tensor.dtype} must hold it"
+            )
 
 
 def _update(arrays: dict[str, np.ndarray], schema: Schema) -> TensorFile:

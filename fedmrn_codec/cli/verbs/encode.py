@@ -7,9 +7,10 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from ... import decoding, encoding
-from ...schema import Schema
-from .. import arithmetic, facts, files, options, schemas, tensors
+from ...face import decoding, encoding, models
+from ...format.schema import Schema
+from ...primitives.codes import Coding, MaskKind
+from .. import facts, files, options, schemas, tensors
 from ..output import report, say
 from ..problems import about
 
@@ -53,15 +54,9 @@ def encode(
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FRAME", show_default=False, help="Default: stdout.")
     ] = "-",
-    mask: Annotated[options.Mask, typer.Option("--mask", help="The kind of mask.")] = options.Mask.BINARY,
-    coding: Annotated[
-        options.Coding,
-        typer.Option("--coding", help="rans: fewer than one bit an element, where that is shorter."),
-    ] = options.Coding.RAW,
-    dense_coding: Annotated[
-        options.DenseCoding,
-        typer.Option("--dense-coding", help="Round dense float32 tensors to 16 bits. raw: exact."),
-    ] = options.DenseCoding.RAW,
+    mask: options.Mask = MaskKind.BINARY,
+    coding: options.MaskCoding = Coding.RAW,
+    dense_coding: options.DenseCoding = Coding.RAW,
     base: options.BaseFile = None,
     schema: options.SchemaFile = None,
     masked: options.MaskedGlobs = None,
@@ -107,9 +102,9 @@ def encode(
             chosen,
             seed=seed,
             noise=noise,
-            mask=mask.value,
-            coding=coding.value,
-            dense_coding=dense_coding.value,
+            mask=mask.label,
+            coding=coding.label,
+            dense_coding=dense_coding.label,
             round=round,
             base_model=base_model,
             embed_schema=schema is None if embed is None else embed,
@@ -141,7 +136,7 @@ def _update(
         return given, arrays
     model = schemas.fit(base, tensors.load(base), given, extra=True)
     with about(path):
-        return given, arithmetic.subtract(arrays, model, given)
+        return given, models.difference(arrays, model, given)
 
 
 def _place(path: str) -> str:

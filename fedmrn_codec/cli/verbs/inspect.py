@@ -6,8 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ... import decoding, errors, partial
-from ...schema import Schema
+from ... import errors
+from ...face import decoding
+from ...format.schema import Schema
+from ...sums import partial
 from .. import facts, files, options, schemas
 from ..output import document, say
 from ..problems import OK, FileProblem, InFile, about, describe, human

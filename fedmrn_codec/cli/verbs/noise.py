@@ -9,8 +9,9 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from ... import decoding, errors
-from ...noise import Noise, noise_text
+from ... import errors
+from ...face import decoding
+from ...primitives.noise import Noise, noise_text
 from .. import files, options, tensors
 from ..dense import Dense
 from ..output import document, report

@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from ... import backends, decoding, errors
-from ...aggregate import Aggregator
-from ...frame import Expected
-from ...schema import Schema
+from ... import backends, errors
+from ...face import decoding
+from ...face.aggregation import Aggregator
+from ...format.checked import CheckedFrame
+from ...format.parsing import Expected
 from .. import facts, files, options, schemas
 from ..files import Bytes
 from ..output import document, printable
@@ -55,25 +56,25 @@ def _verify(file: str, expected: Expected, names: list[str]) -> tuple[int, dict[
     try:
         data = files.read(file)
         with about(file):
-            kind = _check(data, expected)
-            differ = _compare(data, expected.schema, names) if kind == "frame" else []
+            frame = _check(data, expected)
+            differ = _differing(frame, names) if frame is not None else []
     except (InFile, FileProblem) as error:
         code, problem = describe(error)
         return code, {"file": file, "ok": False, "error": problem}
-    compared = {"backends": names} if names and kind == "frame" else {}
+    compared = {"backends": names} if names and frame is not None else {}
     if differ:
         message = f"{names[0]} and {', '.join(differ)} decode it to different bytes"
         problem = plain("backends_differ", "internal", message, file)
         return REFUSED, {"file": file, "ok": False, "error": problem} | compared
-    return OK, {"file": file, "ok": True, "kind": kind} | compared
+    return OK, {"file": file, "ok": True, "kind": "frame" if frame is not None else "partial_sum"} | compared
 
 
-def _check(data: Bytes, expected: Expected) -> str:
+def _check(data: Bytes, expected: Expected) -> CheckedFrame | None:
+    """Make every check; the checked frame, or None for a partial sum."""
     if not facts.is_partial(data):
-        decoding.verify(
+        return decoding.verify(
             data, expected.schema, round=expected.round, base_model=expected.base_model, seed=expected.seed
         )
-        return "frame"
     if expected.schema is None:
         raise errors.NoSchemaError("schema", "none, as a partial sum never embeds one", "give --schema")
     found = Aggregator.from_bytes(data, expected.schema, backend="numpy").expected
@@ -83,20 +84,20 @@ def _check(data: Bytes, expected: Expected) -> str:
         raise errors.BaseModelError(
             "base_model", found.base_model or 0, f"required: {expected.base_model}", 16
         )
-    return "partial_sum"
+    return None
 
 
-def _compare(data: Bytes, schema: Schema | None, names: list[str]) -> list[str]:
-    """The backends that decode a frame to other bytes than the first one."""
+def _differing(frame: CheckedFrame, names: list[str]) -> list[str]:
+    """The backends that decode a frame to other bytes than the first one, each from the frame's bytes."""
     if not names:
         return []
-    first = decoding.decode(data, schema, backend=names[0])
+    first = decoding.decode(frame.view, frame.schema, backend=names[0])
     return [
         name
         for name in names[1:]
         if any(
             array.tobytes() != first[key].tobytes()
-            for key, array in decoding.decode(data, schema, backend=name).items()
+            for key, array in decoding.decode(frame.view, frame.schema, backend=name).items()
         )
     ]
 

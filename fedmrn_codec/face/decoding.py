@@ -7,20 +7,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import backends, errors, frame
-from . import mask as masks
-from .arguments import U64, unsigned
-from .frame import Expected, Info
-from .limits import DEFAULT_LIMITS, Limits
-from .noise import Noise, checked_noise
-from .schema import Schema, Tensor
+from .. import backends, errors
+from ..format.checked import CheckedFrame
+from ..format.frame import Info, as_view
+from ..format.limits import DEFAULT_LIMITS, Limits
+from ..format.parsing import Expected, parse
+from ..format.schema import Schema
+from ..primitives import mask as masks
+from ..primitives.arguments import U64, unsigned
+from ..primitives.noise import Noise, checked_noise
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
 def decode(
-    data: Buffer,
+    data: Buffer | CheckedFrame,
     schema: Schema | None = None,
     *,
     names: Collection[str] | None = None,
@@ -34,7 +36,7 @@ def decode(
 
     Parameters
     ----------
-    data : bytes, bytearray, memoryview, mmap or any contiguous buffer
+    data : bytes, bytearray, memoryview, mmap or any contiguous buffer; or a CheckedFrame
     schema : Schema, optional
         The model's; required unless the frame embeds one.
     names : collection of str, optional
@@ -58,25 +60,25 @@ def decode(
     ArgumentError
         A name that the schema does not have.
     """
-    view, info, tensors = open_frame(data, Expected(schema, round, base_model, seed), limits)
-    run = backends.get(backend)
-    wanted = _wanted(names, tensors)
+    checked = CheckedFrame.open(data, Expected(schema, round, base_model, seed), limits)
+    kernels = backends.get(backend)
+    wanted = wanted_names(names, checked.checked_schema)
     out: dict[str, np.ndarray] = {}
-    for stream, (tensor, entry) in enumerate(zip(tensors, info.tensors, strict=True)):
+    for stream, (tensor, entry) in enumerate(zip(checked.checked_schema, checked.tensors, strict=True)):
         if tensor.name not in wanted:
             continue
-        content = frame.payload(view, info, stream, backend)
+        content = checked.payload(stream, backend)
         if entry.noise is None:
             out[tensor.name] = content.reshape(tensor.shape).copy()
             continue
         values = np.empty(tensor.size, np.float32)
-        run.decode(entry.noise, masks.KINDS[entry.kind], info.seed, stream, content, values)
+        kernels.decode(entry.noise, entry.mask_kind, checked.seed, stream, content, values)
         out[tensor.name] = values.reshape(tensor.shape)
     return out
 
 
 def decode_bits(
-    data: Buffer,
+    data: Buffer | CheckedFrame,
     schema: Schema | None = None,
     *,
     round: int | None = None,
@@ -94,18 +96,16 @@ def decode_bits(
     dict of str to numpy.ndarray
         Bool arrays of the masked tensors' shapes, in schema order: True keeps the noise.
     """
-    view, info, tensors = open_frame(data, Expected(schema, round, base_model, seed), limits)
+    checked = CheckedFrame.open(data, Expected(schema, round, base_model, seed), limits)
     return {
-        tensor.name: masks.unpack(frame.payload(view, info, stream, backend), tensor.size).reshape(
-            tensor.shape
-        )
-        for stream, tensor in enumerate(tensors)
+        tensor.name: masks.unpack(checked.payload(stream, backend), tensor.size).reshape(tensor.shape)
+        for stream, tensor in enumerate(checked.checked_schema)
         if tensor.masked
     }
 
 
 def verify(
-    data: Buffer,
+    data: Buffer | CheckedFrame,
     schema: Schema | None = None,
     *,
     round: int | None = None,
@@ -113,12 +113,17 @@ def verify(
     seed: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
     backend: str | None = None,
-) -> Info:
-    """Make every check of spec 7 without decoding; the arguments and errors are those of `decode`."""
-    view, info, tensors = open_frame(data, Expected(schema, round, base_model, seed), limits)
-    for stream in range(len(tensors)):
-        frame.payload(view, info, stream, backend)
-    return info
+) -> CheckedFrame:
+    """Make every check of spec 7; the arguments and errors are those of `decode`.
+
+    Returns
+    -------
+    CheckedFrame
+        What the frame says of itself, and what `decode` and `Aggregator.add` take in place of its bytes.
+    """
+    checked = CheckedFrame.open(data, Expected(schema, round, base_model, seed), limits)
+    checked.payloads(backend)
+    return checked
 
 
 def inspect(data: Buffer, schema: Schema | None = None, *, limits: Limits = DEFAULT_LIMITS) -> Info:
@@ -129,7 +134,7 @@ def inspect(data: Buffer, schema: Schema | None = None, *, limits: Limits = DEFA
     FrameError
         A check of spec 7 up to [F-26] fails. Without a schema, those that need one are left out.
     """
-    return frame.parse(frame.as_view(data), Expected(schema), limits, need_schema=False)
+    return parse(as_view(data), Expected(schema), limits, need_schema=False)
 
 
 def noise(
@@ -162,17 +167,6 @@ def philox_words(
     return backends.get(backend).words(*_place(seed, stream, start, count))
 
 
-def open_frame(
-    data: Buffer, expected: Expected, limits: Limits
-) -> tuple[memoryview, Info, tuple[Tensor, ...]]:
-    """A frame whose checks up to [F-27] have passed: its bytes, its facts, its tensors."""
-    view = frame.as_view(data)
-    info = frame.parse(view, expected, limits)
-    frame.check_checksum(view)
-    assert info.schema is not None
-    return view, info, info.schema.tensors
-
-
 def _place(seed: int, stream: int, start: int, count: int) -> tuple[int, int, int, int]:
     start, count = unsigned(start, U64, "start"), unsigned(count, U64, "count")
     if start + count > U64:
@@ -180,8 +174,15 @@ def _place(seed: int, stream: int, start: int, count: int) -> tuple[int, int, in
     return unsigned(seed, U64, "seed"), unsigned(stream, U64, "stream"), start, count
 
 
-def _wanted(names: Collection[str] | None, tensors: tuple[Tensor, ...]) -> set[str]:
-    known = {t.name for t in tensors}
+def wanted_names(names: Collection[str] | None, schema: Schema) -> set[str]:
+    """The names of the tensors to decode: those given, or all.
+
+    Raises
+    ------
+    ArgumentError
+        A name that the schema does not have.
+    """
+    known = {tensor.name for tensor in schema}
     if names is None:
         return known
     if isinstance(names, str):

@@ -10,16 +10,16 @@ from typing import Annotated, NoReturn
 import click
 import typer
 
-from ..cli import options
-from ..cli.output import document as print_json
-from ..cli.output import printable
-from . import protocol, report
-from .module import ModuleTarget
-from .program import CommandTarget
-from .request import PROFILES, Words
-from .run import FAILED, Record, Report, expected_failures, run
-from .suite import checks, checks_for
-from .target import Broken, Refused, Target
+from ...conformance import protocol, report
+from ...conformance.module import ModuleTarget
+from ...conformance.program import CommandTarget
+from ...conformance.request import PROFILES, Words
+from ...conformance.run import FAILED, Record, Report, expected_failures, run
+from ...conformance.suite import checks, checks_for
+from ...conformance.target import Broken, Refused, Target
+from .. import options
+from ..output import document as print_json
+from ..output import printable
 
 OK, FAILURES = 0, 1
 

@@ -6,14 +6,14 @@ import math
 
 import numpy as np
 
-from . import errors
-from .dtypes import Dtype, is_finite, widen_bfloat16
+from .. import errors
+from ..primitives.dtypes import Dtype, is_finite, round_to_bfloat16, widen_bfloat16
 
 LIMB = 24
 """Bits of a limb's digits. A digit times the largest total weight (2^39 - 1) fits in an int64."""
 
-QUEUE, QUEUE_BYTES = 16, 2**18
-"""Arrays, and bytes of them, that wait to be summed together."""
+BATCH, BATCH_BYTES = 16, 2**18
+"""Arrays that are summed together, and bytes of the largest that is queued for that."""
 
 MOST_IN_DOUBLES = 2**29
 """The largest sum of weights with which sums of digits are integers that a double holds."""
@@ -26,7 +26,7 @@ class ExactSum:
     """The sum of weight * x over arrays x of one dtype and size, in integer limbs (spec 8.4).
 
     Sums do not depend on the order of `add` and `merge`. Only limbs that were touched take memory. Small
-    arrays wait until there are some of them, since NumPy takes longer to begin with them than to sum them.
+    arrays are queued and summed together, since a NumPy call on each costs more than its additions.
 
     Parameters
     ----------
@@ -38,31 +38,31 @@ class ExactSum:
     def __init__(self, dtype: Dtype, size: int) -> None:
         self.dtype, self.size = dtype, size
         self._rows: dict[int, np.ndarray] = {}
-        self._waiting: list[np.ndarray] = []
+        self._queued: list[np.ndarray] = []
         self._weights: list[int] = []
 
     @property
     def rows(self) -> dict[int, np.ndarray]:
         """Limb -> its sums, int64 of shape (size,)."""
-        self._settle()
+        self._flush()
         return self._rows
 
     def add(self, values: np.ndarray, weight: int) -> None:
         """Add weight * values: shape (size,), of the dtype's NumPy form, finite; they may change later."""
-        alone = values.nbytes > QUEUE_BYTES
-        self._waiting.append(values if alone else values.copy())
+        alone = values.nbytes > BATCH_BYTES
+        self._queued.append(values if alone else values.copy())
         self._weights.append(weight)
-        if alone or len(self._waiting) == QUEUE:
-            self._settle()
+        if alone or len(self._queued) == BATCH:
+            self._flush()
 
-    def _settle(self) -> None:
-        """Sum what waits."""
-        waiting, self._waiting = self._waiting, []
+    def _flush(self) -> None:
+        """Sum the queued arrays."""
+        queued, self._queued = self._queued, []
         weights, self._weights = np.array(self._weights, np.int64), []
-        step = BLOCK // max(len(waiting), 1)
-        for begin in range(0, self.size if waiting else 0, step):
+        step = BLOCK // max(len(queued), 1)
+        for begin in range(0, self.size if queued else 0, step):
             part = slice(begin, begin + step)
-            values = np.stack([array[part] for array in waiting])
+            values = np.stack([array[part] for array in queued])
             if self._narrow and int(weights.sum()) <= MOST_IN_DOUBLES:
                 self._sum_narrow(values, weights, part)
             else:
@@ -149,7 +149,7 @@ class ExactSum:
             value = math.ldexp(quotient, exponent + self.dtype.exponent)
         except OverflowError:
             raise _beyond_range(self.dtype) from None
-        return _bfloat16_bits(value) if self.dtype.name == "bfloat16" else value
+        return int(round_to_bfloat16(np.asarray(value))) if self.dtype.name == "bfloat16" else value
 
 
 def decompose(values: np.ndarray, dtype: Dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -221,16 +221,7 @@ def _filtered_mean(
 def _narrow(value: np.ndarray, dtype: Dtype) -> np.ndarray:
     """float64 rounded once to a dtype of at most 24 bits."""
     if dtype.name == "bfloat16":
-        return np.array([_bfloat16_bits(v) for v in value.tolist()], dtype.numpy)
+        bits = round_to_bfloat16(value)
+        return np.where(bits == 0x8000, np.uint16(0), bits)  # +0.0 where -0.0 stood
     with np.errstate(over="ignore"):
         return value.astype(dtype.numpy)
-
-
-def _bfloat16_bits(value: float) -> int:
-    """The bits of the bfloat16 nearest to a float, ties to even."""
-    mantissa, exponent = math.frexp(abs(value))
-    quantum = max(exponent - 8, -133)
-    rounded = math.ldexp(round(math.ldexp(mantissa, exponent - quantum)), quantum)
-    with np.errstate(over="ignore"):
-        upper = int(np.float32(rounded).view(np.uint32)) >> 16
-    return upper | (0x8000 if value < 0 and upper else 0)

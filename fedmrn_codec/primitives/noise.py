@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from . import errors
+from .. import errors
 
 GAUSSIAN_TABLE_SHA256 = "dd66b5cfd76836da9b554bd89e3ccd03b8e70a5a015b51e5d4ca9a2b4963deb9"
 MAX_DRAW = 2**24 - 1
@@ -97,7 +97,9 @@ def gaussian_table() -> np.ndarray:
     """The quantile table T of spec 3.4: uint32 of shape (2049,), read-only."""
     data = Path(__file__).with_name("data").joinpath("gaussian.bin").read_bytes()
     if hashlib.sha256(data).hexdigest() != GAUSSIAN_TABLE_SHA256:
-        raise ImportError("fedmrn_codec/data/gaussian.bin is damaged: its SHA-256 is not the specified one")
+        raise ImportError(
+            "fedmrn_codec/primitives/data/gaussian.bin is damaged: its SHA-256 is not the specified one"
+        )
     table = np.frombuffer(data, "<u4").astype(np.uint32)
     table.flags.writeable = False
     return table

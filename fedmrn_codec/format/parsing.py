@@ -1,121 +1,38 @@
-"""The frame (spec 6) and the checks of its header, table and length, in the order of spec 7."""
+"""The checks of a frame's header, table and length, in the order of spec 7: [F-01] to [F-26], [F-31]."""
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
-from . import backends, codings, errors, rans
-from .codings import RAW
-from .dtypes import BY_CODE, Dtype, is_finite
+from .. import errors
+from ..primitives.codes import Coding, MaskKind
+from ..primitives.dtypes import BY_CODE
+from ..primitives.noise import DISTRIBUTIONS, Noise
+from . import codings
+from .frame import (
+    CHECKSUM,
+    DENSE,
+    ENTRY,
+    HEADER,
+    MAGIC,
+    MAJOR,
+    MINOR,
+    SCALE,
+    SCHEMA_FLAG,
+    Entry,
+    Header,
+    Info,
+)
 from .limits import DEFAULT_LIMITS, Limits
-from .mask import KIND_NAMES, padding_is_zero
-from .noise import DISTRIBUTIONS, Noise
 from .schema import Schema, Tensor, first_difference, parse_schema
 
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
-MAGIC, MAJOR, MINOR = b"FMRN", 1, 1  # the highest minor version that is known
-HEADER = struct.Struct("<4sBBHQQII16s")
-ENTRY = struct.Struct("<BBBBQ")
-SCALE = struct.Struct("<f")
-CHECKSUM = struct.Struct("<I")
-SCHEMA_FLAG = 1
-DENSE = 0
-
-
-class Header(NamedTuple):
-    """The fields of spec 6.2, in their order."""
-
-    magic: bytes
-    major: int
-    minor: int
-    flags: int
-    seed: int
-    base_model: int
-    round: int
-    tensor_count: int
-    digest: bytes
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One tensor of a frame (spec 6.4).
-
-    Attributes
-    ----------
-    kind : str
-        "dense", "binary" or "signed".
-    noise : Noise or None
-        Distribution and scale of a masked tensor.
-    dtype : str
-        Of the decoded tensor; "float32" for a masked one.
-    offset, length : int
-        Where the payload lies in the frame, in bytes.
-    coding : str
-        How it is spelled: "raw"; "rans" of a mask; "float16" or "bfloat16" of a dense float32 tensor.
-    """
-
-    kind: str
-    noise: Noise | None
-    dtype: str
-    offset: int
-    length: int
-    coding: str = "raw"
-
-
-@dataclass(frozen=True)
-class Info:
-    """What a frame says of itself before its payloads (spec 6.2 to 6.4).
-
-    Attributes
-    ----------
-    version : (int, int)
-    seed, base_model, round : int
-        0 for the latter two means "not given".
-    digest : bytes
-        Of the schema: 16 bytes.
-    schema : Schema or None
-        The caller's, or else the one embedded in the frame.
-    embedded : bool
-        Whether the frame carries its schema.
-    tensors : tuple of Entry
-        In schema order.
-    frame_bytes, mask_bytes, dense_bytes, header_bytes : int
-        The frame's length, and its parts: masked payloads, dense payloads, everything else.
-    """
-
-    version: tuple[int, int]
-    seed: int
-    base_model: int
-    round: int
-    digest: bytes
-    schema: Schema | None
-    embedded: bool
-    tensors: tuple[Entry, ...]
-    frame_bytes: int
-    mask_bytes: int = field(init=False)
-    dense_bytes: int = field(init=False)
-    header_bytes: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        masked = sum(e.length for e in self.tensors if e.noise)
-        dense = sum(e.length for e in self.tensors if not e.noise)
-        object.__setattr__(self, "mask_bytes", masked)
-        object.__setattr__(self, "dense_bytes", dense)
-        object.__setattr__(self, "header_bytes", self.frame_bytes - masked - dense)
+KINDS = frozenset(MaskKind)
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What the caller asks of a frame; None asks nothing.
+    """Expected values: what the caller demands of a frame; None demands nothing.
 
     Attributes
     ----------
@@ -127,55 +44,6 @@ class Expected:
     round: int | None = None
     base_model: int | None = None
     seed: int | None = None
-
-
-def as_view(data: Buffer) -> memoryview:
-    """A flat view of the bytes of bytes, bytearray, memoryview, mmap or array; no copy.
-
-    Raises
-    ------
-    ArgumentError
-        If `data` has no contiguous bytes.
-    """
-    try:
-        return memoryview(data).cast("B")
-    except (TypeError, ValueError) as error:
-        raise errors.ArgumentError(
-            "frame", f"{type(data).__name__} ({error})", "required: contiguous bytes"
-        ) from None
-
-
-def build(
-    schema: Schema,
-    entries: Sequence[bytes],
-    payloads: Sequence[np.ndarray],
-    *,
-    seed: int,
-    base_model: int,
-    round: int,
-    embed_schema: bool,
-) -> bytes:
-    """Put a frame together from its table entries and payloads (spec 6.1), of the lowest version, [E-01]."""
-    minor = int(any(ENTRY.unpack_from(entry)[2] != RAW for entry in entries))
-    header = HEADER.pack(
-        MAGIC, MAJOR, minor, SCHEMA_FLAG * embed_schema, seed, base_model, round, len(schema), schema.digest
-    )
-    embedded = struct.pack("<I", len(schema.data)) + schema.data if embed_schema else b""
-    parts: list[Any] = [header, embedded, *entries, *payloads]
-    checksum = 0
-    for part in parts:
-        checksum = zlib.crc32(part, checksum)
-    return b"".join([*parts, CHECKSUM.pack(checksum)])
-
-
-def masked_entry(kind: int, noise: Noise, coding: int, length: int) -> bytes:
-    """A masked tensor's table entry (spec 6.4)."""
-    return ENTRY.pack(kind, noise.code, coding, 0, length) + SCALE.pack(noise.scale)
-
-
-def dense_entry(dtype: Dtype, coding: int, length: int) -> bytes:
-    """A dense tensor's table entry (spec 6.4)."""
-    return ENTRY.pack(DENSE, dtype.code, coding, 0, length)
 
 
 def parse(
@@ -251,18 +119,34 @@ def _parse_embedded(body: memoryview, at: int, digest: bytes, limits: Limits) ->
     return schema, at + length
 
 
+def check_expected(info: Info, expected: Expected) -> None:
+    """[F-10] and [F-12] to [F-14] of a frame that has been parsed before."""
+    _check_schema(info, info.schema, expected.schema)
+    _check_values(info, expected)
+
+
 def _check_agreement(header: Header, embedded: Schema | None, expected: Expected) -> None:
     """[F-10] to [F-14]."""
+    _check_schema(header, embedded, expected.schema)
     schema = embedded if expected.schema is None else expected.schema
-    if expected.schema is not None and header.digest != expected.schema.digest:
-        why = f" ({first_difference(embedded, expected.schema)})" if embedded else ""
-        raise errors.SchemaMismatchError(
-            "schema digest", header.digest.hex() + why, f"the caller's is {expected.schema.digest.hex()}", 32
-        )
     if schema is not None and header.tensor_count != len(schema):
         raise errors.TensorCountError(
             "tensor count", header.tensor_count, f"the schema has {len(schema)}", 28
         )
+    _check_values(header, expected)
+
+
+def _check_schema(header: Header | Info, own: Schema | None, expected: Schema | None) -> None:
+    """[F-10]; `own` is the frame's schema, where it is known."""
+    if expected is not None and header.digest != expected.digest:
+        why = f" ({first_difference(own, expected)})" if own else ""
+        raise errors.SchemaMismatchError(
+            "schema digest", header.digest.hex() + why, f"the caller's is {expected.digest.hex()}", 32
+        )
+
+
+def _check_values(header: Header | Info, expected: Expected) -> None:
+    """[F-12] to [F-14]."""
     if expected.round not in (None, header.round):
         raise errors.RoundError("round", header.round, f"required: {expected.round}", 24)
     if expected.base_model not in (None, header.base_model):
@@ -307,8 +191,8 @@ def _parse_entries(
     for i in range(count):
         tensor = schema.tensors[i] if schema is not None else None
         name = f"tensor {i}" if tensor is None else repr(tensor.name)
-        facts, at = _parse_entry(body, at, name, tensor, minor)
-        parsed.append(facts)
+        fields, at = _parse_entry(body, at, name, tensor, minor)
+        parsed.append(fields)
     if minor and all(coding == "raw" for *_, coding in parsed):
         raise errors.MinorError("minor version", minor, "the frame needs 0", 5)
     entries, at = [], begin + at
@@ -323,11 +207,11 @@ def _parse_entry(
 ) -> tuple[tuple[str, Noise | None, str, int, str], int]:
     """The fields of an `Entry` but its offset, and where the next begins."""
     left = len(body) - at
-    size = ENTRY.size + (SCALE.size if left and body[at] in KIND_NAMES else 0)
+    size = ENTRY.size + (SCALE.size if left and body[at] in KINDS else 0)
     if left < size:
         raise errors.TruncatedError(f"entry of {name}", f"{left} bytes left", f"it needs {size}", at)
     kind, type_code, coding, reserved, length = ENTRY.unpack_from(body, at)
-    masked = kind in KIND_NAMES
+    masked = kind in KINDS
     if not masked and kind != DENSE:
         raise errors.UnknownKindError(f"kind of {name}", kind, "known: 0 dense, 1 binary, 2 signed", at)
     if tensor is not None and masked != tensor.masked:
@@ -341,7 +225,7 @@ def _parse_entry(
         )
     known = codings.allowed(None if masked else BY_CODE[type_code].name, minor)
     if coding not in known:
-        allowed = f"known here: {', '.join(map(str, known))}"
+        allowed = f"known here: {', '.join(str(int(code)) for code in known)}"
         raise errors.UnknownCodingError(f"coding of {name}", coding, allowed, at + 2)
     if reserved:
         raise errors.ReservedError(f"reserved byte of {name}", reserved, "required: 0", at + 3)
@@ -350,7 +234,7 @@ def _parse_entry(
         if not least <= length <= most:
             required = f"{tensor.size} elements need {least}" + (f" to {most}" if most > least else "")
             raise errors.PayloadLengthError(f"payload length of {name}", length, required, at + 4)
-    coded = codings.NAMES[coding]
+    coded = Coding(coding).label
     if not masked:
         return ("dense", None, BY_CODE[type_code].name, length, coded), at + size
     (scale,) = SCALE.unpack_from(body, at + ENTRY.size)
@@ -359,7 +243,7 @@ def _parse_entry(
         raise errors.FrameScaleError(
             f"scale of {name}", scale, f"required: {distribution.bounds()}", at + ENTRY.size
         )
-    return (KIND_NAMES[kind], distribution(scale), "float32", length, coded), at + size
+    return (MaskKind(kind).label, distribution(scale), "float32", length, coded), at + size
 
 
 def _check_dtype(code: int, name: str, tensor: Tensor | None, at: int) -> None:
@@ -370,46 +254,3 @@ def _check_dtype(code: int, name: str, tensor: Tensor | None, at: int) -> None:
         raise errors.DtypeMismatchError(
             f"dtype of {name}", BY_CODE[code].name, f"the schema says {tensor.dtype}", at
         )
-
-
-def check_checksum(view: memoryview) -> None:
-    """[F-27]; also the check of a partial sum, [P-14]."""
-    at = len(view) - CHECKSUM.size
-    (found,) = CHECKSUM.unpack_from(view, at)
-    computed = zlib.crc32(view[:at])
-    if found != computed:
-        raise errors.ChecksumError("checksum", f"{found:#010x}", f"the bytes have {computed:#010x}", at)
-
-
-def payload(view: memoryview, info: Info, stream: int, backend: str | None) -> np.ndarray:
-    """A tensor's content, flat: packed bytes if masked, else elements; a view where the coding is raw.
-
-    The checks are [F-28] to [F-30] and [C-01] to [C-04].
-    """
-    assert info.schema is not None
-    tensor, entry = info.schema.tensors[stream], info.tensors[stream]
-    raw = np.frombuffer(view, np.uint8, entry.length, entry.offset)
-    if entry.noise is not None:
-        name = repr(tensor.name)
-        if entry.coding == "rans":
-            coder = backends.coder(backend)  # loaded only where a frame needs it
-            return rans.expand(coder, entry.noise, info.seed, stream, raw, tensor.size, name, entry.offset)
-        if not padding_is_zero(raw, tensor.size):
-            raise errors.PaddingError(
-                f"padding of {name}",
-                f"{raw[-1]:#04x} in its last byte",
-                f"bits beyond element {tensor.size - 1} must be 0",
-                entry.offset + entry.length - 1,
-            )
-        return raw
-    if tensor.dtype == "bool" and raw.size and raw.max() > 1:
-        first = int(np.argmax(raw > 1))
-        raise errors.BoolError(
-            f"bool of {tensor.name!r}", raw[first], "required: 0 or 1", entry.offset + first
-        )
-    elements = codings.widen(raw, tensor, entry.coding)
-    if not is_finite(elements, tensor.type):
-        raise errors.NonFiniteError(
-            f"payload of {tensor.name!r}", "a NaN or an infinity", "required: finite", entry.offset
-        )
-    return elements

@@ -1,21 +1,10 @@
-"""Masks (spec 4): the two kinds, the packing of bits, and their sampling."""
+"""Masks (spec 4): the packing of bits, what a bit does to the noise, and how bits are sampled."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from . import errors
-
-BINARY, SIGNED = 1, 2
-KINDS = {"binary": BINARY, "signed": SIGNED}
-KIND_NAMES = {code: name for name, code in KINDS.items()}
-
-
-def kind_code(mask: str) -> int:
-    """The code of a mask kind's name (spec 4.2)."""
-    if not isinstance(mask, str) or mask not in KINDS:
-        raise errors.ArgumentError("mask", repr(mask), f"required: one of {', '.join(KINDS)}")
-    return KINDS[mask]
+from .codes import MaskKind
 
 
 def pack(bits: np.ndarray) -> np.ndarray:
@@ -35,7 +24,7 @@ def padding_is_zero(payload: np.ndarray, count: int) -> bool:
 
 def apply(noise: np.ndarray, bits: np.ndarray, kind: int) -> np.ndarray:
     """Keep, drop or negate the noise (spec 4.2); works on float32 noise and on integer draws alike."""
-    return np.where(bits, noise, noise.dtype.type(0) if kind == BINARY else -noise)
+    return np.where(bits, noise, noise.dtype.type(0) if kind == MaskKind.BINARY else -noise)
 
 
 def sample(update: np.ndarray, noise: np.ndarray, draws: np.ndarray, kind: int) -> np.ndarray:
@@ -46,6 +35,7 @@ def sample(update: np.ndarray, noise: np.ndarray, draws: np.ndarray, kind: int) 
     update, noise : float32, shape (n,)
     draws : unsigned integers below 2^24, shape (n,)
     kind : int
+        A `MaskKind`.
 
     Returns
     -------
@@ -53,6 +43,7 @@ def sample(update: np.ndarray, noise: np.ndarray, draws: np.ndarray, kind: int) 
     """
     with np.errstate(over="ignore", under="ignore"):
         p = update / noise
-        threshold = p * np.float32(2**24) if kind == BINARY else (p + np.float32(1)) * np.float32(2**23)
+        binary = kind == MaskKind.BINARY
+        threshold = p * np.float32(2**24) if binary else (p + np.float32(1)) * np.float32(2**23)
         bits: np.ndarray = draws.astype(np.float32) < threshold
     return bits

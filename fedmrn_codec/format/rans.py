@@ -1,58 +1,25 @@
 """Coding 1 of masks (spec 6.8): range coding by probabilities that depend on the size of the noise.
 
-A bit is likelier set where the noise is small, and the decoder knows the noise: each of 16 buckets of |q| has
-a probability of its own. The coder is rANS (Duda, arXiv 1311.2540) in integers: blocks of 65,536 elements, on
-their own, each with eight states that take turns. The steps element by element are verbs of the backends;
-here is what holds them together: the payload's layout and its checks.
+A bit is set more often where the noise is small, and the decoder knows the noise: each of 16 buckets of |q|
+has a probability of its own. The coder is rANS (Duda, arXiv 1311.2540) in integers, over independent blocks
+of 65,536 elements, each with eight states that take turns. The steps element by element are in the backends
+(`backends.Coder`); this module holds the payload's layout and its checks.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import errors
-from .noise import Gaussian, Noise
+from .. import errors
+from ..backends.rans_parts import BUCKETS, LANES, LOWEST, Coded, blocks
+from ..primitives.noise import Noise
 
 if TYPE_CHECKING:
-    from .backends import Coder
-
-BUCKETS = 16
-LANES = 8
-BLOCK = 2**16
-"""Elements of a block."""
-
-LOWEST = 2**16
-"""Least value of a state, and its value before the first bit is coded."""
+    from ..backends import Coder
 
 CODED_FIELD = "coded mask"
-
-
-class Coded(NamedTuple):
-    """The parts of a coded payload.
-
-    Attributes
-    ----------
-    odds : numpy.ndarray
-        uint8, shape (16,): the probability of a set bit in each bucket, in 256ths.
-    states : numpy.ndarray
-        uint32, shape (blocks, 8).
-    counts : numpy.ndarray
-        int64, shape (blocks,): the number of words of each block.
-    words : numpy.ndarray
-        uint16, shape (sum of counts,).
-    """
-
-    odds: np.ndarray
-    states: np.ndarray
-    counts: np.ndarray
-    words: np.ndarray
-
-
-def blocks(size: int) -> int:
-    """The number of blocks of `size` elements."""
-    return -(-size // BLOCK)
 
 
 def shortest(size: int) -> int:
@@ -60,29 +27,24 @@ def shortest(size: int) -> int:
     return BUCKETS + (2 + 4 * LANES) * blocks(size)
 
 
-def shift(noise: Noise) -> int:
-    """The bucket of a draw is min(|q| >> shift, 15) (spec 6.8)."""
-    return 19 if isinstance(noise, Gaussian) else 20
-
-
-def odds(ones: np.ndarray, totals: np.ndarray) -> np.ndarray:
+def probabilities(ones: np.ndarray, totals: np.ndarray) -> np.ndarray:
     """The nearest 256ths of ones / totals, 1 to 255; 128 for an empty bucket: uint8."""
     nearest = (512 * ones + totals) // np.maximum(2 * totals, 1)
     out: np.ndarray = np.where(totals == 0, 128, np.clip(nearest, 1, 255)).astype(np.uint8)
     return out
 
 
-def compress(
+def encode(
     coder: Coder, noise: Noise, seed: int, stream: int, payload: np.ndarray, size: int
 ) -> np.ndarray | None:
     """A packed mask's coded payload, uint8; None if it would not be shorter."""
     if shortest(size) >= len(payload):
         return None
     ones, totals = coder.count(noise, seed, stream, payload, size)
-    chosen = odds(ones, totals)
+    chosen = probabilities(ones, totals)
     if _estimate(ones, totals, chosen) > 8 * len(payload):
         return None
-    states, counts, words = coder.squeeze(noise, seed, stream, payload, size, chosen)
+    states, counts, words = coder.encode(noise, seed, stream, payload, size, chosen)
     if shortest(size) + 2 * len(words) >= len(payload):
         return None
     ends = np.cumsum(counts)
@@ -92,7 +54,7 @@ def compress(
     return np.frombuffer(b"".join(parts), np.uint8)
 
 
-def expand(
+def decode(
     coder: Coder, noise: Noise, seed: int, stream: int, data: np.ndarray, size: int, name: str, offset: int
 ) -> np.ndarray:
     """The packed mask of a coded payload, after the checks [C-01] to [C-04].
@@ -113,15 +75,15 @@ def expand(
     field = f"{CODED_FIELD} of {name}"
     coded = _split(data, size, field, offset)
     out = np.empty((size + 7) // 8, np.uint8)
-    bad, ones, totals = coder.stretch(noise, seed, stream, coded, out, size)
+    bad, ones, totals = coder.decode(noise, seed, stream, coded, out, size)
     if len(bad):
         where = f"block {bad[0]} does not end in its first state with its last word"
         raise errors.CodingError(field, where, "required: what an encoder writes", offset)
-    right = odds(ones, totals)
-    if (wrong := np.flatnonzero(right != coded.odds)).size:
+    right = probabilities(ones, totals)
+    if (wrong := np.flatnonzero(right != coded.probabilities)).size:
         k = int(wrong[0])
         required = f"the bits give {right[k]}"
-        raise errors.CodingError(f"probability {k} of {name}", coded.odds[k], required, offset + k)
+        raise errors.CodingError(f"probability {k} of {name}", coded.probabilities[k], required, offset + k)
     return out
 
 

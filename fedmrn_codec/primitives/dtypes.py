@@ -66,6 +66,32 @@ def widen_bfloat16(bits: np.ndarray) -> np.ndarray:
     return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
+def round_to_bfloat16(values: np.ndarray) -> np.ndarray:
+    """The bits (uint16) of the nearest bfloat16 values, ties to even; same shape; a NaN stays a NaN.
+
+    Parameters
+    ----------
+    values : float32 or float64
+        A float64 is rounded once: it is first cut to a float32 whose last bit records whether anything was
+        cut off (rounding to odd), which leaves the second rounding exact.
+    """
+    narrow = np.asarray(_round_to_odd(values) if values.dtype == np.float64 else values, np.float32)
+    bits = narrow.view(np.uint32)
+    nearest = bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))
+    nearest = np.where(np.isnan(narrow), bits | np.uint32(1 << 22), nearest)
+    return (nearest >> np.uint32(16)).astype("<u2")
+
+
+def _round_to_odd(values: np.ndarray) -> np.ndarray:
+    """float64 to float32 towards zero, the last bit set where the result is not exact."""
+    with np.errstate(over="ignore", under="ignore"):
+        nearest = values.astype(np.float32)
+    wide = nearest.astype(np.float64)
+    bits = nearest.view(np.uint32) - (np.abs(wide) > np.abs(values)).astype(np.uint32)
+    odd: np.ndarray = np.where(wide == values, bits, bits | np.uint32(1)).view(np.float32)
+    return odd
+
+
 def is_finite(array: np.ndarray, dtype: Dtype) -> bool:
     """True when no element is a NaN or an infinity; always true for integers and bool."""
     if not dtype.is_float:

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from . import codings, errors
-from .aggregate import Aggregator
-from .arguments import U32, U64, unsigned
+from .. import errors
+from ..format import codings
+from ..format.checked import CheckedFrame
+from ..format.schema import Schema
+from ..primitives.arguments import U32, U64, unsigned
+from ..primitives.codes import MaskKind
+from ..primitives.dtypes import is_finite
+from ..primitives.noise import Noise, checked_noise, noise_text, parse_noise
+from .aggregation import Aggregator
 from .decoding import decode, verify
 from .encoding import encode
-from .frame import Info
-from .mask import kind_code
-from .noise import Noise, checked_noise, noise_text, parse_noise
-from .schema import Schema
-from .updates import add, check_schema
+from .models import add, check_schema
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -65,10 +67,9 @@ class Request:
     def __post_init__(self) -> None:
         for name, bound in (("seed", U64), ("round", U32), ("base_model", U64)):
             object.__setattr__(self, name, unsigned(getattr(self, name), bound, name))
-        checked_noise(self.noise), kind_code(self.mask)
+        check_settings(self.noise, self.mask, self.coding, self.dense_coding)
         if not isinstance(self.schema, Schema):
             raise errors.ArgumentError("schema", type(self.schema).__name__, "required: Schema")
-        codings.checked(self.coding, masked=True), codings.checked(self.dense_coding, masked=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The request in plain types, flat: integers, text, and the schema's bytes (spec 5.1)."""
@@ -126,19 +127,21 @@ class Request:
             **codings | options,
         )
 
-    def check(self, data: Buffer, base: Mapping[str, np.ndarray] | None = None) -> Info:
+    def check(
+        self, data: Buffer | CheckedFrame, base: Mapping[str, np.ndarray] | None = None
+    ) -> CheckedFrame:
         """Make every check of a frame (spec 7), and that it is the one asked for.
 
         Parameters
         ----------
-        data : bytes-like
+        data : bytes-like or CheckedFrame
         base : mapping of str to array, optional
             The model that the client was sent: its sum with the update's dense floats must then be finite.
 
         Returns
         -------
-        Info
-            What the frame says of itself.
+        CheckedFrame
+            What the frame says of itself, and what `decode` and `Aggregator.add` take in place of its bytes.
 
         Raises
         ------
@@ -147,9 +150,9 @@ class Request:
         SchemaError
             `base` lacks one of these, or has it in another shape or dtype.
         """
-        asked: dict[str, Any] = {"round": self.round, "base_model": self.base_model, "seed": self.seed}
-        info = verify(data, self.schema, **asked)
-        for tensor, entry in zip(self.schema, info.tensors, strict=True):
+        expected: dict[str, Any] = {"round": self.round, "base_model": self.base_model, "seed": self.seed}
+        checked = verify(data, self.schema, **expected)
+        for tensor, entry in zip(self.schema, checked.tensors, strict=True):
             if tensor.masked and (entry.kind, entry.noise) != (self.mask, self.noise):
                 found = f"{entry.kind} mask over {entry.noise}"
                 required = f"asked for: {self.mask}, {self.noise}"
@@ -157,15 +160,29 @@ class Request:
         if base is not None:
             dense = [t for t in self.schema if not t.masked and t.type.is_float]
             check_schema(dense, base)
-            for name, update in decode(data, self.schema, names=[t.name for t in dense]).items():
-                if not np.isfinite(add(base[name], update)).all():
+            updates = decode(checked, names=[t.name for t in dense])
+            for tensor in dense:
+                total = add(base[tensor.name], updates[tensor.name], tensor.dtype)
+                if not is_finite(total, tensor.type):
                     found = "an update beyond its dtype"
-                    raise errors.ReplyError(f"tensor {name!r}", found, "required: a finite sum")
-        return info
+                    raise errors.ReplyError(f"tensor {tensor.name!r}", found, "required: a finite sum")
+        return checked
 
     def aggregator(self) -> Aggregator:
         """A sum for the frames of all clients that were asked for the same but the seed."""
         return Aggregator(self.schema, noise=self.noise, round=self.round, base_model=self.base_model)
+
+
+def check_settings(noise: object, mask: object, coding: object, dense_coding: object) -> None:
+    """That a request can have this noise, mask kind and codings.
+
+    Raises
+    ------
+    ArgumentError
+        It cannot.
+    """
+    checked_noise(noise), MaskKind.of(mask, "mask")
+    codings.checked(coding, masked=True), codings.checked(dense_coding, masked=False)
 
 
 def _entry(entries: Mapping[str, Any], name: str, *kinds: type) -> Any:

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import backends
-from .dtypes import DTYPES
+from .. import backends
+from ..format.schema import Schema
+from ..primitives.dtypes import DTYPES
+from ..primitives.noise import Noise
 from .exact import ExactSum
-from .noise import Noise
-from .schema import Schema
 
 if TYPE_CHECKING:
-    from .backends import Backend
+    from ..backends import Backend
 
-QUEUE = 16
-"""Masks that are summed in one pass."""
+BATCH = 16
+"""Masks that are summed in one pass over the sums."""
 
 MAX_WEIGHT = 2**39 - 1
 
@@ -25,49 +25,51 @@ MAX_WEIGHT = 2**39 - 1
 class MaskedSum:
     """The integer sums of one masked tensor: weight * q * m (spec 8.2).
 
-    Masks wait, packed, until there are `QUEUE` of them: a pass over the sums takes them together.
+    Packed masks are queued until there are `BATCH` of them, which one pass over the sums then adds together.
 
     Attributes
     ----------
     noise : Noise or None
         Of the first frame, unless the aggregator's caller fixed it; None before.
     sums : numpy.ndarray of int64, shape (size,)
-        Of what does not wait.
+        Of the masks that have been added; those still queued are not in it.
     """
 
     def __init__(self, size: int, noise: Noise | None) -> None:
         self.noise, self.sums = noise, np.zeros(size, np.int64)
-        self._waiting = 0
-        self._facts = np.empty((2, QUEUE), np.int64), np.empty(QUEUE, np.uint64)
-        self._masks = np.empty((QUEUE, 0), np.uint8)
+        self._queued = 0
+        self._heads = np.empty((2, BATCH), np.int64), np.empty(BATCH, np.uint64)
+        self._masks = np.empty((BATCH, 0), np.uint8)
 
-    def add(self, run: Backend, stream: int, kind: int, seed: int, payload: np.ndarray, weight: int) -> None:
+    def add(
+        self, backend: Backend, stream: int, kind: int, seed: int, payload: np.ndarray, weight: int
+    ) -> None:
         """Add a packed mask, now or later; `payload` may change afterwards."""
         if self._masks.shape[1] != len(payload):
-            self._masks = np.empty((QUEUE, len(payload)), np.uint8)
-        numbers, seeds = self._facts
-        numbers[:, self._waiting] = kind, weight
-        seeds[self._waiting] = seed
-        self._masks[self._waiting] = payload
-        self._waiting += 1
-        if self._waiting == QUEUE:
-            self.settle(run, stream)
+            self._masks = np.empty((BATCH, len(payload)), np.uint8)
+        numbers, seeds = self._heads
+        numbers[:, self._queued] = kind, weight
+        seeds[self._queued] = seed
+        self._masks[self._queued] = payload
+        self._queued += 1
+        if self._queued == BATCH:
+            self.flush(backend, stream)
 
-    def settle(self, run: Backend, stream: int) -> None:
-        """Add the masks that wait."""
-        n, (numbers, seeds) = self._waiting, self._facts
+    def flush(self, backend: Backend, stream: int) -> None:
+        """Add the queued masks."""
+        n, (numbers, seeds) = self._queued, self._heads
         if n:
             assert self.noise is not None
             kinds, weights = numbers[:, :n]
             backends.accumulate_many(
-                run, self.noise, kinds, seeds[:n], stream, self._masks[:n], weights, self.sums
+                backend, self.noise, kinds, seeds[:n], stream, self._masks[:n], weights, self.sums
             )
-        self._waiting = 0
+        self._queued = 0
 
-    def rest(self, run: Backend, stream: int) -> None:
-        """Add the masks that wait, and give their room back: what comes next may need it."""
-        self.settle(run, stream)
-        self._masks = np.empty((QUEUE, 0), np.uint8)
+    def release(self, backend: Backend, stream: int) -> None:
+        """Add the queued masks and free the memory of the queue."""
+        self.flush(backend, stream)
+        self._masks = np.empty((BATCH, 0), np.uint8)
 
     def mean(self, total: int) -> np.ndarray:
         """Division first, then the product, then one rounding: float32, shape (size,), [A-03]."""
@@ -80,7 +82,7 @@ class MaskedSum:
 class DenseSums:
     """The exact sums of all dense tensors (spec 8.4), those of one dtype side by side in one `ExactSum`.
 
-    A network has dozens of small ones, and NumPy takes longer to begin with each than to sum it.
+    A network has dozens of small ones, and a NumPy call on each costs more than its additions.
     """
 
     def __init__(self, schema: Schema) -> None:
@@ -117,7 +119,7 @@ class DenseSums:
         rows = sorted(self._sums[name].rows.items())
         return [(limb, row[part]) for limb, row in rows if row[part].any()]
 
-    def put(self, stream: int, rows: Mapping[int, np.ndarray]) -> None:
+    def set_rows(self, stream: int, rows: Mapping[int, np.ndarray]) -> None:
         """Set the rows of one tensor."""
         name, part = self._places[stream]
         for limb, row in rows.items():
@@ -131,18 +133,18 @@ class Sums:
         self.masked = {s: MaskedSum(t.size, noise.get(t.name)) for s, t in enumerate(schema) if t.masked}
         self.dense = DenseSums(schema)
 
-    def rest(self, run: Backend) -> None:
-        """Sum the masks that wait, and give their room back."""
+    def release(self, backend: Backend) -> None:
+        """Add all queued masks and free the memory of the queues."""
         for stream, state in self.masked.items():
-            state.rest(run, stream)
+            state.release(backend, stream)
 
     def merge(self, other: Sums) -> None:
-        """Add the sums of `other`, of the same schema and noise; no mask may wait in either."""
+        """Add the sums of `other`, of the same schema and noise; neither may have queued masks."""
         for stream, mine in self.masked.items():
             mine.noise = other.masked[stream].noise
             mine.sums += other.masked[stream].sums
         self.dense.merge(other.dense)
 
     def means(self, total: int) -> dict[int, np.ndarray]:
-        """Stream -> its mean, flat; no mask may wait."""
+        """Stream -> its mean, flat; no masks may be queued."""
         return {s: state.mean(total) for s, state in self.masked.items()} | self.dense.means(total)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from . import errors
-from .dtypes import BY_CODE, DTYPES, Dtype
+from .. import errors
+from ..primitives.dtypes import BY_CODE, DTYPES, Dtype
 from .limits import DEFAULT_LIMITS, Limits
 
 MAX_NAME, MAX_RANK, MAX_PRODUCT = 2**16 - 1, 32, 2**48

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import backends
-from .noise import Noise
+from .. import backends
+from ..primitives.noise import Noise
 
 VERBS = "encode", "decode", "add"
 BASE = "numpy"
@@ -41,7 +41,7 @@ class Speed:
 
 
 def measure(noise: Noise, kind: int, size: int, rounds: int, names: Sequence[str]) -> list[Speed]:
-    """Speeds of the named backends, NumPy among them; `kind` is a mask's code (spec 4.2)."""
+    """Speeds of the named backends, NumPy among them; `kind` is a `MaskKind`."""
     out = []
     for verb, work in _works(noise, kind, size).items():
         seconds = _rounds(work, names, rounds)

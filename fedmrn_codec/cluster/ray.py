@@ -1,4 +1,4 @@
-"""Ray, for what runs beyond one process; the only module here that imports it, and only when asked to."""
+"""The connection to a Ray cluster: the only module of this package that imports Ray, once it is asked to."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import click
-
-from .problems import ClusterProblem
+from .. import errors
 
 LOCAL, PATIENCE = "local", 10.0  # seconds
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Has Ray listen on 127.0.0.1 alone, on any system; read when Ray is imported."""
+
+
+class ClusterError(Exception):
+    """Ray cannot be reached or started, or its workers keep dying."""
 
 
 @contextmanager
@@ -40,9 +42,11 @@ def connected(address: str | None, purpose: str) -> Iterator[Any]:
 
     Raises
     ------
-    click.UsageError
-        Ray is not installed, or the address has another form.
-    ClusterProblem
+    BackendError
+        Ray is not installed.
+    ArgumentError
+        The address has another form.
+    ClusterError
         The cluster cannot be reached, or Ray does not start.
     """
     place = None if address is None else _parsed(address)
@@ -52,7 +56,9 @@ def connected(address: str | None, purpose: str) -> Iterator[Any]:
         import ray
         from ray._private import worker as internals
     except ModuleNotFoundError:
-        raise click.UsageError(f"{purpose} needs Ray: pip install 'fedmrn-codec[simulation]'") from None
+        raise errors.BackendError(
+            purpose, "no Ray", "required: the package ray, as installed by fedmrn-codec[simulation]"
+        ) from None
     internals._worker_logs_enabled = False  # Ray tells of dead workers on stdout, where our data goes
     with _own_sigterm():
         try:
@@ -66,7 +72,7 @@ def connected(address: str | None, purpose: str) -> Iterator[Any]:
             )
         except (OSError, RuntimeError, ValueError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ClusterProblem(f"no Ray cluster at {address or LOCAL}: {reason}") from error
+            raise ClusterError(f"no Ray cluster at {address or LOCAL}: {reason}") from error
     try:
         yield ray
     finally:
@@ -76,7 +82,9 @@ def connected(address: str | None, purpose: str) -> Iterator[Any]:
 def _parsed(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     if not (host and port.isdecimal() and int(port) < 2**16) or "/" in host:
-        raise click.UsageError(f"--ray-address: found {address!r}, required: HOST:PORT of the cluster's head")
+        raise errors.ArgumentError(
+            "--ray-address", repr(address), "required: HOST:PORT of the cluster's head"
+        )
     return host.strip("[]"), int(port)
 
 

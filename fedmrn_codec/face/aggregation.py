@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import backends, errors, frame, partial
-from .arguments import masked_noise
-from .decoding import open_frame
-from .frame import Expected, Info
-from .limits import DEFAULT_LIMITS, Limits
-from .mask import KINDS
-from .noise import Noise
-from .schema import Schema, Tensor
-from .sums import MAX_WEIGHT, Sums
+from .. import backends, errors
+from ..format.checked import CheckedFrame
+from ..format.limits import DEFAULT_LIMITS, Limits
+from ..format.mask_spec import MaskSpec, mask_specs, masked_noise
+from ..format.parsing import Expected
+from ..format.schema import Schema, Tensor
+from ..primitives.arguments import U64, given, unsigned
+from ..primitives.noise import Noise
+from ..sums import partial
+from ..sums.state import MAX_WEIGHT, Sums
+from .arrays import checked_arrays, packed_bits
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -36,9 +38,9 @@ class Aggregator:
     schema : Schema
     noise : Noise or mapping of str to Noise, optional
         Of all masked tensors, or of each by name; frames with another distribution or scale are refused. By
-        default the first frame decides; a server that does not trust its clients should say.
+        default the first frame decides; a server that does not trust its clients should state it.
     round, base_model : int, optional
-        Refuse frames with another value. 0 and None ask nothing.
+        Refuse frames with another value. 0 and None mean "not given": any value passes.
     limits : Limits
     backend : {"numba", "numpy"}, optional
         The bits do not depend on it.
@@ -55,18 +57,19 @@ class Aggregator:
         backend: str | None = None,
     ) -> None:
         self.schema, self.limits = schema, limits
-        self.expected = Expected(schema, round or None, base_model or None)
+        self.expected = Expected(schema, given(round), given(base_model))
         self.weight = 0
         self.frames = 0
         self._backend, self._backend_name = backends.get(backend), backend
         self._sums = Sums(schema, {} if noise is None else masked_noise(schema, noise))
 
-    def add(self, data: Buffer, weight: int, *, seed: int | None = None) -> Info:
+    def add(self, data: Buffer | CheckedFrame, weight: int, *, seed: int | None = None) -> CheckedFrame:
         """Add a frame. One that is refused changes nothing.
 
         Parameters
         ----------
-        data : bytes-like
+        data : bytes-like or CheckedFrame
+            Of a checked frame no check is repeated but that it has the expected values.
         weight : int
             Positive; the client's number of samples, [A-01].
         seed : int, optional
@@ -74,7 +77,7 @@ class Aggregator:
 
         Returns
         -------
-        Info
+        CheckedFrame
             What the frame says of itself.
 
         Raises
@@ -86,31 +89,83 @@ class Aggregator:
         """
         weight = self._checked_weight(weight)
         expected = Expected(self.schema, self.expected.round, self.expected.base_model, seed)
-        view, info, tensors = open_frame(data, expected, self.limits)
-        contents = [frame.payload(view, info, stream, self._backend_name) for stream in range(len(tensors))]
-        for stream, state in self._sums.masked.items():
-            _check_noise(tensors[stream], state.noise, info.tensors[stream].noise)
-        for stream, state in self._sums.masked.items():
-            entry = info.tensors[stream]
-            state.noise = entry.noise
-            state.add(self._backend, stream, KINDS[entry.kind], info.seed, contents[stream], weight)
-        self._sums.dense.add(contents, weight)
-        self.weight += weight
-        self.frames += 1
-        return info
+        checked = CheckedFrame.open(data, expected, self.limits)
+        contents = checked.payloads(self._backend_name)
+        specs = {
+            stream: MaskSpec(entry.noise, entry.mask_kind)
+            for stream, entry in enumerate(checked.tensors)
+            if entry.noise is not None
+        }
+        self._add(specs, checked.seed, contents, weight)
+        return checked
 
-    def add_many(
-        self, frames: Iterable[Buffer], weights: Iterable[int], *, seeds: Iterable[int] | None = None
+    def add_arrays(
+        self,
+        arrays: Mapping[str, Any],
+        weight: int,
+        *,
+        bits: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        noise: Noise | Mapping[str, Noise] | None = None,
+        mask: str | Mapping[str, str] = "binary",
     ) -> None:
-        """Add frames, all of them or none: a refused one in their midst changes nothing.
+        """Add an update that is at hand as arrays; nothing is encoded.
 
-        The frames are taken one at a time, and none is kept: mapped files and generators do well. Until the
-        last one has passed, their sum is one of its own, of 10 bytes a masked element more where there are
-        frames already.
+        The sum is that of the frame that `encode_bits` makes of the same arguments. One that is refused
+        changes nothing.
 
         Parameters
         ----------
-        frames : iterable of bytes-like
+        arrays : mapping of str to array
+            One for each dense tensor, of its shape and dtype, as in `fedmrn_codec.encode`.
+        weight : int
+            As in `add`.
+        bits : mapping of str to array of bool
+            One for each masked tensor, of its shape: True keeps the noise. Needed if the schema has any.
+        seed : int
+            Of the noise; unsigned 64-bit. Needed if the schema has masked tensors.
+        noise : Noise, or mapping of str to Noise
+            By default the aggregator's.
+        mask : {"binary", "signed"}, or mapping of str to one of them
+
+        Raises
+        ------
+        UpdateError
+            An array is missing, unknown, of another shape or dtype, or holds a NaN or an infinity, [E-02].
+        ArgumentError
+            No seed or noise, or one out of range.
+        FrameError
+            The noise is not the aggregator's, [A-02].
+        AggregateError
+            As in `add`.
+        """
+        weight = self._checked_weight(weight)
+        parts = checked_arrays(arrays, self.schema, dense_only=True) | packed_bits(bits or {}, self.schema)
+        specs: dict[int, MaskSpec] = {}
+        if self._sums.masked:
+            if seed is None:
+                raise errors.ArgumentError("seed", None, "required: that of the noise")
+            by_name = mask_specs(self.schema, self._own_noise() if noise is None else noise, mask)
+            specs = {stream: by_name[self.schema.tensors[stream].name] for stream in self._sums.masked}
+        contents = [parts[tensor.name] for tensor in self.schema]
+        self._add(specs, unsigned(seed or 0, U64, "seed"), contents, weight)
+
+    def add_many(
+        self,
+        frames: Iterable[Buffer | CheckedFrame],
+        weights: Iterable[int],
+        *,
+        seeds: Iterable[int] | None = None,
+    ) -> None:
+        """Add frames, all of them or none: a refused one in their midst changes nothing.
+
+        The frames are taken one at a time, and none is kept, so mapped files and generators are welcome.
+        Until the last one has passed, they have a sum of their own: 10 bytes more a masked element, if there
+        are frames already.
+
+        Parameters
+        ----------
+        frames : iterable of bytes-like or CheckedFrame
         weights : iterable of int
             One for each frame, as in `add`.
         seeds : iterable of int, optional
@@ -157,7 +212,7 @@ class Aggregator:
         for stream, mine in self._sums.masked.items():
             _check_noise(self.schema.tensors[stream], mine.noise, other._sums.masked[stream].noise)
         for aggregator in (self, other):
-            aggregator._sums.rest(aggregator._backend)
+            aggregator._sums.release(aggregator._backend)
         self._sums.merge(other._sums)
         self.weight += other.weight
         self.frames += other.frames
@@ -171,7 +226,7 @@ class Aggregator:
             No frame has been added.
         """
         self._need_frames()
-        self._sums.rest(self._backend)
+        self._sums.release(self._backend)
         means = self._sums.means(self.weight)
         return {t.name: means[stream].reshape(t.shape) for stream, t in enumerate(self.schema)}
 
@@ -184,11 +239,9 @@ class Aggregator:
             No frame has been added.
         """
         self._need_frames()
-        self._sums.rest(self._backend)
-        pins = self.expected
-        return partial.build(
-            self.schema, self._sums, self.weight, self.frames, pins.round or 0, pins.base_model or 0
-        )
+        self._sums.release(self._backend)
+        round, base_model = self.expected.round or 0, self.expected.base_model or 0
+        return partial.build(self.schema, self._sums, self.weight, self.frames, round, base_model)
 
     @classmethod
     def from_bytes(
@@ -217,11 +270,32 @@ class Aggregator:
             raise errors.AggregateError("sum of weights", self.weight + number, "the limit is 2^39 - 1")
         return number
 
+    def _add(self, specs: Mapping[int, MaskSpec], seed: int, contents: list[np.ndarray], weight: int) -> None:
+        """Add contents that have been checked: of each tensor its packed bits or its elements, flat."""
+        for stream, state in self._sums.masked.items():
+            _check_noise(self.schema.tensors[stream], state.noise, specs[stream].noise)
+        for stream, state in self._sums.masked.items():
+            state.noise = specs[stream].noise
+            state.add(self._backend, stream, specs[stream].kind, seed, contents[stream], weight)
+        self._sums.dense.add(contents, weight)
+        self.weight += weight
+        self.frames += 1
+
+    def _own_noise(self) -> dict[str, Noise]:
+        """The noise of each masked tensor by name, as stated by the caller or by the first frame."""
+        noise = {self.schema.tensors[stream].name: state.noise for stream, state in self._sums.masked.items()}
+        if missing := [name for name, its_noise in noise.items() if its_noise is None]:
+            raise errors.ArgumentError("noise", f"nothing for {missing}", "required: each masked tensor")
+        return {name: its_noise for name, its_noise in noise.items() if its_noise is not None}
+
     def _like(self) -> Aggregator:
-        """An empty one that asks the same of frames."""
-        pins, name = self.expected, self._backend_name
+        """An empty one with the same expected values, noise, limits and backend."""
         out = Aggregator(
-            self.schema, round=pins.round, base_model=pins.base_model, limits=self.limits, backend=name
+            self.schema,
+            round=self.expected.round,
+            base_model=self.expected.base_model,
+            limits=self.limits,
+            backend=self._backend_name,
         )
         for stream, state in self._sums.masked.items():
             out._sums.masked[stream].noise = state.noise
@@ -239,8 +313,8 @@ def _check_noise(tensor: Tensor, mine: Noise | None, its: Noise | None) -> None:
 
 
 def _together(
-    frames: Iterable[Buffer], weights: Iterable[int], seeds: Iterable[int] | None
-) -> Iterator[tuple[Buffer, int, int | None]]:
+    frames: Iterable[Buffer | CheckedFrame], weights: Iterable[int], seeds: Iterable[int] | None
+) -> Iterator[tuple[Buffer | CheckedFrame, int, int | None]]:
     """Each frame with its weight, and its seed or None."""
     given: dict[str, Iterable[Any]] = {"frames": frames, "weights": weights}
     if seeds is not None:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from . import errors, frame
-from .noise import DISTRIBUTIONS, MAX_DRAW
-from .schema import Schema, Tensor
-from .sums import MAX_WEIGHT, MaskedSum, Sums
+from .. import errors
+from ..format.frame import CHECKSUM, as_view, check_checksum
+from ..format.schema import Schema, Tensor
+from ..primitives.noise import DISTRIBUTIONS, MAX_DRAW
+from .state import MAX_WEIGHT, MaskedSum, Sums
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -40,7 +41,7 @@ class Header(NamedTuple):
 
 
 def build(schema: Schema, sums: Sums, weight: int, frames: int, round: int, base_model: int) -> bytes:
-    """The bytes of what has been summed; no mask may wait."""
+    """The bytes of what has been summed; no masks may be queued."""
     parts = [
         HEADER.pack(MAGIC, MAJOR, MINOR, 0, weight, base_model, round, len(schema), schema.digest, frames)
     ]
@@ -56,7 +57,7 @@ def build(schema: Schema, sums: Sums, weight: int, frames: int, round: int, base
         for limb, row in rows:
             parts.append(struct.pack("<I", limb) + row.astype("<i8").tobytes())
     body = b"".join(parts)
-    return body + frame.CHECKSUM.pack(zlib.crc32(body))
+    return body + CHECKSUM.pack(zlib.crc32(body))
 
 
 def parse(data: Buffer, schema: Schema) -> tuple[Header, Sums]:
@@ -67,26 +68,26 @@ def parse(data: Buffer, schema: Schema) -> tuple[Header, Sums]:
     FrameError
         The subclass of the first of [P-01] to [P-15] that fails.
     """
-    view = frame.as_view(data)
+    view = as_view(data)
     header = _parse_header(view, schema)
     reader = _Reader(view, HEADER.size)
     states = [_read_masked(reader, t) if t.masked else _read_dense(reader, t) for t in schema]
     if reader.left:
         raise errors.TrailingError("partial sum", f"{reader.left} bytes more", "required: none", reader.at)
-    frame.check_checksum(view)
+    check_checksum(view)
     sums = Sums(schema, {})
     for stream, (tensor, state) in enumerate(zip(schema, states, strict=True)):
         _check_sums(tensor, state, header.weight)
         if isinstance(state, MaskedSum):
             sums.masked[stream] = state
         else:
-            sums.dense.put(stream, state)
+            sums.dense.set_rows(stream, state)
     return header, sums
 
 
 def _parse_header(view: memoryview, schema: Schema) -> Header:
     """[P-01] to [P-08]."""
-    least = HEADER.size + frame.CHECKSUM.size
+    least = HEADER.size + CHECKSUM.size
     if len(view) < least:
         raise errors.TruncatedError("partial sum", f"{len(view)} bytes", f"required: at least {least}", 0)
     header = Header(*HEADER.unpack_from(view))
@@ -115,7 +116,7 @@ class _Reader:
     """Takes parts off a partial sum, up to its checksum; running out of them is [P-01]."""
 
     def __init__(self, view: memoryview, at: int) -> None:
-        self.view, self.at, self.end = view, at, len(view) - frame.CHECKSUM.size
+        self.view, self.at, self.end = view, at, len(view) - CHECKSUM.size
 
     @property
     def left(self) -> int:

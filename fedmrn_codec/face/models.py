@@ -1,8 +1,9 @@
-"""A model's arrays by name: their schema, their id, the difference of two, and the sum of one and an update.
+"""A model's arrays by name: their schema, their id, and the one arithmetic of updates (spec 1.6).
 
-Integers wrap around and bools are exclusive-or, both ways, so that every counter arrives as it was. The
-arrays may come from any mapping, one that loads each on demand too. bfloat16, which NumPy does not have, has
-no difference and no sum here: its bits in a uint16 array would be taken for integers.
+Floats are subtracted and added in their dtype and rounded once. Integers wrap around and bools are
+exclusive-or, both ways, so that base plus (trained minus base) is the trained value again. bfloat16, which
+NumPy lacks, is held as its bits in uint16 arrays: only a schema tells them from integers. The arrays may come
+from any mapping, also from one that loads each on demand.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
-from . import errors
-from .schema import Schema, Tensor
+from .. import errors
+from ..format.schema import Schema, Tensor
+from ..primitives.dtypes import round_to_bfloat16, widen_bfloat16
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -50,13 +52,13 @@ def check_schema(schema: Iterable[Tensor], arrays: Arrays) -> None:
     Raises
     ------
     SchemaError
-        It does not. bfloat16, which NumPy does not have, no model here has.
+        It does not.
     """
     for tensor in schema:
         if tensor.name not in arrays:
             raise errors.SchemaError("schema", repr(tensor.name), "required: names of the model's arrays")
         array = arrays[tensor.name]
-        fits = array.dtype.kind == "f" if tensor.masked else array.dtype.name == tensor.dtype
+        fits = array.dtype.kind == "f" if tensor.masked else array.dtype == tensor.type.numpy
         if not fits or array.shape != tensor.shape:
             raise errors.SchemaError("schema", str(tensor), f"the model has {_described(array)}")
 
@@ -78,9 +80,9 @@ def difference(trained: Arrays, received: Arrays, schema: Schema) -> dict[str, n
     Raises
     ------
     UpdateError
-        A tensor of the schema is missing, is bfloat16, or has another shape or dtype than the one received.
+        A tensor of the schema is missing, or has another shape or dtype than the one received.
     """
-    return {tensor.name: _subtract(tensor, trained, received) for tensor in schema}
+    return {tensor.name: _difference_of(tensor, trained, received) for tensor in schema}
 
 
 def as_update(arrays: Arrays, schema: Schema) -> dict[str, np.ndarray]:
@@ -94,11 +96,17 @@ def as_update(arrays: Arrays, schema: Schema) -> dict[str, np.ndarray]:
     return {tensor.name: _as_masked(_named(arrays, tensor, "update"), tensor) for tensor in schema}
 
 
-def apply(base: Arrays, update: Arrays) -> dict[str, np.ndarray]:
+def apply(base: Arrays, update: Arrays, schema: Schema | None = None) -> dict[str, np.ndarray]:
     """A model plus an update, of one frame (`decode`) or of many (`Aggregator.mean`): new arrays.
 
     Floats are added in the wider of the two dtypes and rounded once to the model's. What the update does not
     name stays as it is, and is shared.
+
+    Parameters
+    ----------
+    base, update : mapping of str to array
+    schema : Schema, optional
+        Needed where the model holds bfloat16 tensors, as uint16 arrays.
 
     Raises
     ------
@@ -109,19 +117,51 @@ def apply(base: Arrays, update: Arrays) -> dict[str, np.ndarray]:
         found = _described(base[name]) if name in base else "nothing"
         if name not in base or not _fits(base[name], array):
             raise errors.UpdateError(f"{name!r} of the model", found, f"the update has {_described(array)}")
-    return {name: add(array, update[name]) if name in update else array for name, array in base.items()}
+    dtypes = {tensor.name: tensor.dtype for tensor in schema or ()}
+    return {
+        name: add(array, update[name], dtypes.get(name)) if name in update else array
+        for name, array in base.items()
+    }
 
 
 def _fits(base: np.ndarray, update: np.ndarray) -> bool:
     return base.shape == update.shape and (base.dtype.kind == "f") == (update.dtype.kind == "f")
 
 
-def add(base: np.ndarray, update: np.ndarray) -> np.ndarray:
-    """One array of `apply`; the sum may be infinite."""
+def add(base: np.ndarray, update: np.ndarray, dtype: str | None = None) -> np.ndarray:
+    """One array of `apply`; a sum of floats may be infinite.
+
+    Parameters
+    ----------
+    base, update : numpy.ndarray
+        Of one shape.
+    dtype : str, optional
+        "bfloat16" where both hold its bits in uint16.
+    """
     if base.dtype == np.bool_:
         return np.asarray(np.bitwise_xor(base, update))
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
+        if dtype == "bfloat16":
+            return round_to_bfloat16(widen_bfloat16(base) + widen_bfloat16(update))
         return np.asarray(base + update).astype(base.dtype)
+
+
+def subtract(trained: np.ndarray, received: np.ndarray, dtype: str | None = None) -> np.ndarray:
+    """One array of `difference`, the inverse of `add`; a difference of floats may be infinite.
+
+    Parameters
+    ----------
+    trained, received : numpy.ndarray
+        Of one shape and dtype.
+    dtype : str, optional
+        "bfloat16" where both hold its bits in uint16.
+    """
+    if trained.dtype == np.bool_:
+        return np.asarray(np.bitwise_xor(trained, received))
+    with np.errstate(over="ignore", invalid="ignore"):
+        if dtype == "bfloat16":
+            return round_to_bfloat16(widen_bfloat16(trained) - widen_bfloat16(received))
+        return np.asarray(trained - received)
 
 
 def restored(array: np.ndarray, dtype: np.dtype[np.generic]) -> np.ndarray:
@@ -139,20 +179,15 @@ def _tensor(name: str, array: np.ndarray, masked: Collection[str] | None) -> Ten
     return Tensor(name, array.shape, mask, "float32" if mask else array.dtype.name)
 
 
-def _subtract(tensor: Tensor, trained: Arrays, received: Arrays) -> np.ndarray:
+def _difference_of(tensor: Tensor, trained: Arrays, received: Arrays) -> np.ndarray:
     now, start = _named(trained, tensor, "trained arrays"), _named(received, tensor, "received arrays")
-    if tensor.dtype == "bfloat16":
-        raise errors.UpdateError(f"dtype of {tensor.name!r}", "bfloat16", "required: one that NumPy has")
     if now.shape != start.shape or now.dtype != start.dtype:
         raise errors.UpdateError(
             f"trained {tensor.name!r}", _described(now), f"received: {_described(start)}"
         )
-    if now.dtype == np.bool_:
-        return np.asarray(np.bitwise_xor(now, start))
     if tensor.masked and now.dtype == np.float16:
         now, start = now.astype(np.float32), start.astype(np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return _as_masked(np.asarray(now - start), tensor)
+    return _as_masked(subtract(now, start, tensor.dtype), tensor)
 
 
 def _as_masked(update: np.ndarray, tensor: Tensor) -> np.ndarray:

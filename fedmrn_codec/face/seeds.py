@@ -7,8 +7,8 @@ import secrets
 from collections.abc import Callable, Collection
 from typing import Any
 
-from . import errors
-from .arguments import U64, unsigned
+from .. import errors
+from ..primitives.arguments import U64, unsigned
 
 SeedPolicy = int | Callable[[int, Any], int] | None
 """None: unpredictable. An integer: derived from it, the round and the client. Or a function of these two."""

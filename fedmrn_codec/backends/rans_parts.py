@@ -1,0 +1,48 @@
+"""Coding 1 (spec 6.8): the constants and the parts of a payload that all backends share."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..primitives.noise import Gaussian, Noise
+
+BUCKETS = 16
+LANES = 8
+BLOCK = 2**16
+"""Elements of a block."""
+
+LOWEST = 2**16
+"""Least value of a state, and its value before the first bit is coded."""
+
+
+class Coded(NamedTuple):
+    """The parts of a coded payload.
+
+    Attributes
+    ----------
+    probabilities : numpy.ndarray
+        uint8, shape (16,): the probability of a set bit in each bucket, in 256ths.
+    states : numpy.ndarray
+        uint32, shape (blocks, 8).
+    counts : numpy.ndarray
+        int64, shape (blocks,): the number of words of each block.
+    words : numpy.ndarray
+        uint16, shape (sum of counts,).
+    """
+
+    probabilities: np.ndarray
+    states: np.ndarray
+    counts: np.ndarray
+    words: np.ndarray
+
+
+def blocks(size: int) -> int:
+    """The number of blocks of `size` elements."""
+    return -(-size // BLOCK)
+
+
+def shift(noise: Noise) -> int:
+    """The bucket of a draw is min(|q| >> shift, 15) (spec 6.8)."""
+    return 19 if isinstance(noise, Gaussian) else 20

@@ -1,0 +1,96 @@
+"""Checks of a caller's arrays against a schema, [E-02]; the inputs are never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .. import errors
+from ..format.schema import Schema, Tensor
+from ..primitives import mask as masks
+from ..primitives.dtypes import is_finite
+
+
+def checked_arrays(given: Mapping[str, Any], schema: Schema, *, dense_only: bool) -> dict[str, np.ndarray]:
+    """Flat little-endian arrays of all tensors of the schema, or of the dense ones alone, by name.
+
+    Raises
+    ------
+    UpdateError
+        A tensor is missing, unknown, of another shape or dtype, or holds a NaN or an infinity.
+    """
+    wanted = [tensor for tensor in schema if not (dense_only and tensor.masked)]
+    _check_names(given, [tensor.name for tensor in wanted], "update")
+    return {tensor.name: _checked_array(given[tensor.name], tensor) for tensor in wanted}
+
+
+def packed_bits(given: Mapping[str, Any], schema: Schema) -> dict[str, np.ndarray]:
+    """The packed masks (spec 4.1) of boolean arrays, one for each masked tensor, by name.
+
+    Raises
+    ------
+    UpdateError
+        A masked tensor is missing, a name is not one of theirs, or an array has another shape or dtype.
+    """
+    masked = [tensor for tensor in schema if tensor.masked]
+    _check_names(given, [tensor.name for tensor in masked], "bits")
+    return {tensor.name: masks.pack(_checked_bits(given[tensor.name], tensor)) for tensor in masked}
+
+
+def checked_draws(draws: Mapping[str, np.ndarray], tensor: Tensor) -> np.ndarray:
+    """A masked tensor's integers r (spec 4.3), flat, uint32.
+
+    Raises
+    ------
+    ArgumentError
+        There are none for this tensor, or they are not integers from 0 to 2^24 - 1 of its shape.
+    """
+    if tensor.name not in draws:
+        raise errors.ArgumentError("draws", f"nothing for {tensor.name!r}", "the schema has it")
+    array = np.asarray(draws[tensor.name])
+    _check_shape(array, tensor)
+    if array.dtype.kind not in "iu" or (array.size and (array.min() < 0 or array.max() >= 2**24)):
+        raise errors.ArgumentError(
+            f"draws of {tensor.name!r}", array.dtype, "required: integers from 0 to 2^24 - 1"
+        )
+    return np.ascontiguousarray(array, np.uint32).reshape(-1)
+
+
+def _check_names(given: Mapping[str, Any], required: list[str], field: str) -> None:
+    if not isinstance(given, Mapping):
+        raise errors.UpdateError(field, type(given).__name__, "required: a mapping of names to arrays")
+    if missing := [name for name in required if name not in given]:
+        raise errors.UpdateError(field, f"nothing for {missing}", "the schema has them")
+    if extra := [name for name in given if name not in set(required)]:
+        raise errors.UpdateError(field, extra, "the schema does not have them here")
+
+
+def _checked_array(value: Any, tensor: Tensor) -> np.ndarray:
+    array = np.asarray(value)
+    _check_shape(array, tensor)
+    if array.dtype.newbyteorder("=") != tensor.type.numpy.newbyteorder("="):
+        held = " (its bits, as uint16)" if tensor.dtype == "bfloat16" else ""
+        raise errors.UpdateError(
+            f"dtype of {tensor.name!r}", array.dtype, f"the schema says {tensor.dtype}{held}"
+        )
+    flat = np.ascontiguousarray(array, tensor.type.numpy).reshape(-1)
+    if tensor.dtype == "bool":
+        flat = flat.view(np.uint8) != 0  # NumPy's bools may hold any byte, the format's do not
+    if not is_finite(flat, tensor.type):
+        raise errors.UpdateNonFiniteError(f"{tensor.name!r}", "a NaN or an infinity", "required: finite")
+    return flat
+
+
+def _checked_bits(value: Any, tensor: Tensor) -> np.ndarray:
+    array = np.asarray(value)
+    _check_shape(array, tensor)
+    if array.dtype != np.bool_:
+        raise errors.UpdateError(f"bits of {tensor.name!r}", array.dtype, "required: bool")
+    return array
+
+
+def _check_shape(array: np.ndarray, tensor: Tensor) -> None:
+    if array.shape != tensor.shape:
+        raise errors.UpdateError(f"shape of {tensor.name!r}", array.shape, f"the schema says {tensor.shape}")

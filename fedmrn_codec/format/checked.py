@@ -1,0 +1,130 @@
+"""A checked frame: parsed once, and its payloads decoded and checked once, whatever is asked of it later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from .. import backends, errors
+from ..primitives.codes import Coding
+from ..primitives.dtypes import is_finite
+from ..primitives.mask import padding_is_zero
+from . import codings, rans
+from .frame import Entry, Info, as_view, check_checksum
+from .limits import DEFAULT_LIMITS, Limits
+from .parsing import Expected, check_expected, parse
+from .schema import Schema, Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+@dataclass(frozen=True, eq=False)
+class CheckedFrame(Info):
+    """A frame whose header, table, length and checksum have passed, [F-01] to [F-27], with its bytes.
+
+    `fedmrn_codec.verify` and `Request.check` return one whose payloads have passed too. `decode`,
+    `decode_bits` and `Aggregator.add` take it in place of the bytes and repeat no work. It refers to the
+    bytes it was made of, which must not change while it is in use.
+
+    Attributes
+    ----------
+    view : memoryview
+        All bytes of the frame.
+    """
+
+    view: memoryview = field(kw_only=True, repr=False)
+    _payloads: dict[int, np.ndarray] = field(init=False, repr=False, default_factory=dict)
+
+    @classmethod
+    def open(cls, data: Buffer | CheckedFrame, expected: Expected, limits: Limits = DEFAULT_LIMITS) -> Self:
+        """Make the checks up to the checksum, [F-01] to [F-27].
+
+        Of a checked frame only the expected values are compared.
+
+        Raises
+        ------
+        FrameError
+            The subclass of the first check that fails.
+        """
+        if isinstance(data, cls):
+            check_expected(data, expected)
+            return data
+        view = as_view(data)  # type: ignore[arg-type]
+        info = parse(view, expected, limits)
+        check_checksum(view)
+        return cls(**{f.name: getattr(info, f.name) for f in fields(info) if f.init}, view=view)
+
+    @property
+    def checked_schema(self) -> Schema:
+        """The schema, which every checked frame has."""
+        assert self.schema is not None
+        return self.schema
+
+    def payloads(self, backend: str | None = None) -> list[np.ndarray]:
+        """The contents of all tensors, in schema order; arguments, values and errors as `payload`."""
+        return [self.payload(stream, backend) for stream in range(len(self.tensors))]
+
+    def payload(self, stream: int, backend: str | None = None) -> np.ndarray:
+        """A tensor's content, flat: packed bits (uint8) if masked, else its elements.
+
+        Parameters
+        ----------
+        stream : int
+            The tensor's position in the schema.
+        backend : str, optional
+            Which decodes entropy-coded masks; the bits do not depend on it.
+
+        Returns
+        -------
+        numpy.ndarray
+            Read-only or shared: not to be written to. A view of the frame where the coding is raw.
+
+        Raises
+        ------
+        FrameError
+            The first of [F-28] to [F-30] and [C-01] to [C-04] that fails.
+        """
+        if stream not in self._payloads:
+            tensor, entry = self.checked_schema.tensors[stream], self.tensors[stream]
+            raw = np.frombuffer(self.view, np.uint8, entry.length, entry.offset)
+            if entry.noise is None:
+                self._payloads[stream] = _elements(raw, tensor, entry)
+            elif entry.payload_coding == Coding.RANS:
+                coder = backends.coder(backend)  # loaded only where a frame needs it
+                place = f"{tensor.name!r}", entry.offset
+                self._payloads[stream] = rans.decode(
+                    coder, entry.noise, self.seed, stream, raw, tensor.size, *place
+                )
+            else:
+                self._payloads[stream] = _packed_bits(raw, tensor, entry)
+        return self._payloads[stream]
+
+
+def _packed_bits(raw: np.ndarray, tensor: Tensor, entry: Entry) -> np.ndarray:
+    """A raw mask's bytes: [F-28]."""
+    if not padding_is_zero(raw, tensor.size):
+        raise errors.PaddingError(
+            f"padding of {tensor.name!r}",
+            f"{raw[-1]:#04x} in its last byte",
+            f"bits beyond element {tensor.size - 1} must be 0",
+            entry.offset + entry.length - 1,
+        )
+    return raw
+
+
+def _elements(raw: np.ndarray, tensor: Tensor, entry: Entry) -> np.ndarray:
+    """A dense payload's elements: [F-29] and [F-30]."""
+    if tensor.dtype == "bool" and raw.size and raw.max() > 1:
+        first = int(np.argmax(raw > 1))
+        raise errors.BoolError(
+            f"bool of {tensor.name!r}", raw[first], "required: 0 or 1", entry.offset + first
+        )
+    elements = codings.widen(raw, tensor, entry.payload_coding)
+    if not is_finite(elements, tensor.type):
+        raise errors.NonFiniteError(
+            f"payload of {tensor.name!r}", "a NaN or an infinity", "required: finite", entry.offset
+        )
+    return elements
