@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reference_fl.record import write_whole
+from fedmrn_codec.primitives import atomic
 
 
 @dataclass(frozen=True)
@@ -101,4 +101,4 @@ def insert(document: Path, body: str) -> None:
     new, count = pattern.subn(lambda m: f"{m[1]}{body}\n{m[2]}", document.read_text())
     if count != 1:
         raise ValueError(f"{document}: found {count} places for speeds, required 1")
-    write_whole(document, new.encode())
+    atomic.write(document, new.encode())

@@ -8,36 +8,39 @@ from typing import Self
 class CodecError(ValueError):
     """Base of every error that this library raises for bad bytes or bad arguments.
 
+    The message reads "FIELD, byte OFFSET: expected EXPECTED, got GOT".
+
     Attributes
     ----------
     code : str
         Stable and machine-readable; the codes of bad bytes are those of spec 7.3 and 8.5.
     field : str
-        What was looked at.
+        What was checked.
+    expected, got : str
+        What it should have been, and what it was.
     offset : int or None
-        Where it lies, in bytes from the start of the frame; None for arguments.
-    found, required : str
-        What was there, and what should have been.
+        Where the field lies, in bytes from the start of the frame; None for arguments.
     index : int or None
-        Of many frames that were given together, the position of the one that this is about.
+        Where many frames were given together, the position of the one that was refused, counted from 0.
     """
 
     code = "error"
     index: int | None = None
 
-    def __init__(self, field: str, found: object, required: str, offset: int | None = None) -> None:
-        self.field, self.offset, self.found, self.required = field, offset, str(found), required
-        where = "" if offset is None else f" at byte {offset}"
-        super().__init__(f"{field}{where}: found {found}, {required}")
+    def __init__(self, field: str, expected: object, got: object, offset: int | None = None) -> None:
+        self.field, self.offset, self.expected, self.got = field, offset, str(expected), str(got)
+        where = "" if offset is None else f", byte {offset}"
+        super().__init__(f"{field}{where}: expected {expected}, got {got}")
 
     def of_frame(self, index: int) -> Self:
-        """The same error, about one of many frames."""
-        out = type(self)(f"{self.field} of frame {index}", self.found, self.required, self.offset)
+        """The same error, about one of many frames that were given together."""
+        field = f"frame {index}" if self.field == "frame" else f"frame {index}, {self.field}"
+        out = type(self)(field, self.expected, self.got, self.offset)
         out.index = index
         return out
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.field, self.found, self.required, self.offset), {"index": self.index}
+        return type(self), (self.field, self.expected, self.got, self.offset), {"index": self.index}
 
 
 # --- bad bytes ---------------------------------------------------------------------------------------

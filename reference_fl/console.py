@@ -14,10 +14,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from fedmrn_codec.primitives import atomic
+
 from . import data, loop, report
 from .engines import Engine
 from .engines.local import Local
-from .record import METRICS, write_whole
+from .record import METRICS
 from .report.sections import Spread
 from .settings import Settings
 from .sweep import Sweep
@@ -79,7 +81,7 @@ def _summary(files: list[Path], out: Path, as_json: bool) -> None:
     runs = report.load(files)
     report.figure(runs, out / "accuracy.png")
     if len(files) > 1:
-        write_whole(out / METRICS, b"".join(path.read_bytes() for path in files))
+        atomic.write(out / METRICS, b"".join(path.read_bytes() for path in files))
     if not as_json:
         console = _console()
         _show(console, report.table(runs))

@@ -54,9 +54,9 @@ class Part:
     data: memoryview
     offset: int
 
-    def error(self, field: str, found: object, required: str, at: int = 0) -> MessageError:
+    def error(self, field: str, expected: object, got: object, at: int = 0) -> MessageError:
         """An error of the byte `at` of this part."""
-        return MessageError(field, found, required, self.offset + at)
+        return MessageError(field, expected, got, self.offset + at)
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ def parse(data: bytes | bytearray | memoryview, method: int, schema: fm.Schema) 
     count = sum(tensor.masked for tensor in schema)
     start = HEADER.size + LENGTH.size * count
     if len(view) < start + CHECKSUM.size:
-        required = f"required: at least {start + CHECKSUM.size}"
-        raise MessageError("message length", len(view), required, len(view))
+        expected = f"at least {start + CHECKSUM.size}"
+        raise MessageError("message length", expected, len(view), len(view))
     _check_header(view, method, schema, count)
     *lengths, frame_length = [
         *(LENGTH.unpack_from(view, HEADER.size + LENGTH.size * i)[0] for i in range(count)),
@@ -134,12 +134,12 @@ def parse(data: bytes | bytearray | memoryview, method: int, schema: fm.Schema) 
     end = start + sum(lengths) + frame_length
     if len(view) != end + CHECKSUM.size:
         raise MessageError(
-            "message length", len(view), f"its parts need {end + CHECKSUM.size}", min(end, len(view))
+            "message length", f"{end + CHECKSUM.size} bytes of parts", len(view), min(end, len(view))
         )
     (found,) = CHECKSUM.unpack_from(view, end)
     computed = zlib.crc32(view[:end])
     if found != computed:
-        raise MessageError("checksum", f"{found:#010x}", f"the bytes have {computed:#010x}", end)
+        raise MessageError("checksum", f"{computed:#010x}, computed from the bytes", f"{found:#010x}", end)
     parts, at = [], start
     for length in lengths:
         parts.append(Part(view[at : at + length], at))
@@ -158,4 +158,4 @@ def _check_header(view: memoryview, method: int, schema: fm.Schema, count: int) 
         ("part count", its_count, count, 24),
     ):
         if found != required:
-            raise MessageError(name, found, f"required: {required!r}", offset)
+            raise MessageError(name, repr(required), found, offset)

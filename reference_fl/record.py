@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import safetensors
 
 import fedmrn_codec as fm
+from fedmrn_codec.primitives import atomic
 
 from . import layers
 
@@ -102,10 +103,10 @@ class Record:
         counts = layers.path_beside(self.folder / METRICS)
         kept = [line for line in layers.read(counts) if line["round"] <= done]
         if kept:
-            write_whole(counts, _as_lines(kept))
+            atomic.write(counts, _as_lines(kept))
         else:
             counts.unlink(missing_ok=True)
-        write_whole(self.folder / METRICS, _as_lines([self.header, *self.rounds]))
+        atomic.write(self.folder / METRICS, _as_lines([self.header, *self.rounds]))
         self._file = (self.folder / METRICS).open("ab")
         return self
 
@@ -128,7 +129,7 @@ class Record:
                 _add_line(file, counts)
         _add_line(self._file, line)
         self.rounds.append(line)
-        write_whole(self.folder / STATE, state)
+        atomic.write(self.folder / STATE, state)
 
 
 def _as_lines(lines: list[dict[str, Any]]) -> bytes:
@@ -184,16 +185,6 @@ def read(path: Path) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise ValueError(f"{path}, line {number}: no metrics ({type(error).__name__}: {error})") from None
     return runs
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Replace a file by new contents, or leave it as it was."""
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def _finished_rounds(path: Path) -> int:

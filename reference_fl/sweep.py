@@ -13,8 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fedmrn_codec.primitives import atomic
+
 from .plan import Planned
-from .record import METRICS, Record, read, write_whole
+from .record import METRICS, Record, read
 
 LOG = "log.txt"  # what a run wrote to stderr
 GRACE = 5.0  # seconds that a process has to end by itself
@@ -93,7 +95,7 @@ class Sweep:
         path = self.out / METRICS
         records = [record for run in self.runs if (record := kept(self.out / run.name, run))]
         lines = [line for record in records for line in (record.header, *record.rounds)]
-        write_whole(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
+        atomic.write(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
         return path
 
     def _run(self, run: Planned, report: Report) -> str | None:

@@ -73,9 +73,7 @@ def check(reply: Message, request: Request, base: ArrayRecord, weighted_by: str,
     key, record = only(reply.content.array_records, "ArrayRecord")
     if not is_frame(record):
         found = f"{len(record)} arrays, serialised as {sorted({a.stype for a in record.values()})}"
-        raise ReplyError(
-            "arrays", found, "required: one frame; is fedmrn_flower.mod among the client's mods?"
-        )
+        raise ReplyError("arrays", "one frame (is fedmrn_flower.mod among the client's mods?)", found)
     _, metrics = only(reply.content.metric_records, "MetricRecord")
     weight = checked_weight(metrics, weighted_by, max_weight)
     frame = request.check(to_frame(record), Loaded(base))
@@ -85,7 +83,7 @@ def check(reply: Message, request: Request, base: ArrayRecord, weighted_by: str,
 def only(records: Mapping[str, T], what: str) -> tuple[str, T]:
     """Key and value of the one record there is."""
     if len(records) != 1:
-        raise ReplyError(what, f"{len(records)} of them", "required: 1")
+        raise ReplyError(what, "exactly 1", f"{len(records)} of them")
     return next(iter(records.items()))
 
 
@@ -93,8 +91,8 @@ def checked_weight(metrics: MetricRecord, weighted_by: str, max_weight: int) -> 
     """The weight, if it is a positive integer of at most `max_weight`."""
     weight = metrics.get(weighted_by)
     if not isinstance(weight, int) or isinstance(weight, bool) or not 1 <= weight <= max_weight:
-        required = f"required: an integer from 1 to {max_weight}"
-        raise ReplyError(f"metric {weighted_by!r}", repr(weight), required)
+        expected = f"an integer from 1 to {max_weight}"
+        raise ReplyError(f"metric {weighted_by!r}", expected, repr(weight))
     return weight
 
 
@@ -103,5 +101,5 @@ def check_metrics(metrics: MetricRecord) -> Signature:
     for name, value in metrics.items():
         for number in value if isinstance(value, list) else [value]:
             if not math.isfinite(number):
-                raise ReplyError(f"metric {name!r}", number, "required: finite")
+                raise ReplyError(f"metric {name!r}", "finite values", number)
     return frozenset((name, len(v) if isinstance(v, list) else -1) for name, v in metrics.items())

@@ -45,6 +45,6 @@ class Request(fm.Request):
         found = cls.find(message)
         if found is None:
             raise fm.ArgumentError(
-                "message", "no fedmrn settings", "required: a strategy wrapped in fedmrn_flower.FedMRN"
+                "message", "those of a strategy wrapped in fedmrn_flower.FedMRN", "no fedmrn settings"
             )
         return found

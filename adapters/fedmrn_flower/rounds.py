@@ -108,7 +108,7 @@ class Round:
     def _ask(self, message: Message) -> None:
         node, settings = message.metadata.dst_node_id, self.settings
         if node in self.asked:
-            raise fm.ArgumentError("messages", f"two for node {node}", "required: one a node and round")
+            raise fm.ArgumentError("messages", "one a node and round", f"two for node {node}")
         _, arrays = only(message.content.array_records, f"ArrayRecord of the message to node {node}")
         base_model, schema = self._model(arrays)
         seed = fm.choose_seed(settings.seed, self.number, node, self._seeds)
@@ -131,9 +131,9 @@ class Round:
     def _checked(self, reply: Message, seen: set[int]) -> Sound:
         node = reply.metadata.src_node_id
         if node not in self.asked:
-            raise ReplyError("node", node, "which was not asked in this round")
+            raise ReplyError("node", "a node that was asked in this round", node)
         if node in seen:
-            raise ReplyError("node", node, "which has replied already")
+            raise ReplyError("node", "a node that has not replied yet", node)
         seen.add(node)
         asked, settings = self.asked[node], self.settings
         return check(reply, asked.request, asked.arrays, settings.weighted_by, settings.max_weight)
@@ -147,7 +147,7 @@ class Round:
                 replies.sound.remove(odd)
                 found, most = (sorted(name for name, _ in s) for s in (odd.signature, usual))
                 replies.refused.append(
-                    (odd.message, ReplyError("metrics", found, f"most replies have {most}"))
+                    (odd.message, ReplyError("metrics", f"{most}, as most replies have", found))
                 )
         return replies
 
@@ -163,5 +163,5 @@ def check_tied(tied: Mapping[str, str], schema: fm.Schema, arrays: Loaded) -> No
     for name, other in tied.items():
         if name not in arrays or name in names or other not in names:
             raise fm.SchemaError(
-                "tied", f"{name!r}: {other!r}", "required: an array outside the schema, and one inside"
+                "tied", "an array outside the schema, and one inside", f"{name!r}: {other!r}"
             )

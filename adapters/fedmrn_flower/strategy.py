@@ -105,7 +105,7 @@ class FedMRN(Strategy):
         self._round = Round(server_round, messages, self._settings)
         models = len(self._round.base_models())
         if models > 1 and not self.each:
-            raise fm.ArgumentError("messages", f"{models} models", "required: 1, or FedMRN(..., each=True)")
+            raise fm.ArgumentError("messages", "1 (or FedMRN(..., each=True))", f"{models} models")
         return self._round.messages
 
     def aggregate_train(

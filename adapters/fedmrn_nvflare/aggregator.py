@@ -39,7 +39,7 @@ class ExactMean(ModelAggregator):
             It is no frame, or its weight is no positive whole number.
         """
         if not is_frame(model.params or {}):
-            raise fm.ArgumentError("result", "no frame", 'required: FromFrame(..., output="FRAME")')
+            raise fm.ArgumentError("result", 'that of FromFrame(..., output="FRAME")', "no frame")
         request, weight = Request.of(model.meta), _weight(model)
         if self._sum is None:
             self._sum = request.aggregator()
@@ -65,5 +65,5 @@ def _weight(model: FLModel) -> int:
     if weight is None:
         return 1
     if int(weight) != weight:
-        raise fm.ArgumentError(MetaKey.NUM_STEPS_CURRENT_ROUND, weight, "required: a whole number")
+        raise fm.ArgumentError(MetaKey.NUM_STEPS_CURRENT_ROUND, "a whole number", weight)
     return int(weight)

@@ -13,10 +13,8 @@ from fedmrn_codec.adapter_api import Arrays, restored
 KEY = "fedmrn.frame"
 """The one name in a DXO's data that holds a frame."""
 
-NUMPY = "required: a NumPy array (server_expected_format=ExchangeFormat.NUMPY)"
-NOT_KEPT = (
-    "required: a NumPy array; an external training process needs params_transfer_type=TransferType.DIFF"
-)
+NUMPY = "a NumPy array (server_expected_format=ExchangeFormat.NUMPY)"
+NOT_KEPT = "a NumPy array (an external training process needs params_transfer_type=TransferType.DIFF)"
 
 
 def from_frame(frame: bytes) -> dict[str, np.ndarray]:
@@ -49,7 +47,7 @@ def to_frame(data: Mapping[str, Any]) -> bytes | fm.CheckedFrame:
     return np.asarray(data[KEY]).tobytes() if checked is None else checked
 
 
-def checked(data: Mapping[str, Any], field: str, required: str = NUMPY) -> Arrays:
+def checked(data: Mapping[str, Any], field: str, expected: str = NUMPY) -> Arrays:
     """The data, if all are NumPy arrays (or NumPy's scalars).
 
     Raises
@@ -60,7 +58,7 @@ def checked(data: Mapping[str, Any], field: str, required: str = NUMPY) -> Array
     for name, array in data.items():
         if not isinstance(array, np.ndarray | np.generic):
             found = f"{type(array).__module__}.{type(array).__name__}"
-            raise fm.UpdateError(f"{name!r} of the {field}", found, required)
+            raise fm.UpdateError(f"{name!r} of the {field}", expected, found)
     return data
 
 
@@ -74,8 +72,8 @@ def without_bools(schema: fm.Schema) -> fm.Schema:
     """
     for tensor in schema:
         if tensor.dtype == "bool":
-            required = "which NVFlare cannot average: name it in leave_out"
-            raise fm.SchemaError(f"dtype of {tensor.name!r}", "bool", required)
+            expected = "a dtype that NVFlare can average (or its name in leave_out)"
+            raise fm.SchemaError(f"dtype of {tensor.name!r}", expected, "bool")
     return schema
 
 

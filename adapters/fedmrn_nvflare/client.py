@@ -57,7 +57,7 @@ class ToFrame(DXOFilter):
         other = dxo.get_meta_prop(MetaKey.PROCESSED_ALGORITHM)
         if other:
             raise fm.ArgumentError(
-                "result", f"processed by {other!r}", "required: arrays; ToFrame comes first"
+                "result", "arrays (ToFrame must be the first filter)", f"processed by {other!r}"
             )
         request = Request.of(self._task.meta if self._task else None)
         data = dxo.data if is_frame(dxo.data) else from_frame(request.encode(self._update(dxo, request)))

@@ -46,7 +46,7 @@ def attach(
         A setting is out of range, or the target is neither a recipe nor a job.
     """
     if not isinstance(target, Recipe | FedJob):
-        raise fm.ArgumentError("target", type(target).__name__, "required: a Recipe or a FedJob")
+        raise fm.ArgumentError("target", "a Recipe or a FedJob", type(target).__name__)
     decoder, names = FromFrame(noise, **settings), list(tasks)
     if isinstance(target, Recipe):
         target.add_client_output_filter(ToFrame(), tasks=names)

@@ -32,11 +32,11 @@ def result_dxo(result: Shareable) -> DXO | None:
     try:
         dxo = from_shareable(result)
     except ValueError as error:
-        raise ReplyError("result", str(error), "required: a DXO") from None
+        raise ReplyError("result", "a DXO", str(error)) from None
     if dxo.data_kind not in (DataKind.WEIGHTS, DataKind.WEIGHT_DIFF):
-        raise ReplyError("kind of the result", dxo.data_kind, "required: WEIGHTS or WEIGHT_DIFF")
+        raise ReplyError("kind of the result", "WEIGHTS or WEIGHT_DIFF", dxo.data_kind)
     if not dxo.data:
-        raise ReplyError("result", "no arrays", "required: at least one")
+        raise ReplyError("result", "at least one", "no arrays")
     return dxo
 
 
@@ -52,8 +52,8 @@ def frame_of(dxo: DXO) -> bytes | fm.CheckedFrame:
         names = sorted(map(str, dxo.data))[:3]
         raise ReplyError(
             "result",
+            "one frame (is ToFrame among the client's filters?)",
             f"{len(dxo.data)} entries, {names} first",
-            "required: one frame; has the client ToFrame?",
         )
     return to_frame(dxo.data)
 
@@ -68,17 +68,15 @@ def check_meta(dxo: DXO, max_weight: float) -> None:
     """
     weight = dxo.get_meta_prop(MetaKey.NUM_STEPS_CURRENT_ROUND)
     if weight is not None and not (_is_number(weight) and 0 < weight <= max_weight):
-        raise ReplyError(
-            MetaKey.NUM_STEPS_CURRENT_ROUND, repr(weight)[:40], f"required: above 0, at most {max_weight}"
-        )
+        raise ReplyError(MetaKey.NUM_STEPS_CURRENT_ROUND, f"above 0, at most {max_weight}", repr(weight)[:40])
     metrics = dxo.get_meta_prop(MetaKey.INITIAL_METRICS) or {}
     if not isinstance(metrics, dict):
-        raise ReplyError("metrics", type(metrics).__name__, "required: dict")
+        raise ReplyError("metrics", "a dict", type(metrics).__name__)
     for name, value in metrics.items():
         if _is_number(value) and not math.isfinite(value):
-            raise ReplyError(f"metric {name!r}", value, "required: finite")
+            raise ReplyError(f"metric {name!r}", "finite values", value)
         if isinstance(value, np.ndarray) and not (value.dtype.kind in "biuf" and np.isfinite(value).all()):
-            raise ReplyError(f"metric {name!r}", f"{value.dtype} array", "required: finite numbers")
+            raise ReplyError(f"metric {name!r}", "finite numbers", f"{value.dtype} array")
 
 
 def _is_number(value: Any) -> bool:

@@ -26,6 +26,6 @@ class Request(fm.Request):
         found = (meta or {}).get(META)
         if not isinstance(found, dict):
             raise fm.ArgumentError(
-                "task", "no fedmrn settings", "required: fedmrn_nvflare.FromFrame among the server's filters"
+                "task", "those of fedmrn_nvflare.FromFrame among the server's filters", "no fedmrn settings"
             )
         return cls.from_dict(found)

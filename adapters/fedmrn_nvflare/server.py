@@ -107,7 +107,7 @@ class FromFrame(DXOFilter):
         noise = parse_noise(noise) if isinstance(noise, str) else noise
         check_settings(noise, mask, coding, dense_coding)
         if output not in OUTPUTS:
-            raise fm.ArgumentError("output", repr(output), f"required: one of {', '.join(OUTPUTS)}")
+            raise fm.ArgumentError("output", f"one of {', '.join(OUTPUTS)}", repr(output))
         self.noise, self.mask, self.output = noise_text(noise), mask, str(output)
         self.masked, self.leave_out = masked, leave_out
         self.seed, self.max_weight = seed, max_weight
@@ -205,7 +205,7 @@ class FromFrame(DXOFilter):
     def _asked_of(self, client: str, fl_ctx: FLContext) -> Asked:
         asked, task = self._asked.get(client), fl_ctx.get_prop(FLContextKey.TASK_ID)
         if asked is None or asked.task != task:
-            raise ReplyError("task", task, "which was not the last one sent to this client")
+            raise ReplyError("task", "the last task sent to this client", task)
         return asked
 
     def _mend_mean(self, fl_ctx: FLContext) -> None:

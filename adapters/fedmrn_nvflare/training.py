@@ -44,7 +44,7 @@ def psm(model: torch.nn.Module, received: FLModel, *, steps: int, **options: Any
     try:
         return PSM.from_request(model, request, steps=steps, **options)
     except fm.SchemaError as error:
-        raise fm.SchemaError(error.field, error.found, f"{error.required}; {REMEDY}") from None
+        raise fm.SchemaError(error.field, f"{error.expected} ({REMEDY})", error.got) from None
 
 
 def result(psm: fedmrn_torch.PSM, **fields: Any) -> FLModel:

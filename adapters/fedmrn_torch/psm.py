@@ -94,7 +94,7 @@ class PSM:
         self._asked: dict[str, Any] = {"round": 0, "base_model": 0, "coding": "raw", "dense_coding": "raw"}
         self._private_seed = _checked_private_seed(private_seed, seed)
         if not any(entry.masked for entry in found):
-            raise fm.ArgumentError("masked", "no parameter", "required: at least one that is trainable")
+            raise fm.ArgumentError("masked", "at least one that is trainable", "no parameter")
         noises, lows = self._each(noise, "noise"), _lows(self._each(mask, "mask"))
         self._sampler = Sampler(
             _checked_steps(steps, progressive),
@@ -152,10 +152,10 @@ class PSM:
         try:
             own = schema(model, masked)
         except fm.ArgumentError as error:
-            raise fm.SchemaError(field, error.found, error.required) from None
+            raise fm.SchemaError(field, error.expected, error.got) from None
         if own != request.schema:
             found = first_difference(request.schema, own)
-            raise fm.SchemaError(field, found, "required: the model's own, fedmrn_torch.schema(model)")
+            raise fm.SchemaError(field, "the model's own, fedmrn_torch.schema(model)", found)
         psm = cls(
             model,
             seed=request.seed,
@@ -303,7 +303,7 @@ class PSM:
         for key, value in settings.items():
             if state["settings"].get(key) != value:
                 raise fm.ArgumentError(
-                    f"state_dict: {key}", repr(state["settings"].get(key)), f"this PSM has {value!r}"
+                    f"state_dict: {key}", f"{value!r}, as in this PSM", repr(state["settings"].get(key))
                 )
         self._private_seed = state["private_seed"]
         self._sampler.private_seed = _derive(self._private_seed, self._seed, "training")
@@ -336,7 +336,7 @@ class PSM:
     def _deterministic_bits(self, update: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         for name in self._masked:
             if not np.isfinite(update[name]).all():
-                raise UpdateNonFiniteError(f"{name!r}", "a NaN or an infinity", "required: finite")
+                raise UpdateNonFiniteError(f"{name!r}", "finite values", "a NaN or an infinity")
         return {name: to_numpy(self._masked.deterministic_bits(name)) for name in self._masked}
 
     def _settings(self) -> dict[str, Any]:
@@ -367,7 +367,7 @@ def _checked_private_seed(private_seed: int | None, seed: int) -> int:
         return secrets.randbelow(U64)
     number = unsigned(private_seed, U64, "private_seed")
     if number == seed:
-        raise fm.ArgumentError("private_seed", number, "it must differ from the public seed")
+        raise fm.ArgumentError("private_seed", "another value than the public seed", number)
     return number
 
 
@@ -375,12 +375,12 @@ def _checked_steps(steps: Any, progressive: bool) -> int:
     if steps is None and not progressive:
         return 1
     if not hasattr(steps, "__index__") or steps.__index__() < 1:
-        raise fm.ArgumentError("steps", repr(steps), "required: the number of local steps, 1 or more")
+        raise fm.ArgumentError("steps", "the number of local steps, 1 or more", repr(steps))
     return int(steps)
 
 
 def _lows(masks: Mapping[str, Any]) -> dict[str, float]:
     for mask in masks.values():
         if mask not in LOW:
-            raise fm.ArgumentError("mask", repr(mask), f"required: one of {', '.join(LOW)}")
+            raise fm.ArgumentError("mask", f"one of {', '.join(LOW)}", repr(mask))
     return {name: LOW[mask] for name, mask in masks.items()}

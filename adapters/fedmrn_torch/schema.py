@@ -109,7 +109,7 @@ def apply_(model: nn.Module, arrays: Mapping[str, Any]) -> None:
     """
     tensors = {names[0]: tensor for names, tensor in _named_tensors(model)}
     if unknown := [name for name in arrays if name not in tensors]:
-        raise fm.UpdateError("update", unknown, "the module does not have them")
+        raise fm.UpdateError("update", "names of the module's tensors", unknown)
     addends = {name: _checked(name, tensors[name], np.asarray(array)) for name, array in arrays.items()}
     with torch.no_grad():
         for name, addend in addends.items():
@@ -142,13 +142,13 @@ def is_masked(model: nn.Module) -> bool:
 def _checked(name: str, tensor: Tensor, array: np.ndarray) -> np.ndarray:
     """The array, if it can be added to the tensor."""
     if array.shape != tuple(tensor.shape):
-        raise fm.UpdateError(f"shape of {name!r}", array.shape, f"the module says {tuple(tensor.shape)}")
+        raise fm.UpdateError(f"shape of {name!r}", f"{tuple(tensor.shape)}, as in the module", array.shape)
     own = str(tensor.dtype).removeprefix("torch.")
     allowed = {"uint16" if own == "bfloat16" else own} | (
         {"float32"} if tensor.is_floating_point() else set()
     )
     if array.dtype.name not in allowed:
-        raise fm.UpdateError(f"dtype of {name!r}", array.dtype, f"required: {' or '.join(sorted(allowed))}")
+        raise fm.UpdateError(f"dtype of {name!r}", " or ".join(sorted(allowed)), array.dtype)
     return array
 
 
@@ -199,8 +199,8 @@ def _chosen(found: list[tuple[list[str], Tensor]], masked: Masked) -> set[str]:
     if callable(masked):
         return {names[0] for names, parameter in able if masked(names[0], parameter)}
     if isinstance(masked, str):
-        raise fm.ArgumentError("masked", repr(masked), "required: a collection of names")
+        raise fm.ArgumentError("masked", "a collection of names", repr(masked))
     first = {name: names[0] for names, _ in able for name in names}
     if unknown := [name for name in masked if name not in first]:
-        raise fm.ArgumentError("masked", unknown, "which are no trainable floating-point parameters")
+        raise fm.ArgumentError("masked", "names of trainable floating-point parameters", unknown)
     return {first[name] for name in masked}

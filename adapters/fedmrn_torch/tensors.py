@@ -65,7 +65,7 @@ def decode(
         if tensor.name in given:
             _check_out(tensor, given[tensor.name])
     if unknown := set(given) - {tensor.name for tensor, _, _, _ in parts}:
-        raise fm.ArgumentError("out", sorted(unknown), "which are not decoded")
+        raise fm.ArgumentError("out", "names of decoded tensors", sorted(unknown))
     decoded = {}
     with torch.no_grad():
         for tensor, stream, entry, content in parts:
@@ -117,11 +117,11 @@ def add_(
     """
     scale = float(np.float32(scale))
     if not np.isfinite(scale):
-        raise fm.ArgumentError("scale", scale, "required: a finite float32")
+        raise fm.ArgumentError("scale", "a finite float32", scale)
     checked, parts = _open(frame, Expected(schema, round, base_model, seed), limits, None)
     own = {names[0]: tensor for names, tensor in _named_tensors(model)}
     if unknown := [tensor.name for tensor, _, _, _ in parts if tensor.name not in own]:
-        raise fm.UpdateError("update", unknown, "the module does not have them")
+        raise fm.UpdateError("update", "names of the module's tensors", unknown)
     for tensor, _, _, _ in parts:
         _check_addend(tensor, own[tensor.name])
     with torch.no_grad():
@@ -154,15 +154,17 @@ def _dtype(tensor: fm.Tensor) -> torch.dtype:
 def _check_out(tensor: fm.Tensor, target: Tensor) -> None:
     if tuple(target.shape) != tensor.shape or target.dtype != _dtype(tensor):
         found = f"{target.dtype} of shape {tuple(target.shape)}"
-        raise fm.ArgumentError(f"out of {tensor.name!r}", found, f"required: {tensor.dtype} {tensor.shape}")
+        raise fm.ArgumentError(f"out of {tensor.name!r}", f"{tensor.dtype} {tensor.shape}", found)
 
 
 def _check_addend(tensor: fm.Tensor, own: Tensor) -> None:
     """What `apply_` checks."""
     if tuple(own.shape) != tensor.shape:
-        raise fm.UpdateError(f"shape of {tensor.name!r}", tensor.shape, f"the module says {tuple(own.shape)}")
+        raise fm.UpdateError(
+            f"shape of {tensor.name!r}", f"{tuple(own.shape)}, as in the module", tensor.shape
+        )
     if _dtype(tensor) != own.dtype and not (own.is_floating_point() and tensor.dtype == "float32"):
-        raise fm.UpdateError(f"dtype of {tensor.name!r}", tensor.dtype, f"the module says {own.dtype}")
+        raise fm.UpdateError(f"dtype of {tensor.name!r}", f"{own.dtype}, as in the module", tensor.dtype)
 
 
 def _write(target: Tensor, seed: int, stream: int, entry: Entry, content: np.ndarray) -> None:

@@ -107,12 +107,14 @@ def get(name: str | None = None) -> Backend:
     if name is None:
         name = installed()[0]
     if name not in MODULES:
-        raise errors.BackendError("backend", repr(name), f"required: one of {', '.join(MODULES)}")
+        raise errors.BackendError("backend", f"one of {', '.join(MODULES)}", repr(name))
     try:
         return _load(name)
     except ModuleNotFoundError as error:
         raise errors.BackendError(
-            "backend", f"{name!r} without its package ({error})", f"install fedmrn-codec[{name}]"
+            "backend",
+            f"its package, as installed by fedmrn-codec[{name}]",
+            f"{name!r} without its package ({error})",
         ) from None
 
 

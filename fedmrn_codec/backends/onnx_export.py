@@ -41,7 +41,9 @@ def models(
     try:
         from .onnx_graphs import build
     except ModuleNotFoundError as error:
-        raise errors.BackendError("export-onnx", f"{error}", "install fedmrn-codec[onnx]") from None
+        raise errors.BackendError(
+            "export-onnx", "the package onnx, as installed by fedmrn-codec[onnx]", f"{error}"
+        ) from None
     for operation in operations or Operation:
         if operation is Operation.WORDS:
             yield f"{operation}.onnx", build(operation)

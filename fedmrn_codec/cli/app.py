@@ -38,7 +38,7 @@ Exit codes:
   141  the reader of the output left
 
 With --json, an error is one document {"error": {...}} on stderr, with the keys code, class, file, field,
-offset, found, required and message, and stdout stays empty. Integers in JSON may need 64 bits.
+offset, expected, got and message, and stdout stays empty. Integers in JSON may need 64 bits.
 """
 
 

@@ -93,7 +93,7 @@ class Average:
         total = self._merge(schema, [source for source in sources if source.is_partial], backend)
         self.add(total, list(zip(frames, weights, strict=True)), backend)
         if not total.frames:
-            raise errors.AggregateError("frames", 0, "required: at least 1 that is not refused")
+            raise errors.AggregateError("frames", "at least 1 that is not refused", 0)
         return total
 
     def add(self, total: Aggregator, frames: Sequence[tuple[Source, int]], backend: str | None) -> None:
@@ -151,7 +151,9 @@ class Average:
         """The caller's schema, or the first embedded one whose frame passes every check."""
         if self.expected.schema is not None:
             return self.expected.schema
-        first: Exception = errors.ArgumentError("--schema", "none", "a partial sum does not embed one")
+        first: Exception = errors.ArgumentError(
+            "--schema", "one from --schema, since a partial sum does not embed it", "none"
+        )
         for source in [source for source in sources if not source.is_partial]:
             try:
                 with about(source.path):

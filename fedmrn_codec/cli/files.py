@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import secrets
 import stat
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import BinaryIO
 
 import click
 
+from ..primitives.atomic import replacing
 from .problems import FileProblem
 
 Bytes = bytes | mmap.mmap
@@ -83,7 +83,7 @@ def writing(path: str) -> Iterator[BinaryIO]:
             target = os.path.realpath(path)  # a link stays a link
             if os.path.exists(target) and not os.access(target, os.W_OK):
                 raise FileProblem(path, "it is not writable")
-            with _replacing(target) as file:
+            with replacing(target) as file:
                 yield file
 
 
@@ -92,34 +92,6 @@ def write(path: str, parts: Sequence[bytes]) -> None:
     with writing(path) as file:
         for part in parts:
             file.write(part)
-
-
-@contextmanager
-def _replacing(target: str) -> Iterator[BinaryIO]:
-    folder = os.path.dirname(target)
-    beside = os.path.join(folder, f".fedmrn-{secrets.token_hex(8)}.tmp")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    try:  # from before the file is there: a signal may come at any moment
-        with os.fdopen(os.open(beside, flags, 0o666), "wb") as file:  # the umask applies
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, target)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(beside)
-        raise
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: str) -> None:
-    """Make the new name last through a power failure, where the system can."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 @contextmanager

@@ -101,8 +101,8 @@ def plain(code: str, group: str, message: str, file: str | None = None) -> dict[
         "file": file,
         "field": None,
         "offset": None,
-        "found": None,
-        "required": None,
+        "expected": None,
+        "got": None,
         "message": message,
     }
 
@@ -151,8 +151,8 @@ def _of_codec(error: errors.CodecError, file: str | None) -> dict[str, Any]:
     return problem | {
         "field": error.field,
         "offset": error.offset,
-        "found": error.found,
-        "required": error.required,
+        "expected": error.expected,
+        "got": error.got,
     }
 
 

@@ -48,7 +48,7 @@ def embedded(path: str, data: Bytes) -> Schema:
     with about(path):
         info = decoding.inspect(data)
         if info.schema is None:
-            raise errors.NoSchemaError("schema", "none embedded", "required: a frame that embeds one", 6)
+            raise errors.NoSchemaError("schema", "a frame that embeds one", "none embedded", 6)
     return info.schema
 
 
@@ -69,7 +69,7 @@ def derive(content: TensorFile, masked: Sequence[str] = ()) -> Schema:
     """
     for glob in masked:
         if not any(fnmatchcase(name, glob) for name in content.tensors):
-            raise errors.ArgumentError("--masked", repr(glob), "it matches no tensor")
+            raise errors.ArgumentError("--masked", "a pattern that matches a tensor", repr(glob))
 
     def is_masked(name: str, held: Dense) -> bool:
         if masked:
@@ -96,27 +96,29 @@ def fit(path: str, content: TensorFile, schema: Schema, *, extra: bool = False) 
     with about(path):
         for tensor in schema:
             if tensor.name not in content.tensors:
-                raise errors.UpdateError("tensors", f"nothing for {tensor.name!r}", "the schema has it")
+                raise errors.UpdateError(
+                    "tensors", "every name of the schema", f"nothing for {tensor.name!r}"
+                )
             _check_tensor(tensor, content.tensors[tensor.name], content.format)
             out[tensor.name] = content.tensors[tensor.name].array
         if not extra and (unknown := sorted(set(content.tensors) - set(out))):
-            raise errors.UpdateError("tensors", unknown, "the schema does not have them")
+            raise errors.UpdateError("tensors", "names of the schema alone", unknown)
     return out
 
 
 def _check_tensor(tensor: Tensor, held: Dense, format: Format) -> None:
     if held.array.shape != tensor.shape:
         raise errors.UpdateError(
-            f"shape of {tensor.name!r}", held.array.shape, f"the schema says {tensor.shape}"
+            f"shape of {tensor.name!r}", f"{tensor.shape}, as in the schema", held.array.shape
         )
     bits = format is Format.NPZ and (held.dtype, tensor.dtype) == ("uint16", "bfloat16")
     if held.dtype != tensor.dtype and not bits:
-        raise errors.UpdateError(f"dtype of {tensor.name!r}", held.dtype, f"the schema says {tensor.dtype}")
+        raise errors.UpdateError(f"dtype of {tensor.name!r}", f"{tensor.dtype}, as in the schema", held.dtype)
 
 
 def _check_no_globs(masked: Sequence[str]) -> None:
     if masked:
-        raise errors.ArgumentError("--masked", list(masked), "the schema already says what is masked")
+        raise errors.ArgumentError("--masked", "none, since the schema says what is masked", list(masked))
 
 
 def _looks_like_json(path: str, start: bytes) -> bool:
@@ -130,5 +132,5 @@ def _from_json(path: str, data: bytes) -> Schema:
         raise FileProblem(path, f"not valid JSON: {error}") from error
     with about(path):
         if not isinstance(content, list):
-            raise errors.SchemaError("schema", type(content).__name__, "required: a list of tensors")
+            raise errors.SchemaError("schema", "a list of tensors", type(content).__name__)
         return Schema.from_json(content)

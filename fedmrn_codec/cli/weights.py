@@ -40,18 +40,20 @@ def given(frames: Sequence[str], text: str | None, path: str | None, *, partials
         found = [item.strip() for item in text.split(",")]
         if len(found) != len(frames):
             raise errors.ArgumentError(
-                "--weights", f"{len(found)} of them", f"required: one for each of {len(frames)} frames"
+                "--weights", f"one for each of {len(frames)} frames", f"{len(found)} of them"
             )
     elif path is not None:
         table = _read(path)
         found = [_look_up(table, frame) for frame in frames]
     elif partials and frames:
-        raise errors.ArgumentError("--weights", "none", "required: frames beside partial sums need theirs")
+        raise errors.ArgumentError(
+            "--weights", "one for each frame, since partial sums have their own", "none"
+        )
     else:
         found = ["1"] * len(frames)
     weights = [_positive(item, frame) for item, frame in zip(found, frames, strict=True)]
     if sum(weights) > MAX_WEIGHT:
-        raise errors.ArgumentError("sum of weights", sum(weights), "the limit is 2^39 - 1")
+        raise errors.ArgumentError("sum of weights", "at most 2^39 - 1", sum(weights))
     return weights
 
 
@@ -61,16 +63,14 @@ def _positive(text: str, frame: str) -> int:
     except ValueError:
         weight = 0
     if weight < 1:
-        raise errors.ArgumentError(f"weight of {frame}", repr(text), "required: a positive integer")
+        raise errors.ArgumentError(f"weight of {frame}", "a positive integer", repr(text))
     return weight
 
 
 def _look_up(table: dict[str, str], frame: str) -> str:
     weight = table.get(frame, table.get(os.path.basename(frame)))
     if weight is None:
-        raise errors.ArgumentError(
-            "--weights-file", f"nothing for {frame}", "required: a weight for each frame"
-        )
+        raise errors.ArgumentError("--weights-file", "a weight for each frame", f"nothing for {frame}")
     return weight
 
 

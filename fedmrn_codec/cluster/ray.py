@@ -57,7 +57,7 @@ def connected(address: str | None, purpose: str) -> Iterator[Any]:
         from ray._private import worker as internals
     except ModuleNotFoundError:
         raise errors.BackendError(
-            purpose, "no Ray", "required: the package ray, as installed by fedmrn-codec[simulation]"
+            purpose, "the package ray, as installed by fedmrn-codec[simulation]", "no Ray"
         ) from None
     internals._worker_logs_enabled = False  # Ray tells of dead workers on stdout, where our data goes
     with _own_sigterm():
@@ -82,9 +82,7 @@ def connected(address: str | None, purpose: str) -> Iterator[Any]:
 def _parsed(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     if not (host and port.isdecimal() and int(port) < 2**16) or "/" in host:
-        raise errors.ArgumentError(
-            "--ray-address", repr(address), "required: HOST:PORT of the cluster's head"
-        )
+        raise errors.ArgumentError("--ray-address", "HOST:PORT of the cluster's head", repr(address))
     return host.strip("[]"), int(port)
 
 

@@ -144,7 +144,7 @@ class Aggregator:
         specs: dict[int, MaskSpec] = {}
         if self._sums.masked:
             if seed is None:
-                raise errors.ArgumentError("seed", None, "required: that of the noise")
+                raise errors.ArgumentError("seed", "the seed of the noise", None)
             by_name = mask_specs(self.schema, self._own_noise() if noise is None else noise, mask)
             specs = {stream: by_name[self.schema.tensors[stream].name] for stream in self._sums.masked}
         contents = [parts[tensor.name] for tensor in self.schema]
@@ -201,10 +201,10 @@ class Aggregator:
             The two have different noise, [A-02].
         """
         if not isinstance(other, Aggregator):
-            raise errors.AggregateError("merge", type(other).__name__, "required: Aggregator")
+            raise errors.AggregateError("merge", "an Aggregator", type(other).__name__)
         if other.expected != self.expected:
             raise errors.AggregateError(
-                "merge", "another schema, round or base model", "required: the same on both sides"
+                "merge", "the same on both sides", "another schema, round or base model"
             )
         if other.frames == 0:
             return
@@ -263,11 +263,11 @@ class Aggregator:
         try:
             number = weight.__index__()
         except AttributeError:
-            raise errors.AggregateError("weight", repr(weight), "required: a positive integer") from None
+            raise errors.AggregateError("weight", "a positive integer", repr(weight)) from None
         if number < 1 or isinstance(weight, bool):
-            raise errors.AggregateError("weight", repr(weight), "required: a positive integer")
+            raise errors.AggregateError("weight", "a positive integer", repr(weight))
         if self.weight + number > MAX_WEIGHT:
-            raise errors.AggregateError("sum of weights", self.weight + number, "the limit is 2^39 - 1")
+            raise errors.AggregateError("sum of weights", "at most 2^39 - 1", self.weight + number)
         return number
 
     def _add(self, specs: Mapping[int, MaskSpec], seed: int, contents: list[np.ndarray], weight: int) -> None:
@@ -285,7 +285,7 @@ class Aggregator:
         """The noise of each masked tensor by name, as stated by the caller or by the first frame."""
         noise = {self.schema.tensors[stream].name: state.noise for stream, state in self._sums.masked.items()}
         if missing := [name for name, its_noise in noise.items() if its_noise is None]:
-            raise errors.ArgumentError("noise", f"nothing for {missing}", "required: each masked tensor")
+            raise errors.ArgumentError("noise", "one for each masked tensor", f"nothing for {missing}")
         return {name: its_noise for name, its_noise in noise.items() if its_noise is not None}
 
     def _like(self) -> Aggregator:
@@ -303,13 +303,13 @@ class Aggregator:
 
     def _need_frames(self) -> None:
         if not self.frames:
-            raise errors.AggregateError("frames", 0, "required: at least 1")
+            raise errors.AggregateError("frames", "at least 1", 0)
 
 
 def _check_noise(tensor: Tensor, mine: Noise | None, its: Noise | None) -> None:
     """[A-02]."""
     if mine is not None and mine != its:
-        raise errors.NoiseError(f"noise of {tensor.name!r}", its, f"required: {mine}")
+        raise errors.NoiseError(f"noise of {tensor.name!r}", f"{mine}", its)
 
 
 def _together(
@@ -322,5 +322,5 @@ def _together(
     for index, row in enumerate(zip_longest(*given.values(), fillvalue=_END)):
         for name, item in zip(given, row, strict=True):
             if item is _END:
-                raise errors.AggregateError(name, index, f"required: as many {' as '.join(given)}")
+                raise errors.AggregateError(name, f"as many {' as '.join(given)}", index)
         yield row if seeds is not None else (*row, None)

@@ -48,23 +48,21 @@ def checked_draws(draws: Mapping[str, np.ndarray], tensor: Tensor) -> np.ndarray
         There are none for this tensor, or they are not integers from 0 to 2^24 - 1 of its shape.
     """
     if tensor.name not in draws:
-        raise errors.ArgumentError("draws", f"nothing for {tensor.name!r}", "the schema has it")
+        raise errors.ArgumentError("draws", "every name of the schema", f"nothing for {tensor.name!r}")
     array = np.asarray(draws[tensor.name])
     _check_shape(array, tensor)
     if array.dtype.kind not in "iu" or (array.size and (array.min() < 0 or array.max() >= 2**24)):
-        raise errors.ArgumentError(
-            f"draws of {tensor.name!r}", array.dtype, "required: integers from 0 to 2^24 - 1"
-        )
+        raise errors.ArgumentError(f"draws of {tensor.name!r}", "integers from 0 to 2^24 - 1", array.dtype)
     return np.ascontiguousarray(array, np.uint32).reshape(-1)
 
 
 def _check_names(given: Mapping[str, Any], required: list[str], field: str) -> None:
     if not isinstance(given, Mapping):
-        raise errors.UpdateError(field, type(given).__name__, "required: a mapping of names to arrays")
+        raise errors.UpdateError(field, "a mapping of names to arrays", type(given).__name__)
     if missing := [name for name in required if name not in given]:
-        raise errors.UpdateError(field, f"nothing for {missing}", "the schema has them")
+        raise errors.UpdateError(field, "every name of the schema", f"nothing for {missing}")
     if extra := [name for name in given if name not in set(required)]:
-        raise errors.UpdateError(field, extra, "the schema does not have them here")
+        raise errors.UpdateError(field, "names of the schema alone", extra)
 
 
 def _checked_array(value: Any, tensor: Tensor) -> np.ndarray:
@@ -73,13 +71,13 @@ def _checked_array(value: Any, tensor: Tensor) -> np.ndarray:
     if array.dtype.newbyteorder("=") != tensor.type.numpy.newbyteorder("="):
         held = " (its bits, as uint16)" if tensor.dtype == "bfloat16" else ""
         raise errors.UpdateError(
-            f"dtype of {tensor.name!r}", array.dtype, f"the schema says {tensor.dtype}{held}"
+            f"dtype of {tensor.name!r}", f"{tensor.dtype}{held}, as in the schema", array.dtype
         )
     flat = np.ascontiguousarray(array, tensor.type.numpy).reshape(-1)
     if tensor.dtype == "bool":
         flat = flat.view(np.uint8) != 0  # NumPy's bools may hold any byte, the format's do not
     if not is_finite(flat, tensor.type):
-        raise errors.UpdateNonFiniteError(f"{tensor.name!r}", "a NaN or an infinity", "required: finite")
+        raise errors.UpdateNonFiniteError(f"{tensor.name!r}", "finite values", "a NaN or an infinity")
     return flat
 
 
@@ -87,10 +85,12 @@ def _checked_bits(value: Any, tensor: Tensor) -> np.ndarray:
     array = np.asarray(value)
     _check_shape(array, tensor)
     if array.dtype != np.bool_:
-        raise errors.UpdateError(f"bits of {tensor.name!r}", array.dtype, "required: bool")
+        raise errors.UpdateError(f"bits of {tensor.name!r}", "bool", array.dtype)
     return array
 
 
 def _check_shape(array: np.ndarray, tensor: Tensor) -> None:
     if array.shape != tensor.shape:
-        raise errors.UpdateError(f"shape of {tensor.name!r}", array.shape, f"the schema says {tensor.shape}")
+        raise errors.UpdateError(
+            f"shape of {tensor.name!r}", f"{tensor.shape}, as in the schema", array.shape
+        )

@@ -170,7 +170,7 @@ def philox_words(
 def _place(seed: int, stream: int, start: int, count: int) -> tuple[int, int, int, int]:
     start, count = unsigned(start, U64, "start"), unsigned(count, U64, "count")
     if start + count > U64:
-        raise errors.ArgumentError("start + count", start + count, "the limit is 2^64")
+        raise errors.ArgumentError("start + count", "at most 2^64", start + count)
     return unsigned(seed, U64, "seed"), unsigned(stream, U64, "stream"), start, count
 
 
@@ -186,7 +186,7 @@ def wanted_names(names: Collection[str] | None, schema: Schema) -> set[str]:
     if names is None:
         return known
     if isinstance(names, str):
-        raise errors.ArgumentError("names", repr(names), "required: a collection of names")
+        raise errors.ArgumentError("names", "a collection of names", repr(names))
     if unknown := set(names) - known:
-        raise errors.ArgumentError("names", sorted(unknown), "which the schema does not have")
+        raise errors.ArgumentError("names", "names of the schema", sorted(unknown))
     return set(names)

@@ -81,7 +81,7 @@ def encode(
     if private_seed is None:
         private_seed = secrets.randbelow(U64)
     elif unsigned(private_seed, U64, "private_seed") == seed:
-        raise errors.ArgumentError("private_seed", private_seed, "it must differ from the public seed")
+        raise errors.ArgumentError("private_seed", "another value than the public seed", private_seed)
     kernels = backends.get(backend)
     for stream, tensor in enumerate(schema):
         if tensor.masked:

@@ -40,9 +40,7 @@ def schema_of(
     """
     for name in (*(masked or ()), *leave_out):
         if name not in arrays:
-            raise errors.SchemaError(
-                "masked and leave_out", repr(name), "required: names of the model's arrays"
-            )
+            raise errors.SchemaError("masked and leave_out", "names of the model's arrays", repr(name))
     return Schema(_tensor(name, array, masked) for name, array in arrays.items() if name not in leave_out)
 
 
@@ -56,11 +54,11 @@ def check_schema(schema: Iterable[Tensor], arrays: Arrays) -> None:
     """
     for tensor in schema:
         if tensor.name not in arrays:
-            raise errors.SchemaError("schema", repr(tensor.name), "required: names of the model's arrays")
+            raise errors.SchemaError("schema", "names of the model's arrays", repr(tensor.name))
         array = arrays[tensor.name]
         fits = array.dtype.kind == "f" if tensor.masked else array.dtype == tensor.type.numpy
         if not fits or array.shape != tensor.shape:
-            raise errors.SchemaError("schema", str(tensor), f"the model has {_described(array)}")
+            raise errors.SchemaError("schema", f"{_described(array)}, as in the model", str(tensor))
 
 
 def model_id(arrays: Arrays) -> int:
@@ -116,7 +114,9 @@ def apply(base: Arrays, update: Arrays, schema: Schema | None = None) -> dict[st
     for name, array in update.items():
         found = _described(base[name]) if name in base else "nothing"
         if name not in base or not _fits(base[name], array):
-            raise errors.UpdateError(f"{name!r} of the model", found, f"the update has {_described(array)}")
+            raise errors.UpdateError(
+                f"{name!r} of the model", f"{_described(array)}, as in the update", found
+            )
     dtypes = {tensor.name: tensor.dtype for tensor in schema or ()}
     return {
         name: add(array, update[name], dtypes.get(name)) if name in update else array
@@ -175,7 +175,7 @@ def _tensor(name: str, array: np.ndarray, masked: Collection[str] | None) -> Ten
     is_float = array.dtype.kind == "f"
     mask = is_float and array.ndim >= 2 if masked is None else name in masked
     if mask and not is_float:
-        raise errors.SchemaError(f"dtype of masked {name!r}", array.dtype, "required: a float")
+        raise errors.SchemaError(f"dtype of masked {name!r}", "a float", array.dtype)
     return Tensor(name, array.shape, mask, "float32" if mask else array.dtype.name)
 
 
@@ -183,7 +183,7 @@ def _difference_of(tensor: Tensor, trained: Arrays, received: Arrays) -> np.ndar
     now, start = _named(trained, tensor, "trained arrays"), _named(received, tensor, "received arrays")
     if now.shape != start.shape or now.dtype != start.dtype:
         raise errors.UpdateError(
-            f"trained {tensor.name!r}", _described(now), f"received: {_described(start)}"
+            f"trained {tensor.name!r}", f"{_described(start)}, as received", _described(now)
         )
     if tensor.masked and now.dtype == np.float16:
         now, start = now.astype(np.float32), start.astype(np.float32)
@@ -197,7 +197,7 @@ def _as_masked(update: np.ndarray, tensor: Tensor) -> np.ndarray:
 
 def _named(arrays: Arrays, tensor: Tensor, field: str) -> np.ndarray:
     if tensor.name not in arrays:
-        raise errors.UpdateError(field, f"nothing for {tensor.name!r}", "the schema has it")
+        raise errors.UpdateError(field, "every name of the schema", f"nothing for {tensor.name!r}")
     return np.asarray(arrays[tensor.name])
 
 

@@ -69,7 +69,7 @@ class Request:
             object.__setattr__(self, name, unsigned(getattr(self, name), bound, name))
         check_settings(self.noise, self.mask, self.coding, self.dense_coding)
         if not isinstance(self.schema, Schema):
-            raise errors.ArgumentError("schema", type(self.schema).__name__, "required: Schema")
+            raise errors.ArgumentError("schema", "a Schema", type(self.schema).__name__)
 
     def to_dict(self) -> dict[str, Any]:
         """The request in plain types, flat: integers, text, and the schema's bytes (spec 5.1)."""
@@ -150,13 +150,13 @@ class Request:
         SchemaError
             `base` lacks one of these, or has it in another shape or dtype.
         """
-        expected: dict[str, Any] = {"round": self.round, "base_model": self.base_model, "seed": self.seed}
-        checked = verify(data, self.schema, **expected)
+        own: dict[str, Any] = {"round": self.round, "base_model": self.base_model, "seed": self.seed}
+        checked = verify(data, self.schema, **own)
         for tensor, entry in zip(self.schema, checked.tensors, strict=True):
             if tensor.masked and (entry.kind, entry.noise) != (self.mask, self.noise):
                 found = f"{entry.kind} mask over {entry.noise}"
-                required = f"asked for: {self.mask}, {self.noise}"
-                raise errors.ReplyError(f"tensor {tensor.name!r}", found, required)
+                expected = f"{self.mask} mask over {self.noise}"
+                raise errors.ReplyError(f"tensor {tensor.name!r}", expected, found)
         if base is not None:
             dense = [t for t in self.schema if not t.masked and t.type.is_float]
             check_schema(dense, base)
@@ -165,7 +165,7 @@ class Request:
                 total = add(base[tensor.name], updates[tensor.name], tensor.dtype)
                 if not is_finite(total, tensor.type):
                     found = "an update beyond its dtype"
-                    raise errors.ReplyError(f"tensor {tensor.name!r}", found, "required: a finite sum")
+                    raise errors.ReplyError(f"tensor {tensor.name!r}", "a finite sum", found)
         return checked
 
     def aggregator(self) -> Aggregator:
@@ -188,14 +188,14 @@ def check_settings(noise: object, mask: object, coding: object, dense_coding: ob
 def _entry(entries: Mapping[str, Any], name: str, *kinds: type) -> Any:
     value = entries.get(name)
     if not isinstance(value, kinds):
-        required = " or ".join(kind.__name__ for kind in kinds)
-        raise errors.ArgumentError(f"request entry {name!r}", type(value).__name__, f"required: {required}")
+        expected = " or ".join(kind.__name__ for kind in kinds)
+        raise errors.ArgumentError(f"request entry {name!r}", expected, type(value).__name__)
     return value
 
 
 def _number(entries: Mapping[str, Any], name: str) -> int:
     value = _entry(entries, name, int, str)
     if isinstance(value, str) and not (value.isascii() and value.isdigit() and len(value) <= len(str(U64))):
-        required = f"required: at most {len(str(U64))} decimal digits"
-        raise errors.ArgumentError(f"request entry {name!r}", repr(value[:40]), required)
+        expected = f"at most {len(str(U64))} decimal digits"
+        raise errors.ArgumentError(f"request entry {name!r}", expected, repr(value[:40]))
     return int(value)

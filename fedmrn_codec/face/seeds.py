@@ -46,10 +46,12 @@ def choose_seed(policy: SeedPolicy, round: int, client: object, taken: Collectio
     if callable(policy):
         seed = unsigned(policy(round, client), U64, "seed")
     elif not round:
-        raise errors.ArgumentError("round", "none", "required for seeds that follow from a number")
+        raise errors.ArgumentError(
+            "round", "1 or more, since seeds are derived from a number and the round", "none"
+        )
     else:
         digest = hashlib.sha256(f"fedmrn {policy} {round} {client}".encode()).digest()
         seed = int.from_bytes(digest[:8], "little")
     if seed in taken:
-        raise errors.ArgumentError("seed", seed, "which another client of this round has")
+        raise errors.ArgumentError("seed", "a seed that no other client of this round has", seed)
     return seed

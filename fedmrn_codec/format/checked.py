@@ -108,8 +108,8 @@ def _packed_bits(raw: np.ndarray, tensor: Tensor, entry: Entry) -> np.ndarray:
     if not padding_is_zero(raw, tensor.size):
         raise errors.PaddingError(
             f"padding of {tensor.name!r}",
+            f"0 in the bits beyond element {tensor.size - 1}",
             f"{raw[-1]:#04x} in its last byte",
-            f"bits beyond element {tensor.size - 1} must be 0",
             entry.offset + entry.length - 1,
         )
     return raw
@@ -119,12 +119,10 @@ def _elements(raw: np.ndarray, tensor: Tensor, entry: Entry) -> np.ndarray:
     """A dense payload's elements: [F-29] and [F-30]."""
     if tensor.dtype == "bool" and raw.size and raw.max() > 1:
         first = int(np.argmax(raw > 1))
-        raise errors.BoolError(
-            f"bool of {tensor.name!r}", raw[first], "required: 0 or 1", entry.offset + first
-        )
+        raise errors.BoolError(f"bool of {tensor.name!r}", "0 or 1", raw[first], entry.offset + first)
     elements = codings.widen(raw, tensor, entry.payload_coding)
     if not is_finite(elements, tensor.type):
         raise errors.NonFiniteError(
-            f"payload of {tensor.name!r}", "a NaN or an infinity", "required: finite", entry.offset
+            f"payload of {tensor.name!r}", "finite values", "a NaN or an infinity", entry.offset
         )
     return elements

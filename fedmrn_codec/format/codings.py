@@ -60,7 +60,7 @@ def narrow(values: np.ndarray, name: str, coding: Coding) -> np.ndarray:
         wide = widen_bfloat16(halves)
     if not np.isfinite(wide).all():
         largest = float(np.abs(values).max())
-        raise errors.UpdateNonFiniteError(f"{name!r}", largest, f"required: what {coding.label} can hold")
+        raise errors.UpdateNonFiniteError(f"{name!r}", f"values within the range of {coding.label}", largest)
     return halves
 
 
@@ -76,7 +76,7 @@ def checked(label: object, masked: bool) -> Coding:
     for coding in known:
         if label is coding or label == coding.label:
             return coding
-    raise errors.ArgumentError(field, repr(label), f"required: one of {', '.join(c.label for c in known)}")
+    raise errors.ArgumentError(field, f"one of {', '.join(c.label for c in known)}", repr(label))
 
 
 def chosen(schema: Schema, given: str | Mapping[str, str], masked: bool) -> dict[str, Coding]:
@@ -97,5 +97,5 @@ def chosen(schema: Schema, given: str | Mapping[str, str], masked: bool) -> dict
     for name in asked:
         if name not in fitting:
             field, what = ("coding", "masked") if masked else ("dense_coding", "dense float32")
-            raise errors.ArgumentError(field, repr(name), f"required: a {what} tensor of the schema")
+            raise errors.ArgumentError(field, f"a {what} tensor of the schema", repr(name))
     return {name: asked.get(name, Coding.RAW) for name in fitting}

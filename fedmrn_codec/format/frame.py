@@ -132,9 +132,7 @@ def as_view(data: Buffer) -> memoryview:
     try:
         return memoryview(data).cast("B")
     except (TypeError, ValueError) as error:
-        raise errors.ArgumentError(
-            "frame", f"{type(data).__name__} ({error})", "required: contiguous bytes"
-        ) from None
+        raise errors.ArgumentError("frame", "contiguous bytes", f"{type(data).__name__} ({error})") from None
 
 
 def build(
@@ -176,4 +174,6 @@ def check_checksum(view: memoryview) -> None:
     (found,) = CHECKSUM.unpack_from(view, at)
     computed = zlib.crc32(view[:at])
     if found != computed:
-        raise errors.ChecksumError("checksum", f"{found:#010x}", f"the bytes have {computed:#010x}", at)
+        raise errors.ChecksumError(
+            "checksum", f"{computed:#010x}, computed from the bytes", f"{found:#010x}", at
+        )

@@ -58,5 +58,5 @@ def masked_values(schema: Schema, given: Value | Mapping[str, Value], field: str
     if not isinstance(given, Mapping):
         return dict.fromkeys(names, given)
     if wrong := sorted(set(given) ^ set(names)):
-        raise errors.ArgumentError(field, f"names that differ in {wrong}", "required: each masked tensor")
+        raise errors.ArgumentError(field, "one for each masked tensor", f"names that differ in {wrong}")
     return {name: given[name] for name in names}

@@ -61,15 +61,15 @@ def parse(
         embedded, at = _parse_embedded(body, at, header.digest, limits)
     schema = embedded if expected.schema is None else expected.schema
     if schema is None and need_schema:
-        raise errors.NoSchemaError("schema", "none embedded", "the caller gave none either", 6)
+        raise errors.NoSchemaError("schema", "one in the frame or from the caller", "none embedded", 6)
     _check_agreement(header, embedded, expected)
     entries, end = _parse_table(body, at, header, schema, keep=expected.schema is not None)
     if len(body) < end:
-        required = f"its parts need {end + CHECKSUM.size}"
-        raise errors.TruncatedError("frame", f"{len(view)} bytes", required, len(view))
+        needed = f"{end + CHECKSUM.size} bytes for its parts"
+        raise errors.TruncatedError("frame", needed, f"{len(view)} bytes", len(view))
     if len(body) > end:
-        required = f"its parts end after {end + CHECKSUM.size}"
-        raise errors.TrailingError("frame", f"{len(view)} bytes", required, end)
+        needed = f"{end + CHECKSUM.size} bytes for its parts"
+        raise errors.TrailingError("frame", needed, f"{len(view)} bytes", end)
     return Info(
         version=(header.major, header.minor),
         seed=header.seed,
@@ -87,34 +87,34 @@ def _parse_header(view: memoryview, limits: Limits) -> Header:
     """[F-01] to [F-05]."""
     least = HEADER.size + CHECKSUM.size
     if len(view) < least:
-        raise errors.TruncatedError("frame", f"{len(view)} bytes", f"required: at least {least}", 0)
+        raise errors.TruncatedError("frame", f"at least {least}", f"{len(view)} bytes", 0)
     header = Header(*HEADER.unpack_from(view))
     if header.magic != MAGIC:
-        raise errors.MagicError("magic", header.magic, f"required: {MAGIC!r}", 0)
+        raise errors.MagicError("magic", repr(MAGIC), header.magic, 0)
     if header.major != MAJOR or header.minor > MINOR:
-        known = f"known: {MAJOR}.0 to {MAJOR}.{MINOR}"
-        raise errors.VersionError("version", f"{header.major}.{header.minor}", known, 4)
+        known = f"{MAJOR}.0 to {MAJOR}.{MINOR}"
+        raise errors.VersionError("version", known, f"{header.major}.{header.minor}", 4)
     if header.flags & ~SCHEMA_FLAG:
-        raise errors.ReservedError("flags", f"{header.flags:#06x}", "bits 1 to 15 must be 0", 6)
+        raise errors.ReservedError("flags", "bits 1 to 15 to be 0", f"{header.flags:#06x}", 6)
     if header.tensor_count > limits.max_tensors:
-        raise errors.LimitError("tensor count", header.tensor_count, f"the limit is {limits.max_tensors}", 28)
+        raise errors.LimitError("tensor count", f"at most {limits.max_tensors}", header.tensor_count, 28)
     return header
 
 
 def _parse_embedded(body: memoryview, at: int, digest: bytes, limits: Limits) -> tuple[Schema, int]:
     """The embedded schema and where the table begins: [F-06] to [F-08], [S-01] to [S-08]."""
     if len(body) < at + 4:
-        raise errors.TruncatedError("schema length", f"{len(body) - at} bytes left", "it needs 4", at)
+        raise errors.TruncatedError("schema length", "4 bytes", f"{len(body) - at} bytes left", at)
     length = int.from_bytes(body[at : at + 4], "little")
     if length > limits.max_schema_bytes:
-        raise errors.LimitError("schema length", length, f"the limit is {limits.max_schema_bytes}", at)
+        raise errors.LimitError("schema length", f"at most {limits.max_schema_bytes}", length, at)
     at += 4
     if len(body) < at + length:
-        raise errors.TruncatedError("schema", f"{len(body) - at} bytes left", f"it needs {length}", at)
+        raise errors.TruncatedError("schema", f"{length} bytes", f"{len(body) - at} bytes left", at)
     schema = parse_schema(body[at : at + length], at, limits)
     if schema.digest != digest:
         raise errors.SchemaDigestError(
-            "digest of the embedded schema", schema.digest.hex(), f"the header says {digest.hex()}", 32
+            "digest of the embedded schema", f"{digest.hex()}, as in the header", schema.digest.hex(), 32
         )
     return schema, at + length
 
@@ -131,7 +131,7 @@ def _check_agreement(header: Header, embedded: Schema | None, expected: Expected
     schema = embedded if expected.schema is None else expected.schema
     if schema is not None and header.tensor_count != len(schema):
         raise errors.TensorCountError(
-            "tensor count", header.tensor_count, f"the schema has {len(schema)}", 28
+            "tensor count", f"{len(schema)}, as in the schema", header.tensor_count, 28
         )
     _check_values(header, expected)
 
@@ -141,18 +141,18 @@ def _check_schema(header: Header | Info, own: Schema | None, expected: Schema | 
     if expected is not None and header.digest != expected.digest:
         why = f" ({first_difference(own, expected)})" if own else ""
         raise errors.SchemaMismatchError(
-            "schema digest", header.digest.hex() + why, f"the caller's is {expected.digest.hex()}", 32
+            "schema digest", f"{expected.digest.hex()}, the caller's", header.digest.hex() + why, 32
         )
 
 
 def _check_values(header: Header | Info, expected: Expected) -> None:
     """[F-12] to [F-14]."""
     if expected.round not in (None, header.round):
-        raise errors.RoundError("round", header.round, f"required: {expected.round}", 24)
+        raise errors.RoundError("round", expected.round, header.round, 24)
     if expected.base_model not in (None, header.base_model):
-        raise errors.BaseModelError("base_model", header.base_model, f"required: {expected.base_model}", 16)
+        raise errors.BaseModelError("base_model", expected.base_model, header.base_model, 16)
     if expected.seed not in (None, header.seed):
-        raise errors.SeedError("seed", header.seed, f"required: {expected.seed}", 8)
+        raise errors.SeedError("seed", expected.seed, header.seed, 8)
 
 
 def _parse_table(
@@ -194,7 +194,7 @@ def _parse_entries(
         fields, at = _parse_entry(body, at, name, tensor, minor)
         parsed.append(fields)
     if minor and all(coding == "raw" for *_, coding in parsed):
-        raise errors.MinorError("minor version", minor, "the frame needs 0", 5)
+        raise errors.MinorError("minor version", "0, since no tensor is coded", minor, 5)
     entries, at = [], begin + at
     for kind, noise, dtype, length, coding in parsed:
         entries.append(Entry(kind, noise, dtype, at, length, coding))
@@ -209,48 +209,47 @@ def _parse_entry(
     left = len(body) - at
     size = ENTRY.size + (SCALE.size if left and body[at] in KINDS else 0)
     if left < size:
-        raise errors.TruncatedError(f"entry of {name}", f"{left} bytes left", f"it needs {size}", at)
+        raise errors.TruncatedError(f"entry of {name}", f"{size} bytes", f"{left} bytes left", at)
     kind, type_code, coding, reserved, length = ENTRY.unpack_from(body, at)
     masked = kind in KINDS
     if not masked and kind != DENSE:
-        raise errors.UnknownKindError(f"kind of {name}", kind, "known: 0 dense, 1 binary, 2 signed", at)
+        raise errors.UnknownKindError(f"kind of {name}", "0 (dense), 1 (binary) or 2 (signed)", kind, at)
     if tensor is not None and masked != tensor.masked:
         role = "masked" if tensor.masked else "dense"
-        raise errors.KindMismatchError(f"kind of {name}", kind, f"the schema says {role}", at)
+        raise errors.KindMismatchError(f"kind of {name}", f"a {role} kind, as in the schema", kind, at)
     if not masked:
         _check_dtype(type_code, name, tensor, at + 1)
     elif type_code not in DISTRIBUTIONS:
         raise errors.UnknownDistributionError(
-            f"distribution of {name}", type_code, f"known: 1 to {max(DISTRIBUTIONS)}", at + 1
+            f"distribution of {name}", f"1 to {max(DISTRIBUTIONS)}", type_code, at + 1
         )
     known = codings.allowed(None if masked else BY_CODE[type_code].name, minor)
     if coding not in known:
-        allowed = f"known here: {', '.join(str(int(code)) for code in known)}"
-        raise errors.UnknownCodingError(f"coding of {name}", coding, allowed, at + 2)
+        allowed = f"one of {', '.join(str(int(code)) for code in known)}"
+        raise errors.UnknownCodingError(f"coding of {name}", allowed, coding, at + 2)
     if reserved:
-        raise errors.ReservedError(f"reserved byte of {name}", reserved, "required: 0", at + 3)
+        raise errors.ReservedError(f"reserved byte of {name}", "0", reserved, at + 3)
     if tensor is not None:
         least, most = codings.lengths(tensor, coding)
         if not least <= length <= most:
-            required = f"{tensor.size} elements need {least}" + (f" to {most}" if most > least else "")
-            raise errors.PayloadLengthError(f"payload length of {name}", length, required, at + 4)
+            most_too = f" to {most}" if most > least else ""
+            expected = f"{least}{most_too} for {tensor.size} elements"
+            raise errors.PayloadLengthError(f"payload length of {name}", expected, length, at + 4)
     coded = Coding(coding).label
     if not masked:
         return ("dense", None, BY_CODE[type_code].name, length, coded), at + size
     (scale,) = SCALE.unpack_from(body, at + ENTRY.size)
     distribution = DISTRIBUTIONS[type_code]
     if not distribution.allows(scale):
-        raise errors.FrameScaleError(
-            f"scale of {name}", scale, f"required: {distribution.bounds()}", at + ENTRY.size
-        )
+        raise errors.FrameScaleError(f"scale of {name}", distribution.bounds(), scale, at + ENTRY.size)
     return (MaskKind(kind).label, distribution(scale), "float32", length, coded), at + size
 
 
 def _check_dtype(code: int, name: str, tensor: Tensor | None, at: int) -> None:
     """[F-18] and [F-19]."""
     if code not in BY_CODE:
-        raise errors.UnknownDtypeError(f"dtype of {name}", code, f"known: 1 to {max(BY_CODE)}", at)
+        raise errors.UnknownDtypeError(f"dtype of {name}", f"1 to {max(BY_CODE)}", code, at)
     if tensor is not None and BY_CODE[code].name != tensor.dtype:
         raise errors.DtypeMismatchError(
-            f"dtype of {name}", BY_CODE[code].name, f"the schema says {tensor.dtype}", at
+            f"dtype of {name}", f"{tensor.dtype}, as in the schema", BY_CODE[code].name, at
         )

@@ -78,12 +78,14 @@ def decode(
     bad, ones, totals = coder.decode(noise, seed, stream, coded, out, size)
     if len(bad):
         where = f"block {bad[0]} does not end in its first state with its last word"
-        raise errors.CodingError(field, where, "required: what an encoder writes", offset)
+        raise errors.CodingError(
+            field, "each block to end in its first state with its last word", where, offset
+        )
     right = probabilities(ones, totals)
     if (wrong := np.flatnonzero(right != coded.probabilities)).size:
         k = int(wrong[0])
-        required = f"the bits give {right[k]}"
-        raise errors.CodingError(f"probability {k} of {name}", coded.probabilities[k], required, offset + k)
+        expected = f"{right[k]}, as the bits have it"
+        raise errors.CodingError(f"probability {k} of {name}", expected, coded.probabilities[k], offset + k)
     return out
 
 
@@ -94,7 +96,9 @@ def _split(data: np.ndarray, size: int, field: str, offset: int) -> Coded:
     counts = data[BUCKETS : BUCKETS + 2 * n].view("<u2").astype(np.int64)
     need = shortest(size) + 2 * int(counts.sum())
     if need != len(data):
-        raise errors.CodingError(field, f"{len(data)} bytes", f"its blocks need {need}", offset + BUCKETS)
+        raise errors.CodingError(
+            field, f"{need} bytes for its blocks", f"{len(data)} bytes", offset + BUCKETS
+        )
     body = data[BUCKETS + 2 * n :]
     ends = np.cumsum(4 * LANES + 2 * counts)
     begins = ends - (4 * LANES + 2 * counts)
@@ -108,7 +112,7 @@ def _split(data: np.ndarray, size: int, field: str, offset: int) -> Coded:
     if (low := np.argwhere(states < LOWEST)).size:
         b, lane = (int(i) for i in low[0])
         at = offset + BUCKETS + 2 * n + int(begins[b]) + 4 * lane
-        raise errors.CodingError(f"state of {field}", states[b, lane], f"required: at least {LOWEST}", at)
+        raise errors.CodingError(f"state of {field}", f"at least {LOWEST}", states[b, lane], at)
     return Coded(chosen, states, counts, words)
 
 

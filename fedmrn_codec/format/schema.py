@@ -45,34 +45,34 @@ class Tensor:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
-            raise errors.SchemaError("tensor name", repr(self.name), "required: a string")
+            raise errors.SchemaError("tensor name", "a string", repr(self.name))
         try:
             size = len(self.name.encode())
         except UnicodeEncodeError:
-            raise errors.SchemaError("tensor name", repr(self.name), "required: valid Unicode") from None
+            raise errors.SchemaError("tensor name", "valid Unicode", repr(self.name)) from None
         if not 1 <= size <= MAX_NAME:
-            raise errors.SchemaError("tensor name", f"{size} bytes", f"required: 1 to {MAX_NAME}")
+            raise errors.SchemaError("tensor name", f"1 to {MAX_NAME}", f"{size} bytes")
         try:
             shape = tuple(d.__index__() for d in self.shape)
         except (TypeError, AttributeError):
             raise errors.SchemaError(
-                f"shape of {self.name!r}", repr(self.shape), "required: a tuple of integers"
+                f"shape of {self.name!r}", "a tuple of integers", repr(self.shape)
             ) from None
         object.__setattr__(self, "shape", shape)
         if self.masked not in (False, True):
-            raise errors.SchemaError(f"masked of {self.name!r}", repr(self.masked), "required: a bool")
+            raise errors.SchemaError(f"masked of {self.name!r}", "a bool", repr(self.masked))
         object.__setattr__(self, "masked", bool(self.masked))
         product = math.prod(max(d, 1) for d in shape)
         if len(shape) > MAX_RANK or min(shape, default=0) < 0 or product > MAX_PRODUCT:
             raise errors.SchemaError(
-                f"shape of {self.name!r}", shape, "required: at most 32 dimensions and 2^48 elements"
+                f"shape of {self.name!r}", "at most 32 dimensions and 2^48 elements", shape
             )
         if self.dtype not in DTYPES:
             raise errors.SchemaError(
-                f"dtype of {self.name!r}", repr(self.dtype), f"required: one of {', '.join(DTYPES)}"
+                f"dtype of {self.name!r}", f"one of {', '.join(DTYPES)}", repr(self.dtype)
             )
         if self.masked and self.dtype != "float32":
-            raise errors.SchemaError(f"dtype of masked {self.name!r}", self.dtype, "required: float32")
+            raise errors.SchemaError(f"dtype of masked {self.name!r}", "float32", self.dtype)
 
     @cached_property
     def size(self) -> int:
@@ -113,9 +113,11 @@ class Schema:
         seen: set[str] = set()
         for tensor in self.tensors:
             if not isinstance(tensor, Tensor):
-                raise errors.SchemaError("schema", repr(tensor), "required: fedmrn_codec.Tensor")
+                raise errors.SchemaError("schema", "a fedmrn_codec.Tensor", repr(tensor))
             if tensor.name in seen:
-                raise errors.SchemaError("tensor name", repr(tensor.name), "which an earlier tensor has")
+                raise errors.SchemaError(
+                    "tensor name", "a name not used by an earlier tensor", repr(tensor.name)
+                )
             seen.add(tensor.name)
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -174,8 +176,8 @@ class Schema:
         except (TypeError, KeyError) as error:
             raise errors.SchemaError(
                 "schema",
+                "a list of {name, shape, masked, dtype}",
                 f"{type(error).__name__}: {error}",
-                "required: a list of {name, shape, masked, dtype}",
             ) from None
 
 
@@ -200,7 +202,7 @@ class _Reader:
     def bytes(self, size: int, field: str) -> bytes:
         if size > len(self.data) - self.at:
             raise errors.SchemaLengthError(
-                field, f"{len(self.data) - self.at} bytes left", f"it needs {size}", self.offset
+                field, f"{size} bytes", f"{len(self.data) - self.at} bytes left", self.offset
             )
         self.at += size
         return bytes(self.data[self.at - size : self.at])
@@ -221,11 +223,11 @@ def parse_schema(data: memoryview, offset: int, limits: Limits) -> Schema:
         tensors.append(tensor)
     if reader.at != len(data):
         raise errors.SchemaLengthError(
-            "schema length", len(data), f"its {count} tensors end after {reader.at}", reader.offset
+            "schema length", f"{reader.at} bytes for its {count} tensors", len(data), reader.offset
         )
     elements = sum(t.size for t in tensors)
     if elements > limits.max_elements:
-        raise errors.LimitError("schema elements", elements, f"the limit is {limits.max_elements}", offset)
+        raise errors.LimitError("schema elements", f"at most {limits.max_elements}", elements, offset)
     return Schema(tensors)
 
 
@@ -236,26 +238,28 @@ def _parse_tensor(reader: _Reader, names: set[str]) -> Tensor:
     try:
         name = raw.decode()
     except UnicodeDecodeError:
-        raise errors.SchemaNameError("tensor name", raw, "required: valid UTF-8", at) from None
+        raise errors.SchemaNameError("tensor name", "valid UTF-8", raw, at) from None
     if not name or name in names:
-        raise errors.SchemaNameError("tensor name", repr(name), "required: not empty, and unique", at)
+        raise errors.SchemaNameError(
+            "tensor name", "a name that is not empty and not used before", repr(name), at
+        )
     at = reader.offset
     role = reader.number(1, "tensor role")
     if role > 1:
-        raise errors.UnknownRoleError("tensor role", role, "known: 0 dense, 1 masked", at)
+        raise errors.UnknownRoleError("tensor role", "0 (dense) or 1 (masked)", role, at)
     at = reader.offset
     code = reader.number(1, "tensor dtype")
     if code not in BY_CODE:
-        raise errors.UnknownDtypeError("tensor dtype", code, f"known: 1 to {max(BY_CODE)}", at)
+        raise errors.UnknownDtypeError("tensor dtype", f"1 to {max(BY_CODE)}", code, at)
     dtype = BY_CODE[code].name
     if role and dtype != "float32":
-        raise errors.MaskedDtypeError("dtype of a masked tensor", dtype, "required: float32", at)
+        raise errors.MaskedDtypeError("dtype of a masked tensor", "float32", dtype, at)
     at = reader.offset
     rank = reader.number(1, "tensor rank")
     if rank > MAX_RANK:
-        raise errors.SchemaShapeError("tensor rank", rank, f"the limit is {MAX_RANK}", at)
+        raise errors.SchemaShapeError("tensor rank", f"at most {MAX_RANK}", rank, at)
     at = reader.offset
     shape = struct.unpack(f"<{rank}Q", reader.bytes(8 * rank, "tensor shape"))
     if math.prod(max(d, 1) for d in shape) > MAX_PRODUCT:
-        raise errors.SchemaShapeError("tensor shape", shape, "the limit is 2^48 elements", at)
+        raise errors.SchemaShapeError("tensor shape", "at most 2^48 elements", shape, at)
     return Tensor(name, shape, bool(role), dtype)

@@ -27,9 +27,9 @@ def unsigned(value: int, bound: int, field: str) -> int:
     try:
         number = value.__index__()
     except AttributeError:
-        raise errors.ArgumentError(field, repr(value), "required: an integer") from None
+        raise errors.ArgumentError(field, "an integer", repr(value)) from None
     if not 0 <= number < bound:
-        raise errors.ArgumentError(field, number, f"required: 0 to 2^{bound.bit_length() - 1} - 1")
+        raise errors.ArgumentError(field, f"0 to 2^{bound.bit_length() - 1} - 1", number)
     return number
 
 

@@ -33,7 +33,7 @@ class Code(IntEnum):
         for code in cls:
             if label is code or label == code.label:
                 return code
-        raise errors.ArgumentError(field, repr(label), f"required: one of {', '.join(cls.labels())}")
+        raise errors.ArgumentError(field, f"one of {', '.join(cls.labels())}", repr(label))
 
 
 class MaskKind(Code):

@@ -46,9 +46,9 @@ class Noise:
             with np.errstate(over="ignore"):
                 scale = float(np.float32(self.scale))
         except (TypeError, ValueError):
-            raise errors.ScaleError("noise scale", repr(self.scale), "required: a number") from None
+            raise errors.ScaleError("noise scale", "a number", repr(self.scale)) from None
         if not self.allows(scale):
-            raise errors.ScaleError("noise scale", self.scale, f"required: {self.bounds()}")
+            raise errors.ScaleError("noise scale", self.bounds(), self.scale)
         object.__setattr__(self, "scale", scale)
 
     @classmethod
@@ -140,7 +140,7 @@ def checked_noise(noise: object) -> Noise:
         It is something else.
     """
     if not isinstance(noise, Noise):
-        raise errors.ArgumentError("noise", repr(noise), "required: Uniform, Gaussian or Bernoulli")
+        raise errors.ArgumentError("noise", "Uniform, Gaussian or Bernoulli", repr(noise))
     return noise
 
 
@@ -161,5 +161,5 @@ def parse_noise(text: str) -> Noise:
     """
     name, _, scale = text.partition(":")
     if name not in BY_NAME or not scale:
-        raise errors.ArgumentError("noise", repr(text), f"required: NAME:SCALE, NAME of {', '.join(BY_NAME)}")
+        raise errors.ArgumentError("noise", f"NAME:SCALE, NAME of {', '.join(BY_NAME)}", repr(text))
     return BY_NAME[name](scale)  # type: ignore[arg-type]  # float32 reads text

@@ -185,7 +185,9 @@ def _integer_range(dtype: Dtype) -> tuple[int, int]:
 
 def _beyond_range(dtype: Dtype) -> errors.SumsError:
     """[A-07]."""
-    return errors.SumsError(f"mean of a {dtype.name} tensor", "a value beyond its range", "required: within")
+    return errors.SumsError(
+        f"mean of a {dtype.name} tensor", "values within its range", "a value beyond its range"
+    )
 
 
 def nearest(numerator: int, denominator: int, precision: int | None) -> tuple[int, int]:

@@ -73,7 +73,7 @@ def parse(data: Buffer, schema: Schema) -> tuple[Header, Sums]:
     reader = _Reader(view, HEADER.size)
     states = [_read_masked(reader, t) if t.masked else _read_dense(reader, t) for t in schema]
     if reader.left:
-        raise errors.TrailingError("partial sum", f"{reader.left} bytes more", "required: none", reader.at)
+        raise errors.TrailingError("partial sum", "no more bytes", f"{reader.left} bytes more", reader.at)
     check_checksum(view)
     sums = Sums(schema, {})
     for stream, (tensor, state) in enumerate(zip(schema, states, strict=True)):
@@ -89,25 +89,25 @@ def _parse_header(view: memoryview, schema: Schema) -> Header:
     """[P-01] to [P-08]."""
     least = HEADER.size + CHECKSUM.size
     if len(view) < least:
-        raise errors.TruncatedError("partial sum", f"{len(view)} bytes", f"required: at least {least}", 0)
+        raise errors.TruncatedError("partial sum", f"at least {least}", f"{len(view)} bytes", 0)
     header = Header(*HEADER.unpack_from(view))
     if header.magic != MAGIC:
-        raise errors.MagicError("magic", header.magic, f"required: {MAGIC!r}", 0)
+        raise errors.MagicError("magic", repr(MAGIC), header.magic, 0)
     if (header.major, header.minor) != (MAJOR, MINOR):
-        raise errors.VersionError("version", f"{header.major}.{header.minor}", f"known: {MAJOR}.{MINOR}", 4)
+        raise errors.VersionError("version", f"{MAJOR}.{MINOR}", f"{header.major}.{header.minor}", 4)
     if header.flags:
-        raise errors.ReservedError("flags", f"{header.flags:#06x}", "required: 0", 6)
+        raise errors.ReservedError("flags", "0", f"{header.flags:#06x}", 6)
     if not 1 <= header.weight <= MAX_WEIGHT:
-        raise errors.WeightError("weight", header.weight, "required: 1 to 2^39 - 1", 8)
+        raise errors.WeightError("weight", "1 to 2^39 - 1", header.weight, 8)
     if not 1 <= header.frames <= header.weight:
-        raise errors.FramesError("frames", header.frames, f"required: 1 to {header.weight}", 48)
+        raise errors.FramesError("frames", f"1 to {header.weight}", header.frames, 48)
     if header.digest != schema.digest:
         raise errors.SchemaMismatchError(
-            "schema digest", header.digest.hex(), f"the caller's is {schema.digest.hex()}", 32
+            "schema digest", f"{schema.digest.hex()}, the caller's", header.digest.hex(), 32
         )
     if header.tensor_count != len(schema):
         raise errors.TensorCountError(
-            "tensor count", header.tensor_count, f"the schema has {len(schema)}", 28
+            "tensor count", f"{len(schema)}, as in the schema", header.tensor_count, 28
         )
     return header
 
@@ -124,7 +124,7 @@ class _Reader:
 
     def take(self, size: int, field: str) -> memoryview:
         if size > self.left:
-            raise errors.TruncatedError(field, f"{self.left} bytes left", f"it needs {size}", self.at)
+            raise errors.TruncatedError(field, f"{size} bytes", f"{self.left} bytes left", self.at)
         self.at += size
         return self.view[self.at - size : self.at]
 
@@ -138,14 +138,12 @@ def _read_masked(reader: _Reader, tensor: Tensor) -> MaskedSum:
     code, reserved, scale = MASKED.unpack(reader.take(MASKED.size, f"noise of {name}"))
     if code not in DISTRIBUTIONS:
         raise errors.UnknownDistributionError(
-            f"distribution of {name}", code, f"known: 1 to {max(DISTRIBUTIONS)}", at
+            f"distribution of {name}", f"1 to {max(DISTRIBUTIONS)}", code, at
         )
     if any(reserved):
-        raise errors.ReservedError(f"reserved bytes of {name}", reserved.hex(), "required: 0", at + 1)
+        raise errors.ReservedError(f"reserved bytes of {name}", "0", reserved.hex(), at + 1)
     if not DISTRIBUTIONS[code].allows(scale):
-        raise errors.FrameScaleError(
-            f"scale of {name}", scale, f"required: {DISTRIBUTIONS[code].bounds()}", at + 4
-        )
+        raise errors.FrameScaleError(f"scale of {name}", DISTRIBUTIONS[code].bounds(), scale, at + 4)
     sums = reader.sums(tensor.size, f"sums of {name}")
     out = MaskedSum(0, DISTRIBUTIONS[code](scale))
     out.sums = sums
@@ -161,7 +159,7 @@ def _read_dense(reader: _Reader, tensor: Tensor) -> Rows:
         limb = int.from_bytes(reader.take(4, f"row of {name}"), "little")
         if not last < limb < tensor.type.limbs:
             raise errors.RowsError(
-                f"row of {name}", limb, f"required: {last + 1} to {tensor.type.limbs - 1}, ascending", at
+                f"row of {name}", f"{last + 1} to {tensor.type.limbs - 1}, ascending", limb, at
             )
         out[limb] = reader.sums(tensor.size, f"row {limb} of {name}")
         last = limb
@@ -176,6 +174,6 @@ def _check_sums(tensor: Tensor, state: MaskedSum | Rows, weight: int) -> None:
     for row in rows:
         largest = max(abs(int(row.min())), abs(int(row.max()))) if row.size else 0
         if largest > limit:
-            raise errors.SumsError(f"sums of {tensor.name!r}", largest, f"the limit is {limit}")
+            raise errors.SumsError(f"sums of {tensor.name!r}", f"at most {limit}", largest)
         if not masked and largest == 0:
-            raise errors.SumsError(f"a row of {tensor.name!r}", "only zeros", "required: left out")
+            raise errors.SumsError(f"a row of {tensor.name!r}", "no row of zeros", "only zeros")

@@ -194,7 +194,7 @@ class MaskShares:
             required = self._noise.get(tensor.name)
             if entry.noise != required or entry.kind == "signed":
                 found = f"{entry.kind}, {entry.noise}"
-                raise NoiseError(f"mask of {tensor.name!r}", found, f"required: binary, {required}")
+                raise NoiseError(f"mask of {tensor.name!r}", f"binary, {required}", found)
         masks = {name: (arrays.pop(name) != 0).astype(np.float32) for name in self._noise}
         self._dense.add(arrays, weight)  # first, for it may refuse the weight
         self._masks.add(masks, weight if self.by_samples else 1)

@@ -40,15 +40,17 @@ def unpack_signs(part: Part, size: int, seed: int, stream: int, unit: float = 1.
     """
     lengths = chunk_lengths(size)
     if len(part.data) < 4 * len(lengths):
-        raise part.error("scales", f"{len(part.data)} bytes", f"{len(lengths)} need {4 * len(lengths)}")
+        raise part.error(
+            "scales", f"{4 * len(lengths)} bytes for {len(lengths)} lengths", f"{len(part.data)} bytes"
+        )
     scales = np.frombuffer(part.data, "<f4", len(lengths))
     allowed = np.isfinite(scales) & (scales >= 0)
     if not allowed.all():
         first = int(np.argmin(allowed))
-        raise part.error("scale", scales[first], "required: finite, not negative", 4 * first)
+        raise part.error("scale", "a finite value that is not negative", scales[first], 4 * first)
     bits, end = unpack_bits(part, 4 * len(lengths), size, "signs")
     if end != len(part.data):
-        raise part.error("length of the part", len(part.data), f"its fields end after {end}", end)
+        raise part.error("length of the part", f"{end} bytes of fields", len(part.data), end)
     reach = np.repeat(scales * np.float32(unit), lengths)
     return rotate_back(np.where(bits, reach, -reach), seed, stream)
 

@@ -72,7 +72,7 @@ class PackedMethod(Base):
         """
         for name, array in update.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise UpdateNonFiniteError(f"{name!r}", "a NaN or an infinity", "required: finite")
+                raise UpdateNonFiniteError(f"{name!r}", "finite values", "a NaN or an infinity")
         parts = [
             self.pack(update[tensor.name].reshape(-1), stream, task)
             for stream, tensor in enumerate(schema)
@@ -124,7 +124,7 @@ class PackedMethod(Base):
                 with np.errstate(over="ignore", invalid="ignore"):
                     values = self.unpack(part, tensor.size, stream, its_seed)
                 if not np.isfinite(values).all():
-                    raise part.error(f"values of {tensor.name!r}", "an overflow", "required: finite")
+                    raise part.error(f"values of {tensor.name!r}", "finite values", "an overflow")
                 arrays[tensor.name] = values.reshape(tensor.shape)
         return arrays, packed
 

@@ -32,10 +32,10 @@ def unpack_bits(part: Part, at: int, count: int, name: str) -> tuple[np.ndarray,
     """Bits as bool of shape (count,), and where they end; what pads their last byte must be 0."""
     end = at + (count + 7) // 8
     if end > len(part.data):
-        raise part.error(name, f"{len(part.data) - at} bytes left", f"{count} bits need {end - at}", at)
+        raise part.error(name, f"{end - at} bytes for {count} bits", f"{len(part.data) - at} bytes left", at)
     raw = np.frombuffer(part.data, np.uint8, end - at, at)
     if count % 8 and raw[-1] >> (count % 8):
-        raise part.error(f"padding of {name}", f"{raw[-1]:#04x}", "bits beyond the last must be 0", end - 1)
+        raise part.error(f"padding of {name}", "0 in the bits beyond the last", f"{raw[-1]:#04x}", end - 1)
     return np.unpackbits(raw, count=count, bitorder="little").view(np.bool_), end
 
 
@@ -64,10 +64,10 @@ def unpack_gaps(part: Part, at: int, count: int, width: int) -> np.ndarray:
     raw = np.frombuffer(part.data, np.uint8, len(part.data) - at, at)
     ends = np.flatnonzero(np.unpackbits(raw, bitorder="little"))
     if len(ends) != count:
-        raise part.error("gap quotients", len(ends), f"{count} positions need as many", at)
+        raise part.error("gap quotients", f"{count} positions", len(ends), at)
     used = int(ends[-1]) // 8 + 1 if count else 0
     if used != len(raw):
-        raise part.error("gap quotients", f"{len(raw)} bytes", f"they end after {used}", at + used)
+        raise part.error("gap quotients", f"{used} bytes", f"{len(raw)} bytes", at + used)
     gaps: np.ndarray = ((np.diff(ends, prepend=-1) - 1) << width) + remainders
     return gaps
 
@@ -84,14 +84,14 @@ def unpack_trits(part: Part, at: int, count: int) -> np.ndarray:
     need = -(-count // TRITS)
     raw = np.frombuffer(part.data, np.uint8, len(part.data) - at, at).astype(np.int64)
     if len(raw) != need:
-        raise part.error("trits", f"{len(raw)} bytes", f"{count} elements need {need}", at)
+        raise part.error("trits", f"{need} bytes for {count} elements", f"{len(raw)} bytes", at)
     if need and raw.max() >= 3**TRITS:
         first = int(np.argmax(raw >= 3**TRITS))
-        raise part.error("trits", raw[first], f"required: below {3**TRITS}", at + first)
+        raise part.error("trits", f"below {3**TRITS}", raw[first], at + first)
     digits = (raw[:, None] // POWERS % 3).reshape(-1)
     if digits[count:].any():
         raise part.error(
-            "padding of trits", raw[-1], "digits beyond the last element must be 0", at + need - 1
+            "padding of trits", "0 in the digits beyond the last element", raw[-1], at + need - 1
         )
     trits: np.ndarray = (digits[:count] + 1) % 3 - 1
     return trits

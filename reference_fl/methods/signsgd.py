@@ -63,7 +63,7 @@ class SignSGD(Base):
                 dense[tensor.name] = array
                 continue
             if not np.isfinite(array).all():
-                raise UpdateNonFiniteError(f"{tensor.name!r}", "a NaN or an infinity", "required: finite")
+                raise UpdateNonFiniteError(f"{tensor.name!r}", "finite values", "a NaN or an infinity")
             positive[tensor.name], scales[tensor.name] = self.signs(array, stream, task)
         return signs_frame(positive, scales, dense, schema, task)
 

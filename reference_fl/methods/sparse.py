@@ -63,16 +63,16 @@ def unpack_sparse(part: Part, size: int) -> tuple[np.ndarray, np.ndarray]:
         The part is not of the form above.
     """
     if len(part.data) < HEADER.size:
-        raise part.error("sparse header", f"{len(part.data)} bytes", f"required: {HEADER.size}")
+        raise part.error("sparse header", f"{HEADER.size} bytes", f"{len(part.data)} bytes")
     coding, width, reserved, count = HEADER.unpack_from(part.data)
     if coding not in (GAPS, BITMAP, ALL):
-        raise part.error("coding of positions", coding, "known: 0 gaps, 1 bitmap, 2 all")
+        raise part.error("coding of positions", "0 (gaps), 1 (bitmap) or 2 (all)", coding)
     if width > (MAX_WIDTH if coding == GAPS else 0):
-        raise part.error("width of gaps", width, f"required: 0 to {MAX_WIDTH}, 0 without gaps", 1)
+        raise part.error("width of gaps", f"0 to {MAX_WIDTH}, 0 without gaps", width, 1)
     if reserved:
-        raise part.error("reserved bytes", reserved, "required: 0", 2)
+        raise part.error("reserved bytes", "0", reserved, 2)
     if count > size or (coding == ALL and count != size):
-        raise part.error("count of values", count, f"the tensor has {size} elements", 4)
+        raise part.error("count of values", f"at most the tensor's {size} elements", count, 4)
     values = _values(part, count)
     kept = _kept(part, HEADER.size + 4 * count, coding, count, width, size)
     vector = np.zeros(size, np.float32)
@@ -83,11 +83,11 @@ def unpack_sparse(part: Part, size: int) -> tuple[np.ndarray, np.ndarray]:
 def _values(part: Part, count: int) -> np.ndarray:
     if len(part.data) < HEADER.size + 4 * count:
         found = f"{len(part.data) - HEADER.size} bytes left"
-        raise part.error("values", found, f"{count} need {4 * count}", HEADER.size)
+        raise part.error("values", f"{4 * count} bytes for {count} values", found, HEADER.size)
     values = np.frombuffer(part.data, "<f4", count, HEADER.size)
     if not np.isfinite(values).all():
         first = int(np.argmin(np.isfinite(values)))
-        raise part.error("value", values[first], "required: finite", HEADER.size + 4 * first)
+        raise part.error("value", "finite values", values[first], HEADER.size + 4 * first)
     return values
 
 
@@ -95,13 +95,13 @@ def _kept(part: Part, at: int, coding: int, count: int, width: int, size: int) -
     if coding == GAPS:
         positions = np.cumsum(unpack_gaps(part, at, count, width) + 1) - 1
         if count and positions[-1] >= size:
-            raise part.error("last position", positions[-1], f"the tensor has {size} elements", at)
+            raise part.error("last position", f"at most the tensor's {size} elements", positions[-1], at)
         kept = np.zeros(size, np.bool_)
         kept[positions] = True
         return kept
     kept, end = unpack_bits(part, at, size, "bitmap") if coding == BITMAP else (np.ones(size, np.bool_), at)
     if end != len(part.data):
-        raise part.error("length of the part", len(part.data), f"its fields end after {end}", end)
+        raise part.error("length of the part", f"{end} bytes of fields", len(part.data), end)
     if kept.sum() != count:
-        raise part.error("bitmap", f"{kept.sum()} bits set", f"{count} values need as many", at)
+        raise part.error("bitmap", f"{count} values", f"{kept.sum()} bits set", at)
     return kept

@@ -45,10 +45,10 @@ class TernGrad(PackedMethod):
     def unpack(self, part: Part, size: int, stream: int, seed: int) -> np.ndarray:
         """Trits times scale."""
         if len(part.data) < 4:
-            raise part.error("scale", f"{len(part.data)} bytes", "required: 4")
+            raise part.error("scale", "4", f"{len(part.data)} bytes")
         (s,) = struct.unpack_from("<f", part.data)
         if not (np.isfinite(s) and s >= 0):
-            raise part.error("scale", s, "required: finite, not negative")
+            raise part.error("scale", "a finite value that is not negative", s)
         values: np.ndarray = unpack_trits(part, 4, size).astype(np.float32) * np.float32(s)
         return values
 

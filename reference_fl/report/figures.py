@@ -19,8 +19,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, PercentFormatter
 
+from fedmrn_codec.primitives import atomic
+
 from .. import layers
-from ..record import write_whole
 from .runs import uplink
 from .sections import Row, Section, all_labels
 
@@ -62,7 +63,7 @@ class Drawing:
 
     def save(self, path: Path) -> None:
         """Write it as PNG or SVG, whole or not at all."""
-        write_whole(path, self.data(path.suffix.lstrip(".") or "png"))
+        atomic.write(path, self.data(path.suffix.lstrip(".") or "png"))
 
     def data(self, kind: str) -> bytes:
         """The bytes of the file: the same for the same input and Matplotlib."""

@@ -10,7 +10,8 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from ..record import write_whole
+from fedmrn_codec.primitives import atomic
+
 from . import figures, grids, times
 from .figures import Drawing, Styles
 from .grids import Grid
@@ -65,7 +66,7 @@ def write(runs: Sequence[Run], folder: Path, wanted: Sequence[float] = (), left_
         for drawing in part.drawings:
             files.append(folder / f"{part.slug}-{_slug(drawing.name)}.png")
             drawing.save(files[-1])
-    write_whole(folder / PAGE, render(parts, left_out).encode())
+    atomic.write(folder / PAGE, render(parts, left_out).encode())
     return [folder / PAGE, *files]
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..record import write_whole
+from fedmrn_codec.primitives import atomic
+
 from .runs import Run, uplink
 from .sections import RECENT, Row, Section, Spread, sections
 
@@ -77,4 +78,4 @@ def insert(document: Path, text: str, place: str = "results") -> None:
     new, count = pattern.subn(lambda m: f"{m[1]}{text}\n{m[2]}", old)
     if count != 1:
         raise ValueError(f"{document}: found {count} places for {place}, required 1")
-    write_whole(document, new.encode())
+    atomic.write(document, new.encode())

@@ -82,7 +82,7 @@ def test_every_codec_error_has_an_exit_code():
         return {kind} | {each for sub in kind.__subclasses__() for each in below(sub)}
 
     for kind in below(fm.CodecError):
-        code, problem = problems.describe(kind("field", "found", "required", None))
+        code, problem = problems.describe(kind("field", "required", "found", None))
         refused = issubclass(kind, fm.FrameError | fm.AggregateError)
         assert code == (problems.REFUSED if refused else problems.USAGE)
         assert set(problem) == KEYS

@@ -43,7 +43,7 @@ def bench(
     number of threads.
     """
     if not 1 <= size <= LARGEST:
-        raise errors.ArgumentError("--size", size, f"required: 1 to {LARGEST}")
+        raise errors.ArgumentError("--size", f"1 to {LARGEST}", size)
     noise = noise or Uniform(0.01)
     names = sorted(backends.installed(), key=lambda name: name != throughput.BASE)
     speeds = throughput.measure(noise, mask, size, rounds, names)

@@ -96,7 +96,7 @@ def _check_finite(
         name = tensor.name
         if name in sums and not is_finite(sums[name], tensor.type) and is_finite(base[name], tensor.type):
             raise errors.UpdateError(
-                f"base plus {name!r}", "a value out of range", f"{tensor.dtype} must hold it"
+                f"base plus {name!r}", f"values within the range of {tensor.dtype}", "a value out of range"
             )
 
 

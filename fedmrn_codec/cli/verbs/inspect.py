@@ -54,7 +54,7 @@ def _facts(file: str, schema: Schema | None) -> dict[str, Any]:
         if schema is not None:
             partial.parse(data, schema)
         elif len(data) < partial.HEADER.size:
-            raise errors.TruncatedError("partial sum", f"{len(data)} bytes", "required: a whole header", 0)
+            raise errors.TruncatedError("partial sum", "a whole header", f"{len(data)} bytes", 0)
         return facts.of_partial(data)
 
 

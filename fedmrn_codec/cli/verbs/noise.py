@@ -54,7 +54,7 @@ def noise(
 ) -> None:
     """Print noise: element, value, and float32 bits."""
     if start + count > 2**64:
-        raise errors.ArgumentError("--start plus --count", start + count, "the limit is 2^64")
+        raise errors.ArgumentError("--start plus --count", "at most 2^64", start + count)
     name = options.fastest(backend, count)
     place = {
         "noise": noise_text(noise),
@@ -71,7 +71,9 @@ def noise(
         report(place | {"file": output}, text, as_json=as_json, beside_data=output == files.PIPE)
     elif as_json:
         if count > JSON_LIMIT:
-            raise errors.ArgumentError("--count", count, f"the limit with --json is {JSON_LIMIT}; use -o")
+            raise errors.ArgumentError(
+                "--count", f"at most {JSON_LIMIT} with --json (-o has no limit)", count
+            )
         values = np.concatenate([*chunks, np.empty(0, np.float32)])
         bits = [f"{word:08x}" for word in values.view(np.uint32).tolist()]
         document(place | {"values": values.tolist(), "bits": bits})

@@ -76,14 +76,12 @@ def _check(data: Bytes, expected: Expected) -> CheckedFrame | None:
             data, expected.schema, round=expected.round, base_model=expected.base_model, seed=expected.seed
         )
     if expected.schema is None:
-        raise errors.NoSchemaError("schema", "none, as a partial sum never embeds one", "give --schema")
+        raise errors.NoSchemaError("schema", "one from --schema", "none, as a partial sum never embeds one")
     found = Aggregator.from_bytes(data, expected.schema, backend="numpy").expected
     if expected.round not in (None, found.round or 0):
-        raise errors.RoundError("round", found.round or 0, f"required: {expected.round}", 24)
+        raise errors.RoundError("round", expected.round, found.round or 0, 24)
     if expected.base_model not in (None, found.base_model or 0):
-        raise errors.BaseModelError(
-            "base_model", found.base_model or 0, f"required: {expected.base_model}", 16
-        )
+        raise errors.BaseModelError("base_model", expected.base_model, found.base_model or 0, 16)
     return None
 
 
