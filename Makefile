@@ -1,4 +1,5 @@
-# Everything happens in .venv, from pinned versions; nothing is installed globally.
+# All targets use .venv, with pinned versions. Nothing is installed globally, except the Debian packages that
+# `tools`, `conformance` and `fashion-mnist` install where they run as root.
 # Another interpreter: make setup PYTHON=python3.12
 PYTHON ?= python3
 BIN    := .venv/bin
@@ -10,11 +11,11 @@ STAMP  := .venv/.installed
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## make .venv with every extra and the development tools, at pinned versions
+setup: $(STAMP) ## create .venv with every extra and the development tools, at pinned versions
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "Python 3.11 or newer is needed and '$(PYTHON)' is not one; name another with PYTHON=..."; exit 1; }
+	  || { echo "python: expected 3.11 or newer, got '$(PYTHON)'; set another with PYTHON=..."; exit 1; }
 	@$(PYTHON) -m venv .venv >/dev/null 2>&1 \
 	  || { $(PYTHON) -m venv --clear --without-pip .venv \
 	       && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; } \
@@ -23,7 +24,7 @@ $(BIN)/python:
 
 # pip reads PIP_CONSTRAINT (and, from 25.3 on, PIP_BUILD_CONSTRAINT) in its build environments too.
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Installing the pinned packages into .venv: a minute or two."
+	@echo "Installing the pinned packages into .venv; this takes a minute or two."
 	@PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
 	  $(BIN)/python -m pip install --quiet -e '.[all,dev]'
 	@touch $@
@@ -32,10 +33,10 @@ $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 define debian
 	@command -v $(1) >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(2); \
-	else echo "$(1) is missing: what needs it is skipped (on Debian, install $(2))"; fi
+	else echo "$(1) is missing: everything that needs it is skipped (on Debian, install $(2))"; fi
 endef
 
-tools: ## install what tests need beside Python: a C compiler, Node.js, Chromium (Debian, as root)
+tools: ## install the tools that tests need beside Python: a C compiler, Node.js, Chromium (Debian, as root)
 	$(call debian,cc,gcc libc6-dev)
 	$(call debian,node,nodejs)
 	$(call debian,chromium,chromium)
@@ -46,32 +47,32 @@ test: setup tools ## lint, check formatting and types, run the tests (Fashion-MN
 	$(BIN)/mypy --strict fedmrn_codec
 	$(BIN)/pytest -q -n auto -m "not (slow and integration)"
 
-test-integration: setup tools ## run all tests, those too that start whole federations (Ray is installed, 74 MB)
+test-integration: setup tools ## run all tests, including those that start whole federations (installs Ray, 74 MB)
 	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -e '.[simulation]'
 	$(BIN)/pytest -q
 
-demo: setup ## train a small federation, and leave its report in runs/demo/report
+demo: setup ## train a small federation and write its report to runs/demo/report
 	$(BIN)/fedmrn train --demo --out runs/demo
 	$(BIN)/fedmrn report runs/demo --out runs/demo/report
 
-conformance: setup tools ## run the conformance kit against every implementation here, in one table
+conformance: setup tools ## run the conformance kit against every implementation in this repository; print one table
 	$(call debian,s390x-linux-gnu-gcc,gcc-s390x-linux-gnu libc6-dev-s390x-cross)
 	$(call debian,qemu-s390x,qemu-user)
 	$(BIN)/python spec/conformance.py
 
-bench: setup ## measure the codec against what one would use instead, in ratios; draw the README's figure and tables
+bench: setup ## compare the codec with its alternatives, in ratios; update the README's figure and tables
 	$(BIN)/python -m benchmarks --figure docs/speed.png --readme README.md $(if $(RUN),--run $(RUN))
 
-bench-quick: setup ## the same in about a minute, printed only
+bench-quick: setup ## run a short version of bench in about a minute; only print the results
 	$(BIN)/python -m benchmarks --quick $(if $(RUN),--run $(RUN))
 
-bench-history: setup ## time the codec's own verbs, keep the times, compare them with the last ones
+bench-history: setup ## time the codec's functions, save the times and compare them with the previous ones
 	$(BIN)/pytest benchmarks/history.py -q -W default -p no:xdist --benchmark-autosave --benchmark-compare
 
-bench-psm: setup ## measure what PSM adds to a training step, against plain SGD
+bench-psm: setup ## measure the time that PSM adds to a training step of plain SGD
 	$(BIN)/python -m benchmarks.psm
 
-bench-servers: setup ## measure a Flower and an NVFlare server's memory with 10 and 100 replies (5 GB for Flower alone)
+bench-servers: setup ## measure the memory of a Flower and an NVFlare server with 10 and 100 replies (Flower alone needs 5 GB)
 	$(BIN)/python -m benchmarks.servers
 
 onnx-web: setup ## install onnxruntime-web and run the exported ONNX graphs in it (needs Node.js and npm)
@@ -80,7 +81,7 @@ onnx-web: setup ## install onnxruntime-web and run the exported ONNX graphs in i
 
 RESULTS := reference_fl/results
 
-figure: setup ## draw the tables and figures of the README and of docs/results.md from reference_fl/results
+figure: setup ## update the tables and figures of the README and docs/results.md from reference_fl/results
 	$(BIN)/python -m reference_fl.report $(RESULTS)/protocol -o docs/accuracy.png --document README.md
 	$(BIN)/python -m reference_fl.report $(RESULTS)/ablation $(RESULTS)/protocol/fashion-mnist-iid-fedmrn-binary-seed0.jsonl \
 	  --rounds 10 --document docs/results.md --place ablation
@@ -102,6 +103,6 @@ fashion-mnist: ## install the Fashion-MNIST data set (Debian, as root)
 	else echo "Fashion-MNIST is missing and only root on Debian can install it here:" \
 	  "run 'apt-get install dataset-fashion-mnist' as root."; exit 1; fi
 
-clean: ## remove .venv, caches and built files (runs/ stays)
+clean: ## remove .venv, caches and built files; keep runs/
 	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,7 +1,7 @@
-/* conform - the line protocol of CONFORMANCE.md section 3, spoken with fedmrn.h.
+/* conform - the line protocol of CONFORMANCE.md section 3, implemented with fedmrn.h.
  *
- * A request that is no JSON object, or lacks a member or has one of the wrong type, is answered with the error
- * "request", one that needs more memory than there is with "memory"; neither is a code of the format.
+ * The response to a request that is no JSON object, that lacks a member or has one of the wrong type, is the error
+ * "request". If a request needs more memory than is available, it is "memory". Neither is a code of the format.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,15 +12,15 @@
 
 /* ---------------------------------------- memory ---------------------------------------- */
 
-/* What a request takes is held in a list and given back after its response. */
+/* The memory allocated for a request is kept in a list and freed after the response. */
 typedef struct block {
     struct block *next;
-    double align; /* what follows is aligned for anything used here */
+    double align; /* so that the memory after it is aligned for every type used here */
 } block;
 
 static block *held;
 
-/* `count` things of `size` bytes; NULL if there is no such memory. */
+/* Memory for `count` items of `size` bytes; NULL if there is not enough. */
 static void *take_memory(size_t count, size_t size)
 {
     block *b;
@@ -41,7 +41,7 @@ static void give_back_memory(void)
     }
 }
 
-/* A text that grows, for the lines in and out. */
+/* A text that can grow, for input and output lines. */
 typedef struct {
     char *text;
     size_t length, capacity;
@@ -81,7 +81,7 @@ static void put(buffer *b, const char *text) { put_text(b, text, strlen(text)); 
 
 typedef enum { ABSENT, NOTHING, FALSE_, TRUE_, NUMBER, STRING, LIST, OBJECT } json_type;
 
-/* A value; those of a list or an object hang on `first`, each on the one before by `next`. */
+/* A value; `first` is the first value of a list or an object, and `next` links each value to the following one. */
 typedef struct json {
     json_type type;
     const char *text; /* of a number, its characters; of a string, decoded, in the line itself */
@@ -141,7 +141,7 @@ static long read_unit(reader *r)
     return unit;
 }
 
-/* A character of 2 or 3 units as UTF-8. It is never longer than its \u was. */
+/* A character of 2 or 3 units as UTF-8. It is never longer than its \u escape. */
 static char *put_utf8(char *p, long c)
 {
     if (c < 0x80) {
@@ -163,7 +163,7 @@ static char *put_utf8(char *p, long c)
     return p;
 }
 
-/* After a backslash; NULL if it is no escape. */
+/* Decodes what follows a backslash; NULL if it is no escape. */
 static char *read_escape(reader *r, char *p)
 {
     static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
@@ -329,7 +329,7 @@ static int is_text(const json *value, const char *text)
 
 /* ---------------------------------------- values of the protocol ---------------------------------------- */
 
-/* One request being answered: the first failure is kept. */
+/* The request being processed; only its first failure is kept. */
 typedef struct {
     const json *request;
     const char *error;
@@ -340,7 +340,7 @@ static void fail(task *t, const char *error)
     if (!t->error) t->error = error;
 }
 
-/* What the format says; OK is no failure. Returns whether all is well so far. */
+/* Records a status of the format; OK is no failure. Returns whether there is no failure so far. */
 static int check(task *t, fedmrn_code code)
 {
     if (code) fail(t, fedmrn_code_text(code));
@@ -354,7 +354,7 @@ static void *allocate(task *t, size_t count, size_t size)
     return memory;
 }
 
-/* Digits of the base, at most 2^128 - 1 (high 2^64 + low). */
+/* Digits of the given base, at most 2^128 - 1 (high 2^64 + low). */
 static int parse_digits(const char *text, size_t length, unsigned base, uint64_t *high, uint64_t *low)
 {
     size_t k;
@@ -403,7 +403,7 @@ static uint32_t u32_of(task *t, const json *value)
     return (uint32_t)wide;
 }
 
-/* The number of a name, 255 for a string that is none. */
+/* The code of a name, 255 for a string that is no name. */
 static uint8_t name_of(task *t, const json *value, const char *const *names)
 {
     unsigned k;
@@ -451,7 +451,7 @@ static size_t base64_padding(const char *text, size_t length)
     return pad;
 }
 
-/* RFC 4648 section 4, of a length that is a multiple of 4. 0 if it is none. */
+/* Base64 of RFC 4648 section 4, with a length that is a multiple of 4. 0 if the text is not valid. */
 static int base64_decode(const char *text, size_t length, size_t pad, uint8_t *out)
 {
     size_t k;
@@ -511,7 +511,7 @@ static void put_base64(buffer *b, const uint8_t *p, size_t length)
     put_char(b, '"');
 }
 
-/* Elements of this machine to little-endian ones and back: on a big-endian machine their bytes are turned round. */
+/* Converts elements between this machine's byte order and little-endian: a big-endian machine reverses their bytes. */
 static void turn(void *elements, size_t size, size_t count)
 {
     const uint16_t one = 1;
@@ -766,7 +766,7 @@ static void put_sum(task *t, buffer *out, const fedmrn_sum *sum)
     put(out, "}");
 }
 
-/* Decimal, perhaps negative; what is no positive u64 is 0, which every sum refuses. */
+/* Decimal, possibly negative. Anything but a positive u64 becomes 0, which every sum refuses. */
 static uint64_t weight_of(task *t, const json *value)
 {
     uint64_t high = 0, low = 0;
@@ -779,7 +779,8 @@ static uint64_t weight_of(task *t, const json *value)
     return low;
 }
 
-/* The first frame is read before memory is taken for the sums: a frame that passes has payloads for its schema. */
+/* The first frame is read before memory is allocated for the sums: a frame that passes has payloads for its schema,
+ * so its length limits that memory. */
 static int first_frame_passes(task *t, span s, uint64_t weight, const fedmrn_demands *demands)
 {
     fedmrn_memory memory;

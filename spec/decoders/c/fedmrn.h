@@ -8,15 +8,15 @@
  * on s390x and other machines where   FLT_EVAL_METHOD is 1 by default, also   -fexcess-precision=fast
  * on 32-bit x86 also                  -msse2 -mfpmath=sse
  * and never with                      -ffast-math or any part of it
- * The bits of the noise depend on it [N-01]; what the preprocessor can see of it is checked below, and
- * fedmrn_arithmetic_is_right() checks the running program (flush to zero, for one, is a mode of the processor).
+ * The bits of the noise depend on these flags [N-01]. The preprocessor checks below what it can detect, and
+ * fedmrn_arithmetic_is_right() checks the running program (flush to zero, for example, is a processor mode).
  *
- * Nothing is allocated: the functions named ..._need and ..._size say how much memory the ones named ..._read,
- * ..._init and ..._write want. What has been read points into the bytes it was read from, which must stay.
- * Bytes are loaded and stored one by one, so any byte order and alignment will do. All functions may be called
- * from many threads; only a fedmrn_sum is changed by a call.
+ * Nothing is allocated: the functions named ..._need and ..._size return how much memory the functions named
+ * ..._read, ..._init and ..._write need. A frame or schema that was read points into its bytes, which must stay
+ * unchanged in memory. Bytes are loaded and stored one by one, so any byte order and alignment works. All
+ * functions may be called from many threads; a call changes only its outputs and a fedmrn_sum.
  *
- * Sections, the numbers in brackets and the words between quotes are those of FORMAT.md.
+ * Section numbers, the numbers in brackets and quoted words are those of FORMAT.md.
  */
 #ifndef FEDMRN_H
 #define FEDMRN_H
@@ -44,7 +44,7 @@ extern "C" {
     X(CHECKSUM, "checksum") X(PADDING, "padding") X(NON_FINITE, "non_finite") X(BOOL, "bool")                 \
     X(CODING, "coding")                                                                                       \
     X(AGGREGATE, "aggregate") X(WEIGHT, "weight") X(FRAMES, "frames") X(ROWS, "rows") X(SUMS, "sums")         \
-    /* not of the format: the caller's memory is too small; an argument is out of range */                    \
+    /* not part of the format: the caller's memory is too small; an argument is out of range */                    \
     X(MEMORY, "memory") X(ARGUMENT, "argument")
 
 typedef enum {
@@ -55,7 +55,7 @@ typedef enum {
 } fedmrn_code;
 
 typedef struct {
-    fedmrn_code code; /* 0: all is well */
+    fedmrn_code code; /* 0: no error */
     uint64_t offset;  /* of the field at fault, from the first byte of what was read; for sampling, of its element */
 } fedmrn_status;
 
@@ -76,7 +76,7 @@ enum {
 
 float fedmrn_float(uint32_t bits); /* the float of these bits */
 uint32_t fedmrn_bits(float value); /* the bits of this float */
-int fedmrn_arithmetic_is_right(void); /* [N-01], as far as a program can see it of itself */
+int fedmrn_arithmetic_is_right(void); /* [N-01], as far as a program can check it at run time */
 
 /* ---- 2 Random words ---- */
 
@@ -112,7 +112,7 @@ typedef struct {
     const uint8_t *name;  /* not ended by a zero byte */
     const uint8_t *shape; /* 8 rank bytes, see fedmrn_dimension */
     uint64_t elements;
-    uint32_t order; /* of the reader, while it looks for equal names */
+    uint32_t order; /* used by the reader while it looks for equal names */
     uint16_t name_length;
     uint8_t role, dtype, rank;
 } fedmrn_tensor;
@@ -125,7 +125,7 @@ typedef struct {
     uint8_t digest[16];
 } fedmrn_schema;
 
-/* How many fedmrn_tensor reading these bytes takes; at most one for every 6 bytes, whatever they say. */
+/* How many fedmrn_tensor are needed to read these bytes; at most one for every 6 bytes, whatever they hold. */
 size_t fedmrn_schema_need(const uint8_t *bytes, size_t length);
 fedmrn_status fedmrn_schema_read(fedmrn_schema *schema, const uint8_t *bytes, size_t length, fedmrn_tensor *tensors,
                                  size_t capacity);
@@ -135,7 +135,7 @@ unsigned fedmrn_dtype_size(unsigned dtype); /* bytes of an element, 0 for an unk
 /* ---- 6 Frame, 7 Checks ---- */
 
 typedef struct {
-    const fedmrn_schema *schema; /* or NULL: the frame's own */
+    const fedmrn_schema *schema; /* or NULL: the one that the frame embeds */
     int wants_round, wants_base_model, wants_seed;
     uint64_t round, base_model, seed;
     uint64_t max_tensors, max_schema_bytes, max_elements;
@@ -147,7 +147,7 @@ typedef struct {
     uint32_t scale_bits; /* masked */
     uint8_t kind;
     uint8_t type;   /* dense: dtype; masked: distribution */
-    uint8_t coding; /* what was read: that of the payload; what is to be written: what is asked for */
+    uint8_t coding; /* of a frame that was read: that of its payload; of one to be written: the chosen coding */
 } fedmrn_entry;
 
 /* The caller's arrays for a frame; fedmrn_frame_need gives the two capacities. */
@@ -170,9 +170,9 @@ typedef struct {
     fedmrn_schema embedded;
 } fedmrn_frame;
 
-fedmrn_demands fedmrn_no_demands(void); /* no schema, nothing asked, the limits of 9.2 */
+fedmrn_demands fedmrn_no_demands(void); /* no schema, no expected values, the limits of 9.2 */
 
-/* Memory is bounded by the bytes at hand and the caller's schema (7.2); 0 and 0 if the frame is refused earlier. */
+/* The memory is bounded by the frame's bytes and the caller's schema (7.2); 0 and 0 if the frame is refused earlier. */
 fedmrn_memory fedmrn_frame_need(const uint8_t *bytes, size_t length, const fedmrn_demands *demands);
 
 /* All the checks of section 7. */
@@ -180,12 +180,12 @@ fedmrn_status fedmrn_frame_read(fedmrn_frame *frame, const uint8_t *bytes, size_
                                 const fedmrn_demands *demands, const fedmrn_memory *memory);
 
 /* Elements start .. start + count - 1 of a tensor, in its dtype and in this machine's byte order. A mask in coding 1
- * is decoded from the beginning of the block that `start` is in: large ranges that begin at multiples of
- * FEDMRN_BLOCK do no work twice. */
+ * is decoded from the beginning of the block that contains `start`: large ranges that begin at multiples of
+ * FEDMRN_BLOCK decode nothing twice. */
 #define FEDMRN_BLOCK 65536u
 fedmrn_code fedmrn_frame_decode(const fedmrn_frame *frame, uint32_t tensor, uint64_t start, size_t count, void *out);
 
-/* What an encoder writes. Payloads are those of coding 0, whatever coding an entry asks for: packed masks,
+/* What an encoder writes. Payloads are those of coding 0, whatever coding is chosen for an entry: packed masks,
  * little-endian elements. For codings 2 and 3 they are rounded, to nearest, ties to even; a mask that coding 1
  * would not make shorter is written raw [E-03]. */
 typedef struct {
@@ -228,10 +228,10 @@ typedef struct {
 /* How many slots and cells a sum takes: a cell an element of a masked tensor, up to 88 (float64) of a dense one. */
 fedmrn_code fedmrn_sum_need(const fedmrn_schema *schema, size_t *slots, size_t *cells);
 void fedmrn_sum_init(fedmrn_sum *sum, const fedmrn_schema *schema, uint64_t base_model, uint32_t round,
-                     fedmrn_slot *slots, int64_t *cells); /* base_model, round 0: not demanded */
+                     fedmrn_slot *slots, int64_t *cells); /* base_model, round 0: no expected value */
 
-/* Adds a frame, or leaves the sum as it is. Of `demands` the seed and the limits count; it may be NULL. The memory is
- * that of fedmrn_frame_need with the sum's schema demanded: entries for its tensors, and tensors if one is embedded. */
+/* Adds a frame, or leaves the sum as it is. Of `demands` only the seed and the limits are used; it may be NULL. The
+ * memory is that of fedmrn_frame_need for the sum's schema: entries for its tensors, and tensors if one is embedded. */
 fedmrn_status fedmrn_sum_add(fedmrn_sum *sum, const uint8_t *bytes, size_t length, uint64_t weight,
                              const fedmrn_demands *demands, const fedmrn_memory *memory);
 
@@ -259,9 +259,9 @@ fedmrn_code fedmrn_sum_merge(fedmrn_sum *sum, const fedmrn_partial *partial);
 
 #include "fedmrn_table.h"
 
-/* [N-01] Under FLT_EVAL_METHOD 1 (f32 operations in f64) the results are still right, for every operation here is
- * converted to its type at once, and rounding to 53 bits first does no harm to a single f32 operation; under 2 or
- * -1 (x87) it would. No operation here is a product that is added to: there is nothing to contract. */
+/* [N-01] Under FLT_EVAL_METHOD 1 (f32 operations in f64) the results are still right: the result of every operation
+ * is converted to its type at once, and for a single f32 operation, rounding to 53 bits first does not change it.
+ * Under 2 or -1 (x87) it would. No product is added to another value, so there is nothing to contract. */
 #if defined(__FAST_MATH__) || defined(_M_FP_FAST) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) || \
     defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) || defined(__NO_SIGNED_ZEROS__)
 #error "fedmrn.h: compile without -ffast-math and its parts"
@@ -310,7 +310,7 @@ static uint32_t fedmrn__u32(const uint8_t *p) { return (uint32_t)fedmrn__u16(p) 
 
 static uint64_t fedmrn__u64(const uint8_t *p) { return (uint64_t)fedmrn__u32(p) | (uint64_t)fedmrn__u32(p + 4) << 32; }
 
-/* Two's complement, without a conversion that C leaves to the implementation. */
+/* Two's complement, without an implementation-defined conversion. */
 static int64_t fedmrn__signed(uint64_t bits)
 {
     return bits >> 63 ? -(int64_t)(~bits) - 1 : (int64_t)bits;
@@ -616,7 +616,7 @@ unsigned fedmrn_dtype_size(unsigned dtype) { return fedmrn__dtype_known(dtype) ?
 
 uint64_t fedmrn_dimension(const fedmrn_tensor *tensor, unsigned axis) { return fedmrn__u64(tensor->shape + 8 * axis); }
 
-/* Bytes that are read from the front: of `bytes`, those from `at` up to `end` are still to come. */
+/* Bytes that are read from the front: those of `bytes` from `at` up to `end` are not read yet. */
 typedef struct {
     const uint8_t *bytes;
     size_t at, end;
@@ -648,9 +648,9 @@ static size_t fedmrn__utf8_character(const uint8_t *p, size_t left)
     if (size > left) return 0;
     for (k = 1; k < size; k++)
         if (p[k] >> 6 != 2) return 0;
-    if (p[0] == 0xE0 && p[1] < 0xA0) return 0; /* could be shorter */
+    if (p[0] == 0xE0 && p[1] < 0xA0) return 0; /* overlong */
     if (p[0] == 0xED && p[1] > 0x9F) return 0; /* surrogates */
-    if (p[0] == 0xF0 && p[1] < 0x90) return 0; /* could be shorter */
+    if (p[0] == 0xF0 && p[1] < 0x90) return 0; /* overlong */
     if (p[0] == 0xF4 && p[1] > 0x8F) return 0; /* beyond U+10FFFF */
     return size;
 }
@@ -665,8 +665,8 @@ static int fedmrn__utf8(const uint8_t *p, size_t length)
     return 1;
 }
 
-/* spec 5.2: names are compared byte for byte. Any order of them will do to find equal ones; here the short come
- * first. They are sorted in place (heap sort, so no choice of names makes it slow), by indices in `order`. */
+/* spec 5.2: names are compared byte for byte. To find equal names, any order is sufficient; here shorter names come
+ * first. The indices in `order` are sorted in place, by heap sort, so that no choice of names makes it slow. */
 static int fedmrn__compare_names(const fedmrn_tensor *a, const fedmrn_tensor *b)
 {
     if (a->name_length != b->name_length) return a->name_length < b->name_length ? -1 : 1;
@@ -705,7 +705,7 @@ static void fedmrn__sort_names(fedmrn_tensor *t, size_t count)
     }
 }
 
-/* spec 7.3 [S-02]: the first tensor whose name was there before, or `count`. */
+/* spec 7.3 [S-02]: the first tensor with the name of an earlier tensor, or `count`. */
 static size_t fedmrn__first_repeated_name(fedmrn_tensor *t, size_t count)
 {
     size_t first = count, k;
@@ -768,7 +768,7 @@ static fedmrn_status fedmrn__read_tensor(fedmrn__in *in, fedmrn_tensor *t, int *
     return fedmrn__read_shape(in, t);
 }
 
-/* The least tensor has 6 bytes, and one more may be cut off. */
+/* The smallest tensor has 6 bytes, and one more tensor may be truncated. */
 size_t fedmrn_schema_need(const uint8_t *bytes, size_t length)
 {
     uint64_t count;
@@ -833,8 +833,8 @@ static void fedmrn__digest(const uint8_t *bytes, size_t length, uint8_t digest[1
     for (i = 0; i < 16; i++) digest[i] = (uint8_t)(state[i / 4] >> (24 - 8 * (i % 4)));
 }
 
-/* spec 7.3 [S-02]: a name that was there before is an earlier fault than the one found, if any: the names at hand
- * are those of the tensors before it and its own, if it was read. */
+/* spec 7.3 [S-02]: a repeated name is an earlier fault than `found`, if there is one. The names read so far are those
+ * of the tensors before that fault, and that of its own tensor if it was read. */
 static fedmrn_status fedmrn__check_names(const uint8_t *bytes, fedmrn_tensor *tensors, size_t named,
                                          fedmrn_status found)
 {
@@ -927,7 +927,7 @@ static uint32_t fedmrn__crc32(const uint8_t *bytes, size_t length)
     return crc ^ 0xFFFFFFFFu;
 }
 
-/* spec 6.8: a tensor's mask; in coding 1, or, before it is written so, raw. */
+/* spec 6.8: a tensor's mask, in coding 1, or raw before it is encoded. */
 typedef struct {
     const fedmrn_entry *entry;
     uint64_t seed, stream, elements;
@@ -973,14 +973,14 @@ static uint8_t fedmrn__probability(uint64_t ones, uint64_t total)
     return (uint8_t)(p < 1 ? 1 : p > 255 ? 255 : p);
 }
 
-/* The draws and the bits of a mask, element by element from some place on. */
+/* The draws and the bits of a mask, element by element from a given element on. */
 typedef struct {
     fedmrn__mask mask;
     uint64_t at;         /* the next element */
     const uint8_t *next; /* coding 1: the next block */
-    const uint8_t *word, *end; /* the block's words that are left */
+    const uint8_t *word, *end; /* the block's words that are not read yet */
     uint32_t x[8];       /* its states */
-    int wrong;           /* [C-03] is broken so far */
+    int wrong;           /* [C-03] has failed so far */
 } fedmrn__bits_in;
 
 /* spec 6.8: where the count of a block is; for block B, where the blocks begin. */
@@ -1007,7 +1007,7 @@ static void fedmrn__end_block(fedmrn__bits_in *in)
     for (k = 0; k < 8; k++) in->wrong |= in->x[k] != 0x10000u;
 }
 
-/* spec 6.8: one step of the decoder; P is 1 .. 255, for a payload with another is refused before. */
+/* spec 6.8: one step of the decoder; P is 1 .. 255, because a payload with another P is refused before. */
 static uint8_t fedmrn__decode_bit(fedmrn__bits_in *in, uint32_t *state, uint32_t p)
 {
     uint32_t x = *state, s = x & 0xFF, bit = s < p;
@@ -1024,7 +1024,8 @@ static uint8_t fedmrn__decode_bit(fedmrn__bits_in *in, uint32_t *state, uint32_t
     return (uint8_t)bit;
 }
 
-/* The draws and bits of the next elements: at most CHUNK, at most `most`, none of the next block; how many. */
+/* The draws and bits of the next elements: at most CHUNK, at most `most`, and none of the next block. Returns how
+ * many. */
 static size_t fedmrn__next_bits(fedmrn__bits_in *in, uint64_t most, int32_t *q, uint8_t *bits)
 {
     const fedmrn_entry *e = in->mask.entry;
@@ -1041,7 +1042,7 @@ static size_t fedmrn__next_bits(fedmrn__bits_in *in, uint64_t most, int32_t *q, 
     return n;
 }
 
-/* spec 6.8: from element `start` on; in coding 1, what its block holds before it is decoded and forgotten. */
+/* spec 6.8: from element `start` on; in coding 1, the elements before it in its block are decoded and dropped. */
 static fedmrn__bits_in fedmrn__bits_from_element(fedmrn__mask mask, uint64_t start)
 {
     fedmrn__bits_in in;
@@ -1073,8 +1074,8 @@ static fedmrn__histogram fedmrn__count_mask(fedmrn__bits_in *in)
     return h;
 }
 
-/* spec 6.8: the encoder on elements first .. first + count - 1, which are a block, of a raw mask. The words go before
- * `end`, if it is given, the states to `x`; how many words. */
+/* spec 6.8: encodes elements first .. first + count - 1 of a raw mask, which are one block. The words are written
+ * before `end`, if it is given, the states to `x`. Returns how many words. */
 static size_t fedmrn__encode_block(const fedmrn__mask *mask, const uint8_t p[16], uint64_t first, size_t count,
                                    uint32_t x[8], uint8_t *end)
 {
@@ -1098,8 +1099,8 @@ static size_t fedmrn__encode_block(const fedmrn__mask *mask, const uint8_t p[16]
     return words;
 }
 
-/* spec 6.8: the length of coding 1 of a raw mask; with `out`, which takes `length` bytes, also its bytes, the blocks
- * from the last to the first. */
+/* spec 6.8: the length of coding 1 of a raw mask. If `out` is given, which has room for `length` bytes, the bytes are
+ * written too, the blocks from the last to the first. */
 static uint64_t fedmrn__encode_mask(fedmrn__mask mask, uint8_t *out, uint64_t length)
 {
     uint64_t block = fedmrn__blocks(mask.elements), size = fedmrn__least_coded(mask.elements);
@@ -1146,7 +1147,7 @@ static uint32_t fedmrn__round_shift(uint32_t x, unsigned shift)
     return (x + (((uint32_t)1 << (shift - 1)) - 1) + (x >> shift & 1)) >> shift;
 }
 
-/* spec 6.9: an f32, as bits, to the nearest float16 or bfloat16; `non_finite` if that is none. */
+/* spec 6.9: an f32, as bits, to the nearest float16 or bfloat16; `non_finite` if that is not finite. */
 static fedmrn_code fedmrn__narrow(unsigned coding, uint32_t bits, uint32_t *half)
 {
     uint32_t sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7FFFFFFFu;
@@ -1177,7 +1178,7 @@ static fedmrn_status fedmrn__check_entry(const fedmrn_tensor *t, const fedmrn_en
 static fedmrn_status fedmrn__check_payload(const fedmrn_tensor *t, const fedmrn_entry *e, uint64_t seed,
                                            uint64_t stream, uint64_t at);
 
-/* What an encoder is given: coding 0. */
+/* The payload that an encoder gets: coding 0. */
 static fedmrn_entry fedmrn__as_raw(const fedmrn_entry *e)
 {
     fedmrn_entry raw = *e;
@@ -1215,7 +1216,7 @@ static fedmrn_code fedmrn__check_update(const fedmrn_update *update)
     return code;
 }
 
-/* spec 6.7 [E-03]: the entry of a tensor as it is written, its payload still raw. */
+/* spec 6.7 [E-03]: the entry of a tensor as it will be written; its payload is still raw. */
 static fedmrn_entry fedmrn__written_entry(const fedmrn_update *update, size_t k)
 {
     uint64_t elements = update->schema->tensors[k].elements, length;
@@ -1249,7 +1250,7 @@ fedmrn_code fedmrn_frame_size(const fedmrn_update *update, size_t *size)
     return FEDMRN_OK;
 }
 
-/* spec 6.2: minor version 0; 1 is written over it when a coding needs it. */
+/* spec 6.2: minor version 0; overwritten with 1 later if a coding needs it. */
 static uint8_t *fedmrn__put_header(uint8_t *p, const fedmrn_update *update)
 {
     p = fedmrn__put(p, 0x4E524D46u, 4); /* "FMRN" */
@@ -1291,7 +1292,7 @@ static uint8_t *fedmrn__put_payload(uint8_t *p, const fedmrn_entry *e, const fed
     return p;
 }
 
-/* spec 6.1: the table and the payloads are written side by side. */
+/* spec 6.1: the table and the payloads are written in one pass over the tensors. */
 fedmrn_code fedmrn_frame_write(const fedmrn_update *update, uint8_t *out, size_t capacity)
 {
     size_t size = 0, k;
@@ -1473,7 +1474,8 @@ static fedmrn_status fedmrn__read_entry(fedmrn__in *in, const fedmrn_tensor *t, 
     return fedmrn__check_entry(t, e, minor, p[3], at);
 }
 
-/* spec 7.3, the table; then [F-31], [F-25] to [F-27]. Lengths are taken off the bytes left, never added up. */
+/* spec 7.3, the table; then [F-31], [F-25] to [F-27]. Each length is subtracted from the bytes left, so that no sum
+ * of lengths can overflow. */
 static fedmrn_status fedmrn__check_whole(fedmrn_frame *frame, fedmrn__in *in, fedmrn_entry *entries)
 {
     size_t end = frame->length - FEDMRN__CHECKSUM;
@@ -1504,7 +1506,7 @@ static int fedmrn__finite(unsigned dtype, uint64_t bits)
     return (bits >> mantissa & ones) != ones;
 }
 
-/* spec 6.8, 7.3 [C-01] and [C-02], and P: of the parts of a coded mask. */
+/* spec 6.8, 7.3 [C-01] and [C-02], and P: the checks of the parts of a coded mask. */
 static fedmrn_status fedmrn__check_coded_parts(const fedmrn_entry *e, uint64_t blocks, uint64_t at)
 {
     uint64_t left = e->length - 16 - 34 * blocks, block; /* [F-23]: 0 or more */
@@ -1668,7 +1670,7 @@ static int fedmrn__weight_fits(const fedmrn_sum *sum, uint64_t weight)
     return weight >= 1 && weight <= FEDMRN__MAX_WEIGHT - sum->weight;
 }
 
-/* spec 8.1: masked tensor k has this noise, or none yet. */
+/* spec 8.1: masked tensor k has this noise, or no noise yet. */
 static int fedmrn__same_noise(const fedmrn_sum *sum, uint32_t k, unsigned distribution, uint32_t scale_bits)
 {
     return sum->frames == 0 ||
@@ -1696,7 +1698,7 @@ static void fedmrn__add_masked(int64_t *sums, const fedmrn_frame *frame, uint32_
     }
 }
 
-/* spec 8.4: an element is -+ mantissa * 2^shift * quantum. */
+/* spec 8.4: an element is +mantissa or -mantissa, times 2^shift * quantum. */
 typedef struct {
     uint64_t mantissa;
     unsigned shift;
@@ -1722,7 +1724,7 @@ static fedmrn__parts fedmrn__split(unsigned dtype, uint64_t bits)
     return parts;
 }
 
-/* spec 8.4: the digits of M, times s w, onto the limbs, which are `stride` cells apart. */
+/* spec 8.4: adds the digits of M, times s w, to the limbs, which are `stride` cells apart. */
 static void fedmrn__add_digits(int64_t *limb, size_t stride, fedmrn__parts parts, int64_t weight)
 {
     unsigned offset = parts.shift % 24;
@@ -1787,7 +1789,7 @@ static uint32_t fedmrn__mean_masked(int64_t sum, uint64_t weight, float step)
     return fedmrn_bits((float)mean);
 }
 
-/* spec 8.3: carries are propagated here only. With them, |t| <= weight * 2^24 <= 2^63 - 2^24. */
+/* spec 8.3: only here are carries propagated. With them, |t| <= weight * 2^24 <= 2^63 - 2^24. */
 #define FEDMRN__MOST_DIGITS (88 + 2)
 
 static int64_t fedmrn__carry(const int64_t *limb, size_t stride, unsigned limbs, int64_t sign, uint32_t *digits)
@@ -1802,7 +1804,7 @@ static int64_t fedmrn__carry(const int64_t *limb, size_t stride, unsigned limbs,
     return carry;
 }
 
-/* spec 8.3: the magnitude of a sum of limbs in limbs + 2 digits; is it negative? */
+/* spec 8.3: the magnitude of a sum of limbs, in limbs + 2 digits. Returns whether the sum is negative. */
 static int fedmrn__magnitude(const int64_t *limb, size_t stride, unsigned limbs, uint32_t *digits)
 {
     int64_t carry = fedmrn__carry(limb, stride, limbs, 1, digits);
@@ -1813,7 +1815,7 @@ static int fedmrn__magnitude(const int64_t *limb, size_t stride, unsigned limbs,
     return negative;
 }
 
-/* spec 8.3: long division in place, the remainder returned. */
+/* spec 8.3: long division in place. Returns the remainder. */
 static uint64_t fedmrn__divide(uint32_t *digits, unsigned count, uint64_t divisor)
 {
     uint64_t remainder = 0;
@@ -1825,8 +1827,8 @@ static uint64_t fedmrn__divide(uint32_t *digits, unsigned count, uint64_t diviso
     return remainder;
 }
 
-/* The digits' number, rounded down to a multiple of 2^shift, over 2^shift; 64 bits of it. `digits` goes on with
- * zeros. */
+/* The number with these digits, divided by 2^shift and rounded down; the lowest 64 bits. Digits beyond the last are
+ * 0. */
 static uint64_t fedmrn__bits_from(const uint32_t *digits, unsigned count, unsigned shift)
 {
     uint64_t bits = 0;
@@ -1847,7 +1849,7 @@ static int fedmrn__any_below(const uint32_t *digits, unsigned shift)
     return (digits[l] & ((1u << shift % 24) - 1)) != 0;
 }
 
-/* spec 8.3: what is dropped with the lowest `shift` bits and the remainder, against a half: below 0, 0, above 0. */
+/* spec 8.3: compares the dropped part (the lowest `shift` bits and the remainder) with a half: below 0, 0, above 0. */
 static int fedmrn__against_half(const uint32_t *digits, unsigned count, unsigned shift, uint64_t remainder,
                                 uint64_t weight)
 {
@@ -1862,8 +1864,8 @@ static unsigned fedmrn__length_of(const uint32_t *digits, unsigned count)
     return count ? 24 * (count - 1) + fedmrn__bit_length(digits[count - 1]) : 0;
 }
 
-/* spec 8.3 [A-04] [A-07]: to the nearest float. Its bits are mantissa + shift * 2^(precision - 1): subnormal
- * numbers, and a mantissa rounded up to a power of two, come out right by themselves. */
+/* spec 8.3 [A-04] [A-07]: to the nearest float. Its bits are mantissa + shift * 2^(precision - 1). This is
+ * also right for subnormal numbers and for a mantissa that is rounded up to a power of two. */
 static fedmrn_code fedmrn__round_float(const fedmrn__dtype *d, const uint32_t *digits, unsigned count,
                                        uint64_t remainder, uint64_t weight, int negative, uint64_t *bits)
 {
@@ -1879,7 +1881,7 @@ static fedmrn_code fedmrn__round_float(const fedmrn__dtype *d, const uint32_t *d
     return FEDMRN_OK;
 }
 
-/* spec 8.3: to the nearest integer, `largest` the largest of the sign's magnitudes. */
+/* spec 8.3: to the nearest integer; `largest` is the largest magnitude that its sign allows. */
 static fedmrn_code fedmrn__round_integer(const uint32_t *digits, unsigned count, uint64_t remainder, uint64_t weight,
                                          int negative, uint64_t largest, uint64_t *bits)
 {
@@ -1940,7 +1942,7 @@ fedmrn_code fedmrn_sum_mean(const fedmrn_sum *sum, uint32_t tensor, uint64_t sta
     return FEDMRN_OK;
 }
 
-/* spec 8.5: a row is there if a limb of it is not 0. */
+/* spec 8.5: a row is present if one of its limbs is not 0. */
 static int fedmrn__row_present(const int64_t *row, uint64_t n)
 {
     size_t i;
@@ -2149,7 +2151,7 @@ fedmrn_status fedmrn_partial_read(fedmrn_partial *partial, const uint8_t *bytes,
     return status;
 }
 
-/* spec 8.5: the sums of one tensor, checked before, onto a slot; with `sum` NULL they are only stepped over. */
+/* spec 8.5: adds the sums of one tensor, checked before, to a slot; if `sum` is NULL they are only skipped. */
 static void fedmrn__add_row(fedmrn__in *in, int64_t *cells, uint64_t elements)
 {
     const uint8_t *p = fedmrn__take(in, (size_t)(8 * elements));

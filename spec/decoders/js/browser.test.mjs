@@ -1,4 +1,4 @@
-// Runs browser.html in headless Chromium: every case again, in a browser. $CHROMIUM names another program than `chromium`.
+// Runs every case in a browser: browser.html in headless Chromium. $CHROMIUM names another program than `chromium`.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 
 const SPEC = fileURLToPath(new URL('../../', import.meta.url));
 const TYPES = { '.html': 'text/html', '.mjs': 'text/javascript', '.json': 'application/json' };
-const PATIENCE = 120_000; // milliseconds until Chromium must have reported
+const PATIENCE = 120_000; // milliseconds within which Chromium must report
 
 function findChromium() {
   const name = process.env.CHROMIUM || 'chromium';
@@ -27,7 +27,7 @@ function findChromium() {
   });
 }
 
-/** Serves the folder spec/ on a free port of 127.0.0.1, and hands what is posted to /report to `report`. */
+/** Serves the folder spec/ on a free port of 127.0.0.1, and passes what is posted to /report to the function `report`. */
 async function serve(report) {
   const server = createServer(async (request, response) => {
     try {
@@ -50,7 +50,7 @@ async function serve(report) {
   return server;
 }
 
-/** Chromium on a page, with a profile of its own and no traffic of its own. */
+/** Starts Chromium on a page, with a separate profile and no network requests of its own. */
 function start(program, url, profile) {
   const flags = [
     '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
@@ -71,13 +71,13 @@ async function stop({ child, ended }) {
   child.kill('SIGTERM');
   const late = setTimeout(() => {
     child.kill('SIGKILL');
-    child.stderr.destroy(); // should a process of Chromium's still hold it
+    child.stderr.destroy(); // in case a process of Chromium still has it open
   }, 10_000);
   await ended;
   clearTimeout(late);
 }
 
-/** What the page reports: [{ id, error }, ...]. */
+/** Returns the report of the page: [{ id, error }, ...]. */
 async function runInChromium(program) {
   let report;
   const reported = new Promise((resolve) => { report = resolve; });

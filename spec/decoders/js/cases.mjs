@@ -1,5 +1,5 @@
-// The vectors, and what they leave open, as runnable cases. No platform is assumed: a test runner in Node and a page in a
-// browser give the function that loads files, and get cases { id, run }, where run throws if the case fails.
+// The test vectors, and further cases that they do not cover. This module works on every platform: a test runner in Node
+// or a page in a browser passes a function that loads files, and gets cases { id, run }. `run` throws if the case fails.
 
 import * as fedmrn from './fedmrn.mjs';
 
@@ -53,7 +53,7 @@ function rangeError(run) {
   throw new Error('no RangeError');
 }
 
-// ---------------------------------------------------------------------------------------------- values as vectors write them
+// ------------------------------------------------------------------------------- values in the notation of the vectors
 
 const hex = (bytes) => Array.from(bytes, (x) => x.toString(16).padStart(2, '0')).join('');
 const unhex = (text) => Uint8Array.from({ length: text.length / 2 }, (_, i) => parseInt(text.slice(2 * i, 2 * i + 2), 16));
@@ -82,7 +82,7 @@ function runVector(file, c) {
   else refusal(() => run(c), c.code, numberOf(c));
 }
 
-/** The check that refuses an invalid case, if its id says so: not that of a case with two defects. */
+/** The number of the check that refuses an invalid case, if its id contains it; undefined for a case with two defects. */
 function numberOf(c) {
   if (c.op === 'partial_mean') return 'A-07';
   const name = /^\w*invalid\/([cfsp])(\d\d)/.exec(c.id);
@@ -163,7 +163,7 @@ const byOp = {
   },
 };
 
-// ----------------------------------------------------------------------------------------------- what the vectors leave open
+// --------------------------------------------------------------------------------------- what the vectors do not cover
 
 const SCHEMA = fedmrn.buildSchema([
   { name: 'w', role: ROLE.masked, dtype: DTYPE.float32, shape: [11] },
@@ -190,7 +190,7 @@ function frameOfOne(tensor, entry, seed = 7n) {
   return { schema, bytes, tensor: fedmrn.parseFrame(bytes, { schema }).entries[0] };
 }
 
-/** A frame of one mask of n elements that coding 1 shortens: a bit is set where the noise is small. */
+/** A frame with one mask of n elements that coding 1 makes shorter: a bit is set where the noise is small. */
 function codedFrame(n, type, kind = KIND.binary) {
   const q = fedmrn.draws(type, 7n, 0n, n), bound = Math.abs(q.reduce((a, b) => Math.max(a, b))) / 8;
   const payload = fedmrn.packMask(q.map((x, i) => (type === DISTRIBUTION.bernoulli ? i % 11 === 0 : Math.abs(x) < bound)));
@@ -235,7 +235,7 @@ const own = {
       same([...fedmrn.draws(DISTRIBUTION.bernoulli, 7n, 3n, 140, start)], [...bits.subarray(skip, skip + 140)]);
     }
   },
-  'chunks-join'() { // decoded in chunks, the draws are those of one stretch
+  'chunks-join'() { // draws computed in chunks equal those computed at once
     const count = 20011, mask = new Uint8Array(Math.ceil(count / 8)).fill(255, 0, -1);
     for (const type of Object.values(DISTRIBUTION)) {
       const decoded = fedmrn.decodeMask(KIND.binary, type, 0.5, 7n, 3n, mask, count);
@@ -350,14 +350,14 @@ const own = {
         const most = weight * largest[name];
         for (const sum of [most, -most, most - 1n, 1n - most, 0n, -1n]) same(hex(read(sum).toBytes()), hex(bytes));
         for (const sum of [most + 1n, -most - 1n, 2n ** 63n - 1n, -(2n ** 63n)]) refusal(() => read(sum), 'sums', 'P-15');
-        for (const sum of [most, -most]) { // a mean as large as noise can be
+        for (const sum of [most, -most]) { // the largest mean that noise can have
           const step = { uniform: 2 ** -25, gaussian: 2 ** -22, bernoulli: 0.5 }[name];
           const [mean] = fedmrn.toFloats(read(sum).mean()[0]);
           same(mean, Math.fround(Number(sum) / Number(weight) * step));
         }
       }
     }
-  },  'coded-blocks'() { // the vectors have one block each; the checksums are those of frames that the reference reads too
+  },  'coded-blocks'() { // the vectors have one block each; these checksums are of frames that the reference also reads
     const right = {
       65536: [0x6D7DFC78, 0xA231BCEE, 0xE2FBDF32], 65537: [0xA289DABD, 0x4D93FC9D, 0x0858C49B],
       132075: [0x27368379, 0x325D3EF7, 0x64A94B6A],
@@ -377,7 +377,7 @@ const own = {
     same([tensor.coding, bytes[64], hex(tensor.payload)], [CODING.rans, 16, hex(payload)]);
   },
   'a-coded-mask-as-long-as-the-raw-one-stays-raw'() {
-    const codings = [7, 8, 9].map((k) => oneBucket(800, (i) => i % k === 0)); // 98, 100 and 98 bytes, were they coded
+    const codings = [7, 8, 9].map((k) => oneBucket(800, (i) => i % k === 0)); // coding 1 would take 98, 100 and 98 bytes
     same(codings.map(({ tensor, bytes }) => [tensor.coding, bytes.length]), [[1, 166], [0, 168], [1, 166]]);
   },
   'a-fault-in-any-block-is-found'() {

@@ -1,6 +1,6 @@
-// Speaks the line protocol of CONFORMANCE.md, section 3, over fedmrn.mjs: JSON requests on standard input, one a line, JSON
-// responses on standard output. A line that is no request is answered with the error `request`, and with the id null if it
-// has none; an error that is a fault of this program is `internal`. Standard error says more of both.
+// Implements the line protocol of CONFORMANCE.md, section 3, with fedmrn.mjs: one JSON request per line on standard input,
+// JSON responses on standard output. The response to a line that is no request is the error `request`, with the id null if
+// the line has none. A fault of this program gives the error `internal`. Standard error has the details of both.
 
 import { readFileSync } from 'node:fs';
 import * as fedmrn from './fedmrn.mjs';
@@ -12,7 +12,7 @@ class RequestError extends Error {}
 
 // ------------------------------------------------------------------------------------------------- members of a request
 
-/** A reader of members: `accepts` says which values are good, `make` what they stand for. */
+/** Reads a member of a request: `accepts` tells whether a value is valid, `make` converts it. */
 function member(said, accepts, make = (value) => value) {
   return (request, name) => {
     const value = request[name];
@@ -138,7 +138,7 @@ function respond(line) {
   } catch (error) {
     if (error instanceof fedmrn.FedmrnError) return { id, error: error.code };
     process.stderr.write(`${error instanceof RequestError ? error.message : error.stack}\n`);
-    // A RangeError is fedmrn.mjs refusing an argument, or an array longer than memory allows.
+    // A RangeError means that fedmrn.mjs refused an argument, or that an array is too long for the memory.
     return { id, error: error instanceof RequestError || error instanceof RangeError ? 'request' : 'internal' };
   }
 }

@@ -1,5 +1,6 @@
 // The fedmrn format, version 1.1: words, noise, masks, schemas, frames, sums. One ES module for Node 20 and browsers that
-// imports nothing. Written from FORMAT.md alone, whose sections and numbers the comments name. README.md: use, number types.
+// imports nothing. It was written from FORMAT.md alone; the comments cite its sections and numbers. README.md explains the
+// use of this module and its number types.
 
 /**
  * @typedef {'malformed' | 'unsupported' | 'refused'} ErrorClass
@@ -21,8 +22,8 @@
  * @property {number} kind a code of KIND
  * @property {number} [type] masked: a code of DISTRIBUTION; dense: of DTYPE, taken from the schema when a frame is encoded
  * @property {number} [scale] masked: the f32 scale
- * @property {number} [coding] a code of CODING, raw if absent: how the frame spells the payload or is asked to
- * @property {Uint8Array} payload the packed mask, or the elements, as if raw; codings 2 and 3 round them
+ * @property {number} [coding] a code of CODING, raw if absent: that of the frame, or the one chosen for encoding
+ * @property {Uint8Array} payload that of coding 0: the packed mask, or the elements; codings 2 and 3 round them
  *
  * @typedef {object} Frame
  * @property {number} minor
@@ -35,7 +36,7 @@
  * @property {Schema} schema the caller's, or else the embedded one
  * @property {Entry[]} entries in schema order; raw payloads are views of the bytes that were parsed
  *
- * @typedef {object} Demands what a reader asks for; what is absent or null is not asked for
+ * @typedef {object} Demands the expected values of a reader; one that is absent or null is not checked
  * @property {Schema | null} [schema]
  * @property {number | null} [round]
  * @property {bigint | number | null} [baseModel]
@@ -96,7 +97,7 @@ function classOf(number) {
   return REFUSED.includes(number) ? 'refused' : 'malformed';
 }
 
-/** Something that the format refuses. A wrong argument, such as a seed of 2^64, is a RangeError or TypeError instead. */
+/** A refusal that the format defines. A wrong argument, such as a seed of 2^64, is a RangeError or TypeError instead. */
 export class FedmrnError extends Error {
   /**
    * @param {string} number
@@ -115,7 +116,7 @@ export class FedmrnError extends Error {
     this.number = number;
     this.class = classOf(number);
     this.field = field;
-    /** Counted from the first byte of the frame, schema or partial sum; undefined where the fault is in no byte. */
+    /** In bytes from the start of the frame, schema or partial sum; undefined where the fault has no position. */
     this.offset = offset;
     this.found = String(found);
     this.required = String(required);
@@ -129,7 +130,7 @@ function fail(number, field, offset, found, required) {
 
 // ----------------------------------------------------------------------------------------------------------------- bytes
 
-/** The same bytes as a plain Uint8Array: a Node Buffer has other methods under the same names. */
+/** The same bytes as a plain Uint8Array: a Node Buffer has methods of the same names that behave differently. */
 function plain(bytes) {
   if (!ArrayBuffer.isView(bytes)) throw new TypeError('bytes must be a Uint8Array');
   return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -145,7 +146,7 @@ const sameBytes = (a, b) => a.length === b.length && a.every((x, i) => x === b[i
 const hex = (bytes) => Array.from(bytes, (x) => x.toString(16).padStart(2, '0')).join(' ');
 const hexWord = (x) => `0x${x.toString(16).padStart(8, '0')}`;
 
-/** An argument that is to be a u64. A Number beyond 2^53 may have been rounded on its way here, so it is refused. */
+/** Converts an argument to a u64. A Number beyond 2^53 is refused, because it may have been rounded before. */
 function u64(value, name) {
   if (typeof value !== 'bigint' && !Number.isSafeInteger(value)) {
     throw new TypeError(`${name} must be a BigInt or a safe integer, not ${value}`);
@@ -161,7 +162,7 @@ function u32(value, name) {
 
 const LITTLE_ENDIAN_HOST = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
 
-/** Turns the bytes of 4-byte elements between the host's order and little-endian, in place. spec 1.2 */
+/** Converts 4-byte elements between the host's byte order and little-endian, in place. spec 1.2 */
 function reorder(bytes) {
   if (!LITTLE_ENDIAN_HOST) for (let i = 0; i < bytes.length; i += 4) bytes.subarray(i, i + 4).reverse();
   return bytes;
@@ -185,7 +186,7 @@ export function toFloats(bytes) {
   return new Float32Array(reorder(plain(bytes).slice()).buffer);
 }
 
-/** Hands out the parts of bytes[at, end) one after the other; a part that is cut off fails the check `number`. */
+/** Reads the parts of bytes[at, end) one after the other; a part that is truncated fails the check `number`. */
 class Parts {
   constructor(at, end, number, base = 0) {
     this.at = at;
@@ -235,7 +236,7 @@ const SHA_K = Int32Array.from(PRIMES, (p) => rootBits(p, 3));
 const SHA_START = Int32Array.from(PRIMES.slice(0, 8), (p) => rootBits(p, 2));
 
 /**
- * SHA-256, which browsers offer to secure pages only, and only asynchronously.
+ * SHA-256. Browsers offer it only to secure pages, and only asynchronously.
  * @param {Uint8Array} bytes
  * @returns {Uint8Array} 32 bytes
  */
@@ -276,7 +277,7 @@ function shaBlock(state, w) {
 
 // ---------------------------------------------------------------------------------------------------------- random words
 
-/** The upper half of the 64-bit product of two u32, by halves of 16 bits. */
+/** The upper half of the 64-bit product of two u32, computed from halves of 16 bits. */
 function mulHigh(a, b) {
   const a0 = a & 0xFFFF, a1 = a >>> 16, b0 = b & 0xFFFF, b1 = b >>> 16;
   const t = (Math.imul(a1, b0) + (Math.imul(a0, b0) >>> 16)) | 0;
@@ -300,7 +301,7 @@ class Philox {
     }
   }
 
-  /** Fills out (a multiple of 4 words) with the blocks from `first`, a BigInt, on. spec 2.2, 2.3 */
+  /** Fills `out` (a multiple of 4 words) with the blocks that start at block `first`, a BigInt. spec 2.2, 2.3 */
   fill(first, out) {
     const { keys, c2: stream0, c3: stream1 } = this;
     let block0 = low32(first), block1 = high32(first);
@@ -324,7 +325,7 @@ class Philox {
   }
 }
 
-/** The position `start` as a BigInt; the `count` elements from there on must have words. spec 2.1 */
+/** The position `start` as a BigInt; refused if the `count` elements from there on have no words. spec 2.1 */
 function positions(start, count, perWord) {
   if (!Number.isSafeInteger(count) || count < 0) throw new RangeError(`count must be a non-negative integer, not ${count}`);
   const first = BigInt(start); // a RangeError for a fraction
@@ -338,7 +339,7 @@ function positions(start, count, perWord) {
  * @param {bigint | number} seed
  * @param {bigint | number} stream
  * @param {number} count
- * @param {bigint | number} [start] the first position; a Number stands for exactly the integer that it is, beyond 2^53 too
+ * @param {bigint | number} [start] the first position; a Number is taken as exactly its integer value, also beyond 2^53
  * @returns {Uint32Array}
  */
 export function words(seed, stream, count, start = 0n) {
@@ -385,7 +386,7 @@ function distributionOf(code) {
   return DISTRIBUTIONS[code];
 }
 
-/** The check [N-03], under the number it has in its place. */
+/** The check [N-03]; `number` is the number that it has where it is made, such as F-24. */
 function checkScale(number, field, offset, distribution, scale) {
   const { least, most } = distributionOf(distribution);
   if (!(scale >= least && scale <= most)) fail(number, field, offset, scale, `${least} .. ${most}`); // a NaN fails
@@ -414,7 +415,7 @@ function* drawChunks(distribution, seed, stream, n, first = 0n) {
 }
 
 /**
- * The draws q that the given words make, as many as they hold. spec 3.2 to 3.4
+ * All draws q that the given words determine. spec 3.2 to 3.4
  * @param {number} distribution a code of DISTRIBUTION
  * @param {Uint32Array} w
  * @returns {Int32Array}
@@ -484,7 +485,7 @@ export function unpackMask(bytes, count) {
   return Uint8Array.from({ length: count }, (_, i) => (bytes[Math.floor(i / 8)] >>> (i & 7)) & 1);
 }
 
-/** A mask that does not come from a parsed frame: its length, [F-23], and padding. */
+/** Checks a mask that does not come from a parsed frame: its length, [F-23], and its padding. */
 function checkMask(bytes, count) {
   const size = Math.ceil(count / 8);
   if (bytes.length !== size) fail('F-23', 'mask', 0, `${bytes.length} bytes`, `${size} bytes for ${count} elements`);
@@ -497,7 +498,7 @@ function checkPadding(bytes, n, field, offset) { // [M-01]
   fail('F-28', `${field}, last byte`, offset + last, hex([bytes[last]]), `0 from bit ${used} on`);
 }
 
-/** Turns the draws q(i) into q(i)·m(i), for the packed bits of the same elements. spec 4.2, 8.2 */
+/** Replaces the draws q(i) by q(i)·m(i), with the packed bits of the same elements. spec 4.2, 8.2 */
 function applyMask(q, bits, kind) {
   const [factor, shift] = kind === KIND.binary ? [1, 0] : [2, 1];
   for (let i = 0; i < q.length; i++) q[i] = Math.imul(q[i], ((bits[i >>> 3] >>> (i & 7)) & 1) * factor - shift);
@@ -524,7 +525,7 @@ function decodeEntry(entry, seed, stream, n) {
 }
 
 /**
- * The update of one masked tensor that is in no frame. spec 4.2
+ * The update of one masked tensor, from its mask without a frame. spec 4.2
  * @param {number} kind KIND.binary or KIND.signed
  * @param {number} distribution a code of DISTRIBUTION
  * @param {number} scale rounded to f32
@@ -569,7 +570,7 @@ export function sampleMask(kind, update, noise, r) {
 }
 
 /**
- * r(i) for tests that must repeat; elsewhere r comes from the client's own randomness, [M-03]. spec 4.3
+ * r(i) for repeatable tests only; otherwise r comes from the client's private randomness, [M-03]. spec 4.3
  * @param {bigint | number} seed not the frame's
  * @param {bigint | number} stream
  * @param {number} count
@@ -602,7 +603,7 @@ export function parseSchema(bytes) { // spec 5.1
 
 /** The schema in bytes that begin at the offset `base` of a frame. */
 function readSchema(shared, base) {
-  const bytes = shared.slice(); // stays as it is, whatever becomes of the caller's bytes
+  const bytes = shared.slice(); // a copy, so that later changes of the caller's bytes have no effect
   const view = viewOf(bytes);
   const parts = new Parts(0, bytes.length, 'S-01', base);
   const count = view.getUint32(parts.take(4, 'schema, count'), true);
@@ -652,7 +653,7 @@ function readName(view, parts, names, label) {
 }
 
 /**
- * Makes a schema. What the format does not allow is refused as parseSchema refuses it.
+ * Makes a schema. It refuses what the format does not allow, with the errors of parseSchema.
  * @param {TensorSpec[]} tensors
  * @returns {Schema}
  */
@@ -708,7 +709,7 @@ function checkChecksum(number, bytes, view) { // spec 6.6
   if (found !== right) fail(number, 'checksum', at, hexWord(found), hexWord(right));
 }
 
-/** What a reader accepts unless told otherwise: the reference implementation's limits. spec 9.2 */
+/** The default limits of a reader: those of the reference implementation. spec 9.2 */
 export const DEFAULT_LIMITS = Object.freeze({ tensors: 65536, schemaBytes: 2 ** 24, elements: 2 ** 34 });
 
 /**
@@ -837,7 +838,7 @@ function checkWhole(bytes, view, parts, table, minor) {
   checkChecksum('F-27', bytes, view);
 }
 
-/** The payload of one tensor as if raw, checked. spec 6.5 */
+/** Checks the payload of one tensor and returns that of coding 0. spec 6.5 */
 function readPayload(entry, { dtype, n }, i, at, seed) {
   const { kind, coding, payload } = entry, label = `payload ${i}`;
   if (coding === CODING.rans) return readCoded(entry, seed, i, n, label, at);
@@ -872,7 +873,7 @@ function findNonFinite(payload, { size, precision }) {
 }
 
 /**
- * Makes a frame. What parseFrame would refuse is refused in the same way. spec 6, [E-01] to [E-03]
+ * Makes a frame. It refuses what parseFrame would refuse, with the same errors. spec 6, [E-01] to [E-03]
  * @param {object} update
  * @param {Schema} update.schema
  * @param {bigint | number} update.seed
@@ -930,7 +931,7 @@ function writeFrame({ schema, seed, baseModel = 0n, round = 0, embedSchema = fal
   return bytes;
 }
 
-/** What frames and partial sums have in the same places. */
+/** Writes the header fields that frames and partial sums have at the same offsets. */
 function putHeader(bytes, magic, schema) {
   bytes.set(magic);
   bytes[4] = 1;
@@ -942,7 +943,7 @@ function putHeader(bytes, magic, schema) {
  * The decoded update of one tensor, as the little-endian bytes of its elements, f32 if it is masked. spec 4.2, 6.5
  * @param {Frame} frame from parseFrame
  * @param {number} index in schema order
- * @returns {Uint8Array} a buffer of its own, so that a typed array can be laid over it
+ * @returns {Uint8Array} with a separate buffer, so that a typed array can be a view of it
  */
 export function decodeTensor(frame, index) {
   const entry = frame.entries[index];
@@ -961,7 +962,7 @@ export const decodeFrame = (frame) => frame.entries.map((_, index) => decodeTens
 // ------------------------------------------------------------------------------------------------------- coding 1 of masks
 
 const BLOCK = 65536; // elements
-const LEAST_STATE = 2 ** 16; // of the eight of a block, and each one where its coder begins
+const LEAST_STATE = 2 ** 16; // the least value of a block's eight states; the encoder's initial value
 const BUCKETS = 16;
 const SHIFT = { 1: 20, 2: 19, 3: 20 }; // by distribution
 
@@ -979,7 +980,7 @@ function bucketsOf(type, seed, stream, n, b) {
 /** Counts the elements of each bucket, and the set bits among them. */
 class Tally {
   constructor() {
-    this.ones = new Float64Array(BUCKETS); // as f64 no count wraps around
+    this.ones = new Float64Array(BUCKETS); // a count in f64 cannot wrap around
     this.totals = new Float64Array(BUCKETS);
   }
 
@@ -1060,7 +1061,7 @@ function decodeBlock(view, { at, end }, chances, buckets, bits, label, base) {
   if (other >= 0) fail('C-03', `${label}, state ${other}`, undefined, `${states[other]} at the end`, LEAST_STATE);
 }
 
-/** The entry of a packed mask as it is written where coding 1 is asked for: raw, unless that is shorter. [E-03] */
+/** The entry to write for a packed mask if coding 1 is chosen: raw unless coding 1 is shorter. [E-03] */
 function writeCoded(entry, seed, stream, n) {
   const { type, payload: mask } = entry;
   if (leastCoded(n) >= mask.length) return entry;
@@ -1089,7 +1090,7 @@ function joinBlocks(chances, blocks, size) {
 
 /** The states and words of one block. Every number stays below 2^32. */
 function encodeBlock(chances, buckets, bits) {
-  const bytes = new Uint8Array(32 + 2 * buckets.length), view = viewOf(bytes); // an element writes one word at most
+  const bytes = new Uint8Array(32 + 2 * buckets.length), view = viewOf(bytes); // each element writes at most one word
   const states = new Uint32Array(8).fill(LEAST_STATE);
   let first = bytes.length; // the words fill the bytes from the end
   for (let i = buckets.length - 1; i >= 0; i--) {
@@ -1168,7 +1169,7 @@ const MOST_WEIGHT = 2 ** 39 - 1; // [A-01]
 
 /**
  * n signed 64-bit sums of weight·digit, |digit| < 2^24, without BigInt: sum i is high[i]·2^24 + low[i], two f64 that hold
- * integers. low stays exact because it is settled (carried into high) before its terms can reach 2^53.
+ * integers. low stays exact because it is carried into high before its terms can reach 2^53.
  */
 class Sums {
   constructor(n) {
@@ -1177,7 +1178,7 @@ class Sums {
     this.pending = 0; // bounds |low| by pending·2^24
   }
 
-  /** Makes room for one more term of this weight at every element. */
+  /** Makes sure that one more term of this weight can be added exactly to every element. */
   reserve(weight) {
     this.pending += weight % BASE;
     if (this.pending >= 2 ** 28) {
@@ -1219,7 +1220,7 @@ class Sums {
     this.settle();
   }
 
-  /** f64(S): the only rounding is that of this sum. */
+  /** f64(S), rounded once: the addition below is the only rounding. */
   toFloat(i) {
     return this.high[i] * BASE + this.low[i];
   }
@@ -1244,7 +1245,7 @@ class Sums {
   /** Reads n i64 and makes the check [P-15] of their magnitude: at most weight·largest. */
   static read(view, at, n, weight, largest, field) {
     const sums = new Sums(n);
-    // The bounds as high·2^24 + low, 0 <= low < 2^24: so written, sums compare by high first and then by low.
+    // The bounds as high·2^24 + low, 0 <= low < 2^24. In this form, sums are compared first by high, then by low.
     const lower = (weight % BASE) * largest;
     const topHigh = Math.floor(weight / BASE) * largest + Math.floor(lower / BASE), topLow = lower % BASE;
     const endHigh = topLow ? -topHigh - 1 : -topHigh, endLow = topLow ? BASE - topLow : 0;
@@ -1277,7 +1278,7 @@ class MaskedSum {
     for (const [at, q] of maskedChunks(frame.entries[index], frame.seed, index, this.n)) this.sums.addAll(at, q, weight);
   }
 
-  /** The check [A-02] of one tensor, under the number it has in its place. */
+  /** The check [A-02] of one tensor; `number` is the number that it has where it is made. */
   checkNoise(number, index, distribution, scale) {
     if (this.distribution === distribution && this.scale === scale) return;
     const said = (code, a) => `distribution ${code} of scale ${a}`;
@@ -1306,7 +1307,7 @@ class MaskedSum {
   }
 }
 
-/** The sum of one dense tensor: limbs in base 2^24, in rows by index; a row not there is all 0. spec 8.4 */
+/** The sum of one dense tensor: limbs in base 2^24, in rows by index; an absent row is all 0. spec 8.4 */
 class DenseSum {
   constructor(n, dtype) {
     this.n = n;
@@ -1436,7 +1437,7 @@ function floatMean(sum, total, { size, precision }) {
   const magnitude = sum < 0n ? -sum : sum;
   const shift = Math.max(0, bitLength(magnitude / total) - precision); // exponent field - 1 of a normal number
   const significand = divideRounded(magnitude, total << BigInt(shift));
-  const bits = (BigInt(shift) << BigInt(precision - 1)) + significand; // the hidden bit, or a carry, steps the exponent
+  const bits = (BigInt(shift) << BigInt(precision - 1)) + significand; // the hidden bit, or a carry, raises the exponent
   const signBit = 1n << BigInt(8 * size - 1);
   if (bits >= signBit - (1n << BigInt(precision - 1))) return undefined;
   return sum < 0n && bits ? bits | signBit : bits; // a zero is +0.0
@@ -1456,15 +1457,15 @@ function integerMean(sum, total, { size, signed, isBool }) {
 
 // ----------------------------------------------------------------------------------------------------------- aggregation
 
-/** The exact weighted sum of frames of one schema. Whatever is refused leaves the sum as it was, [A-05]. spec 8 */
+/** The exact weighted sum of frames of one schema. A refusal leaves the sum unchanged, [A-05]. spec 8 */
 export class Aggregate {
-  /** @type {any[]} a MaskedSum or DenseSum a tensor; undefined for a masked one until the first frame says its noise */
+  /** @type {any[]} a MaskedSum or DenseSum a tensor; undefined for a masked one until the first frame states its noise */
   #sums;
 
   /**
    * @param {Schema} schema
    * @param {object} [options]
-   * @param {bigint | number} [options.baseModel] demanded of every frame; 0 demands nothing
+   * @param {bigint | number} [options.baseModel] the expected value of every frame; 0 accepts any
    * @param {number} [options.round] the same
    * @param {Partial<Limits>} [options.limits]
    */
@@ -1498,14 +1499,14 @@ export class Aggregate {
     this.frames += 1;
   }
 
-  /** @returns {Demands} spec 8.5: 0 demands nothing */
+  /** @returns {Demands} spec 8.5: 0 accepts any value */
   #demands() {
     return { schema: this.schema, baseModel: this.baseModel || null, round: this.round || null };
   }
 
-  /** The weight of all with one more, which must satisfy [A-01]. */
+  /** The sum of weights including one more weight; it must satisfy [A-01]. */
   #weightWith(weight, number) {
-    const more = typeof weight === 'bigint' ? Number(weight) : weight; // one too large for a Number is too large here
+    const more = typeof weight === 'bigint' ? Number(weight) : weight; // too large for a Number is too large here
     if (!Number.isInteger(more) || more < 1) fail(number, 'weight', undefined, String(weight), 'a positive integer');
     const total = this.weight + more;
     if (total > MOST_WEIGHT) fail(number, 'weight', undefined, `${this.weight} + ${weight}`, `a sum of at most ${MOST_WEIGHT}`);
@@ -1513,7 +1514,7 @@ export class Aggregate {
   }
 
   /**
-   * Adds what the other has summed. Checks [A-06].
+   * Adds the sums of another aggregate. Checks [A-06].
    * @param {Aggregate} other stays as it is
    */
   merge(other) { // spec 8.5

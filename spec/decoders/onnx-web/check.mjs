@@ -1,6 +1,6 @@
-// Runs graphs that `fedmrn export-onnx` has written, in onnxruntime-web (WebAssembly, one thread).
+// Runs graphs that `fedmrn export-onnx` wrote in onnxruntime-web (WebAssembly, one thread).
 //
-// A line of stdin is a request, a line of stdout its answer:
+// Each line of standard input is a request, each line of standard output the response to it:
 //   {"model": "decode-uniform-binary.onnx", "inputs": {"seed": {"type": "uint64", "dims": [], "hex": "0700000000000000"}, ...}}
 //   {"decoded": "5ff6143c..."}
 // `hex` is the little-endian bytes of the elements.
