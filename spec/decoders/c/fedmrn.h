@@ -44,7 +44,7 @@ extern "C" {
     X(CHECKSUM, "checksum") X(PADDING, "padding") X(NON_FINITE, "non_finite") X(BOOL, "bool")                 \
     X(CODING, "coding")                                                                                       \
     X(AGGREGATE, "aggregate") X(WEIGHT, "weight") X(FRAMES, "frames") X(ROWS, "rows") X(SUMS, "sums")         \
-    /* not part of the format: the caller's memory is too small; an argument is out of range */                    \
+    /* not part of the format: the caller's memory is too small; an argument is out of range */               \
     X(MEMORY, "memory") X(ARGUMENT, "argument")
 
 typedef enum {
