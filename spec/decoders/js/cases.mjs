@@ -39,7 +39,7 @@ function refusal(run, code, number) {
   if (!(error instanceof fedmrn.FedmrnError)) throw error ?? new Error(`not refused, right is ${code}`);
   same(error.code, code);
   if (number) same(error.number, number);
-  if ([error.field, error.found, error.required].some((x) => x === undefined)) throw new Error(`little said: ${error.message}`);
+  if ([error.field, error.expected, error.got].some((x) => x === undefined)) throw new Error(`little said: ${error.message}`);
   return error;
 }
 
@@ -276,9 +276,9 @@ const own = {
     bytes[50] = 9;
     const error = refusal(() => fedmrn.parseFrame(bytes, { schema: SCHEMA }), 'unknown_coding', 'F-21');
     same([error.class, error.field, error.offset], ['unsupported', 'table entry 0, coding', 50]);
-    same(error.message, 'unknown_coding [F-21]: table entry 0, coding at byte 50: found 9, required 0');
+    same(error.message, 'unknown_coding [F-21]: table entry 0, coding, byte 50: expected 0, got 9');
     const cut = refusal(() => fedmrn.parseFrame(bytes.subarray(0, 51)), 'truncated', 'F-01');
-    same(cut.message, 'truncated [F-01]: frame at byte 51: found 51 bytes, required at least 52');
+    same(cut.message, 'truncated [F-01]: frame, byte 51: expected at least 52, got 51 bytes');
   },
   'an-offset-in-an-embedded-schema-is-one-of-the-frame'() {
     const entries = fedmrn.parseFrame(frameOf(), { schema: SCHEMA }).entries;

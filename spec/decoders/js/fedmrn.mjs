@@ -103,12 +103,12 @@ export class FedmrnError extends Error {
    * @param {string} number
    * @param {string} field
    * @param {number | undefined} offset
-   * @param {unknown} found
-   * @param {unknown} required
+   * @param {unknown} got
+   * @param {unknown} expected
    */
-  constructor(number, field, offset, found, required) {
-    const place = offset === undefined ? field : `${field} at byte ${offset}`;
-    super(`${CODES[number]} [${number}]: ${place}: found ${found}, required ${required}`);
+  constructor(number, field, offset, got, expected) {
+    const place = offset === undefined ? field : `${field}, byte ${offset}`;
+    super(`${CODES[number]} [${number}]: ${place}: expected ${expected}, got ${got}`);
     this.name = 'FedmrnError';
     /** The format's error code. */
     this.code = CODES[number];
@@ -118,14 +118,14 @@ export class FedmrnError extends Error {
     this.field = field;
     /** In bytes from the start of the frame, schema or partial sum; undefined where the fault has no position. */
     this.offset = offset;
-    this.found = String(found);
-    this.required = String(required);
+    this.expected = String(expected);
+    this.got = String(got);
   }
 }
 
 /** @returns {never} */
-function fail(number, field, offset, found, required) {
-  throw new FedmrnError(number, field, offset, found, required);
+function fail(number, field, offset, got, expected) {
+  throw new FedmrnError(number, field, offset, got, expected);
 }
 
 // ----------------------------------------------------------------------------------------------------------------- bytes
@@ -773,16 +773,16 @@ function agree(header, embedded, demands) {
   if (!schema) fail('F-09', 'schema', undefined, 'none, neither in the frame nor given by the caller', 'one');
   checkDigest('F-10', header.schemaDigest, 32, schema);
   checkCount('F-11', header.tensorCount, schema);
-  checkAsked('F-12', 'round', 24, header.round, demands.round);
-  checkAsked('F-13', 'base_model', 16, header.baseModel, demands.baseModel);
-  checkAsked('F-14', 'seed', 8, header.seed, demands.seed);
+  checkExpected('F-12', 'round', 24, header.round, demands.round);
+  checkExpected('F-13', 'base_model', 16, header.baseModel, demands.baseModel);
+  checkExpected('F-14', 'seed', 8, header.seed, demands.seed);
   return schema;
 }
 
-function checkAsked(number, field, offset, found, asked) {
-  if (asked == null) return;
-  const wanted = u64(asked, field);
-  if (BigInt(found) !== wanted) fail(number, field, offset, found, wanted);
+function checkExpected(number, field, offset, found, given) {
+  if (given == null) return;
+  const expected = u64(given, field);
+  if (BigInt(found) !== expected) fail(number, field, offset, found, expected);
 }
 
 function readEntry(view, parts, tensor, i, minor) { // spec 6.4
