@@ -5,9 +5,9 @@
         loss(model(x), y).backward(); optimizer.step(); optimizer.zero_grad(); psm.step()
     frame = psm.finish(round=3)
 
-    fedmrn_torch.apply_(model, fm.decode(frame, fedmrn_torch.schema(model)))  # a server
+    fedmrn_torch.apply_(model, fm.decode(frame, fedmrn_torch.schema(model)))  # on a server
 
-The method is FedMRN (Li et al., ACM MM 2024); the frame is that of `spec/FORMAT.md`.
+The method is FedMRN (Li et al., ACM MM 2024); `spec/FORMAT.md` specifies the frame.
 """
 
 from .psm import PSM

@@ -1,4 +1,4 @@
-"""Putting masked noise on the parameters of a module, and taking it off without a trace."""
+"""Attaching masked noise to the parameters of a module, and detaching it so that nothing of it remains."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .schema import Entry
 class Attached:
     """The masked parameters of one PSM, by name.
 
-    An attached parameter is the same object as before, wherever it hangs, and holds the update u: zeros, in a
-    new storage. Its old storage, untouched, is the base. Detaching gives it back.
+    An attached parameter is the same object as before, in the same modules. It holds the update u, which
+    starts as zeros in new storage. Its old storage is the base and is not written to; detaching restores it.
     """
 
     def __init__(self) -> None:
@@ -38,11 +38,11 @@ class Attached:
         self._entries[entry.name] = entry, masked
         parameter.data, parameter.grad = torch.zeros_like(base), None
         for module, attribute in entry.sites:
-            # unsafe: without trying the forward pass out, which would draw a mask
+            # unsafe=True skips the trial forward pass, which would draw a mask
             parametrize.register_parametrization(module, attribute, masked, unsafe=True)
 
     def detach(self) -> None:
-        """Restore all parameters, the classes of their modules, and the order of parameters in these."""
+        """Restore all parameters, the classes of their modules, and the order of their parameters."""
         attached: dict[nn.Module, dict[str, Tensor]] = {module: {} for module in self._orders}
         for entry, masked in self._entries.values():
             entry.tensor.data, entry.tensor.grad = masked.base, None
@@ -58,22 +58,23 @@ class Attached:
         self._orders.clear()
 
     def update(self, name: str) -> Tensor:
-        """The update u of a parameter, as it hangs in the module now."""
+        """The update u of a parameter, read from the module as it is now."""
         module, attribute = self._entries[name][0].sites[0]
         original = module.get_submodule(f"parametrizations.{attribute}").original
         assert isinstance(original, Tensor)
         return original.detach()
 
     def deterministic_bits(self, name: str) -> Tensor:
-        """The bits of its mask without stochastic masking."""
+        """The mask bits of a parameter's update without stochastic masking; bool."""
         return self._entries[name][1].deterministic_bits(self.update(name))
 
 
 def _remove_parametrizations(module: nn.Module, attributes: set[str]) -> None:
-    """Take the parametrizations of these attributes off a module, as far as they have one.
+    """Remove the parametrizations of these attributes from a module; attributes without one are skipped.
 
-    Where none is left, the module's class is put back as a whole: torch's `remove_parametrizations` would
-    delete a property of the parametrized class, which copies of the module still use.
+    If no other parametrization remains, the module gets its original class back. torch's
+    `remove_parametrizations` would instead delete a property of the parametrized class, which copies of the
+    module still use.
     """
     found = {attribute for attribute in attributes if parametrize.is_parametrized(module, attribute)}
     if found and set(module.get_submodule("parametrizations")._modules) == found:

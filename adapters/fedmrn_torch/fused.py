@@ -1,6 +1,6 @@
-"""The masked weights of a training step in one pass over memory, where Numba is installed; on the CPU only.
+"""The masked weights of a training step in one pass over memory; on the CPU, if Numba is installed.
 
-The same bits as `masking.mask_` and the torch operations around it, which make a dozen passes.
+The bits are those of `masking.mask_` and the torch operations around it, which make a dozen passes.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torch import Tensor
 from .draws import thresholds
 
 TILE = 1024
-"""Elements whose draws are held at a time, in the L1 cache; a multiple of the 8 of a block of words."""
+"""Number of draws in memory at a time, which fit the L1 cache; a multiple of 8, the draws of a block."""
 
 
 def usable(*tensors: Tensor) -> bool:
-    """Whether Numba is there, and these are float32 on the CPU, dense and of one memory layout."""
+    """Whether Numba is installed and all tensors are float32 on the CPU, dense, and of one memory layout."""
     first = tensors[0]
     return (
         _installed()
@@ -46,9 +46,9 @@ def weight(
     Parameters
     ----------
     base, noise, update : Tensor
-        `usable` together.
+        For which `usable` is true.
     place : tuple of int
-        Seed and number of the draws (`draws.draw`), which no array ever holds.
+        Seed and number of the draws (`draws.draw`), which are generated block by block.
     low, tau, stochastic
         As in `masking.mask_`.
     """
@@ -71,7 +71,7 @@ def _installed() -> bool:
 
 @cache
 def _kernel() -> Any:
-    """Compiled without fast-math, so that no product and sum are fused, as torch rounds them one by one."""
+    """The kernel, compiled without fast-math: like torch, it rounds each product and each sum separately."""
     from fedmrn_codec.adapter_api.numba import fill, jit
 
     one = np.float32(1)
@@ -91,7 +91,7 @@ def _kernel() -> Any:
     ) -> None:
         for i in range(len(out)):
             share = update[i] / noise[i]
-            share = low if share < low else one if share > one else share  # a NaN stays one
+            share = low if share < low else one if share > one else share  # NaN stays NaN
             threshold = np.float32(draws[i]) * factor + offset
             bit = threshold < share if stochastic else middle <= share
             value = one if bit else low

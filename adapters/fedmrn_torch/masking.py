@@ -1,52 +1,73 @@
 """Masked random noise during training: the masks of a forward pass and their straight-through gradient.
 
-The method is progressive stochastic masking (PSM) of Li et al., ACM MM 2024, in units of the noise: a share
-is update / noise clipped to [low, 1], a mask value is low or 1; low is 0 for binary and -1 for signed masks.
+The method is progressive stochastic masking (PSM) of Li et al., ACM MM 2024. Here all values are in units of
+the noise: a share is update / noise, clipped to [low, 1]; a mask value is low or 1; low is 0 for binary and
+-1 for signed masks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+import fedmrn_codec as fm
+
 from . import fused
 from .draws import draw, thresholds
 
 LOW = {"binary": 0.0, "signed": -1.0}
-"""Value of mask bit 0 for each mask kind (spec 4.2); bit 1 is always 1."""
+"""Value that mask bit 0 stands for, by mask kind (spec 4.2); mask bit 1 always stands for 1."""
+
+
+def lows(masks: Mapping[str, Any]) -> dict[str, float]:
+    """The value of mask bit 0 for each masked tensor, from its checked mask kind."""
+    for mask in masks.values():
+        if mask not in LOW:
+            raise fm.ArgumentError("mask", f"one of {', '.join(LOW)}", repr(mask))
+    return {name: LOW[mask] for name, mask in masks.items()}
+
+
+def checked_steps(steps: Any, progressive: bool) -> int:
+    """The number of local steps, an integer of at least 1; it may be None only if not `progressive`."""
+    if steps is None and not progressive:
+        return 1
+    if not hasattr(steps, "__index__") or steps.__index__() < 1:
+        raise fm.ArgumentError("steps", "the number of local steps, 1 or more", repr(steps))
+    return int(steps)
 
 
 def clipped_share(update: Tensor, noise: Tensor, low: float) -> Tensor:
-    """The clipped update in units of the noise: float32, in [low, 1]; a NaN stays one."""
+    """The clipped update in units of the noise: float32, in [low, 1]; NaN stays NaN."""
     return torch.div(update.float(), noise).clamp_(low, 1.0)
 
 
 def deterministic_bits(share: Tensor, low: float) -> Tensor:
-    """The mask bits without stochastic masking: the nearer end of [low, 1], 1 at the middle; bool."""
+    """The mask bits without stochastic masking, bool: 1 where `share` is at least midway from low to 1."""
     return share >= (1.0 + low) / 2
 
 
 def mask_(share: Tensor, draws: Tensor, low: float, tau: float, stochastic: bool) -> None:
     """One sample of PSM, in units of the noise, in place.
 
-    Each element becomes a mask value with probability `tau` and stays as it is otherwise. A mask value is 1
-    with probability (share - low) / (1 - low), else low; or, if not `stochastic`, the nearer of the two.
+    Each element is replaced by a mask value with probability `tau`, else unchanged. A mask value is 1
+    with probability (share - low) / (1 - low), else low; if not `stochastic`, it is the nearer of the two.
 
     Parameters
     ----------
     share : Tensor
         float32, in [low, 1], dense in memory. Changed.
     draws : Tensor
-        int16, shape (elements,), uniform, in the order of memory.
+        int16, shape (elements,), uniform, in memory order.
     low : float
-        -1 or 0.
+        Value of mask bit 0: -1 or 0.
     tau : float
-        In (0, 1].
+        Probability that an element is masked, in (0, 1].
     stochastic : bool
     """
-    # All in place and in floats: comparisons that give bools are several times slower.
+    # All in place and in floats: comparisons that return bools are several times slower.
     share = share.as_strided((share.numel(),), (1,))
     value, masked = torch.empty_like(share), torch.empty_like(share)
     factor, offset = thresholds(low, tau)
@@ -62,20 +83,20 @@ def mask_(share: Tensor, draws: Tensor, low: float, tau: float, stochastic: bool
 
 
 class Sampler:
-    """What the masked tensors of one PSM share: the settings, the local step, and the private draws.
+    """The state that the masked tensors of one PSM share: settings, local step and private draws.
 
-    One forward pass of the root module uses one mask a parameter, however often the parameter is used in it
-    (tied weights, recurrent cells); so does what activation checkpointing recomputes of it during the
-    backward pass. A weight that is read elsewhere gets a fresh mask each time.
+    One forward pass of the root module samples one mask per parameter, however often it uses the parameter
+    (tied weights, recurrent cells). Activation checkpointing, which recomputes parts of that pass during the
+    backward pass, sees the same mask. Outside a forward pass every read of a weight samples a new mask.
 
     Parameters
     ----------
     steps : int
-        Local steps T; the share of masked elements is min(t / T, 1) in step t = 1, 2, ...
+        Local steps T; in step t = 1, 2, ... an element is masked with probability min(t / T, 1).
     stochastic, progressive : bool
-        False switches the one or the other off; both: plain training.
+        As in `PSM`; if both are false, training does not mask at all.
     private_seed : int
-        Unsigned 64-bit, of the training masks.
+        Unsigned 64-bit seed of the training masks.
     """
 
     def __init__(self, steps: int, stochastic: bool, progressive: bool, private_seed: int) -> None:
@@ -88,7 +109,7 @@ class Sampler:
 
     @property
     def plain(self) -> bool:
-        """True when training does not mask at all."""
+        """Whether training does not mask at all."""
         return not (self.stochastic or self.progressive)
 
     @property
@@ -97,7 +118,7 @@ class Sampler:
         return min((self.done + 1) / self.steps, 1.0) if self.progressive else 1.0
 
     def place(self) -> tuple[int, int]:
-        """Seed and number of draws that nothing else gets."""
+        """Seed and number for an array of draws; each call returns another number."""
         self.drawn += 1
         return self.private_seed, self.drawn
 
@@ -107,16 +128,16 @@ class Sampler:
         self._weights.clear()
 
     def begin(self, *_: Any) -> None:
-        """Before the root module's forward pass."""
+        """Hook that runs before the root module's forward pass."""
         self._weights.clear()
         self._inside = True
 
     def end(self, *_: Any) -> None:
-        """After it, also when it raised."""
+        """Hook that runs after the forward pass, also if that raised."""
         self._inside = False
 
     def weight(self, masked: MaskedNoise, update: Tensor) -> Tensor:
-        """The effective weight of a parameter, without a gradient."""
+        """The weight that the forward pass uses for a parameter, without a gradient."""
         key = masked, masked.training
         in_backward = torch._C._current_graph_task_id() != -1
         if (self._inside or in_backward) and key in self._weights:
@@ -130,8 +151,8 @@ class Sampler:
 class MaskedNoise(nn.Module):
     """The parametrization of one masked parameter: from its update u to the weight of the forward pass.
 
-    In training mode that is base + noise * (a sample of PSM); in eval mode base + the clipped update, which
-    is what stochastic masking gives on average; base + u when training does not mask at all.
+    In training mode the weight is base + noise * (a sample of PSM). In eval mode it is base + the clipped
+    update, which is the mean of stochastic masking. If training does not mask at all, it is base + u.
 
     Parameters
     ----------
@@ -161,7 +182,7 @@ class MaskedNoise(nn.Module):
         return weight
 
     def effective(self, update: Tensor) -> Tensor:
-        """The weight, without a gradient; a fresh mask in training mode."""
+        """The weight, without a gradient; in training mode with a newly sampled mask."""
         sampler = self.sampler
         if sampler.plain:
             return self.base + update
@@ -175,18 +196,18 @@ class MaskedNoise(nn.Module):
         return self._moved(share)
 
     def _moved(self, share: Tensor) -> Tensor:
-        """The base moved by a share of the noise, which is used up."""
+        """The base plus `share` times the noise; overwrites `share`."""
         share.mul_(self.noise)
         if self.base.dtype == torch.float32:
             return share.add_(self.base)
         return (self.base + share).to(self.base.dtype)
 
     def deterministic_bits(self, update: Tensor) -> Tensor:
-        """The bits of `update` without stochastic masking; bool."""
+        """The mask bits of `update` without stochastic masking; bool."""
         return deterministic_bits(clipped_share(update, self.noise, self.low), self.low)
 
     def _apply(self, fn: Any, recurse: bool = True) -> MaskedNoise:
-        """Follow the model to another device, but never round the noise to another dtype."""
+        """Move with the model to another device, but keep the noise in float32."""
         noise = self.noise
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.noise = noise.to(self.noise.device)
@@ -194,11 +215,11 @@ class MaskedNoise(nn.Module):
 
 
 class _StraightThrough(torch.autograd.Function):
-    """Masking and clipping forwards, the identity backwards, also outside the clip range."""
+    """Masking and clipping in the forward pass; the identity in the backward pass, also outside the range."""
 
     @staticmethod
     def forward(ctx: Any, update: Tensor, masked: MaskedNoise) -> Tensor:
-        # With a setup_context of its own, torch would look at this function's signature in every call.
+        # Without a separate setup_context, torch does not inspect this function's signature at every call.
         return masked.sampler.weight(masked, update)
 
     @staticmethod

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 import warnings
 from collections.abc import Mapping
 from types import TracebackType
@@ -14,58 +12,61 @@ import torch
 from torch import Tensor, nn
 
 import fedmrn_codec as fm
-from fedmrn_codec.adapter_api import U64, first_difference, masked_values, unsigned
+from fedmrn_codec.adapter_api import masked_values
 from fedmrn_codec.errors import UpdateNonFiniteError
 
 from .attach import Attached
-from .masking import LOW, Sampler
-from .schema import Masked, difference, entries, schema, to_numpy
+from .draws import checked_private_seed, derived_seed
+from .masking import Sampler, checked_steps, lows
+from .schema import Masked, check_requested, difference, entries, to_numpy
 
 
 class PSM:
     """Masked random noise on the parameters of a module, for the local training of one client in one round.
 
-    While it lasts, each masked parameter holds an update u, which starts at zero and is what the optimiser
-    trains; the forward pass uses the parameter's old value plus the masked noise. The parameter stays the
-    same object, so the optimiser may have been made before or after; its weight decay, if any, acts on u.
-    `finish` gives the frame and restores the module.
+    Until `finish` or `restore`, each masked parameter holds an update u, which starts at zero and which the
+    optimiser trains. The forward pass uses the parameter's old value plus the masked noise. The parameter
+    stays the same object, so the optimiser may be created before or after the PSM; its weight decay, if any,
+    acts on u. `finish` returns the frame and restores the module.
 
-    In training mode every forward pass samples new masks; in eval mode the update enters clipped to the
-    noise's reach, which is its mean. The gradient of u is that of the weight (straight-through).
+    In training mode every forward pass samples new masks. In eval mode it uses u, clipped to the range of the
+    masked noise, which is the mean of the masks. The gradient of u is that of the weight (straight-through).
 
     Parameters
     ----------
     model : torch.nn.Module
-        Float parameters of any floating dtype; the noise is computed in float32.
+        The masked parameters may have any floating dtype; the noise is computed in float32.
     seed : int
-        Public seed of the noise; unsigned 64-bit, another one for every client and round.
+        Public seed of the noise; unsigned 64-bit, different for every client and round.
     noise : fedmrn_codec.Noise, or mapping of name to Noise
         For all masked parameters, or for each by name.
     mask : {"binary", "signed"}, or mapping of name to one of them
+        For all masked parameters, or for each by name.
     steps : int, optional
         Number of local optimiser steps T: in step t = 1, 2, ... an element is masked with probability
-        min(t / T, 1). Needed if `progressive`.
+        min(t / T, 1). Required if `progressive`.
     masked : callable, collection of str, or None
         Which parameters to mask; see `schema`.
     stochastic, progressive : bool
-        The ablations. Not `stochastic`: the mask is deterministic, in training and in the frame (the nearer
-        of its two values). Not `progressive`: every element is masked from the first step on. Neither: plain
-        training of base + u, and a deterministic mask made of its result.
+        False gives the ablations of the paper. Without `stochastic`, masks are deterministic (the nearer of
+        the two values), in training and in the frame. Without `progressive`, every element is masked from
+        the first step on. Without both, training is plain training of base + u, and the frame holds the
+        deterministic mask of its result.
     private_seed : int, optional
-        Unsigned 64-bit, not `seed`. All masks are drawn from it and `seed` together. By default from the
-        operating system; give one only where a run must repeat, and keep it secret (spec 4.3, [M-03]).
+        Unsigned 64-bit, different from `seed`; all masks are derived from the two. By default it comes from
+        the operating system. Pass one only to make a run repeatable, and keep it secret (spec 4.3, [M-03]).
 
     Attributes
     ----------
     schema : fedmrn_codec.Schema
-        What `schema(model, masked)` gave before.
+        `schema(model, masked)` of the module as it was before.
 
     Raises
     ------
     fedmrn_codec.ArgumentError
-        An argument out of range, or no parameter to mask. The module is unchanged.
+        An argument is out of range, or no parameter is masked. The module is unchanged.
     RuntimeError
-        The module is already under a PSM.
+        A PSM is already active on the module.
 
     Examples
     --------
@@ -91,22 +92,22 @@ class PSM:
         found = entries(model, masked)
         self.schema = fm.Schema(entry.spec for entry in found)
         self._seed, self._noise, self._mask = seed, noise, mask
-        self._asked: dict[str, Any] = {"round": 0, "base_model": 0, "coding": "raw", "dense_coding": "raw"}
-        self._private_seed = _checked_private_seed(private_seed, seed)
+        self._defaults: dict[str, Any] = {"round": 0, "base_model": 0, "coding": "raw", "dense_coding": "raw"}
+        self._private_seed = checked_private_seed(private_seed, seed)
         if not any(entry.masked for entry in found):
-            raise fm.ArgumentError("masked", "at least one that is trainable", "no parameter")
-        noises, lows = self._each(noise, "noise"), _lows(self._each(mask, "mask"))
+            raise fm.ArgumentError("masked", "at least one trainable floating-point parameter", "none")
+        noises, low = self._each(noise, "noise"), lows(self._each(mask, "mask"))
         self._sampler = Sampler(
-            _checked_steps(steps, progressive),
+            checked_steps(steps, progressive),
             bool(stochastic),
             bool(progressive),
-            _derive(self._private_seed, seed, "training"),
+            derived_seed(self._private_seed, seed, "training"),
         )
         values = {
             entry.name: fm.noise(noises[entry.name], seed=seed, stream=stream, count=entry.spec.size)
             for stream, entry in enumerate(found)
             if entry.masked
-        }  # every argument has been checked now; from here on the module changes
+        }  # all arguments are checked now; the module changes from here on
         self._dense = {entry.name: entry for entry in found if not entry.masked}
         self._start = {name: entry.tensor.detach().clone() for name, entry in self._dense.items()}
         self._masked = Attached()
@@ -118,18 +119,24 @@ class PSM:
         try:
             for entry in found:
                 if entry.masked:
-                    self._masked.attach(entry, values.pop(entry.name), lows[entry.name], self._sampler)
+                    self._masked.attach(entry, values.pop(entry.name), low[entry.name], self._sampler)
         except BaseException:
             self.restore()
             raise
 
     @classmethod
     def from_request(
-        cls, model: nn.Module, request: fm.Request, *, steps: int | None = None, **options: Any
+        cls,
+        model: nn.Module,
+        request: fm.Request,
+        *,
+        steps: int | None = None,
+        remedy: str | None = None,
+        **options: Any,
     ) -> PSM:
-        """A PSM with the seed, noise, mask and masked tensors that a server asks for.
+        """A PSM with the seed, noise, mask and masked tensors of a server's request.
 
-        Its frame answers the request: what `finish` is not given, it takes from there.
+        `finish` takes round, base model and codings from the request, unless they are passed to it.
 
         Parameters
         ----------
@@ -137,25 +144,19 @@ class PSM:
             With the arrays of the request's base model loaded.
         request : fedmrn_codec.Request
         steps : int, optional
+        remedy : str, optional
+            What the user can do about a `SchemaError`; appended to its message.
         **options
-            `stochastic`, `progressive`, `private_seed`.
+            `stochastic`, `progressive`, `private_seed`, as above.
 
         Raises
         ------
         fedmrn_codec.SchemaError
-            The request is for another model, or one whose tensors have another order.
+            The request's schema is not that of this model: a tensor differs, or the order of the tensors.
         fedmrn_codec.ArgumentError
             Another argument is out of range.
         """
-        masked = {tensor.name for tensor in request.schema if tensor.masked}
-        field = "schema of the request"
-        try:
-            own = schema(model, masked)
-        except fm.ArgumentError as error:
-            raise fm.SchemaError(field, error.expected, error.got) from None
-        if own != request.schema:
-            found = first_difference(request.schema, own)
-            raise fm.SchemaError(field, "the model's own, fedmrn_torch.schema(model)", found)
+        masked = check_requested(request.schema, model, remedy)
         psm = cls(
             model,
             seed=request.seed,
@@ -165,27 +166,38 @@ class PSM:
             masked=masked,
             **options,
         )
-        psm._asked = {name: getattr(request, name) for name in psm._asked}
+        psm._defaults = {name: getattr(request, name) for name in psm._defaults}
         return psm
 
     @property
     def upload_seed(self) -> int:
-        """The private seed that `finish` gives to `fedmrn_codec.encode`: secret, as `private_seed` is."""
-        return _derive(self._private_seed, self._seed, "upload")
+        """The private seed that `finish` passes to `fedmrn_codec.encode`; secret, like `private_seed`."""
+        return derived_seed(self._private_seed, self._seed, "upload")
 
     def step(self) -> None:
-        """Count one local step: call it once after each `optimizer.step()`."""
+        """Count one local step; call it once after each `optimizer.step()`.
+
+        Raises
+        ------
+        RuntimeError
+            The PSM is finished.
+        """
         self._require_active("step")
         self._sampler.step()
 
     def update(self) -> dict[str, np.ndarray]:
-        """The client's update before masking: what `finish` encodes.
+        """The client's update before masking, which `finish` encodes.
 
         Returns
         -------
         dict of str to numpy.ndarray
-            In schema order, new arrays of the schema's dtypes (bfloat16 as uint16 bits): u of the masked
-            parameters, trained minus start value of all else.
+            In schema order, new arrays of the schema's dtypes (bfloat16 as its bits, in uint16): u for masked
+            parameters, trained minus start value for all other tensors.
+
+        Raises
+        ------
+        RuntimeError
+            The PSM is finished.
         """
         self._require_active("update")
         return {
@@ -209,21 +221,21 @@ class PSM:
         Parameters
         ----------
         round, base_model : int, optional
-            Unsigned 32 and 64 bits; 0 means "not given". By default the request's, without one 0.
+            Unsigned 32 and 64 bits; 0 means "not given". By default the request's; 0 without a request.
         embed_schema : bool
-            Write the schema into the frame, so that it decodes without one.
+            Write the schema into the frame, so that a receiver can decode it without having the schema.
         coding, dense_coding : str or mapping of str to str, optional
-            As in `fedmrn_codec.encode`. By default the request's, without one raw.
+            As in `fedmrn_codec.encode`. By default the request's; "raw" without a request.
 
         Returns
         -------
         bytes
-            The masks are sampled by the codec (spec 4.3), or are the deterministic ones if not `stochastic`.
+            The frame. The codec samples its masks (spec 4.3); without `stochastic` they are deterministic.
 
         Raises
         ------
         fedmrn_codec.UpdateError
-            Training left a NaN or an infinity. The module is not restored then, nor with any other error:
+            The update holds a NaN or an infinity. After this or any other error the module is not restored;
             `restore`, or the end of the `with` block, does that.
         RuntimeError
             The PSM is finished.
@@ -233,7 +245,7 @@ class PSM:
         sampler, trained = self._sampler, any(update[name].any() for name in self._masked)
         if trained and sampler.progressive and sampler.done == 0:
             warnings.warn(
-                "psm.step() was never called, so masking did not progress: call it after optimizer.step()",
+                "psm.step() was never called, so masking did not progress; call it after optimizer.step()",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -243,7 +255,7 @@ class PSM:
             "noise": self._noise,
             "mask": self._mask,
             "embed_schema": embed_schema,
-            **self._asked,
+            **self._defaults,
             **{name: value for name, value in given.items() if value is not None},
         }
         if sampler.stochastic:
@@ -255,10 +267,10 @@ class PSM:
         return frame
 
     def restore(self) -> None:
-        """Give up: restore the module as it was, without a frame. Does nothing if that is already done.
+        """Restore the module as it was, without a frame; does nothing if the module is already restored.
 
-        Parameters and buffers are the same objects as before with the values they had; their gradients are
-        None.
+        Parameters and buffers are the same objects as before, with the values that they had. Their gradients
+        are None.
         """
         if not self._active:
             return
@@ -275,11 +287,16 @@ class PSM:
                         setattr(module, attribute, entry.tensor)
 
     def state_dict(self) -> dict[str, Any]:
-        """All of a half-done training that `model.state_dict()` and the optimiser's do not hold.
+        """The state of an unfinished training that the state_dicts of model and optimiser do not hold.
 
-        To resume, build the model and PSM with the same arguments, then load the model's, the optimiser's and
-        this state. It holds the private seed: keep it secret. Nothing but numbers, strings and tensors, so
-        that `torch.load(..., weights_only=True)` reads it.
+        To resume, create the model and the PSM with the same arguments, then load the state of the model, of
+        the optimiser and of the PSM. The state holds the private seed, so keep it secret. It consists of
+        numbers, strings and tensors, so `torch.load(..., weights_only=True)` can read it.
+
+        Raises
+        ------
+        RuntimeError
+            The PSM is finished.
         """
         self._require_active("state_dict")
         return {
@@ -291,12 +308,14 @@ class PSM:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`.
+        """Continue from a state that `state_dict` returned.
 
         Raises
         ------
         fedmrn_codec.ArgumentError
-            The state is of a PSM with other arguments, or of another model.
+            The state comes from a PSM with other arguments, or of another model.
+        RuntimeError
+            The PSM is finished.
         """
         self._require_active("load_state_dict")
         settings = self._settings()
@@ -306,14 +325,14 @@ class PSM:
                     f"state_dict: {key}", f"{value!r}, as in this PSM", repr(state["settings"].get(key))
                 )
         self._private_seed = state["private_seed"]
-        self._sampler.private_seed = _derive(self._private_seed, self._seed, "training")
+        self._sampler.private_seed = derived_seed(self._private_seed, self._seed, "training")
         self._sampler.done = state["done"]
         self._sampler.drawn = state["drawn"]
         for name, start in self._start.items():
             start.copy_(state["start"][name])
 
     def __enter__(self) -> PSM:
-        """Return the PSM itself; the end of the block restores the module if `finish` did not."""
+        """Return the PSM; the end of the block restores the module if `finish` did not."""
         return self
 
     def __exit__(
@@ -324,10 +343,12 @@ class PSM:
 
     def _require_active(self, verb: str) -> None:
         if not self._active:
-            raise RuntimeError(f"PSM.{verb}: this PSM is finished and its module restored; make a new one")
+            raise RuntimeError(
+                f"PSM.{verb}: expected an active PSM, got one that is finished; create a new one"
+            )
 
     def _dense_now(self, name: str) -> Tensor:
-        """A dense tensor as it hangs in the module now."""
+        """A dense tensor, read from the module as it is now."""
         module, attribute = self._dense[name].sites[0]
         value = getattr(module, attribute)
         assert isinstance(value, Tensor)
@@ -340,11 +361,11 @@ class PSM:
         return {name: to_numpy(self._masked.deterministic_bits(name)) for name in self._masked}
 
     def _settings(self) -> dict[str, Any]:
-        """What two PSMs must have in common to share a state."""
+        """The settings that a PSM must have to load the state of this one."""
         return {
             "schema": self.schema.digest.hex(),
             "seed": int(self._seed),
-            "noise": {name: repr(its) for name, its in self._each(self._noise, "noise").items()},
+            "noise": {name: repr(noise) for name, noise in self._each(self._noise, "noise").items()},
             "mask": self._each(self._mask, "mask"),
             "steps": self._sampler.steps,
             "stochastic": self._sampler.stochastic,
@@ -353,34 +374,3 @@ class PSM:
 
     def _each(self, given: Any, field: str) -> dict[str, Any]:
         return masked_values(self.schema, given, field)
-
-
-def _derive(private_seed: int, seed: int, purpose: str) -> int:
-    """A 64-bit seed for one purpose, of the private and the public seed; never the public one."""
-    digest = hashlib.sha256(f"fedmrn_torch {purpose} {private_seed} {seed}".encode()).digest()
-    derived = int.from_bytes(digest[:8], "little")
-    return derived if derived != seed else (derived + 1) % U64
-
-
-def _checked_private_seed(private_seed: int | None, seed: int) -> int:
-    if private_seed is None:
-        return secrets.randbelow(U64)
-    number = unsigned(private_seed, U64, "private_seed")
-    if number == seed:
-        raise fm.ArgumentError("private_seed", "another value than the public seed", number)
-    return number
-
-
-def _checked_steps(steps: Any, progressive: bool) -> int:
-    if steps is None and not progressive:
-        return 1
-    if not hasattr(steps, "__index__") or steps.__index__() < 1:
-        raise fm.ArgumentError("steps", "the number of local steps, 1 or more", repr(steps))
-    return int(steps)
-
-
-def _lows(masks: Mapping[str, Any]) -> dict[str, float]:
-    for mask in masks.values():
-        if mask not in LOW:
-            raise fm.ArgumentError("mask", f"one of {', '.join(LOW)}", repr(mask))
-    return {name: LOW[mask] for name, mask in masks.items()}

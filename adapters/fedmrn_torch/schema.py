@@ -1,4 +1,4 @@
-"""Which tensors of a module travel, and how: the schema (spec 5), differences, and adding an update."""
+"""Which tensors of a module a frame holds, and how: the schema (spec 5), differences, adding an update."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import torch
 from torch import Tensor, nn
 
 import fedmrn_codec as fm
-from fedmrn_codec.adapter_api import add, subtract
+from fedmrn_codec.adapter_api import add, first_difference, subtract
 
 from .masking import MaskedNoise
 
 Masked = Callable[[str, nn.Parameter], bool] | Collection[str] | None
-"""How a caller chooses the masked parameters: a predicate, names, or None for the default rule."""
+"""The masked parameters: a predicate, their names, or None for all of two or more dimensions."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of a module that travels.
+    """One tensor of a module that its frames hold.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Entry:
     tensor : Tensor
         The parameter or persistent buffer itself.
     sites : list of (Module, str)
-        Where it hangs; more than one if it is tied.
+        The modules and attributes that hold it; more than one if it is tied.
     masked : bool
     """
 
@@ -41,24 +41,24 @@ class Entry:
 
     @property
     def spec(self) -> fm.Tensor:
-        """Its line of the schema; a masked tensor is float32 there, whatever the module has (spec 5.2)."""
+        """Its entry in the schema; a masked tensor is float32 there, whatever its own dtype (spec 5.2)."""
         dtype = "float32" if self.masked else str(self.tensor.dtype).removeprefix("torch.")
         return fm.Tensor(self.name, tuple(self.tensor.shape), self.masked, dtype)
 
 
 def schema(model: nn.Module, masked: Masked = None) -> fm.Schema:
-    """The schema of a module's updates: the same for a server and for `PSM`, if `masked` is the same.
+    """The schema of a module's updates; a server and a `PSM` with the same `masked` have the same schema.
 
-    It holds the trainable parameters and the persistent buffers, in the order of the state_dict; a tied
-    parameter once, under its first name. A frozen parameter (requires_grad is False) does not travel.
+    It holds the trainable parameters and the persistent buffers, in the order of the state_dict. A tied
+    parameter appears once, under its first name. Frozen parameters (requires_grad is False) are left out.
 
     Parameters
     ----------
     model : torch.nn.Module
         Unchanged.
     masked : callable, collection of str, or None
-        The trainable floating-point parameters to mask: those for which `masked(name, parameter)` is true, or
-        those named, or (None) those of two or more dimensions. All else travels dense.
+        The trainable floating-point parameters to mask: those for which `masked(name, parameter)` is true;
+        or those named; or, by default, those of two or more dimensions. All other tensors are dense.
 
     Returns
     -------
@@ -67,15 +67,30 @@ def schema(model: nn.Module, masked: Masked = None) -> fm.Schema:
     Raises
     ------
     fedmrn_codec.ArgumentError
-        A name that is no trainable floating-point parameter, or a tensor that the format cannot express.
+        A name is not that of a trainable floating-point parameter, or the format has no dtype for a tensor.
     RuntimeError
-        The module is under a PSM.
+        A PSM is active on the module.
     """
     return fm.Schema(entry.spec for entry in entries(model, masked))
 
 
+def check_requested(requested: fm.Schema, model: nn.Module, remedy: str | None) -> set[str]:
+    """The names of the masked tensors in a request's schema, which must be the module's; else SchemaError."""
+    masked = {tensor.name for tensor in requested if tensor.masked}
+    try:
+        own = schema(model, masked)
+    except fm.ArgumentError as error:
+        expected, got = error.expected, error.got
+    else:
+        if own == requested:
+            return masked
+        expected, got = "the model's own, fedmrn_torch.schema(model)", first_difference(requested, own)
+    hint = f" ({remedy})" if remedy else ""
+    raise fm.SchemaError("schema of the request", f"{expected}{hint}", got)
+
+
 def entries(model: nn.Module, masked: Masked) -> list[Entry]:
-    """The tensors that travel, in schema order; arguments and errors are those of `schema`."""
+    """The tensors of the schema, in its order; arguments and errors as in `schema`."""
     found = _named_tensors(model)
     chosen = _chosen(found, masked)
     sites = _sites(model)
@@ -87,25 +102,24 @@ def entries(model: nn.Module, masked: Masked) -> list[Entry]:
 
 
 def apply_(model: nn.Module, arrays: Mapping[str, Any]) -> None:
-    """Add an update to a module in place: of one frame (`fm.decode`) or of many (`fm.Aggregator.mean`).
+    """Add the update of one frame (`fm.decode`) or of many (`fm.Aggregator.mean`) to a module in place.
 
-    Floats are added in the parameter's dtype (a masked update's float32 to a parameter of fewer bits in
-    float32, with one rounding), integers modulo their range, bools exclusive-or. Nothing is changed if there
-    is an error.
+    Floats are added in the wider of the two dtypes and rounded once to the parameter's. Integers wrap around
+    and bools are combined by exclusive-or (spec 1.6). If there is an error, nothing is changed.
 
     Parameters
     ----------
     model : torch.nn.Module
     arrays : mapping of str to array
-        Of the tensors' shapes; names that are missing are left alone. Of the tensor's dtype (bfloat16 as its
-        bits, in uint16), or float32 for any floating-point tensor. Unchanged.
+        Arrays of the tensors' shapes and dtypes (bfloat16 as its bits, in uint16), or of float32 for any
+        floating-point tensor. Tensors without an array keep their values. The arrays are not changed.
 
     Raises
     ------
     fedmrn_codec.UpdateError
-        A name that the module does not have, or another shape or dtype.
+        The module has no tensor of a name, or one of another shape or dtype.
     RuntimeError
-        The module is under a PSM.
+        A PSM is active on the module.
     """
     tensors = {names[0]: tensor for names, tensor in _named_tensors(model)}
     if unknown := [name for name in arrays if name not in tensors]:
@@ -117,9 +131,9 @@ def apply_(model: nn.Module, arrays: Mapping[str, Any]) -> None:
 
 
 def difference(now: Tensor, start: Tensor) -> np.ndarray:
-    """The update of a dense tensor: now - start, as `to_numpy` gives it.
+    """The update of a dense tensor, now - start, as `to_numpy` returns it.
 
-    Integers wrap around and bools are exclusive-or, so that `apply_` restores them.
+    Integers wrap around and bools are combined by exclusive-or, so that `apply_` restores `now` (spec 1.6).
     """
     if now.is_floating_point():
         return to_numpy(now - start.to(now.device))
@@ -127,7 +141,7 @@ def difference(now: Tensor, start: Tensor) -> np.ndarray:
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:
-    """A copy of a tensor as the format holds it: of the same dtype, but bfloat16 as its bits, in uint16."""
+    """A copy of a tensor as the format stores it: of the same dtype, but bfloat16 as its bits, in uint16."""
     tensor = tensor.detach().cpu()
     if tensor.dtype == torch.bfloat16:
         return tensor.contiguous().view(torch.int16).numpy().view(np.uint16).copy()
@@ -135,12 +149,12 @@ def to_numpy(tensor: Tensor) -> np.ndarray:
 
 
 def is_masked(model: nn.Module) -> bool:
-    """Whether the module, or a part of it, is under a PSM."""
+    """Whether a PSM is active on the module or on a part of it."""
     return any(isinstance(module, MaskedNoise) for module in model.modules())
 
 
 def _checked(name: str, tensor: Tensor, array: np.ndarray) -> np.ndarray:
-    """The array, if it can be added to the tensor."""
+    """Return the array if it can be added to the tensor; else raise UpdateError."""
     if array.shape != tuple(tensor.shape):
         raise fm.UpdateError(f"shape of {name!r}", f"{tuple(tensor.shape)}, as in the module", array.shape)
     own = str(tensor.dtype).removeprefix("torch.")
@@ -153,19 +167,22 @@ def _checked(name: str, tensor: Tensor, array: np.ndarray) -> np.ndarray:
 
 
 def sum_of(tensor: Tensor, array: np.ndarray) -> Tensor:
-    """Tensor plus update: floats in the tensor's dtype, or in float32 if that is wider (spec 1.6)."""
+    """Tensor plus update; floats are added in the wider of the two dtypes (spec 1.6)."""
     if not tensor.is_floating_point():
         return torch.from_numpy(add(to_numpy(tensor), array))
-    addend = torch.from_numpy(
-        np.array(array, array.dtype.newbyteorder("="))
-    )  # torch wants native and writable
+    native = np.array(
+        array, array.dtype.newbyteorder("=")
+    )  # torch needs native byte order and a writable array
+    addend = torch.from_numpy(native)
     return tensor + (addend.view(torch.bfloat16) if array.dtype == np.uint16 else addend).to(tensor.device)
 
 
 def _named_tensors(model: nn.Module) -> list[tuple[list[str], Tensor]]:
     """All parameters and persistent buffers with all their names, in the order of the state_dict."""
     if is_masked(model):
-        raise RuntimeError("the module is under a PSM: finish() or restore() that first")
+        raise RuntimeError(
+            "module: expected one without an active PSM, got one under a PSM; call its finish() or restore()"
+        )
     sites = _sites(model)
     found: dict[int, tuple[list[str], Tensor]] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
@@ -175,7 +192,7 @@ def _named_tensors(model: nn.Module) -> list[tuple[list[str], Tensor]]:
 
 
 def _sites(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
-    """Where each parameter and buffer hangs, by its id."""
+    """The modules and attributes that hold each parameter and buffer, by the id of the tensor."""
     sites: dict[int, list[tuple[nn.Module, str]]] = {}
     for module in model.modules():
         for attributes in (
@@ -189,18 +206,18 @@ def _sites(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
 
 def _chosen(found: list[tuple[list[str], Tensor]], masked: Masked) -> set[str]:
     """First names of the masked parameters."""
-    able = [
+    maskable = [
         (names, parameter)
         for names, parameter in found
         if isinstance(parameter, nn.Parameter) and parameter.requires_grad and parameter.is_floating_point()
     ]
     if masked is None:
-        return {names[0] for names, parameter in able if parameter.dim() >= 2}
+        return {names[0] for names, parameter in maskable if parameter.dim() >= 2}
     if callable(masked):
-        return {names[0] for names, parameter in able if masked(names[0], parameter)}
+        return {names[0] for names, parameter in maskable if masked(names[0], parameter)}
     if isinstance(masked, str):
         raise fm.ArgumentError("masked", "a collection of names", repr(masked))
-    first = {name: names[0] for names, _ in able for name in names}
+    first = {name: names[0] for names, _ in maskable for name in names}
     if unknown := [name for name in masked if name not in first]:
         raise fm.ArgumentError("masked", "names of trainable floating-point parameters", unknown)
     return {first[name] for name in masked}

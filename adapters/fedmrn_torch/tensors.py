@@ -1,4 +1,4 @@
-"""Frames to tensors of any device: payloads travel there as packed bytes and are decoded there."""
+"""Decoding frames to tensors: packed payloads are copied to the device and decoded there."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def decode(
     seed: int | None = None,
     limits: fm.Limits = DEFAULT_LIMITS,
 ) -> dict[str, Tensor]:
-    """Decode a frame to tensors: the bits of `fedmrn_codec.decode`, on any device.
+    """Decode a frame to tensors on any device, with the same bits as `fedmrn_codec.decode`.
 
     Parameters
     ----------
     frame : bytes, bytearray, memoryview, mmap or any contiguous buffer; or a fedmrn_codec.CheckedFrame
     schema : fedmrn_codec.Schema, optional
-        The model's; required unless the frame embeds one.
+        The model's schema; required unless the frame embeds one.
     device : torch.device or str
-        Of the tensors that are not in `out`.
+        Device of the tensors that are not in `out`.
     out : mapping of str to Tensor, optional
-        Tensors to write into, by name: of the schema's shapes and dtypes, each on a device of its own choice.
-        Untouched if there is an error.
+        Tensors to write into, by name, of the schema's shapes and dtypes; each may be on another device. If
+        there is an error, they are not changed.
     names : collection of str, optional
         Decode only these tensors.
     round, base_model, seed : int, optional
@@ -49,15 +49,15 @@ def decode(
     Returns
     -------
     dict of str to Tensor
-        In schema order: those of `out`, else new ones. Of the schema's shapes and dtypes: float32 for masked
-        tensors, torch.bfloat16 for bfloat16.
+        In schema order, the tensors of `out` and new ones for all others. Shapes and dtypes are the schema's;
+        masked tensors are float32.
 
     Raises
     ------
     fedmrn_codec.FrameError
         The subclass of the first check of spec 7 that fails.
     fedmrn_codec.ArgumentError
-        A name that the schema does not have, or a tensor of `out` that does not fit it.
+        The schema has no tensor of a name, or a tensor of `out` has another shape or dtype.
     """
     checked, parts = _open(frame, Expected(schema, round, base_model, seed), limits, names)
     given = {} if out is None else dict(out)
@@ -88,23 +88,22 @@ def add_(
     seed: int | None = None,
     limits: fm.Limits = DEFAULT_LIMITS,
 ) -> None:
-    """Add one frame's update to a module in place, block by block.
+    """Add the update of one frame to a module in place, block by block.
 
-    With the default scale this is `apply_(model, fm.decode(frame, schema))`, bit for bit, on any device:
-    `parameter += update`, computed in the parameter's dtype or, if that is wider, the update's, and rounded
-    once; integers modulo their range, bools exclusive-or. With another scale a float update is first
-    multiplied by it: one more rounding, to the update's dtype. Integers and bools are not scaled. It is no
-    exact mean of many frames: that is `fedmrn_codec.Aggregator`. Nothing is changed if there is an error.
+    With the default scale the result equals `apply_(model, fm.decode(frame, schema))`, bit for bit, on any
+    device. With another scale, float updates are first multiplied by it and rounded to their dtype; integers
+    and bools are not scaled. Repeated calls do not compute the exact mean of many frames; for that use
+    `fedmrn_codec.Aggregator`. If there is an error, nothing is changed.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Parameters and buffers may be on any devices, in any memory layout; the update of a contiguous one is
-        never held as a whole.
+        Parameters and buffers may be on any devices and in any memory layout. The update of a contiguous
+        masked parameter is never held in memory as a whole.
     frame, schema, round, base_model, seed, limits
         As in `decode`.
     scale : float
-        Finite; rounded to float32.
+        Factor of the update; finite, rounded to float32.
 
     Raises
     ------
@@ -112,8 +111,10 @@ def add_(
         As in `decode`.
     fedmrn_codec.UpdateError
         The module has no tensor of a name of the schema, or one of another shape or dtype.
+    fedmrn_codec.ArgumentError
+        The scale is not finite.
     RuntimeError
-        The module is under a PSM.
+        A PSM is active on the module.
     """
     scale = float(np.float32(scale))
     if not np.isfinite(scale):
@@ -130,13 +131,13 @@ def add_(
 
 
 Part = tuple[fm.Tensor, int, Entry, np.ndarray]
-"""A tensor of the schema, its stream, its entry in the frame, its payload."""
+"""A tensor of the schema, its stream, its entry in the frame, and its payload."""
 
 
 def _open(
     frame: Any, expected: Expected, limits: fm.Limits, names: Collection[str] | None
 ) -> tuple[fm.CheckedFrame, list[Part]]:
-    """A checked frame, and its wanted tensors; all checks of spec 7 on these have passed."""
+    """A checked frame and the tensors to decode, for which all checks of spec 7 have passed."""
     checked = fm.CheckedFrame.open(frame, expected, limits)
     wanted = wanted_names(names, checked.checked_schema)
     return checked, [
@@ -158,7 +159,7 @@ def _check_out(tensor: fm.Tensor, target: Tensor) -> None:
 
 
 def _check_addend(tensor: fm.Tensor, own: Tensor) -> None:
-    """What `apply_` checks."""
+    """Make the checks of `apply_`."""
     if tuple(own.shape) != tensor.shape:
         raise fm.UpdateError(
             f"shape of {tensor.name!r}", f"{tuple(own.shape)}, as in the module", tensor.shape
@@ -198,7 +199,7 @@ def _add(own: Tensor, seed: int, stream: int, entry: Entry, content: np.ndarray,
 
 
 def _flat_like(tensor: Tensor) -> Tensor:
-    """Room for the update of a tensor that is not contiguous."""
+    """An empty flat float32 tensor for the update of a tensor that is not contiguous."""
     return torch.empty(tensor.numel(), dtype=torch.float32, device=tensor.device)
 
 

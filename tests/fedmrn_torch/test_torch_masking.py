@@ -39,7 +39,7 @@ def update_of(module, name="weight"):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("tau", [1 / 94, 0.3, 1.0])
 @pytest.mark.parametrize("share", [-1.3, -1.0, -0.4, 0.0, 0.001, 0.5, 0.77, 1.0, 1.6])
-def test_a_sample_has_the_shares_and_the_mean_of_psm(kind, tau, share):
+def test_a_sample_has_the_probabilities_and_the_mean_of_psm(kind, tau, share):
     low, count = LOW[kind], 2**18
     clipped = min(max(share, low), 1.0)
     given = torch.tensor(clipped)
@@ -59,7 +59,7 @@ def test_a_sample_has_the_shares_and_the_mean_of_psm(kind, tau, share):
 @pytest.mark.parametrize("stochastic", [True, False])
 @pytest.mark.parametrize("tau", [1 / 94, 0.3, 1.0])
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_pass_gives_the_bits_of_many(kind, tau, stochastic, layout):
+def test_the_fused_kernel_gives_the_same_bits(kind, tau, stochastic, layout):
     pytest.importorskip("numba")
     low, source = LOW[kind], generator()
     base, u, n = (torch.randn((16, 3, 7, 5), generator=source).to(memory_format=layout) for _ in range(3))
@@ -73,14 +73,14 @@ def test_one_pass_gives_the_bits_of_many(kind, tau, stochastic, layout):
     assert got.isnan().sum() == 1
 
 
-def test_one_pass_is_for_dense_floats_of_one_layout():
+def test_the_fused_kernel_needs_dense_floats_of_one_layout():
     x, half = torch.ones(4, 6, 2, 2), torch.ones(4, 6, 2, 2, dtype=torch.bfloat16)
     assert not fused.usable(half, x, x)
     assert not fused.usable(x, x, x.to(memory_format=torch.channels_last))
     assert not fused.usable(x[:, ::2], x[:, ::2], x[:, ::2])
 
 
-def test_training_is_the_same_with_and_without_it(monkeypatch):
+def test_training_is_the_same_with_and_without_numba(monkeypatch):
     def trained():
         torch.manual_seed(0)
         model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(48, 2))
@@ -124,7 +124,7 @@ def test_a_deterministic_mask_takes_the_nearer_value(kind, ones):
     assert got.tolist() == [1.0 if one else low for one in ones]
 
 
-def test_a_nan_stays_visible():
+def test_a_nan_in_the_update_reaches_the_weight():
     share = clipped_share(torch.tensor([float("nan"), 0.5]), torch.ones(2), 0.0)
     assert share.isnan().tolist() == [True, False]
     assert sample(share, 0.0, 0.5, True).isnan().tolist() == [True, False]
@@ -215,7 +215,7 @@ def test_eval_mode_is_the_clipped_update_and_draws_nothing():
     psm.restore()
 
 
-def test_without_both_training_is_plain():
+def test_training_without_both_features_is_plain():
     torch.manual_seed(1)
     model, x = nn.Linear(4, 3), torch.randn(5, 4)
     base = model.weight.detach().clone()
@@ -285,7 +285,7 @@ def test_a_forward_pass_that_fails_does_not_keep_its_masks():
     psm = start(model, progressive=False)
     with torch.no_grad():
         update_of(model).copy_(parametrization(model).noise * 0.5)
-    with pytest.raises(RuntimeError, match="shapes"):
+    with pytest.raises(RuntimeError, match="mat1 and mat2 shapes cannot be multiplied"):
         model(torch.randn(3, 19))
     assert not torch.equal(model.weight, model.weight)
     psm.restore()

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import re
 from functools import partial
 
 import numpy as np
@@ -49,7 +50,7 @@ def sgd(model):
 
 
 def facts(model):
-    """All that must be as before: objects, storages, bytes, modes, classes, names and their order."""
+    """The state that must be restored: objects, storages, bytes, modes, classes, names and their order."""
     tensors = [
         (name, t) for name, t in model.state_dict(keep_vars=True).items() if isinstance(t, torch.Tensor)
     ]
@@ -67,7 +68,7 @@ def facts(model):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("noise", [NOISE, fm.Gaussian(0.01), fm.Bernoulli(0.01)])
-def test_the_frame_is_the_codecs_own_of_the_same_update(kind, noise):
+def test_the_frame_equals_that_of_encode(kind, noise):
     model = convnet()
     psm = start(model, mask=kind, noise=noise)
     train(model, psm, sgd(model))
@@ -83,7 +84,7 @@ def test_the_frame_is_the_codecs_own_of_the_same_update(kind, noise):
     assert fm.decode(frame).keys() == update.keys()
 
 
-def test_the_private_seed_is_derived_never_sent_and_by_default_random():
+def test_the_upload_seed_is_derived_and_by_default_random():
     frames = set()
     for private_seed in (3, 3, 4, None, None):
         model = convnet()
@@ -95,7 +96,7 @@ def test_the_private_seed_is_derived_never_sent_and_by_default_random():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_update_holds_u_and_the_differences(kind):
+def test_the_update_holds_u_and_the_differences(kind):
     model = convnet()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     psm = start(model, mask=kind)
@@ -121,7 +122,7 @@ def test_without_stochastic_masking_the_bits_are_those_of_training(kind):
     train(model, psm, sgd(model))
     masked = model[4].parametrizations.weight[0]
     with torch.no_grad():
-        weight = model[4].weight  # step 5 of 4: all of it masked
+        weight = model[4].weight  # after the last step every element is masked
     base, update = masked.base.clone(), psm.update()
     decoded = fm.decode(psm.finish(), psm.schema)
     assert torch.equal(weight, base + torch.from_numpy(decoded["4.weight"]))
@@ -225,7 +226,7 @@ class Attention(nn.Module):
 
 
 def normed():
-    """One whose weights somebody else has parametrized before."""
+    """A module whose weights already have a parametrization."""
     torch.manual_seed(5)
     return nn.Sequential(nn.Flatten(), nn.utils.parametrizations.weight_norm(nn.Linear(16, 3)))
 
@@ -304,7 +305,7 @@ def test_a_copy_made_during_training_outlives_the_original():
     train(model, psm, optimizer, 2)
     twin = copy.deepcopy(model)
     x, _ = batch()
-    assert torch.equal(twin(x), model(x))  # the copy has the random state, too
+    assert torch.equal(twin(x), model(x))  # the copy has the same private draws
     want = model.eval()(x)
     train(model.train(), psm, optimizer, 2)
     psm.finish()
@@ -315,7 +316,7 @@ def test_a_copy_made_during_training_outlives_the_original():
     assert want.shape == twin(x).shape
 
 
-def test_a_state_dict_in_between_holds_base_and_update():
+def test_a_state_dict_during_training_holds_base_and_update():
     model = nn.Linear(4, 3)
     psm = start(model)
     names = {"bias", "parametrizations.weight.original", "parametrizations.weight.0.base"}
@@ -350,7 +351,7 @@ def test_the_optimiser_may_be_made_before_or_after(make):
         parameters = {id(p) for p in model.parameters()}
         assert {id(p) for group in optimizer.param_groups for p in group["params"]} == parameters
         F.cross_entropy(model(batch()[0]), batch()[1]).backward()
-        optimizer.step()  # and goes on with the restored module
+        optimizer.step()  # the optimiser still works on the restored module
         assert {id(p) for p in model.parameters()} == parameters
     assert frames[0] == frames[1]
 
@@ -393,7 +394,7 @@ def test_autocast():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 @pytest.mark.parametrize("kind", KINDS)
-def test_modules_of_other_floats(dtype, kind):
+def test_modules_of_other_floating_dtypes(dtype, kind):
     torch.manual_seed(1)
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).to(dtype)
     base, bias = (p.detach().clone() for p in model.parameters())
@@ -419,7 +420,7 @@ def test_modules_of_other_floats(dtype, kind):
 
 
 @pytest.mark.parametrize("make", [convnet, Tied])
-def test_half_done_training_resumes_with_the_identical_frame(make):
+def test_a_resumed_training_gives_the_identical_frame(make):
     adam = partial(torch.optim.Adam, lr=0.01)
     model = make()
     psm, optimizer = start(model), adam(model.parameters())
@@ -432,7 +433,7 @@ def test_half_done_training_resumes_with_the_identical_frame(make):
     file = io.BytesIO()
     torch.save([model.state_dict(), optimizer.state_dict(), psm.state_dict()], file)
     train(model, psm, optimizer, 2, first=2)
-    assert psm.finish() == want  # saving disturbs nothing
+    assert psm.finish() == want  # saving changes nothing
 
     model = make()
     with torch.no_grad():
@@ -458,7 +459,9 @@ def test_half_done_training_resumes_with_the_identical_frame(make):
 def test_a_state_of_other_settings_is_refused(change):
     psm = start(convnet())
     other = start(convnet(), **change)
-    with pytest.raises(fm.ArgumentError, match="state_dict"):
+    (setting,) = change
+    field = "schema" if setting == "masked" else setting
+    with pytest.raises(fm.ArgumentError, match=rf"^state_dict: {field}: expected .*, as in this PSM, got "):
         other.load_state_dict(psm.state_dict())
 
 
@@ -469,15 +472,15 @@ def test_a_finished_psm_refuses_every_verb():
     psm = start(convnet())
     psm.finish()
     for verb in (psm.finish, psm.step, psm.update, psm.state_dict, partial(psm.load_state_dict, {})):
-        with pytest.raises(RuntimeError, match="finished"):
+        with pytest.raises(RuntimeError, match="expected an active PSM, got one that is finished"):
             verb()
-    psm.restore()  # harmless
+    psm.restore()  # does nothing
 
 
-def test_two_on_one_module():
+def test_a_second_psm_on_one_module_is_refused():
     model = convnet()
     psm = start(model)
-    with pytest.raises(RuntimeError, match="under a PSM"):
+    with pytest.raises(RuntimeError, match="expected one without an active PSM"):
         start(model, seed=8)
     psm.restore()
     start(model).restore()
@@ -492,36 +495,47 @@ def test_a_non_finite_update_is_an_error_and_the_module_restorable(bad, stochast
         psm.step()
         with torch.no_grad():
             model[4].parametrizations.weight.original[0, 0] = bad
-        with pytest.raises(fm.UpdateError, match=r"4\.weight.*finite"):
+        with pytest.raises(
+            fm.UpdateError, match=r"^'4.weight': expected finite values, got a NaN or an infinity"
+        ):
             psm.finish()
-        assert np.any(~np.isfinite(psm.update()["4.weight"]))  # still there to look at
+        assert np.any(~np.isfinite(psm.update()["4.weight"]))  # the update can still be inspected
     assert facts(model) == before
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
-        ({"masked": []}, "no parameter"),
-        ({"masked": ["typo.weight"]}, "typo"),
-        ({"mask": "ternary"}, "ternary"),
-        ({"mask": {"0.weight": "binary"}}, "4.weight"),
-        ({"noise": 0.01}, "noise"),
-        ({"noise": {"0.weight": NOISE}}, "4.weight"),
-        ({"seed": -1}, "seed"),
-        ({"seed": 2**64}, "seed"),
-        ({"seed": "seven"}, "seed"),
-        ({"seed": 3}, "private_seed"),
-        ({"private_seed": 2**64}, "private_seed"),
-        ({"private_seed": 0.5}, "private_seed"),
-        ({"steps": None}, "steps"),
-        ({"steps": 0}, "steps"),
-        ({"steps": 2.5}, "steps"),
+        ({"masked": []}, "masked: expected at least one trainable floating-point parameter, got none"),
+        (
+            {"masked": ["typo.weight"]},
+            "masked: expected names of trainable floating-point parameters, got ['typo.weight']",
+        ),
+        ({"mask": "ternary"}, "mask: expected one of binary, signed, got 'ternary'"),
+        (
+            {"mask": {"0.weight": "binary"}},
+            "mask: expected one for each masked tensor, got names that differ in ['4.weight']",
+        ),
+        ({"noise": 0.01}, "noise: expected Uniform, Gaussian or Bernoulli, got 0.01"),
+        (
+            {"noise": {"0.weight": NOISE}},
+            "noise: expected one for each masked tensor, got names that differ in ['4.weight']",
+        ),
+        ({"seed": -1}, "seed: expected 0 to 2^64 - 1, got -1"),
+        ({"seed": 2**64}, f"seed: expected 0 to 2^64 - 1, got {2**64}"),
+        ({"seed": "seven"}, "seed: expected an integer, got 'seven'"),
+        ({"seed": 3}, "private_seed: expected another value than the public seed, got 3"),
+        ({"private_seed": 2**64}, f"private_seed: expected 0 to 2^64 - 1, got {2**64}"),
+        ({"private_seed": 0.5}, "private_seed: expected an integer, got 0.5"),
+        ({"steps": None}, "steps: expected the number of local steps, 1 or more, got None"),
+        ({"steps": 0}, "steps: expected the number of local steps, 1 or more, got 0"),
+        ({"steps": 2.5}, "steps: expected the number of local steps, 1 or more, got 2.5"),
     ],
 )
-def test_a_bad_argument_changes_nothing(change, words):
+def test_a_bad_argument_changes_nothing(change, message):
     model = convnet()
     before = facts(model)
-    with pytest.raises(fm.ArgumentError, match=words):
+    with pytest.raises(fm.ArgumentError, match=f"^{re.escape(message)}$"):
         start(model, **change)
     assert facts(model) == before
 
@@ -544,18 +558,18 @@ def test_a_failure_half_way_changes_nothing(monkeypatch):
     assert facts(model) == before
 
 
-def test_forgetting_to_step_is_told():
+def test_finish_warns_if_step_was_never_called():
     model = convnet()
     psm = start(model)
     optimizer = sgd(model)
     F.cross_entropy(model(batch()[0]), batch()[1]).backward()
     optimizer.step()
-    with pytest.warns(RuntimeWarning, match=r"psm\.step"):
+    with pytest.warns(RuntimeWarning, match=r"psm\.step\(\) was never called"):
         psm.finish()
 
 
 def test_a_bad_round_leaves_the_psm_usable():
     psm = start(convnet())
-    with pytest.raises(fm.ArgumentError, match="round"):
+    with pytest.raises(fm.ArgumentError, match=r"^round: expected 0 to 2\^32 - 1, got -1"):
         psm.finish(round=-1)
     psm.finish()

@@ -1,4 +1,4 @@
-"""Masks trained for a request: its frame, and the requests of other models."""
+"""PSM.from_request: the frame that answers a request, and requests for another model."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def request_for(schema):
     return fm.Request(9, fm.Gaussian(0.01), "signed", 3, 77, schema)
 
 
-def test_the_frame_is_the_one_asked_for():
+def test_the_frame_passes_the_requests_check():
     model = network()
     request = request_for(fedmrn_torch.schema(model, ["0.weight"]))
     with fedmrn_torch.PSM.from_request(model, request, steps=1, progressive=False) as psm:
@@ -36,7 +36,7 @@ def test_the_frame_is_the_one_asked_for():
     ],
     ids=str,
 )
-def test_its_codings_are_the_requests_unless_others_are_given(given, codings):
+def test_codings_given_to_finish_override_the_requests(given, codings):
     model = torch.nn.Linear(64, 64)
     schema = fedmrn_torch.schema(model)
     request = fm.Request(9, fm.Gaussian(0.01), "binary", 3, 77, schema, coding="rans", dense_coding="float16")
@@ -45,7 +45,7 @@ def test_its_codings_are_the_requests_unless_others_are_given(given, codings):
     assert [entry.coding for entry in info.tensors] == codings
 
 
-def test_a_round_of_ones_own_wins_over_the_requests():
+def test_a_round_given_to_finish_overrides_the_requests():
     model = network()
     with fedmrn_torch.PSM.from_request(model, request_for(fedmrn_torch.schema(model)), steps=1) as psm:
         info = fm.inspect(psm.finish(round=0))
@@ -59,13 +59,29 @@ def test_a_numpy_server_and_a_torch_client_have_one_schema():
 
 
 @pytest.mark.parametrize(
-    ("schema", "message"),
+    ("schema", "expected", "got"),
     [
-        (fedmrn_torch.schema(network(3)), "tensor 7 is .*, required: the model's own"),
-        (fm.Schema(reversed(fedmrn_torch.schema(network()).tensors)), "tensor 0 is "),
-        (fm.Schema([fm.Tensor("nowhere", (2,), masked=True)]), "nowhere"),
+        (
+            fedmrn_torch.schema(network(3)),
+            "the model's own, fedmrn_torch.schema(model)",
+            "tensor 7 is '2.weight' float32[3, 8] masked, the caller's is '2.weight' float32[2, 8] masked",
+        ),
+        (
+            fm.Schema(reversed(fedmrn_torch.schema(network()).tensors)),
+            "the model's own, fedmrn_torch.schema(model)",
+            "tensor 0 is '2.bias' float32[2], the caller's is '0.weight' float32[8, 4] masked",
+        ),
+        (
+            fm.Schema([fm.Tensor("nowhere", (2,), masked=True)]),
+            "names of trainable floating-point parameters",
+            "['nowhere']",
+        ),
     ],
+    ids=["another shape", "another order", "another name"],
 )
-def test_requests_for_another_model(schema, message):
-    with pytest.raises(fm.SchemaError, match=f"schema of the request: found .*{message}"):
-        fedmrn_torch.PSM.from_request(network(), request_for(schema), steps=1)
+@pytest.mark.parametrize("remedy", [None, "send another model"])
+def test_requests_for_another_model_are_refused(schema, expected, got, remedy):
+    with pytest.raises(fm.SchemaError) as caught:
+        fedmrn_torch.PSM.from_request(network(), request_for(schema), steps=1, remedy=remedy)
+    hint = f" ({remedy})" if remedy else ""
+    assert str(caught.value) == f"schema of the request: expected {expected}{hint}, got {got}"

@@ -1,4 +1,6 @@
-"""Which tensors travel, their differences, and adding an update to a module."""
+"""The schema of a module, differences of its tensors, and adding an update to it."""
+
+import re
 
 import numpy as np
 import pytest
@@ -65,12 +67,12 @@ def test_a_server_and_a_client_agree():
     ("masked", "names"),
     [
         (["conv.weight", "gain"], {"gain", "conv.weight"}),
-        ({"head.weight"}, {"embed.weight"}),  # a tied one by its second name
+        ({"head.weight"}, {"embed.weight"}),  # a tied parameter by its second name
         (lambda name, p: p.dim() == 1, {"conv.bias", "norm.weight", "norm.bias", "head.bias"}),
         ([], set()),
     ],
 )
-def test_choosing_the_masked_ones(masked, names):
+def test_choosing_the_masked_parameters(masked, names):
     assert {t.name for t in schema(Zoo(), masked) if t.masked} == names
 
 
@@ -79,20 +81,23 @@ def test_a_dense_bfloat16_keeps_its_dtype():
 
 
 @pytest.mark.parametrize("name", ["nonsense", "frozen", "flag", "norm.running_mean", "scratch"])
-def test_an_unknown_name_is_named(name):
-    with pytest.raises(fm.ArgumentError, match=name):
+def test_names_that_cannot_be_masked_are_refused(name):
+    expected = f"masked: expected names of trainable floating-point parameters, got ['{name}']"
+    with pytest.raises(fm.ArgumentError, match=re.escape(expected)):
         schema(Zoo(), ["conv.weight", name])
 
 
 def test_a_string_is_not_a_collection_of_names():
-    with pytest.raises(fm.ArgumentError, match="collection"):
+    with pytest.raises(fm.ArgumentError, match=r"^masked: expected a collection of names, got 'conv.weight'"):
         schema(Zoo(), "conv.weight")
 
 
-def test_a_dtype_that_the_format_lacks():
+def test_a_dtype_that_the_format_does_not_have():
     model = nn.Module()
     model.weight = nn.Parameter(torch.ones(2, dtype=torch.complex64))
-    with pytest.raises(fm.SchemaError, match="complex64"):
+    with pytest.raises(
+        fm.SchemaError, match=r"^dtype of 'weight': expected one of float32, .*, got 'complex64'"
+    ):
         schema(model)
 
 
@@ -104,7 +109,7 @@ def test_a_module_under_psm_is_refused():
         lambda: apply_(model, {}),
         lambda: PSM(model, seed=8, noise=fm.Uniform(0.01), steps=1),
     ):
-        with pytest.raises(RuntimeError, match="under a PSM"):
+        with pytest.raises(RuntimeError, match="expected one without an active PSM"):
             verb()
     psm.restore()
     schema(model)
@@ -160,19 +165,31 @@ def test_apply_adds_in_place_and_leaves_the_arrays():
 
 
 @pytest.mark.parametrize(
-    ("name", "array", "words"),
+    ("name", "array", "field", "expected", "got"),
     [
-        ("nonsense", np.zeros(2, np.float32), "nonsense"),
-        ("head.weight", np.zeros((5, 4), np.float32), "head.weight"),  # only its first name
-        ("conv.bias", np.zeros(3, np.float32), "shape"),
-        ("conv.bias", np.zeros(2, np.float64), "float64"),
-        ("norm.num_batches_tracked", np.zeros((), np.float32), "int64"),
-        ("low", np.zeros((2, 2), np.float16), "uint16"),
+        ("nonsense", np.zeros(2, np.float32), "update", "names of the module's tensors", "['nonsense']"),
+        (  # tied to embed.weight, and known by that name only
+            "head.weight",
+            np.zeros((5, 4), np.float32),
+            "update",
+            "names of the module's tensors",
+            "['head.weight']",
+        ),
+        ("conv.bias", np.zeros(3, np.float32), "shape of 'conv.bias'", "(2,), as in the module", "(3,)"),
+        ("conv.bias", np.zeros(2, np.float64), "dtype of 'conv.bias'", "float32", "float64"),
+        (
+            "norm.num_batches_tracked",
+            np.zeros((), np.float32),
+            "dtype of 'norm.num_batches_tracked'",
+            "int64",
+            "float32",
+        ),
+        ("low", np.zeros((2, 2), np.float16), "dtype of 'low'", "float32 or uint16", "float16"),
     ],
 )
-def test_a_wrong_update_changes_nothing(name, array, words):
+def test_a_wrong_update_changes_nothing(name, array, field, expected, got):
     model = Zoo()
     before = model.gain.detach().clone()
-    with pytest.raises(fm.UpdateError, match=words):
+    with pytest.raises(fm.UpdateError, match=re.escape(f"{field}: expected {expected}, got {got}")):
         apply_(model, {"gain": np.ones((), np.float32), name: array})
     assert torch.equal(model.gain, before)

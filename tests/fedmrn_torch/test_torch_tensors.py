@@ -1,4 +1,4 @@
-"""Frames to tensors of a device, and an update added to a module in place."""
+"""Decoding frames to tensors on a device, and adding an update to a module in place."""
 
 import copy
 
@@ -121,23 +121,28 @@ def test_nothing_changes_when_anything_is_wrong(frame, schema):
     smaller.dense_int8 = torch.zeros(2, dtype=torch.int8)
     lacking = copy.deepcopy(model)
     del lacking.dense_int8
-    with pytest.raises(errors.ChecksumError):
+    with pytest.raises(errors.ChecksumError, match=r"^checksum, byte \d+: expected 0x"):
         fedmrn_torch.add_(model, damaged, schema)
-    with pytest.raises(errors.RoundError):
+    with pytest.raises(errors.RoundError, match=r"^round, byte 24: expected 4, got 3"):
         fedmrn_torch.add_(model, frame, schema, round=4)
-    with pytest.raises(fm.ArgumentError, match="scale"):
+    with pytest.raises(fm.ArgumentError, match=r"^scale: expected a finite float32, got inf"):
         fedmrn_torch.add_(model, frame, schema, scale=float("inf"))
-    for other, words in ((smaller, "shape of 'dense_int8'"), (lacking, "dense_int8")):
+    for other, message in (
+        (smaller, r"^shape of 'dense_int8': expected \(2,\), as in the module, got \(3, 5\)"),
+        (lacking, r"^update: expected names of the module's tensors, got \['dense_int8'\]"),
+    ):
         held = contents(other)
-        with pytest.raises(fm.UpdateError, match=words):
+        with pytest.raises(fm.UpdateError, match=message):
             fedmrn_torch.add_(other, frame, schema)
         assert contents(other) == held
     assert contents(model) == before
     out = {"plain": torch.full((4, 3, 5, 5), 9.0), "wide": torch.zeros(4, 3, 5, 5).double()}
-    with pytest.raises(fm.ArgumentError, match="out of 'wide'"):
+    with pytest.raises(
+        fm.ArgumentError, match=r"^out of 'wide': expected float32 \(4, 3, 5, 5\), got torch.float64"
+    ):
         fedmrn_torch.decode(frame, schema, out=out)
-    with pytest.raises(fm.ArgumentError, match="not decoded"):
+    with pytest.raises(fm.ArgumentError, match=r"^out: expected names of decoded tensors, got \['nowhere'\]"):
         fedmrn_torch.decode(frame, schema, out={"nowhere": torch.zeros(1)})
-    with pytest.raises(fm.ArgumentError, match="nowhere"):
+    with pytest.raises(fm.ArgumentError, match=r"^names: expected names of the schema, got \['nowhere'\]"):
         fedmrn_torch.decode(frame, schema, names=["nowhere"])
     assert (out["plain"] == 9).all()
