@@ -1,12 +1,12 @@
-"""FedMRN frames for Flower (1.41, Message API): a mod for the clients, a wrapper for the server's strategy.
+"""FedMRN frames for Flower 1.41 (Message API): a wrapper for the server's strategy, a mod for the clients.
 
     strategy = FedMRN(FedAvg(), noise=Uniform(0.01), mask="binary")  # server_app.py
-    app = ClientApp(mods=[mod])                                      # client_app.py: train as ever, or
+    app = ClientApp(mods=[mod])                                      # client_app.py: encode after training
 
-    psm = fedmrn_flower.psm(model, msg, steps=len(loader))           # train masks, and
-    arrays = fedmrn_flower.arrays(psm)                               # reply with their frame
+    psm = fedmrn_flower.psm(model, msg, steps=len(loader))           # or, without the mod, train masks
+    arrays = fedmrn_flower.arrays(psm)                               # and reply with their frame
 
-The method is FedMRN (Li et al., ACM MM 2024); the frame is that of `spec/FORMAT.md`.
+The method is FedMRN (Li et al., ACM MM 2024); `spec/FORMAT.md` specifies the frame.
 """
 
 from fedmrn_codec import Bernoulli, Gaussian, ReplyError, Uniform

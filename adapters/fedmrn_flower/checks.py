@@ -1,4 +1,4 @@
-"""What makes a reply sound: its weight, its metrics and its frame."""
+"""The checks of one reply: its weight, its metrics and its frame."""
 
 from __future__ import annotations
 
@@ -18,29 +18,27 @@ from .request import Request
 T = TypeVar("T")
 
 Signature = frozenset[tuple[str, int]]
-"""Keys of a MetricRecord, each with its length: -1 for a number."""
+"""The keys of a MetricRecord, each with the length of its value: -1 for a number."""
 
 
 @dataclass(frozen=True)
-class Sound:
+class CheckedReply:
     """A reply that has passed all checks.
 
     Attributes
     ----------
     message : flwr.app.Message
     arrays_key : str
-        Of its one ArrayRecord.
+        Key of its one ArrayRecord.
     weight : int
-    seed : int
     frame : fedmrn_codec.CheckedFrame
     signature : frozenset
-        Of its metrics.
+        Signature of its MetricRecord.
     """
 
     message: Message
     arrays_key: str
     weight: int
-    seed: int
     frame: fm.CheckedFrame
     signature: Signature
 
@@ -50,15 +48,17 @@ class Sound:
         return self.message.metadata.src_node_id
 
 
-def check(reply: Message, request: Request, base: ArrayRecord, weighted_by: str, max_weight: int) -> Sound:
-    """Make every check of one reply.
+def check(
+    reply: Message, request: Request, base: ArrayRecord, weighted_by: str, max_weight: int
+) -> CheckedReply:
+    """Check one reply; its frame is parsed here, once.
 
     Parameters
     ----------
     reply : flwr.app.Message
         With content.
     request : Request
-        What its node was asked for.
+        The request that its node was sent.
     base : ArrayRecord
         The arrays that its node was sent.
     weighted_by : str
@@ -70,25 +70,25 @@ def check(reply: Message, request: Request, base: ArrayRecord, weighted_by: str,
     fedmrn_codec.FrameError
         The first check that fails.
     """
-    key, record = only(reply.content.array_records, "ArrayRecord")
+    key, record = only(reply.content.array_records, "ArrayRecords in the reply")
     if not is_frame(record):
         found = f"{len(record)} arrays, serialised as {sorted({a.stype for a in record.values()})}"
         raise ReplyError("arrays", "one frame (is fedmrn_flower.mod among the client's mods?)", found)
-    _, metrics = only(reply.content.metric_records, "MetricRecord")
+    _, metrics = only(reply.content.metric_records, "MetricRecords in the reply")
     weight = checked_weight(metrics, weighted_by, max_weight)
     frame = request.check(to_frame(record), Loaded(base))
-    return Sound(reply, key, weight, request.seed, frame, check_metrics(metrics))
+    return CheckedReply(reply, key, weight, frame, check_metrics(metrics))
 
 
 def only(records: Mapping[str, T], what: str) -> tuple[str, T]:
-    """Key and value of the one record there is."""
+    """Key and value of the one record of a mapping; ReplyError if it has none or more."""
     if len(records) != 1:
-        raise ReplyError(what, "exactly 1", f"{len(records)} of them")
+        raise ReplyError(f"number of {what}", "1", len(records))
     return next(iter(records.items()))
 
 
 def checked_weight(metrics: MetricRecord, weighted_by: str, max_weight: int) -> int:
-    """The weight, if it is a positive integer of at most `max_weight`."""
+    """The weight; ReplyError if it is not an integer from 1 to `max_weight`."""
     weight = metrics.get(weighted_by)
     if not isinstance(weight, int) or isinstance(weight, bool) or not 1 <= weight <= max_weight:
         expected = f"an integer from 1 to {max_weight}"
@@ -97,7 +97,7 @@ def checked_weight(metrics: MetricRecord, weighted_by: str, max_weight: int) -> 
 
 
 def check_metrics(metrics: MetricRecord) -> Signature:
-    """The signature of a MetricRecord whose numbers are all finite."""
+    """The signature of a MetricRecord; ReplyError if a number is not finite."""
     for name, value in metrics.items():
         for number in value if isinstance(value, list) else [value]:
             if not math.isfinite(number):

@@ -1,4 +1,4 @@
-"""The client's mod: a reply with trained arrays becomes a reply with a frame."""
+"""The client's mod: it replaces the trained arrays of a reply by a frame."""
 
 from __future__ import annotations
 
@@ -14,24 +14,36 @@ from .request import Request
 
 
 def mod(msg: Message, context: Context, call_next: ClientAppCallable) -> Message:
-    """Post-training masking for clients that train as ever: encode trained minus received arrays.
+    """Encode trained minus received arrays, for clients whose training is unchanged.
 
-    For `ClientApp(mods=[mod, ...])`: the first, so that it sees what all others have made of the reply.
-    Messages of a server without `FedMRN`, evaluations, replies with an error, and replies that hold a frame
-    already (`fedmrn_flower.arrays`) pass as they are. The masks' bits come from the operating system's random
-    numbers (spec 4.3), the noise from the seed that the server assigned.
+    For `ClientApp(mods=[mod, ...])`. It must be the first mod, so that it encodes the reply that the others
+    have changed. Messages without a request, replies with an error, and replies that hold a frame already
+    (`fedmrn_flower.arrays`) pass unchanged. The mask bits come from the operating system's random numbers
+    (spec 4.3), the noise from the seed that the server assigned.
 
-    What cannot be encoded (a NaN, an array missing or of another shape or dtype) becomes an error reply with
-    the code MOD_FAILED_PRECONDITION.
+    An update that cannot be encoded (a NaN, a missing array, another shape or dtype) results in an error
+    reply with the code MOD_FAILED_PRECONDITION.
+
+    Parameters
+    ----------
+    msg : flwr.app.Message
+    context : flwr.app.Context
+    call_next : callable
+        The next mod, or the app.
+
+    Returns
+    -------
+    flwr.app.Message
+        The reply.
     """
     reply = call_next(msg, context)
     try:
         request = Request.find(msg)
         if request is None or reply.has_error():
             return reply
-        key, trained = only(reply.content.array_records, "ArrayRecord of the reply")
+        key, trained = only(reply.content.array_records, "ArrayRecords in the reply")
         if not is_frame(trained):
-            _, received = only(msg.content.array_records, "ArrayRecord of the message")
+            _, received = only(msg.content.array_records, "ArrayRecords in the message")
             update = fm.difference(Loaded(trained), Loaded(received), request.schema)
             reply.content[key] = from_frame(request.encode(update))
     except fm.CodecError as error:

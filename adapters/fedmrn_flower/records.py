@@ -1,4 +1,4 @@
-"""ArrayRecords: as frames, as arrays by name, and as the sum of one and an update."""
+"""ArrayRecords: as frames, as arrays by name, and as the sum of a model and an update."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from flwr.app import Array, ArrayRecord
 from fedmrn_codec import adapter_api
 
 STYPE = "fedmrn/1"
-"""How Flower names the serialisation of an Array that is a frame; Array.numpy() refuses it."""
+"""Serialisation type of an Array that holds a frame; `Array.numpy()` refuses it."""
 
 KEY = "fedmrn.frame"
-"""The one name in an ArrayRecord that holds a frame."""
+"""The one key of an ArrayRecord that holds a frame."""
 
 
 def from_frame(frame: bytes) -> ArrayRecord:
@@ -27,13 +27,13 @@ def is_frame(record: ArrayRecord) -> bool:
 
 
 def to_frame(record: ArrayRecord) -> bytes:
-    """The frame of an ArrayRecord for which `is_frame` is true, unchecked."""
+    """The unchecked frame of an ArrayRecord for which `is_frame` is true."""
     (array,) = record.values()
     return array.data
 
 
 class Loaded(Mapping[str, np.ndarray]):
-    """The arrays of an ArrayRecord by name, each deserialised when it is asked for."""
+    """The arrays of an ArrayRecord by name; each access deserialises one."""
 
     def __init__(self, record: ArrayRecord) -> None:
         self._record = record
@@ -52,7 +52,7 @@ class Loaded(Mapping[str, np.ndarray]):
 
 
 def added(base: ArrayRecord, update: Mapping[str, np.ndarray]) -> ArrayRecord:
-    """A model plus an update; what the update does not name stays as it is, and is shared."""
+    """A model plus an update; arrays that the update does not name are shared with `base`."""
     return ArrayRecord(
         {
             name: Array(adapter_api.add(array.numpy(), update[name])) if name in update else array
@@ -62,7 +62,7 @@ def added(base: ArrayRecord, update: Mapping[str, np.ndarray]) -> ArrayRecord:
 
 
 def restored(record: ArrayRecord, base: ArrayRecord) -> ArrayRecord:
-    """The record with the dtypes of `base`, where averaging has changed them (int64 becomes float64)."""
+    """The record in the dtypes of `base`; averaging changes some of them (int64 becomes float64)."""
     return ArrayRecord({name: _restored(array, base.get(name)) for name, array in record.items()})
 
 

@@ -10,13 +10,13 @@ PREFIX = "fedmrn."
 
 
 class Request(fm.Request):
-    """What the server asks of one client in one round."""
+    """What the server requires of one client's frame in one round."""
 
     def add_to(self, content: RecordDict) -> RecordDict:
-        """A copy of a message's content that also asks for this; the records that it holds are shared.
+        """A copy of a message's content that includes this request; the other records are shared.
 
-        The entries join the message's ConfigRecord, because Flower's own mods expect one of them; if there is
-        none, or more than one, they come in a ConfigRecord "fedmrn".
+        The entries are added to the message's ConfigRecord, because Flower's own mods expect exactly one. If
+        there is none, or more than one, they form a ConfigRecord "fedmrn".
         """
         configs = list(content.config_records)
         key = configs[0] if len(configs) == 1 else "fedmrn"
@@ -26,7 +26,7 @@ class Request(fm.Request):
 
     @classmethod
     def find(cls, message: Message) -> Request | None:
-        """What a message asks for; None if it asks for no frame.
+        """The request in a message, or None.
 
         Raises
         ------
@@ -41,10 +41,15 @@ class Request(fm.Request):
 
     @classmethod
     def of(cls, message: Message) -> Request:
-        """As `find`, but a message that asks for no frame is an `ArgumentError`."""
+        """The request in a message.
+
+        Raises
+        ------
+        fedmrn_codec.CodecError
+            There is none, or an entry is missing or out of range.
+        """
         found = cls.find(message)
         if found is None:
-            raise fm.ArgumentError(
-                "message", "those of a strategy wrapped in fedmrn_flower.FedMRN", "no fedmrn settings"
-            )
+            expected = "a request (does fedmrn_flower.FedMRN wrap the server's strategy?)"
+            raise fm.ArgumentError("message", expected, "none")
         return found

@@ -1,4 +1,4 @@
-"""One round of the server: what each node was asked for, and which of the replies are sound."""
+"""One round of the server: the request to each node, and the checks of the replies."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import fedmrn_codec as fm
 from fedmrn_codec import ReplyError
 from fedmrn_codec.adapter_api import SeedPolicy, check_schema
 
-from .checks import Sound, check, only
+from .checks import CheckedReply, check, only
 from .records import Loaded
 from .request import Request
 
 
 @dataclass(frozen=True)
-class Asked:
+class Assignment:
     """What a node was sent: the message, its arrays, and the request in it."""
 
     message: Message
@@ -28,7 +28,7 @@ class Asked:
 
 @dataclass
 class Settings:
-    """What all rounds have in common; the parameters of `FedMRN`."""
+    """The settings that all rounds share: parameters of `FedMRN`, and the key of the weights."""
 
     noise: fm.Noise
     mask: str
@@ -42,19 +42,19 @@ class Settings:
 
 
 @dataclass
-class Sorted:
+class Replies:
     """The replies of a round.
 
     Attributes
     ----------
-    sound : list of Sound
-    errors : list of flwr.app.Message
-        That the nodes, or Flower, sent as errors.
+    checked : list of CheckedReply
+    failed : list of flwr.app.Message
+        Error replies from the nodes or from Flower.
     refused : list of (flwr.app.Message, fedmrn_codec.CodecError)
     """
 
-    sound: list[Sound] = field(default_factory=list)
-    errors: list[Message] = field(default_factory=list)
+    checked: list[CheckedReply] = field(default_factory=list)
+    failed: list[Message] = field(default_factory=list)
     refused: list[tuple[Message, fm.CodecError]] = field(default_factory=list)
 
 
@@ -68,58 +68,63 @@ class Round:
         From the wrapped strategy. Their contents are replaced, not changed.
     settings : Settings
 
+    Attributes
+    ----------
+    assignments : dict of int to Assignment
+        By node.
+
     Raises
     ------
-    fedmrn_codec.ArgumentError
-        Two messages for one node, not one ArrayRecord in a message, a schema that is not its arrays', or a
-        seed given twice.
+    fedmrn_codec.CodecError
+        Two messages are for one node, a message does not hold exactly one ArrayRecord, the schema does not
+        fit its arrays, or two nodes have the same seed.
     """
 
     def __init__(self, number: int, messages: Iterable[Message], settings: Settings) -> None:
         self.number, self.settings = number, settings
-        self.asked: dict[int, Asked] = {}
+        self.assignments: dict[int, Assignment] = {}
         self._seeds: set[int] = set()
         self._models: dict[int, tuple[int, fm.Schema]] = {}
         for message in messages:
-            self._ask(message)
+            self._assign(message)
 
     @property
     def messages(self) -> list[Message]:
         """The messages to send."""
-        return [asked.message for asked in self.asked.values()]
+        return [assignment.message for assignment in self.assignments.values()]
 
     def base_models(self) -> set[int]:
         """The ids of the models that were sent: one, unless the strategy sends nodes different models."""
-        return {asked.request.base_model for asked in self.asked.values()}
+        return {assignment.request.base_model for assignment in self.assignments.values()}
 
-    def sort(self, replies: Iterable[Message]) -> Sorted:
-        """Check every reply; nothing is decoded but what the checks need, one reply at a time."""
-        out, seen = Sorted(), set[int]()
+    def check(self, replies: Iterable[Message]) -> Replies:
+        """Check every reply, one at a time; payloads are decoded only as far as the checks require."""
+        out, seen = Replies(), set[int]()
         for reply in replies:
             if reply.has_error():
-                out.errors.append(reply)
+                out.failed.append(reply)
                 continue
             try:
-                out.sound.append(self._checked(reply, seen))
+                out.checked.append(self._checked(reply, seen))
             except fm.CodecError as error:
                 out.refused.append((reply, error))
-        return self._of_one_signature(out)
+        return _of_one_signature(out)
 
-    def _ask(self, message: Message) -> None:
+    def _assign(self, message: Message) -> None:
         node, settings = message.metadata.dst_node_id, self.settings
-        if node in self.asked:
-            raise fm.ArgumentError("messages", "one a node and round", f"two for node {node}")
-        _, arrays = only(message.content.array_records, f"ArrayRecord of the message to node {node}")
+        if node in self.assignments:
+            raise fm.ArgumentError("messages", "one per node in a round", f"two for node {node}")
+        _, arrays = only(message.content.array_records, f"ArrayRecords in the message to node {node}")
         base_model, schema = self._model(arrays)
         seed = fm.choose_seed(settings.seed, self.number, node, self._seeds)
         self._seeds.add(seed)
         codings = settings.coding, settings.dense_coding
         request = Request(seed, settings.noise, settings.mask, self.number, base_model, schema, *codings)
         message.content = request.add_to(message.content)
-        self.asked[node] = Asked(message, arrays, request)
+        self.assignments[node] = Assignment(message, arrays, request)
 
     def _model(self, arrays: ArrayRecord) -> tuple[int, fm.Schema]:
-        """Id and schema of a model, worked out once for all nodes that are sent the same object."""
+        """Id and schema of a model, computed once for all nodes that are sent the same object."""
         if id(arrays) not in self._models:
             model, tied = Loaded(arrays), self.settings.tied
             schema = self.settings.schema or fm.schema_of(model, leave_out=[n for n in tied if n in model])
@@ -128,40 +133,34 @@ class Round:
             self._models[id(arrays)] = fm.model_id(model), schema
         return self._models[id(arrays)]
 
-    def _checked(self, reply: Message, seen: set[int]) -> Sound:
+    def _checked(self, reply: Message, seen: set[int]) -> CheckedReply:
         node = reply.metadata.src_node_id
-        if node not in self.asked:
-            raise ReplyError("node", "a node that was asked in this round", node)
+        if node not in self.assignments:
+            raise ReplyError("node", "a node that this round's messages were sent to", node)
         if node in seen:
             raise ReplyError("node", "a node that has not replied yet", node)
         seen.add(node)
-        asked, settings = self.asked[node], self.settings
-        return check(reply, asked.request, asked.arrays, settings.weighted_by, settings.max_weight)
+        assignment, settings = self.assignments[node], self.settings
+        return check(reply, assignment.request, assignment.arrays, settings.weighted_by, settings.max_weight)
 
-    def _of_one_signature(self, replies: Sorted) -> Sorted:
-        """Refuse the replies whose metrics have other keys than most: strategies cannot average them."""
-        counts = Counter(reply.signature for reply in replies.sound)
-        if len(counts) > 1:
-            usual = max(counts, key=lambda signature: (counts[signature], sorted(signature)))
-            for odd in [reply for reply in replies.sound if reply.signature != usual]:
-                replies.sound.remove(odd)
-                found, most = (sorted(name for name, _ in s) for s in (odd.signature, usual))
-                replies.refused.append(
-                    (odd.message, ReplyError("metrics", f"{most}, as most replies have", found))
-                )
-        return replies
+
+def _of_one_signature(replies: Replies) -> Replies:
+    """Refuse the replies whose metrics differ in keys from most: strategies cannot average them."""
+    counts = Counter(reply.signature for reply in replies.checked)
+    if len(counts) > 1:
+        usual = max(counts, key=lambda signature: (counts[signature], sorted(signature)))
+        for other in [reply for reply in replies.checked if reply.signature != usual]:
+            replies.checked.remove(other)
+            found, most = (sorted(name for name, _ in s) for s in (other.signature, usual))
+            error = ReplyError("metrics", f"{most}, as most replies have", found)
+            replies.refused.append((other.message, error))
+    return replies
 
 
 def check_tied(tied: Mapping[str, str], schema: fm.Schema, arrays: Loaded) -> None:
-    """That tied arrays are none of the schema, and follow one of it.
-
-    Raises
-    ------
-    fedmrn_codec.SchemaError
-    """
+    """Check that each tied array is outside the schema and tied to one of it; else SchemaError."""
     names = {tensor.name for tensor in schema}
     for name, other in tied.items():
         if name not in arrays or name in names or other not in names:
-            raise fm.SchemaError(
-                "tied", "an array outside the schema, and one inside", f"{name!r}: {other!r}"
-            )
+            expected = "an array outside the schema, tied to one in the schema"
+            raise fm.SchemaError("tied", expected, f"{name!r}: {other!r}")

@@ -1,4 +1,4 @@
-"""The server's wrapper around a Flower strategy: frames in, and what the strategy expects out."""
+"""The server's wrapper around a Flower strategy: it passes the strategy full arrays in place of frames."""
 
 from __future__ import annotations
 
@@ -17,54 +17,54 @@ from flwr.supercore import log
 import fedmrn_codec as fm
 from fedmrn_codec.adapter_api import SeedPolicy, check_settings
 
-from .checks import Sound
+from .checks import CheckedReply
 from .records import added, restored
-from .rounds import Round, Settings, Sorted
+from .rounds import Replies, Round, Settings
 from .traffic import traffic
 
 MEANS = (FedAvg, FedAvgM, FedAdagrad, FedAdam, FedYogi)
-"""The strategies whose `aggregate_train` sees its replies only through their weighted mean."""
+"""The strategies whose `aggregate_train` uses nothing but the weighted mean of the replies."""
 
 
 class FedMRN(Strategy):
     """A Flower strategy whose clients send frames.
 
-    Every message of `configure_train` also asks for a frame: a seed of its own, the noise, the mask, the
-    round and the id of the model. `aggregate_train` checks each reply against what its node was asked for,
-    and leaves the bad ones out: logged, counted in the metrics, and handed on as error replies. Evaluation is
-    the wrapped strategy's alone.
+    `configure_train` adds a request to every message: a seed for this node alone, the noise, the mask, the
+    round and the id of the model. `aggregate_train` checks each reply against the request to its node.
+    Refused replies are logged, counted in the metrics, and passed to the wrapped strategy as error replies.
+    The wrapped strategy does all evaluation.
 
     Parameters
     ----------
     strategy : flwr.serverapp.strategy.Strategy
-        Any. Not changed, but for what its own methods do.
+        Any strategy; only its own methods change it.
     noise : fedmrn_codec.Noise
-        Of all masked tensors.
+        Noise of all masked tensors.
     mask : {"binary", "signed"}
     schema : fedmrn_codec.Schema, optional
-        Which arrays travel, and which of them masked. By default all, and masked those of floats that have
-        two or more dimensions. Arrays that it does not name stay as the server has them.
+        The arrays that clients send, and which of them are masked. By default all arrays, of which floats of
+        two or more dimensions are masked. Arrays that the schema does not name keep the server's values.
     tied : mapping of str to str, optional
-        Arrays that the schema does not name, each with the array that it always equals.
+        Names of arrays outside the schema, each with the name of the array that it always equals.
     each : bool, optional
-        False: add the replies up exactly, one at a time, and hand the strategy one reply, the model plus
-        their weighted mean, with the sum of their weights. True: hand it every reply, decoded to full arrays;
-        that needs the memory of so many models. By default False for strategies that use nothing but the
-        weighted mean (FedAvg, FedProx, FedAvgM, FedAdagrad, FedAdam, FedYogi, and what inherits their
-        `aggregate_train`), else True.
+        False: sum the replies exactly, one at a time, and pass the strategy a single reply, which holds the
+        model plus their weighted mean and the sum of their weights. True: pass it every reply, decoded to
+        full arrays; this needs memory for as many models as replies. The default is False for strategies that
+        use nothing but the weighted mean (FedAvg, FedProx, FedAvgM, FedAdagrad, FedAdam, FedYogi, and
+        subclasses that inherit their `aggregate_train`), else True.
     seed : int or callable, optional
-        By default seeds are unpredictable. An integer: they follow from it, the round and the node. A
-        callable gives the seed of (round, node), another one for each.
+        As the policy of `fedmrn_codec.choose_seed`: by default seeds are unpredictable; an integer derives
+        them from it, the round and the node; a callable returns the seed for (round, node).
     max_weight : int
-        The largest weight that a client may claim.
+        The largest weight that a client may report.
     coding, dense_coding : str
-        Asked of the clients, as in `fedmrn_codec.Request`: "rans" makes masks shorter, "float16" and
-        "bfloat16" dense float32 tensors.
+        Codings that clients should use, as in `fedmrn_codec.Request`: "rans" makes masks shorter, "float16"
+        and "bfloat16" dense float32 tensors. Replies in any coding are accepted.
 
     Raises
     ------
     fedmrn_codec.ArgumentError
-        The noise, the mask or a coding is none.
+        The noise, the mask or a coding is not a valid one.
     """
 
     def __init__(
@@ -97,27 +97,27 @@ class FedMRN(Strategy):
 
         Raises
         ------
-        fedmrn_codec.ArgumentError
-            Messages that the wrapper cannot serve: those of `rounds.Round`, and, without `each`, more
-            than one model.
+        fedmrn_codec.CodecError
+            Two messages are for one node, a message does not hold exactly one ArrayRecord, the schema does
+            not fit its arrays, or two nodes have the same seed; or, without `each`, models differ.
         """
         messages = self.strategy.configure_train(server_round, arrays, config, grid)
         self._round = Round(server_round, messages, self._settings)
         models = len(self._round.base_models())
         if models > 1 and not self.each:
-            raise fm.ArgumentError("messages", "1 (or FedMRN(..., each=True))", f"{models} models")
+            raise fm.ArgumentError("number of models sent", "1 (or FedMRN(..., each=True))", models)
         return self._round.messages
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """The wrapped strategy's result for the sound replies, in the dtypes of the model that was sent.
+        """The wrapped strategy's result for the replies that pass all checks, in the dtypes of the model.
 
         Returns
         -------
         arrays : ArrayRecord or None
         metrics : MetricRecord
-            The strategy's own, and the bytes and counts of `traffic.traffic`.
+            The strategy's own, and under "fedmrn." the bytes and counts of `traffic.traffic`.
 
         Raises
         ------
@@ -126,84 +126,83 @@ class FedMRN(Strategy):
         """
         current, self._round = self._round, None
         if current is None or current.number != server_round:
-            raise RuntimeError(f"FedMRN: aggregate_train of round {server_round} without its configure_train")
-        sorted_replies = current.sort(replies)
-        handed_on = self._every(current, sorted_replies) if self.each else self._mean(current, sorted_replies)
+            got = "none" if current is None else f"round {current.number}"
+            raise RuntimeError(f"round of the last configure_train: expected round {server_round}, got {got}")
+        outcome = current.check(replies)
+        decoded = self._decoded(current, outcome) if self.each else self._mean(current, outcome)
         arrays, metrics = self.strategy.aggregate_train(
-            server_round, [*handed_on, *sorted_replies.errors, *_reported(current, sorted_replies)]
+            server_round, [*decoded, *outcome.failed, *_error_replies(current, outcome)]
         )
-        if arrays is not None and sorted_replies.sound:
-            arrays = restored(arrays, current.asked[sorted_replies.sound[0].node].arrays)
+        if arrays is not None and outcome.checked:
+            arrays = restored(arrays, current.assignments[outcome.checked[0].node].arrays)
         result = dict(metrics or {})
         if not self.each:
-            result.update(self._metrics(sorted_replies.sound))
-        return arrays, MetricRecord({**result, **traffic(sorted_replies)})
+            result.update(self._metrics(outcome.checked))
+        return arrays, MetricRecord({**result, **traffic(outcome)})
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """The wrapped strategy's."""
+        """The wrapped strategy's messages."""
         return self.strategy.configure_evaluate(server_round, arrays, config, grid)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """The wrapped strategy's."""
+        """The wrapped strategy's metrics."""
         return self.strategy.aggregate_evaluate(server_round, replies)
 
     def summary(self) -> None:
-        """Log the settings, and the wrapped strategy's."""
+        """Log the settings of this wrapper and of the wrapped strategy."""
         log(INFO, "\t├──> FedMRN around %s:", type(self.strategy).__name__)
         log(INFO, "\t│\t├── noise %s, mask %s", self._settings.noise, self._settings.mask)
-        log(INFO, "\t│\t└── replies handed on: %s", "each" if self.each else "their exact mean")
+        log(INFO, "\t│\t└── passes on %s", "each reply" if self.each else "the exact mean of the replies")
         self.strategy.summary()
 
-    def _mean(self, current: Round, replies: Sorted) -> list[Message]:
-        """One reply that stands for all sound ones."""
+    def _mean(self, current: Round, replies: Replies) -> list[Message]:
+        """One reply that stands for all checked ones."""
         aggregator: fm.Aggregator | None = None
-        summed: list[Sound] = []
-        for reply in replies.sound:
-            if aggregator is None:
-                aggregator = current.asked[reply.node].request.aggregator()
+        summed: list[CheckedReply] = []
+        for reply in replies.checked:
+            request = current.assignments[reply.node].request
+            aggregator = request.aggregator() if aggregator is None else aggregator
             try:
-                aggregator.add(reply.frame, reply.weight, seed=reply.seed)
+                aggregator.add(reply.frame, reply.weight, seed=request.seed)
                 summed.append(reply)
-            except fm.CodecError as error:  # the sum of weights is full
+            except fm.CodecError as error:  # the sum of the weights would be too large
                 replies.refused.append((reply.message, error))
-        replies.sound = summed
+        replies.checked = summed
         if aggregator is None or not summed:
             return []
-        asked_first = current.asked[summed[0].node]
-        content = RecordDict(dict(_without_arrays(summed[0].message)))
-        arrays = added(asked_first.arrays, self._with_tied(aggregator.mean()))
-        content[summed[0].arrays_key] = arrays
-        content[next(iter(content.metric_records))] = self._synthetic_metrics(summed)
-        return [Message(content, reply_to=asked_first.message)]
+        first = current.assignments[summed[0].node]
+        content = _without_arrays(summed[0].message)
+        content[summed[0].arrays_key] = added(first.arrays, self._with_tied(aggregator.mean()))
+        content[next(iter(content.metric_records))] = self._mean_metrics(summed)
+        return [Message(content, reply_to=first.message)]
 
-    def _every(self, current: Round, replies: Sorted) -> list[Message]:
-        """The sound replies with full arrays."""
+    def _decoded(self, current: Round, replies: Replies) -> list[Message]:
+        """The checked replies, with full arrays in place of their frames."""
         out = []
-        for reply in replies.sound:
-            asked = current.asked[reply.node]
-            update = fm.decode(reply.frame)
-            arrays = added(asked.arrays, self._with_tied(update))
+        for reply in replies.checked:
+            assignment = current.assignments[reply.node]
+            arrays = added(assignment.arrays, self._with_tied(fm.decode(reply.frame)))
             content = RecordDict({**dict(reply.message.content), reply.arrays_key: arrays})
-            out.append(Message(content, reply_to=asked.message))
+            out.append(Message(content, reply_to=assignment.message))
         return out
 
     def _with_tied(self, update: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return update | {name: update[other] for name, other in self.tied.items()}
 
-    def _synthetic_metrics(self, sound: list[Sound]) -> MetricRecord:
+    def _mean_metrics(self, replies: list[CheckedReply]) -> MetricRecord:
         """Weighted means under the clients' own keys, and the sum of the weights."""
         key = self._settings.weighted_by
-        means = aggregate_metricrecords([_without_arrays(reply.message) for reply in sound], key)
-        return MetricRecord({**dict(means), key: sum(reply.weight for reply in sound)})
+        means = aggregate_metricrecords([_without_arrays(reply.message) for reply in replies], key)
+        return MetricRecord({**dict(means), key: sum(reply.weight for reply in replies)})
 
-    def _metrics(self, sound: list[Sound]) -> MetricRecord:
-        """The metrics of all sound replies, aggregated as the strategy does it."""
-        if not sound:
+    def _metrics(self, replies: list[CheckedReply]) -> MetricRecord:
+        """The metrics of all checked replies, aggregated by the strategy's own function."""
+        if not replies:
             return MetricRecord()
         aggregate = _setting(self.strategy, "train_metrics_aggr_fn", aggregate_metricrecords)
-        contents = [_without_arrays(reply.message) for reply in sound]
+        contents = [_without_arrays(reply.message) for reply in replies]
         metrics: MetricRecord = aggregate(contents, self._settings.weighted_by)
         return metrics
 
@@ -214,7 +213,7 @@ def _is_mean(strategy: Strategy) -> bool:
 
 
 def _setting(strategy: Strategy | None, name: str, default: Any) -> Any:
-    """An attribute of a strategy, or of the one that it wraps."""
+    """An attribute of a strategy, or of the strategy that it wraps."""
     while strategy is not None:
         if hasattr(strategy, name):
             return getattr(strategy, name)
@@ -227,13 +226,13 @@ def _without_arrays(reply: Message) -> RecordDict:
     return RecordDict({key: record for key, record in reply.content.items() if key not in arrays})
 
 
-def _reported(current: Round, replies: Sorted) -> list[Message]:
-    """The refused replies, as the error replies of their nodes; each is logged."""
-    out, sound = [], {reply.node for reply in replies.sound}
+def _error_replies(current: Round, replies: Replies) -> list[Message]:
+    """Log the refused replies, and return them as error replies of their nodes."""
+    out, accepted = [], {reply.node for reply in replies.checked}
     for reply, error in replies.refused:
         node = reply.metadata.src_node_id
-        log(WARNING, "fedmrn: reply of node %d left out (%s): %s", node, error.code, error)
-        if node in current.asked and node not in sound:
+        log(WARNING, "fedmrn: refused the reply of node %d (%s): %s", node, error.code, error)
+        if node in current.assignments and node not in accepted:
             reason = Error(ErrorCode.UNKNOWN, f"fedmrn: {error.code}: {error}")
-            out.append(Message(reason, reply_to=current.asked[node].message))
+            out.append(Message(reason, reply_to=current.assignments[node].message))
     return out

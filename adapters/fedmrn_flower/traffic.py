@@ -1,38 +1,31 @@
-"""What a round of frames cost, as entries of a MetricRecord."""
+"""Bytes and numbers of replies of a round, as entries of a MetricRecord."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from flwr.app import MetricRecord
 
-from .checks import Sound
 from .request import PREFIX
-from .rounds import Sorted
+from .rounds import Replies
 
 
-def traffic(replies: Sorted) -> MetricRecord:
-    """Bytes up, in all and for each client, and the nodes that were left out.
+def traffic(replies: Replies) -> MetricRecord:
+    """Uplink bytes, in total and per client, and the nodes without an accepted reply.
 
-    The bytes are the frames' lengths; Flower adds a few hundred a message. Lists are left out when empty;
-    client-bytes and client-nodes have one order.
+    The bytes are the lengths of the frames; Flower adds some hundred per message. client-bytes and
+    client-nodes have the same order. Empty lists are omitted.
     """
-    sound = replies.sound
+    frames = [reply.frame for reply in replies.checked]
     numbers: dict[str, int | list[int]] = {
-        "clients": len(sound),
+        "clients": len(frames),
         "refused": len(replies.refused),
-        "failed": len(replies.errors),
-        "uplink-mask-bytes": sum(reply.frame.mask_bytes for reply in sound),
-        "uplink-dense-bytes": sum(reply.frame.dense_bytes for reply in sound),
-        "uplink-header-bytes": sum(reply.frame.header_bytes for reply in sound),
-        "uplink-bytes": sum(_bytes(sound)),
-        "client-bytes": _bytes(sound),
-        "client-nodes": [reply.node for reply in sound],
+        "failed": len(replies.failed),
+        "uplink-mask-bytes": sum(frame.mask_bytes for frame in frames),
+        "uplink-dense-bytes": sum(frame.dense_bytes for frame in frames),
+        "uplink-header-bytes": sum(frame.header_bytes for frame in frames),
+        "uplink-bytes": sum(frame.frame_bytes for frame in frames),
+        "client-bytes": [frame.frame_bytes for frame in frames],
+        "client-nodes": [reply.node for reply in replies.checked],
         "refused-nodes": [reply.metadata.src_node_id for reply, _ in replies.refused],
-        "failed-nodes": [reply.metadata.src_node_id for reply in replies.errors],
+        "failed-nodes": [reply.metadata.src_node_id for reply in replies.failed],
     }
     return MetricRecord({PREFIX + name: value for name, value in numbers.items() if value != []})
-
-
-def _bytes(sound: Sequence[Sound]) -> list[int]:
-    return [reply.frame.frame_bytes for reply in sound]

@@ -1,12 +1,10 @@
-"""Masked training of a client's PyTorch model with the settings that the server's message brings."""
+"""Training the masks of a client's PyTorch model, with the settings in the server's message."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from flwr.app import ArrayRecord, Message
-
-import fedmrn_codec as fm
 
 from .records import from_frame
 from .request import Request
@@ -20,7 +18,7 @@ REMEDY = "give the server's FedMRN schema=fedmrn_torch.schema(model)"
 
 
 def psm(model: torch.nn.Module, msg: Message, *, steps: int, **options: Any) -> fedmrn_torch.PSM:
-    """A `fedmrn_torch.PSM` with the seed, noise, mask and masked tensors that the server asks for.
+    """A `fedmrn_torch.PSM` with the seed, noise, mask and masked tensors of the server's request.
 
     Parameters
     ----------
@@ -33,24 +31,27 @@ def psm(model: torch.nn.Module, msg: Message, *, steps: int, **options: Any) -> 
     **options
         Of `fedmrn_torch.PSM`: `stochastic`, `progressive`, `private_seed`.
 
+    Returns
+    -------
+    fedmrn_torch.PSM
+
     Raises
     ------
     fedmrn_codec.ArgumentError
-        The message asks for no frame, or for one of another model.
+        The message has no request; or, as SchemaError, its request is for another model.
     """
     from fedmrn_torch import PSM
 
-    request = Request.of(msg)
-    try:
-        return PSM.from_request(model, request, steps=steps, **options)
-    except fm.SchemaError as error:
-        raise fm.SchemaError(error.field, f"{error.expected} ({REMEDY})", error.got) from None
+    return PSM.from_request(model, Request.of(msg), steps=steps, remedy=REMEDY, **options)
 
 
 def arrays(psm: fedmrn_torch.PSM) -> ArrayRecord:
-    """Finish what `psm` gave: the ArrayRecord for the reply, which holds its frame.
+    """Finish a PSM and return its frame, as the ArrayRecord of the reply; the model is restored.
 
-    The model is as before training.
+    Parameters
+    ----------
+    psm : fedmrn_torch.PSM
+        From `fedmrn_flower.psm`.
 
     Raises
     ------

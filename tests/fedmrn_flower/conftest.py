@@ -1,4 +1,4 @@
-"""Flower in memory: the identity of its processes, and one thread for torch."""
+"""Fixtures: the identity of a Flower process, and one thread for torch."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 @pytest.fixture(autouse=True, scope="session")
 def identity():
-    """What flwr sets in each of its processes, and needs for a message."""
+    """The ids that flwr sets in each of its processes and needs to create a message."""
     old = TaskIdentity._run_id, TaskIdentity._node_id, TaskIdentity._task_id
     TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1
     yield

@@ -21,12 +21,12 @@ def record(arrays=MODEL):
 
 
 def bytes_of(arrays):
-    """Name, dtype and every byte of an ArrayRecord's arrays, to compare to the bit."""
+    """Name, dtype, shape and bytes of the arrays of an ArrayRecord."""
     return [(name, a.dtype, a.shape, a.data) for name, a in arrays.items()]
 
 
 class Grid:
-    """As much of Flower's Grid as `configure_train` reads."""
+    """The part of Flower's Grid that `configure_train` uses."""
 
     def __init__(self, nodes):
         self.nodes = nodes
@@ -36,7 +36,7 @@ class Grid:
 
 
 def trained(message, step=0.002):
-    """What a client's training makes of the arrays: every float moves by `step`, every integer by 7."""
+    """The arrays after a client's training, which adds `step` to every float and 7 to every integer."""
     out = {}
     for name, array in message.content["arrays"].items():
         values = array.numpy()

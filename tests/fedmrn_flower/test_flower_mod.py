@@ -1,5 +1,6 @@
-"""The client's side: the mod, and masks trained with PSM."""
+"""Flower clients: the mod, and masks trained with PSM."""
 
+import re
 import subprocess
 import sys
 
@@ -17,7 +18,7 @@ import fedmrn_flower
 from fedmrn_flower import FedMRN, Request, Uniform, mod
 
 
-def asked(mask="binary", arrays=None, **options):
+def assigned(mask="binary", arrays=None, **options):
     """One message of a round, as its client receives it."""
     strategy = FedMRN(
         FedAvg(min_available_nodes=1, min_train_nodes=1), noise=Uniform(0.01), mask=mask, **options
@@ -31,8 +32,8 @@ def reply_with(message, arrays):
 
 
 @pytest.mark.parametrize("mask", ["binary", "signed"])
-def test_the_reply_holds_the_frame_asked_for(mask):
-    message = asked(mask)
+def test_the_reply_holds_the_requested_frame(mask):
+    message = assigned(mask)
     request = Request.of(message)
     reply = through(honest, message)
     info = fm.verify(
@@ -50,7 +51,7 @@ def test_the_reply_holds_the_frame_asked_for(mask):
 
 def test_masks_are_the_update_on_average():
     arrays = {"w": np.zeros((100, 1000), np.float32)}
-    message = asked(arrays=record(arrays), mask="signed")
+    message = assigned(arrays=record(arrays), mask="signed")
     reply = through(lambda m: reply_with(m, {"w": np.full((100, 1000), 0.002, np.float32)}), message)
     decoded = fm.decode(frame_of(reply), Request.of(message).schema)["w"]
     noise = fm.noise(Uniform(0.01), seed=Request.of(message).seed, stream=0, count=100_000)
@@ -58,17 +59,17 @@ def test_masks_are_the_update_on_average():
     assert abs(decoded.mean() - reached.mean()) < 1e-4
 
 
-def test_codings_are_the_servers_choice():
+def test_frames_have_the_requested_codings():
     arrays = record({"w": np.zeros((64, 64), np.float32), "b": np.zeros(8, np.float32)})
-    message = asked(arrays=arrays, coding="rans", dense_coding="float16")
+    message = assigned(arrays=arrays, coding="rans", dense_coding="float16")
     reply = through(lambda m: Message(RecordDict({"arrays": arrays}), reply_to=m), message)
     assert [entry.coding for entry in fm.inspect(frame_of(reply)).tensors] == ["rans", "float16"]
-    with pytest.raises(fm.ArgumentError, match="coding: found 'zip'"):
+    with pytest.raises(fm.ArgumentError, match=r"^coding: expected one of raw, rans, got 'zip'"):
         FedMRN(FedAvg(), noise=Uniform(0.01), coding="zip")
 
 
 def test_two_encodings_of_one_update_differ():
-    message = asked()
+    message = assigned()
     assert frame_of(through(honest, message)) != frame_of(through(honest, message))
 
 
@@ -79,13 +80,13 @@ def test_without_a_request_nothing_changes():
     assert list(reply.content["arrays"]) == list(MODEL)
 
 
-def test_an_error_reply_passes():
-    reply = through(lambda message: Message(Error(2, "no data"), reply_to=message), asked())
+def test_an_error_reply_passes_unchanged():
+    reply = through(lambda message: Message(Error(2, "no data"), reply_to=message), assigned())
     assert reply.error == Error(2, "no data")
 
 
-def test_a_frame_passes_as_it_is():
-    message = asked()
+def test_a_frame_passes_unchanged():
+    message = assigned()
     ready = through(honest, message)
     assert frame_of(through(lambda _: ready, message)) == frame_of(ready)
 
@@ -113,11 +114,11 @@ def missing(arrays):
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (nan, "'conv.weight': found a NaN"),
-        (infinite, "'conv.bias': found a NaN or an infinity"),
-        (broadcast, "found float32[1], received: float32[8]"),
-        (wider, "found float64[8], received: float32[8]"),
-        (missing, "nothing for 'linear.weight'"),
+        (nan, "'conv.weight': expected finite values, got a NaN or an infinity"),
+        (infinite, "'conv.bias': expected finite values, got a NaN or an infinity"),
+        (broadcast, "trained 'conv.bias': expected float32[8], as received, got float32[1]"),
+        (wider, "trained 'conv.bias': expected float32[8], as received, got float64[8]"),
+        (missing, "trained arrays: expected every name of the schema, got nothing for 'linear.weight'"),
     ],
 )
 def test_what_cannot_be_encoded_is_an_error_reply(spoil, reason):
@@ -126,10 +127,10 @@ def test_what_cannot_be_encoded_is_an_error_reply(spoil, reason):
         spoil(arrays)
         return reply_with(message, arrays)
 
-    reply = through(train, asked())
+    reply = through(train, assigned())
     assert reply.has_error()
     assert reply.error.code == ErrorCode.MOD_FAILED_PRECONDITION
-    assert reason in reply.error.reason
+    assert reply.error.reason == f"fedmrn: {reason}"
 
 
 def test_two_array_records_are_an_error_reply():
@@ -138,17 +139,19 @@ def test_two_array_records_are_an_error_reply():
         reply.content["more"] = record()
         return reply
 
-    assert "ArrayRecord of the reply: found 2" in through(train, asked()).error.reason
+    reason = through(train, assigned()).error.reason
+    assert reason == "fedmrn: number of ArrayRecords in the reply: expected 1, got 2"
 
 
 def test_a_damaged_request_is_an_error_reply():
-    message = asked()
+    message = assigned()
     del message.content["config"]["fedmrn.noise"]
-    assert "entry 'noise': found NoneType, required: str" in through(honest, message).error.reason
+    reason = through(honest, message).error.reason
+    assert reason == "fedmrn: request entry 'noise': expected str, got NoneType"
 
 
 def test_flowers_own_mods_still_work():
-    message = asked()
+    message = assigned()
     message.content["config"]["clipping_norm"] = 1.0  # as its server-side wrapper sends it
     reply = through(honest, message, mods=(mod, fixedclipping_mod))
     bias = fm.decode(frame_of(reply), Request.of(message).schema)["conv.bias"]
@@ -156,8 +159,8 @@ def test_flowers_own_mods_still_work():
     assert 0.1 * full < np.linalg.norm(bias) < 0.2 * full  # the counter takes 7 of the norm
 
 
-def test_message_survives_flowers_serialisation():
-    message = asked()
+def test_a_message_survives_flowers_serialisation():
+    message = assigned()
     config = message.content["config"]
     assert ConfigRecord.inflate(config.deflate()) == config
     assert Request.find(message).seed == config["fedmrn.seed"]
@@ -177,7 +180,7 @@ DTYPES = {
 }
 
 
-def test_dtypes_as_they_come():
+def test_every_dtype_is_preserved():
     strategy = FedMRN(FedAvg(min_available_nodes=1, min_train_nodes=1), noise=Uniform(0.01))
     (message,) = messages_of(strategy, [1], arrays=record(DTYPES))
     new = {
@@ -233,35 +236,44 @@ def test_masks_trained_with_psm(mods):
 
 def test_psm_needs_a_request():
     message = Message(RecordDict({"arrays": record()}), dst_node_id=1, message_type="train")
-    with pytest.raises(fm.ArgumentError, match=r"required: a strategy wrapped in fedmrn_flower\.FedMRN"):
+    with pytest.raises(
+        fm.ArgumentError, match=r"^message: expected a request \(does fedmrn_flower.FedMRN wrap .*, got none"
+    ):
         fedmrn_flower.psm(network(), message, steps=1)
 
 
-def test_psm_of_another_model_says_so():
-    message = asked(arrays=ArrayRecord(network().state_dict()))
+def test_psm_for_another_model_names_the_remedy():
+    message = assigned(arrays=ArrayRecord(network().state_dict()))
     other = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 3))
-    with pytest.raises(fm.ArgumentError, match=r"tensor 7 is .*give the server's FedMRN schema="):
+    remedy = "give the server's FedMRN schema=fedmrn_torch.schema(model)"
+    expected = f"the model's own, fedmrn_torch.schema(model) ({remedy})"
+    message_start = f"schema of the request: expected {expected}, got tensor 7 is "
+    with pytest.raises(fm.SchemaError, match=re.escape(message_start)):
         fedmrn_flower.psm(other, message, steps=1)
 
 
-def test_replies_without_the_mod_are_told_of_it():
+def test_the_error_for_plain_arrays_names_the_mod(monkeypatch):
+    logged = []
+    monkeypatch.setattr("fedmrn_flower.strategy.log", lambda level, text, *args: logged.append(text % args))
     strategy = FedMRN(FedAvg(min_available_nodes=1, min_train_nodes=1), noise=Uniform(0.01))
     (message,) = messages_of(strategy, [1])
     arrays, metrics = strategy.aggregate_train(1, [through(honest, message, mods=())])
     assert arrays is None
     assert metrics["fedmrn.refused"] == 1
+    (line,) = logged
+    assert "arrays: expected one frame (is fedmrn_flower.mod among the client's mods?), got 4 arrays" in line
 
 
-def test_frames_are_no_numpy_arrays():
-    """A strategy that is not wrapped raises instead of averaging the bytes of frames."""
-    reply = through(honest, asked())
+def test_a_frame_cannot_be_read_as_a_numpy_array():
+    """A strategy without the wrapper raises, instead of averaging the bytes of frames."""
+    reply = through(honest, assigned())
     (array,) = reply.content["arrays"].values()
     with pytest.raises(TypeError, match="fedmrn/1"):
         array.numpy()
     assert isinstance(array, Array)
 
 
-def test_the_adapter_does_without_torch():
-    """It serves clients of other frameworks, and servers."""
+def test_the_adapter_does_not_import_torch():
+    """Servers, and clients of other frameworks, need no torch."""
     script = "import sys, fedmrn_flower; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0

@@ -1,4 +1,4 @@
-"""The server's side: what is asked for, what is refused, and what the wrapped strategy gets."""
+"""The FedMRN strategy: its requests, its refusals, and what it passes to the wrapped strategy."""
 
 import dataclasses
 import zlib
@@ -20,6 +20,8 @@ from flwr.serverapp.strategy import (
 )
 
 import fedmrn_codec as fm
+from fedmrn_codec.format import checked
+from fedmrn_codec.format.parsing import parse
 from fedmrn_flower import FedMRN, Request, Uniform
 from fedmrn_flower.records import from_frame
 
@@ -43,34 +45,36 @@ def frame(message, arrays=None, **changes):
     return dataclasses.replace(Request.of(message), **changes).encode(update() | (arrays or {}))
 
 
-# What is asked for.
+# Requests.
 
 
 @pytest.mark.parametrize("seed", [None, 5])
-def test_every_node_and_round_gets_a_seed_of_its_own(seed):
+def test_every_node_and_round_gets_a_different_seed(seed):
     strategy = wrapped(seed=seed)
     seeds = [Request.of(m).seed for n in (1, 2, 3) for m in messages_of(strategy, NODES, n)]
     assert len(set(seeds)) == 9
     assert sum(seed > 2**32 for seed in seeds) == 9  # all 64 bits are used
 
 
-def test_seeds_follow_from_a_runs_seed():
+def test_seeds_are_derived_from_the_integer_given():
     first, second = ([Request.of(m).seed for m in messages_of(wrapped(seed=5), NODES)] for _ in range(2))
     other = [Request.of(m).seed for m in messages_of(wrapped(seed=6), NODES)]
     assert first == second
     assert not set(first) & set(other)
 
 
-def test_seeds_of_the_callers_choice():
+def test_seeds_from_a_function():
     messages = messages_of(wrapped(seed=lambda number, node: 1000 * number + node), NODES, 2)
     assert [Request.of(m).seed for m in messages] == [2011, 2022, 2033]
-    with pytest.raises(fm.ArgumentError, match="which another client of this round has"):
+    with pytest.raises(
+        fm.ArgumentError, match=r"^seed: expected a seed that no other client of this round has, got 1$"
+    ):
         messages_of(wrapped(seed=lambda number, node: number), NODES)
-    with pytest.raises(fm.ArgumentError, match="seed: found -1"):
+    with pytest.raises(fm.ArgumentError, match=r"^seed: expected 0 to 2\^64 - 1, got -1$"):
         messages_of(wrapped(seed=lambda number, node: -1), NODES)
 
 
-def test_the_callers_config_and_arrays_stay_as_they_are():
+def test_the_callers_config_and_arrays_are_not_changed():
     config, arrays = ConfigRecord({"lr": 0.1}), record()
     before = bytes_of(arrays)
 
@@ -79,22 +83,22 @@ def test_the_callers_config_and_arrays_stay_as_they_are():
             return NODES
 
     (first, *_) = wrapped().configure_train(1, arrays, config, Grid())
-    assert set(config) == {"lr", "server-round"}  # FedAvg's doing
-    assert first.content["arrays"] is arrays  # not one copy a node
+    assert set(config) == {"lr", "server-round"}  # FedAvg adds the second entry
+    assert first.content["arrays"] is arrays  # shared by all nodes
     assert bytes_of(arrays) == before
 
 
 @pytest.mark.parametrize("configs", [[], ["one", "two"]])
-def test_messages_without_one_config_get_their_own(configs):
+def test_messages_without_exactly_one_config_get_another(configs):
     content = RecordDict({"arrays": record(), **{name: ConfigRecord({name: 1}) for name in configs}})
     request = Request.of(messages_of(wrapped(), NODES)[0])
-    asking = request.add_to(content)
-    assert list(asking) == ["arrays", *configs, "fedmrn"]
-    assert Request.find(Message(asking, dst_node_id=1, message_type="train")) == request
+    extended = request.add_to(content)
+    assert list(extended) == ["arrays", *configs, "fedmrn"]
+    assert Request.find(Message(extended, dst_node_id=1, message_type="train")) == request
     assert "fedmrn" not in content
 
 
-def test_models_have_ids():
+def test_equal_models_have_equal_ids():
     one, same, other = (
         Request.of(messages_of(wrapped(), NODES, arrays=record(MODEL | extra))[0]).base_model
         for extra in ({}, {}, {"conv.bias": np.zeros(8, np.float32)})
@@ -104,14 +108,17 @@ def test_models_have_ids():
 
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [({"noise": 0.01}, "noise: found 0.01"), ({"mask": "unary"}, "mask: found 'unary'")],
+    [
+        ({"noise": 0.01}, "noise: expected Uniform, Gaussian or Bernoulli, got 0.01"),
+        ({"mask": "unary"}, "mask: expected one of binary, signed, got 'unary'"),
+    ],
 )
 def test_bad_settings(options, reason):
     with pytest.raises(fm.ArgumentError, match=reason):
         wrapped(**options)
 
 
-# What is summed.
+# The mean.
 
 
 def test_the_mean_is_exact_in_any_order():
@@ -135,7 +142,7 @@ def test_the_mean_is_exact_in_any_order():
 
 
 @pytest.mark.parametrize("strategy", [FedAdam, FedYogi, FedAvgM, FedProx])
-def test_strategies_of_the_mean_go_on_from_the_exact_one(strategy):
+def test_strategies_of_the_mean_get_the_exact_mean(strategy):
     options = (
         {"proximal_mu": 0.1}
         if strategy is FedProx
@@ -162,7 +169,7 @@ def test_strategies_of_the_mean_go_on_from_the_exact_one(strategy):
         np.testing.assert_array_equal(got[name].numpy(), wanted[name].numpy().astype(MODEL[name].dtype))
 
 
-def test_metrics_are_aggregated_as_the_strategy_does_it():
+def test_metrics_are_aggregated_by_the_strategys_function():
     seen = []
 
     def largest(contents, key):
@@ -198,7 +205,7 @@ def test_bytes_are_in_the_metrics():
     assert sum(parts) == sum(lengths)
 
 
-# What is refused. Each case makes a bad reply of its message; the last node sends it.
+# Refusals. Each case turns a message into a bad reply, which the last node sends.
 
 
 def flipped(message):
@@ -208,7 +215,7 @@ def flipped(message):
 
 
 def nan_dense(message):
-    """A NaN that the library would not encode, with a checksum that fits."""
+    """A NaN, which the library does not encode, with a matching checksum."""
     data = frame(message, {"conv.bias": np.full(8, 0.25, np.float32)})
     body = data[:-4].replace(np.float32(0.25).tobytes(), np.float32(np.nan).tobytes())
     assert body != data[:-4]
@@ -216,7 +223,7 @@ def nan_dense(message):
 
 
 def other_shape(message):
-    """The broadcast trap: shape (1,) for (8,)."""
+    """An array of shape (1,), which would broadcast to (8,)."""
     small = MODEL | {"conv.bias": np.ones(1, np.float32)}
     schema = fm.Schema(
         fm.Tensor(name, a.shape, masked=a.ndim >= 2, dtype=a.dtype.name) for name, a in small.items()
@@ -323,7 +330,7 @@ def test_a_bad_reply_changes_no_bit(name, each, caplog):
         assert metrics["fedmrn.refused-nodes"] == [33]
         assert metrics["fedmrn.client-nodes"] == [11, 22]
         assert metrics["loss"] == clean["loss"]
-        assert f"reply of node 33 left out ({code})" in caplog.text
+        assert f"refused the reply of node 33 ({code})" in caplog.text
         caplog.clear()
 
 
@@ -344,11 +351,13 @@ def test_refusals_are_logged_and_reported_as_failures(monkeypatch):
     assert result.content["metrics"]["num-examples"] == 10
     assert gone is failed
     assert refused.metadata.src_node_id == 33
-    assert "fedmrn: seed: seed" in refused.error.reason
-    assert ["node 33 left out (seed): seed" in line for line in logged] == [True]
+    sent = Request.of(messages[2]).seed
+    error = f"seed, byte 8: expected {sent}, got 123"
+    assert refused.error.reason == f"fedmrn: seed: {error}"
+    assert logged == [f"fedmrn: refused the reply of node 33 (seed): {error}"]
 
 
-def test_who_answers_first_does_not_decide_whose_metrics_are_odd():
+def test_the_order_of_replies_does_not_decide_whose_metrics_are_refused():
     kept = []
     for order in (NODES[:2], NODES[1::-1]):
         strategy = wrapped()
@@ -363,7 +372,7 @@ def test_who_answers_first_does_not_decide_whose_metrics_are_odd():
     assert len(kept[0]) == 1
 
 
-def test_a_node_that_was_not_asked():
+def test_a_reply_of_a_node_without_a_message_is_refused():
     strategy = wrapped()
     messages = messages_of(strategy, NODES)
     stranger = Message(messages[2].content, dst_node_id=44, message_type="train")
@@ -373,7 +382,7 @@ def test_a_node_that_was_not_asked():
     assert metrics["fedmrn.clients"] == 1
 
 
-def test_a_second_reply_of_one_node():
+def test_a_second_reply_of_one_node_is_refused():
     strategy, alone = wrapped(), wrapped()
     messages = messages_of(strategy, NODES)
     messages_of(alone, NODES)
@@ -383,7 +392,7 @@ def test_a_second_reply_of_one_node():
     assert bytes_of(arrays) == bytes_of(alone.aggregate_train(1, [good])[0])
 
 
-def test_a_finite_update_must_leave_the_model_finite():
+def test_an_update_that_makes_the_model_infinite_is_refused():
     arrays = record(MODEL | {"conv.bias": np.full(8, 3e38, np.float32)})
     strategy = wrapped()
     messages = messages_of(strategy, NODES, arrays=arrays)
@@ -393,7 +402,7 @@ def test_a_finite_update_must_leave_the_model_finite():
     assert np.isfinite(result["conv.bias"].numpy()).all()
 
 
-def test_weights_that_fill_the_sum_leave_out_who_comes_late():
+def test_a_reply_that_would_overflow_the_sum_of_weights_is_refused():
     strategy = wrapped(max_weight=2**39 - 1)
     messages = messages_of(strategy, NODES)
     full = with_frame(messages[0], frame(messages[0]), weight=2**39 - 1)
@@ -403,7 +412,7 @@ def test_weights_that_fill_the_sum_leave_out_who_comes_late():
     assert arrays is not None
 
 
-def test_a_round_of_bad_replies_leaves_the_model():
+def test_a_round_of_bad_replies_returns_no_model():
     strategy = wrapped()
     messages = messages_of(strategy, NODES)
     arrays, metrics = strategy.aggregate_train(1, [BAD["random bytes"][0](m) for m in messages])
@@ -412,10 +421,20 @@ def test_a_round_of_bad_replies_leaves_the_model():
     assert messages_of(strategy, NODES, 2)
 
 
-def test_no_replies_at_all():
+def test_a_round_without_replies():
     strategy = wrapped()
     messages_of(strategy, NODES)
     assert strategy.aggregate_train(1, [])[0] is None
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_each_frame_is_parsed_once(each, monkeypatch):
+    parsed = []
+    monkeypatch.setattr(checked, "parse", lambda *args: parsed.append(args) or parse(*args))
+    strategy = wrapped(each=each)
+    replies = [through(honest, message) for message in messages_of(strategy, NODES)]
+    assert strategy.aggregate_train(1, replies)[1]["fedmrn.clients"] == len(NODES)
+    assert len(parsed) == len(NODES)
 
 
 def test_a_round_is_aggregated_once():
@@ -423,17 +442,19 @@ def test_a_round_is_aggregated_once():
     (message, *_) = messages_of(strategy, NODES)
     reply = through(honest, message)
     strategy.aggregate_train(1, [reply])
-    with pytest.raises(RuntimeError, match="without its configure_train"):
+    with pytest.raises(RuntimeError, match="round of the last configure_train: expected round 1, got none"):
         strategy.aggregate_train(1, [reply])
     messages_of(strategy, NODES, 2)
-    with pytest.raises(RuntimeError, match="round 1 without"):
+    with pytest.raises(
+        RuntimeError, match="round of the last configure_train: expected round 1, got round 2"
+    ):
         strategy.aggregate_train(1, [reply])
 
 
-# Strategies that need each reply.
+# Strategies that need every reply.
 
 
-def test_which_strategies_get_each_reply():
+def test_which_strategies_get_every_reply():
     for strategy in (FedMedian(), Krum(), QFedAvg(client_learning_rate=0.1)):
         assert wrapped(strategy).each
     assert wrapped(DifferentialPrivacyServerSideFixedClipping(FedAvg(), 1.0, 1.0, 3)).each
@@ -459,7 +480,7 @@ def test_a_median_of_full_arrays():
         assert arrays[name].numpy().tobytes() == wanted.tobytes(), name
 
 
-def test_differential_privacy_inside():
+def test_a_differential_privacy_wrapper_inside():
     inner = DifferentialPrivacyServerSideFixedClipping(
         FedAvg(min_available_nodes=1, min_train_nodes=1), 0.0, 1e-3, 3
     )
@@ -475,7 +496,7 @@ def test_differential_privacy_inside():
 # Other schemas.
 
 
-def test_a_schema_of_the_callers_choice():
+def test_a_schema_given_by_the_caller():
     schema = fm.Schema(
         [fm.Tensor("linear.weight", (5, 8)), fm.Tensor("conv.weight", (8, 3, 3, 3), masked=True)]
     )
@@ -487,7 +508,7 @@ def test_a_schema_of_the_callers_choice():
     np.testing.assert_allclose(arrays["linear.weight"].numpy(), MODEL["linear.weight"] + 0.002, rtol=1e-6)
 
 
-def test_tied_arrays_follow():
+def test_tied_arrays_stay_equal():
     tied = MODEL | {"decoder.weight": MODEL["linear.weight"]}
     strategy = wrapped(tied={"decoder.weight": "linear.weight"})
     messages = messages_of(strategy, NODES, arrays=record(tied))
@@ -499,22 +520,32 @@ def test_tied_arrays_follow():
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"schema": fm.Schema([fm.Tensor("other", (3,))])}, "'other', required: names of the model"),
-        ({"schema": fm.Schema([fm.Tensor("conv.bias", (1,))])}, r"the model has float32\[8\]"),
+        (
+            {"schema": fm.Schema([fm.Tensor("other", (3,))])},
+            r"^schema: expected names of the model's arrays, got 'other'$",
+        ),
+        (
+            {"schema": fm.Schema([fm.Tensor("conv.bias", (1,))])},
+            r"^schema: expected float32\[8\], as in the model, got 'conv.bias' float32\[1\]$",
+        ),
         (
             {"schema": fm.Schema([fm.Tensor("conv.bias", (8,), dtype="float64")])},
-            r"the model has float32\[8\]",
+            r"^schema: expected float32\[8\], as in the model, got 'conv.bias' float64\[8\]$",
         ),
-        ({"tied": {"conv.bias": "nothing"}}, "required: an array outside the schema"),
+        (
+            {"tied": {"conv.bias": "nothing"}},
+            "^tied: expected an array outside the schema, tied to one in the schema, "
+            "got 'conv.bias': 'nothing'$",
+        ),
     ],
 )
-def test_schemas_that_are_not_the_models(options, reason):
+def test_schemas_of_another_model_are_refused(options, reason):
     with pytest.raises(fm.SchemaError, match=reason):
         messages_of(wrapped(**options), NODES)
 
 
 class Personal(FedAvg):
-    """Sends every node a model of its own."""
+    """Sends every node a different model."""
 
     def configure_train(self, server_round, arrays, config, grid):
         for message in super().configure_train(server_round, arrays, config, grid):
@@ -523,8 +554,10 @@ class Personal(FedAvg):
             yield message
 
 
-def test_a_model_of_its_own_for_each_node():
-    with pytest.raises(fm.ArgumentError, match="3 models, required: 1, or"):
+def test_different_models_for_different_nodes_need_each():
+    with pytest.raises(
+        fm.ArgumentError, match=r"^number of models sent: expected 1 \(or FedMRN\(..., each=True\)\), got 3$"
+    ):
         messages_of(wrapped(Personal(min_available_nodes=1, min_train_nodes=1)), NODES)
     strategy = wrapped(Personal(min_available_nodes=1, min_train_nodes=1), each=True)
     arrays, _ = strategy.aggregate_train(1, [through(honest, m) for m in messages_of(strategy, NODES)])
