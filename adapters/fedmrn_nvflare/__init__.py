@@ -1,11 +1,11 @@
-"""FedMRN frames for NVFlare (2.9): a pair of filters, one for the clients' results, one for the server's.
+"""FedMRN frames for NVFlare 2.9: a filter for the clients, which encodes, and one for the server.
 
-    fedmrn_nvflare.attach(recipe, noise=Bernoulli(0.01), mask="signed")  # job.py: clients train as ever, or
+    fedmrn_nvflare.attach(recipe, noise=Bernoulli(0.01), mask="signed")  # job.py: encode after training
 
-    psm = fedmrn_nvflare.psm(model, received, steps=len(loader))         # client.py: train masks, and
-    flare.send(fedmrn_nvflare.result(psm, meta={...}))                   # send their frame
+    psm = fedmrn_nvflare.psm(model, received, steps=len(loader))         # client.py: or train masks
+    flare.send(fedmrn_nvflare.result(psm, meta={...}))                   # and send their frame
 
-The method is FedMRN (Li et al., ACM MM 2024); the frame is that of `spec/FORMAT.md`.
+The method is FedMRN (Li et al., ACM MM 2024); `spec/FORMAT.md` specifies the frame.
 """
 
 from fedmrn_codec import Bernoulli, Gaussian, ReplyError, Uniform

@@ -1,4 +1,4 @@
-"""The exact weighted mean of frames, in place of NVFlare's sum of decoded floats."""
+"""The exact weighted mean of frames, in place of NVFlare's mean of decoded floats."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .request import Request
 
 
 class ExactMean(ModelAggregator):
-    """Add frames up one at a time, exactly: the order in which clients answer changes no bit (spec 8).
+    """The exact weighted mean of frames, which does not depend on their order (spec 8).
 
     For `FedAvgRecipe(..., aggregator=ExactMean())` with `attach(..., output="FRAME")`, or
-    `FedAvg(aggregator=ExactMean())` with `FromFrame(..., output="FRAME")`. Weights are the clients'
-    NUM_STEPS_CURRENT_ROUND, whole numbers, 1 if they give none. Metrics are averaged as FedAvg does it.
-    Memory: 10 bytes a masked element, whatever the number of clients.
+    `FedAvg(aggregator=ExactMean())` with `FromFrame(..., output="FRAME")`. The weight of a frame is the
+    client's NUM_STEPS_CURRENT_ROUND, an integer, or 1 if it is missing. Metrics are averaged as by FedAvg.
+    Memory: 10 bytes per masked element, for any number of clients.
     """
 
     def __init__(self) -> None:
@@ -33,13 +33,16 @@ class ExactMean(ModelAggregator):
     def accept_model(self, model: FLModel) -> None:
         """Add one client's frame.
 
+        A frame that `FromFrame` has checked in this process is not parsed again; any other is parsed and
+        checked against the request in the model's meta.
+
         Raises
         ------
         fedmrn_codec.CodecError
-            It is no frame, or its weight is no positive whole number.
+            The parameters are not a frame, a check fails, or the weight is not a positive integer.
         """
         if not is_frame(model.params or {}):
-            raise fm.ArgumentError("result", 'that of FromFrame(..., output="FRAME")', "no frame")
+            raise fm.ArgumentError("params", 'one frame, from FromFrame(..., output="FRAME")', "no frame")
         request, weight = Request.of(model.meta), _weight(model)
         if self._sum is None:
             self._sum = request.aggregator()
@@ -50,12 +53,12 @@ class ExactMean(ModelAggregator):
             self._metrics.add(metrics, weight, name, model.current_round)
 
     def aggregate_model(self) -> FLModel:
-        """The mean update; one without arrays, which changes nothing, if no frame was added."""
+        """The mean update; without arrays, so that the model does not change, if no frame was added."""
         params = {} if self._sum is None else self._sum.mean()
         return FLModel(params=params, params_type=ParamsType.DIFF, metrics=self._metrics.get_result() or None)
 
     def reset_stats(self) -> None:
-        """Begin a round."""
+        """Start a new round."""
         self._sum = None
         self._metrics = WeightedAggregationHelper()
 
@@ -65,5 +68,5 @@ def _weight(model: FLModel) -> int:
     if weight is None:
         return 1
     if int(weight) != weight:
-        raise fm.ArgumentError(MetaKey.NUM_STEPS_CURRENT_ROUND, "a whole number", weight)
+        raise fm.ArgumentError(MetaKey.NUM_STEPS_CURRENT_ROUND, "an integer", weight)
     return int(weight)

@@ -1,4 +1,4 @@
-"""The filters' place in a recipe or a job."""
+"""Adding the filters to a recipe or a job."""
 
 from __future__ import annotations
 
@@ -24,18 +24,20 @@ def attach(
 ) -> None:
     """Make the clients of a recipe or a job send frames.
 
-    Adds `ToFrame` to all clients and `FromFrame` to the server. A FedAvg or ScatterAndGather that leaves it
-    open is told to go on without a refused result. The job finds this library where it is installed, on the
-    server and on every client, instead of carrying copies of some of its files.
+    Adds `ToFrame` to all clients and `FromFrame` to the server. If a FedAvg or ScatterAndGather has no value
+    for `ignore_result_error`, it is set to True, so that the job continues without a refused result. The job
+    imports this library, which must be installed on the server and on every client; NVFlare does not copy
+    its files into the job.
 
-    Call it after the workflow and, in a job with an app for each client, after the clients were added.
+    Call it after adding the workflow and, in a job with an app for each client, after adding the clients.
 
     Parameters
     ----------
     target : nvflare.recipe.spec.Recipe or nvflare.job_config.api.FedJob
     noise : fedmrn_codec.Noise or str
+        As in `FromFrame`.
     tasks : sequence of str
-        Whose results are frames.
+        Names of the tasks whose results are frames.
     **settings
         Of `FromFrame`: `mask`, `output`, `masked`, `leave_out`, `seed`, `max_weight`, `coding`,
         `dense_coding`.
@@ -51,17 +53,17 @@ def attach(
     if isinstance(target, Recipe):
         target.add_client_output_filter(ToFrame(), tasks=names)
         target.add_server_input_filter(decoder, tasks=names)
-        job = target._job  # a recipe has no public way to its job
+        job = target._job  # a recipe has no public attribute for its job
     else:
         job = target
         job.to_clients(ToFrame(), filter_type=FilterType.TASK_RESULT, tasks=names)
         job.to_server(decoder, filter_type=FilterType.TASK_RESULT, tasks=names)
     job.set_app_packages(sorted({*job.job.app_packages, *PACKAGES}))
-    _go_on_without_refused(job)
+    _ignore_refused(job)
 
 
-def _go_on_without_refused(job: FedJob) -> None:
-    """Set `ignore_result_error`, where it is None: FedAvg would end the job at the first refused result."""
+def _ignore_refused(job: FedJob) -> None:
+    """Set `ignore_result_error` where it is None; FedAvg would end the job at the first refused result."""
     server = job._deploy_map.get("server")
     for workflow in server.app_config.workflows if server else ():
         controller = workflow.controller

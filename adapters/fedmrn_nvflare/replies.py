@@ -1,4 +1,4 @@
-"""What makes a client's result sound: its DXO, its weight, its metrics and its frame."""
+"""The checks of one result: its DXO, its weight, its metrics and its frame."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from fedmrn_codec import ReplyError
 from .arrays import is_frame, to_frame
 
 ALGORITHM = "fedmrn/1"
-"""How a DXO says in PROCESSED_ALGORITHM that its data are a frame."""
+"""Value of PROCESSED_ALGORITHM in the meta of a DXO that holds a frame."""
 
 
 def result_dxo(result: Shareable) -> DXO | None:
-    """The DXO of a result; None if the task failed, which is NVFlare's to handle.
+    """The DXO of a result; None if the task failed, which NVFlare handles.
 
     Raises
     ------
     ReplyError
-        Neither weights nor weight differences: NVFlare's own filters would let it pass.
+        The result holds neither weights nor weight differences; NVFlare's own filters would let it pass.
     """
     if result.get_return_code() != ReturnCode.OK:
         return None
@@ -34,14 +34,14 @@ def result_dxo(result: Shareable) -> DXO | None:
     except ValueError as error:
         raise ReplyError("result", "a DXO", str(error)) from None
     if dxo.data_kind not in (DataKind.WEIGHTS, DataKind.WEIGHT_DIFF):
-        raise ReplyError("kind of the result", "WEIGHTS or WEIGHT_DIFF", dxo.data_kind)
+        raise ReplyError("data kind of the result", "WEIGHTS or WEIGHT_DIFF", dxo.data_kind)
     if not dxo.data:
-        raise ReplyError("result", "at least one", "no arrays")
+        raise ReplyError("number of arrays in the result", "at least 1", 0)
     return dxo
 
 
 def with_data(dxo: DXO, kind: str, data: dict[str, Any], meta: dict[str, Any]) -> DXO:
-    """A new DXO with other data and more meta; nothing of the old one is changed or left to be."""
+    """A new DXO with other data and additional meta; the old one is not changed."""
     kept = {key: value for key, value in dxo.meta.items() if key != MetaKey.FILTER_HISTORY}
     return DXO(kind, data, {**kept, **meta})
 
@@ -59,12 +59,13 @@ def frame_of(dxo: DXO) -> bytes | fm.CheckedFrame:
 
 
 def check_meta(dxo: DXO, max_weight: float) -> None:
-    """That a weight, if there is one, is positive and at most `max_weight`, and that all metrics are finite.
+    """Check that the weight, if given, is above 0 and at most `max_weight`, and that all metrics are finite.
+
+    NVFlare itself would replace a bad weight by 1, and include a NaN in its mean.
 
     Raises
     ------
     ReplyError
-        NVFlare would take 1 for a bad weight, and average a NaN.
     """
     weight = dxo.get_meta_prop(MetaKey.NUM_STEPS_CURRENT_ROUND)
     if weight is not None and not (_is_number(weight) and 0 < weight <= max_weight):

@@ -8,15 +8,15 @@ from typing import Any
 import fedmrn_codec as fm
 
 META = "fedmrn"
-"""The entry of a DXO's meta that holds a request, as `fedmrn_codec.Request.to_dict` gives it."""
+"""Key in a DXO's meta of a request, in the form of `fedmrn_codec.Request.to_dict`."""
 
 
 class Request(fm.Request):
-    """What the server asks of one client for one task; its round is NVFlare's plus one: 0 means none."""
+    """What the server requires of one client's frame; `round` is NVFlare's plus one, since 0 means "none"."""
 
     @classmethod
     def of(cls, meta: Mapping[str, Any] | None) -> Request:
-        """The request in the meta of a task's DXO, or of the `FLModel` that `flare.receive()` gives.
+        """The request in the meta of a task's DXO, or of the `FLModel` that `flare.receive()` returns.
 
         Raises
         ------
@@ -25,7 +25,6 @@ class Request(fm.Request):
         """
         found = (meta or {}).get(META)
         if not isinstance(found, dict):
-            raise fm.ArgumentError(
-                "task", "those of fedmrn_nvflare.FromFrame among the server's filters", "no fedmrn settings"
-            )
+            expected = "a request (is fedmrn_nvflare.FromFrame among the server's filters?)"
+            raise fm.ArgumentError("task", expected, "none")
         return cls.from_dict(found)

@@ -1,4 +1,4 @@
-"""The server's filter: it asks each client for a frame, checks the one that comes, and hands on arrays."""
+"""The server's filter: it adds a request to each task, checks each result, and returns its arrays."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ OUTPUTS = (DataKind.WEIGHT_DIFF, DataKind.WEIGHTS, "FRAME")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a client was sent: the task, the model, and the request for a frame."""
+class Assignment:
+    """What a client was sent: the task, the model, and the request in it."""
 
     task: str
     arrays: Arrays
@@ -40,9 +40,9 @@ class Asked:
 
 @dataclass(frozen=True)
 class Model:
-    """The model of the last round, worked out once for all clients: its arrays, its id and its schema.
+    """The model of the last round, computed once for all clients: its arrays, its id and its schema.
 
-    `source` is the workflow's own dictionary, in which some put the next model's arrays.
+    `source` is the workflow's own dictionary, into which some workflows write the next model.
     """
 
     source: Arrays
@@ -53,42 +53,42 @@ class Model:
 
 
 class FromFrame(DXOFilter):
-    """Ask for frames with every task that brings weights, and decode the results that hold one.
+    """Add a request to every task that holds weights, and decode the frames of the results.
 
-    For the clients' results on their way in: `recipe.add_server_input_filter(FromFrame("uniform:0.01"),
-    tasks=["train"])`; it is the event before a task is sent on which it adds the request (seed, noise, mask,
-    round, model id, schema) to the meta of that one client's DXO.
+    A server input filter: `recipe.add_server_input_filter(FromFrame("uniform:0.01"), tasks=["train"])`. It
+    also handles the event before a task is sent, and then adds the request (seed, noise, mask, round, model
+    id, schema) to the meta of that client's DXO.
 
-    A result that is not sound raises `ContentBlockedException`: NVFlare logs it and hands the workflow
-    TASK_RESULT_FILTER_ERROR in its place. FedAvg goes on if its `ignore_result_error` is True (`attach` sees
-    to that); it ends the job otherwise. If no result of a round is sound, the model stays as it is. FedAvg's
-    mean comes out in the dtypes of the model, counters rounded.
+    A result that fails a check raises `ContentBlockedException`; NVFlare logs it, and the workflow gets
+    TASK_RESULT_FILTER_ERROR instead. FedAvg then continues if its `ignore_result_error` is True, as `attach`
+    sets it, and ends the job otherwise. A round without an accepted result does not change the model. The
+    mean of FedAvg is converted to the dtypes of the model; counters are rounded.
 
     Parameters
     ----------
     noise : fedmrn_codec.Noise or str
-        Of all masked tensors; a job's configuration has it as text, "uniform:0.01".
+        Noise of all masked tensors; as text, as in a job's configuration: "uniform:0.01".
     mask : {"binary", "signed"}
     output : {"WEIGHT_DIFF", "WEIGHTS", "FRAME"}
-        What the workflow gets, whichever of the first two the client has sent: updates; the model plus the
-        update; or the checked frame itself, for `ExactMean`.
+        What the workflow gets, whether a client sends weights or differences: the update; the model plus
+        the update; or the checked frame, for `ExactMean`.
     masked : list of str, optional
         Names of the arrays to mask; by default floats of two or more dimensions.
     leave_out : list of str, optional
-        Arrays that do not travel: they stay as the server has them.
+        Names of arrays that clients do not send; they keep the server's values.
     seed : int, optional
-        By default seeds are unpredictable. Given, they follow from it, the client's name and the round, as
-        `fedmrn_codec.choose_seed` says.
+        By default seeds are unpredictable. An integer derives them from it, the client's name and the round,
+        as in `fedmrn_codec.choose_seed`.
     max_weight : float
-        The largest NUM_STEPS_CURRENT_ROUND that a client may claim.
+        The largest NUM_STEPS_CURRENT_ROUND that a client may report.
     coding, dense_coding : str
-        Asked of the clients, as in `fedmrn_codec.Request`: "rans" makes masks shorter, "float16" and
-        "bfloat16" dense float32 tensors.
+        Codings that clients should use, as in `fedmrn_codec.Request`: "rans" makes masks shorter, "float16"
+        and "bfloat16" dense float32 tensors. Results in any coding are accepted.
 
     Raises
     ------
     fedmrn_codec.ArgumentError
-        A setting is none of these.
+        A setting is not one of these values.
     """
 
     def __init__(
@@ -113,35 +113,35 @@ class FromFrame(DXOFilter):
         self.seed, self.max_weight = seed, max_weight
         self.coding, self.dense_coding = coding, dense_coding
         self._noise, self._lock = noise, Lock()
-        self._asked: dict[str, Asked] = {}
+        self._assignments: dict[str, Assignment] = {}
         self._model: Model | None = None
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """Ask, before a task goes out; mend the mean, before it changes the model."""
+        """Add a request before a task is sent; correct the mean before it changes the model."""
         if event_type == EventType.BEFORE_TASK_DATA_FILTER:
             try:
-                self._ask(fl_ctx)
+                self._add_request(fl_ctx)
             except fm.CodecError as error:
-                self.system_panic(f"fedmrn: no frame can be asked for: {error}", fl_ctx)
+                self.system_panic(f"fedmrn: cannot make a request for this model: {error}", fl_ctx)
         elif event_type == AppEventType.AFTER_AGGREGATION:
-            self._mend_mean(fl_ctx)
+            self._correct_mean(fl_ctx)
 
     def process(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
-        """A copy of the result with arrays; failed results pass as they are."""
+        """A copy of the result with the output in place of the frame; failed results pass unchanged."""
         client = _client(fl_ctx)
         try:
             if result_dxo(shareable) is None:
                 return shareable
             return super().process(make_copy(shareable), fl_ctx)
         except fm.CodecError as error:
-            reason = f"fedmrn: result of {client} left out ({error.code}): {error}"
+            reason = f"fedmrn: refused the result of {client} ({error.code}): {error}"
             raise ContentBlockedException(reason) from None
 
     def process_dxo(self, dxo: DXO, shareable: Shareable, fl_ctx: FLContext) -> DXO:
-        """A new DXO with the arrays of the client's frame."""
+        """A new DXO with the output of the client's frame, which is parsed here, once."""
         client = _client(fl_ctx)
-        asked = self._asked_of(client, fl_ctx)
-        frame = asked.request.check(frame_of(dxo), asked.arrays)
+        assignment = self._assignment_of(client, fl_ctx)
+        frame = assignment.request.check(frame_of(dxo), assignment.arrays)
         check_meta(dxo, self.max_weight)
         self.log_info(
             fl_ctx,
@@ -149,20 +149,20 @@ class FromFrame(DXOFilter):
             f"dense {frame.dense_bytes}, header {frame.header_bytes})",
         )
         meta = {key: value for key, value in dxo.meta.items() if key != MetaKey.PROCESSED_ALGORITHM}
-        kind, data = self._handed_on(frame, asked)
-        extra = asked.request.to_dict() if self.output == "FRAME" else {}
+        kind, data = self._output(frame, assignment.arrays)
+        extra = assignment.request.to_dict() if self.output == "FRAME" else {}
         extra["frame-bytes"] = frame.frame_bytes
         return with_data(DXO(dxo.data_kind, dxo.data, meta), kind, data, {META: extra})
 
-    def _handed_on(self, frame: fm.CheckedFrame, asked: Asked) -> tuple[str, dict[str, np.ndarray]]:
+    def _output(self, frame: fm.CheckedFrame, base: Arrays) -> tuple[str, dict[str, np.ndarray]]:
         if self.output == "FRAME":
             return DataKind.WEIGHT_DIFF, from_checked(frame)
-        base, update = asked.arrays, fm.decode(frame)
+        update = fm.decode(frame)
         if self.output == DataKind.WEIGHT_DIFF:
             return self.output, {name: each.astype(base[name].dtype) for name, each in update.items()}
         return self.output, fm.apply(base, update)
 
-    def _ask(self, fl_ctx: FLContext) -> None:
+    def _add_request(self, fl_ctx: FLContext) -> None:
         task = fl_ctx.get_prop(FLContextKey.TASK_DATA)
         try:
             dxo = from_shareable(task)
@@ -172,27 +172,24 @@ class FromFrame(DXOFilter):
             return
         client, task_id = _client(fl_ctx), fl_ctx.get_prop(FLContextKey.TASK_ID)
         with self._lock:
-            asked = self._asked.get(client)
-            if asked is None or asked.task != task_id:
-                asked = self._asked[client] = self._request(dxo.data, task, task_id, client, fl_ctx)
-        with_data(dxo, dxo.data_kind, dxo.data, {META: asked.request.to_dict()}).update_shareable(task)
+            assignment = self._assignments.get(client)
+            if assignment is None or assignment.task != task_id:
+                assignment = self._assign(dxo.data, task, task_id, client, fl_ctx)
+                self._assignments[client] = assignment
+        with_data(dxo, dxo.data_kind, dxo.data, {META: assignment.request.to_dict()}).update_shareable(task)
 
-    def _request(
+    def _assign(
         self, data: dict[str, Any], task: Shareable, task_id: str, client: str, fl_ctx: FLContext
-    ) -> Asked:
+    ) -> Assignment:
         number = task.get_header(AppConstants.CURRENT_ROUND)
         number = fl_ctx.get_prop(AppConstants.CURRENT_ROUND) if number is None else number
         number = 0 if number is None else int(number) + 1
         model = self._model_of(data, number)
-        taken = {asked.request.seed for name, asked in self._asked.items() if name != client}
+        taken = {other.request.seed for name, other in self._assignments.items() if name != client}
         seed = fm.choose_seed(self.seed, number, client, taken)
-        return Asked(
-            task_id,
-            model.arrays,
-            Request(
-                seed, self._noise, self.mask, number, model.id, model.schema, self.coding, self.dense_coding
-            ),
-        )
+        codings = self.coding, self.dense_coding
+        request = Request(seed, self._noise, self.mask, number, model.id, model.schema, *codings)
+        return Assignment(task_id, model.arrays, request)
 
     def _model_of(self, data: dict[str, Any], number: int) -> Model:
         model = self._model
@@ -202,14 +199,15 @@ class FromFrame(DXOFilter):
             model = self._model = Model(data, number, arrays, fm.model_id(arrays), schema)
         return model
 
-    def _asked_of(self, client: str, fl_ctx: FLContext) -> Asked:
-        asked, task = self._asked.get(client), fl_ctx.get_prop(FLContextKey.TASK_ID)
-        if asked is None or asked.task != task:
-            raise ReplyError("task", "the last task sent to this client", task)
-        return asked
+    def _assignment_of(self, client: str, fl_ctx: FLContext) -> Assignment:
+        assignment, task = self._assignments.get(client), fl_ctx.get_prop(FLContextKey.TASK_ID)
+        if assignment is None or assignment.task != task:
+            last = assignment.task if assignment else None
+            raise ReplyError("task", f"{last!r}, the last one sent to {client}", repr(task))
+        return assignment
 
-    def _mend_mean(self, fl_ctx: FLContext) -> None:
-        """Undo what FedAvg's mean does to a model: int64 becomes float64, and no results an empty model."""
+    def _correct_mean(self, fl_ctx: FLContext) -> None:
+        """Correct FedAvg's mean: int64 arrays have become float64, and no results an empty model."""
         mean = fl_ctx.get_prop(AppConstants.AGGREGATION_RESULT)
         base = self._model.arrays if self._model else {}
         if isinstance(mean, Shareable):  # of ScatterAndGather
@@ -219,7 +217,7 @@ class FromFrame(DXOFilter):
         elif isinstance(mean, FLModel) and mean.params:
             mean.params = in_dtypes_of(base, mean.params)
         elif isinstance(mean, FLModel):
-            self.log_error(fl_ctx, "fedmrn: no sound result in this round; the model stays as it is")
+            self.log_error(fl_ctx, "fedmrn: this round has no accepted result; the model does not change")
             mean.params, mean.params_type = {}, ParamsType.DIFF
 
 

@@ -1,12 +1,10 @@
-"""Masked training of a client's PyTorch model with the settings that the task brings."""
+"""Training the masks of a client's PyTorch model, with the settings in the task."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
-
-import fedmrn_codec as fm
 
 from .arrays import KEY
 from .request import Request
@@ -16,11 +14,11 @@ if TYPE_CHECKING:
 
     import fedmrn_torch
 
-REMEDY = "give the server's FromFrame masked=[...], or the model its tensors in one order everywhere"
+REMEDY = "give the server's FromFrame masked=[...], and use one order of tensors on all machines"
 
 
 def psm(model: torch.nn.Module, received: FLModel, *, steps: int, **options: Any) -> fedmrn_torch.PSM:
-    """A `fedmrn_torch.PSM` with the seed, noise, mask and masked tensors that the server asks for.
+    """A `fedmrn_torch.PSM` with the seed, noise, mask and masked tensors of the server's request.
 
     Parameters
     ----------
@@ -33,24 +31,22 @@ def psm(model: torch.nn.Module, received: FLModel, *, steps: int, **options: Any
     **options
         Of `fedmrn_torch.PSM`: `stochastic`, `progressive`, `private_seed`.
 
+    Returns
+    -------
+    fedmrn_torch.PSM
+
     Raises
     ------
     fedmrn_codec.ArgumentError
-        The task asks for no frame, or for one of another model.
+        The task has no request; or, as SchemaError, its request is for another model.
     """
     from fedmrn_torch import PSM
 
-    request = Request.of(received.meta)
-    try:
-        return PSM.from_request(model, request, steps=steps, **options)
-    except fm.SchemaError as error:
-        raise fm.SchemaError(error.field, f"{error.expected} ({REMEDY})", error.got) from None
+    return PSM.from_request(model, Request.of(received.meta), steps=steps, remedy=REMEDY, **options)
 
 
 def result(psm: fedmrn_torch.PSM, **fields: Any) -> FLModel:
-    """Finish what `psm` gave: the FLModel for `flare.send()`, which holds its frame.
-
-    The model is as before training.
+    """Finish a PSM and return its frame, as the FLModel for `flare.send()`; the model is restored.
 
     Parameters
     ----------
@@ -58,6 +54,10 @@ def result(psm: fedmrn_torch.PSM, **fields: Any) -> FLModel:
         From `fedmrn_nvflare.psm`.
     **fields
         Of the FLModel: `metrics`, `meta`.
+
+    Returns
+    -------
+    nvflare FLModel
 
     Raises
     ------
@@ -67,5 +67,5 @@ def result(psm: fedmrn_torch.PSM, **fields: Any) -> FLModel:
     import torch
 
     frame = bytearray(psm.finish())
-    array = torch.frombuffer(frame, dtype=torch.uint8)  # NVFlare drops what is no tensor here
+    array = torch.frombuffer(frame, dtype=torch.uint8)  # NVFlare drops all but tensors here
     return FLModel(params={KEY: array}, params_type=ParamsType.DIFF, **fields)

@@ -12,7 +12,7 @@ import fedmrn_nvflare
 
 
 def main(folder, output):
-    """Three rounds of FedAvg, with the exact mean if what is handed on are frames."""
+    """Three rounds of FedAvg; with the exact mean if the output is FRAME."""
     job = FedJob("federation", min_clients=3)
     exact = fedmrn_nvflare.ExactMean() if output == "FRAME" else None
     job.to_server(FedAvg(num_clients=3, num_rounds=3, aggregator=exact, task_check_period=0.1))

@@ -1,4 +1,4 @@
-"""What the job of `federation_job.py` is made of; NVFlare builds these by their names."""
+"""The components of the job in `federation_job.py`; NVFlare creates them by their names."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ MODEL = {
 
 
 class Trainer(Executor):
-    """Adds a little to every array. Site 2 answers with its model, the others with what they added."""
+    """Adds a small update to every array. Site 2 replies with its model, the others with the update."""
 
     def execute(self, task_name, shareable, fl_ctx, abort_signal):
         """The result of one task."""
@@ -49,7 +49,7 @@ def stepped(rng, array):
 
 
 class Saboteur(DXOFilter):
-    """On site 3, behind ToFrame: garbage, then the frame of the round before, then one of its own seed."""
+    """On site 3, after ToFrame: random bytes, then the previous frame, then one with another seed."""
 
     def __init__(self):
         super().__init__(None, None)
@@ -69,38 +69,38 @@ class Saboteur(DXOFilter):
         return DXO(dxo.data_kind, {KEY: frame}, dict(dxo.meta))
 
     def garbage(self):
-        """As many random bytes as a frame has."""
+        """Random bytes, as many as a frame has."""
         return np.random.default_rng(0).integers(0, 256, self.frames[0].size, np.uint8)
 
     def replay(self):
-        """The frame of the round before."""
+        """The frame of the previous round."""
         return self.frames[-2]
 
     def own_seed(self):
-        """A sound frame but for its seed."""
-        asked = Request.of(self.task.meta)
-        settings = {"noise": asked.noise, "mask": asked.mask, "round": asked.round}
+        """A frame that is valid except for its seed."""
+        request = Request.of(self.task.meta)
+        settings = {"noise": request.noise, "mask": request.mask, "round": request.round}
         update = {name: np.zeros_like(array) for name, array in self.task.data.items()}
-        frame = fm.encode(update, asked.schema, seed=1, base_model=asked.base_model, **settings)
+        frame = fm.encode(update, request.schema, seed=1, base_model=request.base_model, **settings)
         return np.frombuffer(frame, np.uint8)
 
 
 class Spy(DXOFilter):
-    """On the server, before FromFrame: writes down what has arrived."""
+    """On the server, before FromFrame: writes what has arrived to files."""
 
     def __init__(self, folder):
         super().__init__(None, None)
         self.folder = folder
 
     def process_dxo(self, dxo, shareable, fl_ctx):
-        """One file a result: its arrays as they came."""
+        """Write the arrays of a result to a file."""
         site = fl_ctx.get_peer_context().get_identity_name()
         number = sum(1 for _ in Path(self.folder).glob(f"{site}-*.npz"))
         np.savez(Path(self.folder) / f"{site}-{number}.npz", **dxo.data)
 
 
 class Persistor(ModelPersistor):
-    """Starts with MODEL, and writes a file a round."""
+    """Starts with MODEL, and writes one file per round."""
 
     def __init__(self, folder):
         super().__init__()

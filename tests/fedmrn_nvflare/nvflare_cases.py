@@ -1,4 +1,4 @@
-"""A small model, and one server and its clients' filters, called as NVFlare's runners call them."""
+"""A small model, and the filters of a server and its clients, called as NVFlare calls them."""
 
 import numpy as np
 from nvflare.apis.dxo import DXO, DataKind, from_shareable
@@ -22,7 +22,7 @@ MODEL = {
 
 
 class Context(FLContext):
-    """A context of one task of one client, which remembers a panic."""
+    """A context of one task of one client."""
 
     def __init__(self, client, task, data=None):
         super().__init__()
@@ -47,7 +47,7 @@ class Federation:
         shared = DXO(DataKind.WEIGHTS, arrays).to_shareable()
         if number is not None:
             shared.set_header("current_round", number)
-        data = make_copy(shared)  # what NVFlare makes for each client
+        data = make_copy(shared)  # NVFlare makes a copy for each client
         self.server.handle_event(EventType.BEFORE_TASK_DATA_FILTER, Context(client, task, data))
         received = wired(data)
         filter_ = self.clients.setdefault(client, ToFrame())
@@ -64,7 +64,7 @@ class Federation:
         return from_shareable(self.server.process(result, Context(client, task)))
 
     def round(self, data, client="site-1", kind=DataKind.WEIGHT_DIFF, meta=None, **sent):
-        """One task, there and back."""
+        """Send one task and receive its result."""
         self.send(client, **sent)
         return self.receive(self.reply(data, client, kind, meta), client)
 
@@ -75,7 +75,7 @@ def wired(shareable: Shareable) -> Shareable:
 
 
 def zeros(arrays=MODEL):
-    """An update of nothing."""
+    """An update of zeros."""
     return {name: np.zeros_like(array) for name, array in arrays.items()}
 
 

@@ -1,6 +1,7 @@
-"""The pair of filters: what passes, to the bit; what both sides refuse."""
+"""The two filters: results that pass are restored to the bit; both sides refuse bad ones."""
 
 import copy
+import gc
 import hashlib
 import struct
 import subprocess
@@ -19,13 +20,17 @@ from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
 from nvflare_cases import MODEL, Context, Federation, bytes_of, wired, zeros
 
 import fedmrn_codec as fm
+from fedmrn_codec import errors
+from fedmrn_codec.format import checked
+from fedmrn_codec.format.parsing import parse
 from fedmrn_nvflare import ExactMean, FromFrame, Request, ToFrame
+from fedmrn_nvflare.arrays import _checked_frames
 
 SCALE = np.float32(0.01)
 
 
 def update():
-    """One that Bernoulli noise of 0.01 and signed masks express exactly: every bit is certain."""
+    """An update that Bernoulli noise of 0.01 and signed masks represent exactly; no bit is random."""
     return {
         "conv.weight": np.full((8, 3, 3, 3), SCALE),
         "conv.bias": np.full(8, 0.25, np.float32),
@@ -39,7 +44,7 @@ def trained():
 
 
 def rescaled(arrays):
-    """What float32 makes of model + update - model: too little for a certain bit, so half the scale more."""
+    """Masked updates doubled: rounding in model + update - model could otherwise leave a bit random."""
     return {name: np.asarray(a * 2 if "weight" in name else a) for name, a in arrays.items()}
 
 
@@ -53,7 +58,7 @@ def test_differences_come_back_to_the_bit():
     assert dxo.get_filter_history() == ["ToFrame", "FromFrame"]
 
 
-def test_what_travels_is_one_array_of_bytes():
+def test_a_result_holds_one_array_of_bytes():
     federation = Federation()
     federation.send()
     dxo = from_shareable(federation.reply(update()))
@@ -65,13 +70,13 @@ def test_what_travels_is_one_array_of_bytes():
     assert info.frame_bytes == array.size < sum(a.nbytes for a in MODEL.values())
 
 
-def test_codings_are_the_servers_choice():
+def test_frames_have_the_requested_codings():
     federation = Federation(mask="binary", coding="rans", dense_coding="float16")
     model = {"w": np.zeros((64, 64), np.float32), "b": np.zeros(8, np.float32)}
     federation.send(arrays=model)
     (array,) = from_shareable(federation.reply(model)).data.values()
     assert [entry.coding for entry in fm.inspect(array.tobytes()).tensors] == ["rans", "float16"]
-    with pytest.raises(fm.ArgumentError, match="dense_coding: found 'half'"):
+    with pytest.raises(fm.ArgumentError, match=r"^dense_coding: expected one of raw, .*, got 'half'$"):
         Federation(dense_coding="half")
 
 
@@ -85,14 +90,14 @@ def test_full_models(output):
     assert bytes_of(dxo.data) == bytes_of(wanted)
 
 
-def test_the_server_alone_decides_what_it_hands_on():
-    """FedAvg takes the kind of the first result for that of all: a client must not choose it."""
+def test_the_output_does_not_depend_on_what_the_client_sends():
+    """FedAvg assumes that all results are of the first one's kind; a client must not choose it."""
     federation = Federation()
     assert federation.round(trained(), kind=DataKind.WEIGHTS).data_kind == DataKind.WEIGHT_DIFF
     assert federation.round(update(), "site-2").data_kind == DataKind.WEIGHT_DIFF
 
 
-def test_training_in_place_does_no_harm():
+def test_training_in_place_does_not_change_the_base():
     federation = Federation()
     received = federation.send()
     arrays = from_shareable(received).data
@@ -102,7 +107,7 @@ def test_training_in_place_does_no_harm():
     assert bytes_of(dxo.data) == bytes_of(update())
 
 
-def test_no_shared_data_is_changed():
+def test_the_filters_change_no_input():
     model, sent = copy.deepcopy(MODEL), update()
     federation = Federation(output="WEIGHTS")
     federation.send(arrays=model), federation.send("site-2", arrays=model)
@@ -119,8 +124,8 @@ def test_no_shared_data_is_changed():
     assert bytes_of(model) == bytes_of(MODEL)
 
 
-def test_a_result_sent_twice_is_decoded_twice_alike():
-    """NVFlare sends again what it does not know to have arrived, and drops the second itself."""
+def test_a_result_sent_twice_is_decoded_to_the_same_arrays():
+    """NVFlare repeats a result if it has no confirmation, and drops the second one itself."""
     federation = Federation()
     federation.send()
     result = federation.reply(update())
@@ -135,14 +140,14 @@ def test_seeds_differ_by_client_and_task():
     assert len(seen) == 6
 
 
-def test_a_task_sent_again_keeps_its_seed():
+def test_a_task_sent_again_has_the_same_seed():
     federation = Federation()
     first, again = (Request.of(from_shareable(federation.send()).meta) for _ in range(2))
     assert first == again
 
 
-def test_a_model_that_the_workflow_changes_in_place_is_another_model():
-    """ScatterAndGather puts the new arrays into the dictionary of the old ones."""
+def test_a_model_that_the_workflow_changes_in_place_gets_a_new_id():
+    """ScatterAndGather writes the new arrays into the dictionary of the old ones."""
     federation, model = Federation(output="WEIGHTS"), dict(MODEL)
     first = Request.of(from_shareable(federation.send(arrays=model)).meta)
     second = Request.of(from_shareable(federation.send("site-2", arrays=model)).meta)
@@ -155,7 +160,7 @@ def test_a_model_that_the_workflow_changes_in_place_is_another_model():
 
 
 def test_derived_seeds():
-    """The rule that `choose_seed` states, worked out by hand."""
+    """The rule in the documentation of `choose_seed`, computed here."""
     digest = hashlib.sha256(b"fedmrn 5 3 site-1").digest()
     request = Request.of(from_shareable(Federation(seed=5).send(number=2)).meta)
     assert request.seed == int.from_bytes(digest[:8], "little")
@@ -165,15 +170,18 @@ def test_derived_seeds():
 def test_derived_seeds_need_a_round():
     federation = Federation(seed=5)
     federation.send(number=None)
-    assert "round: found none" in federation.panics[0]
+    assert (
+        "round: expected 1 or more, since seeds are derived from a number and the round, got none"
+        in (federation.panics[0])
+    )
 
 
-def test_workflows_without_a_round_are_served():
+def test_a_workflow_without_rounds():
     assert bytes_of(Federation().round(update(), number=None).data) == bytes_of(update())
 
 
 def framed(federation, arrays=None, **changed):
-    """A result whose frame a client has made up itself, of the request but for what is changed."""
+    """A result with a frame that follows the request, except for the settings in `changed`."""
     request = Request.of(federation.clients["site-1"]._task.meta)
     settings = {"seed": request.seed, "round": request.round, "base_model": request.base_model}
     settings |= {"noise": request.noise, "mask": request.mask, "schema": request.schema} | changed
@@ -244,48 +252,56 @@ def test_bad_results_are_refused(name):
     make, code = BAD[name]
     federation = Federation()
     federation.send()
-    with pytest.raises(ContentBlockedException, match=rf"result of site-1 left out \({code}\)"):
+    with pytest.raises(ContentBlockedException, match=rf"refused the result of site-1 \({code}\): "):
         federation.receive(make(federation))
     assert bytes_of(federation.receive(federation.reply(update())).data) == bytes_of(update())
 
 
 def test_nan_in_a_frame_is_refused():
-    """The codec writes none: this one is put into the bytes, with a checksum that fits."""
+    """The codec does not encode a NaN; this test writes one into the bytes, with a matching checksum."""
     federation = Federation()
     federation.send()
     frame = from_shareable(framed(federation)).data["fedmrn.frame"].tobytes()
     body = frame[:-4].replace(np.float32(0.25).tobytes() * 8, np.float32("nan").tobytes() * 8)
     assert body != frame[:-4]
     bad = body + struct.pack("<I", zlib.crc32(body))
-    with pytest.raises(ContentBlockedException, match=r"\(non_finite\)"):
+    with pytest.raises(
+        ContentBlockedException,
+        match=r"\(non_finite\): payload of 'conv.bias', byte \d+: expected finite values",
+    ):
         federation.receive(with_frame(np.frombuffer(bad, np.uint8)))
 
 
-def test_sums_beyond_the_dtype_are_refused():
+def test_an_update_that_makes_the_model_infinite_is_refused():
     large = {"bias": np.full(8, np.finfo(np.float32).max, np.float32)}
     federation = Federation()
     federation.send(arrays=large)
-    with pytest.raises(ContentBlockedException, match="an update beyond its dtype"):
+    with pytest.raises(
+        ContentBlockedException, match="tensor 'bias': expected a finite sum, got an update beyond its dtype"
+    ):
         federation.receive(federation.reply(large))
 
 
-def test_replay():
+TASK = "task: expected {}, the last one sent to {}, got '{}'"
+
+
+def test_a_replayed_result_is_refused():
     federation = Federation()
     federation.send()
     old = federation.reply(update())
-    with pytest.raises(ContentBlockedException, match="which was not the last one sent"):
+    with pytest.raises(ContentBlockedException, match=TASK.format("'task-1'", "site-1", "task-0")):
         federation.receive(old, task="task-0")
-    with pytest.raises(ContentBlockedException, match="which was not the last one sent"):
+    with pytest.raises(ContentBlockedException, match=TASK.format("None", "site-9", "task-1")):
         federation.receive(old, client="site-9")
     federation.send(task="task-2", number=1)
-    with pytest.raises(ContentBlockedException, match=r"\((round|seed)\)"):
+    with pytest.raises(ContentBlockedException, match=r"\(round\): round, byte 24: expected 2, got 1"):
         federation.receive(old, task="task-2")
 
 
 def test_another_clients_frame_is_refused():
     federation = Federation()
     federation.send(), federation.send("site-2")
-    with pytest.raises(ContentBlockedException, match=r"\(seed\)"):
+    with pytest.raises(ContentBlockedException, match=r"\(seed\): seed, byte 8: expected \d+, got \d+"):
         federation.receive(federation.reply(update()), client="site-2")
 
 
@@ -300,18 +316,38 @@ def without(arrays, name):
 
 
 UNSENDABLE = {
-    "nan": (update() | {"conv.bias": np.full(8, np.nan, np.float32)}, "argument_non_finite"),
-    "masked nan": (update() | {"linear.weight": np.full((5, 8), np.nan, np.float32)}, "argument_non_finite"),
-    "missing": (without(update(), "conv.bias"), "nothing for 'conv.bias'"),
-    "shape": (update() | {"conv.bias": np.zeros(1, np.float32)}, "conv.bias"),
-    "dtype": (update() | {"conv.bias": np.zeros(8)}, "conv.bias"),
-    "no array": (update() | {"conv.bias": [0.0] * 8}, "builtins.list, required: a NumPy array"),
+    "nan": (
+        update() | {"conv.bias": np.full(8, np.nan, np.float32)},
+        r"\(argument_non_finite\): 'conv.bias': expected finite values, got a NaN or an infinity",
+    ),
+    "masked nan": (
+        update() | {"linear.weight": np.full((5, 8), np.nan, np.float32)},
+        r"\(argument_non_finite\): 'linear.weight': expected finite values, got a NaN or an infinity",
+    ),
+    "missing": (
+        without(update(), "conv.bias"),
+        "(update|trained arrays): expected every name of the schema, got nothing for 'conv.bias'",
+    ),
+    "shape": (
+        update() | {"conv.bias": np.zeros(1, np.float32)},
+        r"'conv.bias': expected (\(8,\), as in the schema, got \(1,\)"
+        r"|float32\[8\], as received, got float32\[1\])",
+    ),
+    "dtype": (
+        update() | {"conv.bias": np.zeros(8)},
+        r"'conv.bias': expected float32(, as in the schema, got float64"
+        r"|\[8\], as received, got float64\[8\])",
+    ),
+    "no array": (
+        update() | {"conv.bias": [0.0] * 8},
+        r"'conv.bias' of the result: expected a NumPy array .*, got builtins.list",
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", [DataKind.WEIGHTS, DataKind.WEIGHT_DIFF])
 @pytest.mark.parametrize("name", UNSENDABLE)
-def test_unsendable_results_stay_at_the_client(name, kind):
+def test_a_client_refuses_to_send_what_it_cannot_encode(name, kind):
     data, message = UNSENDABLE[name]
     federation = Federation()
     federation.send()
@@ -319,37 +355,47 @@ def test_unsendable_results_stay_at_the_client(name, kind):
         federation.reply(data, kind=kind)
 
 
-def test_a_client_whose_server_asks_for_no_frame_says_so():
+def test_a_client_needs_a_request():
     client = ToFrame()
     result = DXO(DataKind.WEIGHT_DIFF, update()).to_shareable()
-    with pytest.raises(ContentBlockedException, match=r"required: fedmrn_nvflare\.FromFrame among the"):
+    with pytest.raises(
+        ContentBlockedException,
+        match=r"task: expected a request \(is fedmrn_nvflare.FromFrame .*\), got none",
+    ):
         client.process(result, Context("server", "task-1"))
 
 
-def test_quantised_results_are_not_masked():
+def test_quantised_results_are_refused():
     federation = Federation()
     federation.send()
-    with pytest.raises(ContentBlockedException, match="processed by 'quantization'"):
+    with pytest.raises(
+        ContentBlockedException,
+        match=r"result: expected plain arrays \(ToFrame must be .*\), got the output of 'quantization'",
+    ):
         federation.reply(update(), meta={MetaKey.PROCESSED_ALGORITHM: "quantization"})
 
 
-def test_full_models_of_an_external_process_are_told_what_to_do():
-    """The task's arrays are then references, which that process alone follows."""
+def test_the_error_for_full_models_of_an_external_process_says_what_to_do():
+    """The arrays of the task are then references, which only that process can resolve."""
     federation = Federation()
     received = federation.send()
     received["DXO"]["data"] = {name: object() for name in MODEL}
     client = federation.clients["site-1"]
     client.handle_event(EventType.BEFORE_TASK_EXECUTION, Context("server", "task-1", received))
-    with pytest.raises(ContentBlockedException, match=r"needs params_transfer_type=TransferType\.DIFF"):
+    with pytest.raises(
+        ContentBlockedException,
+        match=r"of the task: expected a NumPy array \(.*params_transfer_type=TransferType\.DIFF\)",
+    ):
         federation.reply(trained(), kind=DataKind.WEIGHTS)
     assert bytes_of(federation.receive(federation.reply(update())).data) == bytes_of(update())
 
 
-def test_tensors_of_a_framework_are_named():
+def test_a_frameworks_tensors_are_refused():
     federation = Federation()
     data = DXO(DataKind.WEIGHTS, {"weight": torch.ones(2, 3)}).to_shareable()
     federation.server.handle_event(EventType.BEFORE_TASK_DATA_FILTER, Context("site-1", "task-1", data))
-    assert "'weight' of the task: found torch.Tensor, required: a NumPy array" in federation.panics[0]
+    expected = "a NumPy array (server_expected_format=ExchangeFormat.NUMPY)"
+    assert f"'weight' of the task: expected {expected}, got torch.Tensor" in federation.panics[0]
 
 
 MIXED = {
@@ -366,7 +412,7 @@ MIXED = {
 
 @pytest.mark.parametrize("output", ["WEIGHTS", "WEIGHT_DIFF"])
 @pytest.mark.parametrize("kind", [DataKind.WEIGHTS, DataKind.WEIGHT_DIFF])
-def test_dtypes_as_they_come(kind, output):
+def test_every_dtype_is_preserved(kind, output):
     step = {name: np.ones_like(array) for name, array in MIXED.items()}
     step |= {name: np.zeros_like(MIXED[name]) for name in ("half", "double")}
     new = {name: np.asarray(array + step[name]) for name, array in MIXED.items()}
@@ -396,36 +442,64 @@ def test_masked_and_left_out():
 @pytest.mark.parametrize(
     ("arrays", "settings", "message"),
     [
-        (MODEL, {"masked": ["nowhere"]}, "'nowhere'"),
-        (MODEL, {"leave_out": ["nowhere"]}, "'nowhere'"),
-        (MODEL, {"masked": ["bn.num_batches_tracked"]}, "int64, required: a float"),
-        ({"flag": np.array(True)}, {}, "bool, which NVFlare cannot average"),
-        ({"c": np.ones(2, np.complex64)}, {}, "complex64"),
+        (
+            MODEL,
+            {"masked": ["nowhere"]},
+            "masked and leave_out: expected names of the model's arrays, got 'nowhere'",
+        ),
+        (
+            MODEL,
+            {"leave_out": ["nowhere"]},
+            "masked and leave_out: expected names of the model's arrays, got 'nowhere'",
+        ),
+        (
+            MODEL,
+            {"masked": ["bn.num_batches_tracked"]},
+            "dtype of masked 'bn.num_batches_tracked': expected a float, got int64",
+        ),
+        (
+            {"flag": np.array(True)},
+            {},
+            "dtype of 'flag': expected a dtype that NVFlare can average "
+            "(or name the array in leave_out), got bool",
+        ),
+        ({"c": np.ones(2, np.complex64)}, {}, "uint64, bool, got 'complex64'"),
     ],
 )
-def test_models_that_cannot_be_asked_for_end_the_job(arrays, settings, message):
+def test_a_model_without_a_valid_schema_ends_the_job(arrays, settings, message):
     federation = Federation(**settings)
     federation.send(arrays=arrays)
-    assert message in federation.panics[0]
+    assert federation.panics[0].startswith("fedmrn: cannot make a request for this model: ")
+    assert federation.panics[0].endswith(message)
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("settings", "message"),
     [
-        {"noise": 0.01},
-        {"noise": "uniform"},
-        {"noise": "uniform:0"},
-        {"noise": "uniform:0.1", "mask": "both"},
-        {"noise": "uniform:0.1", "output": "METRICS"},
+        ({"noise": 0.01}, "noise: expected Uniform, Gaussian or Bernoulli, got 0.01"),
+        (
+            {"noise": "uniform"},
+            "noise: expected NAME:SCALE, NAME of uniform, gaussian, bernoulli, got 'uniform'",
+        ),
+        (
+            {"noise": "uniform:0"},
+            "noise scale: expected 1.97215e-31 to 3.40282e+38 for uniform noise, got 0",
+        ),
+        ({"noise": "uniform:0.1", "mask": "both"}, "mask: expected one of binary, signed, got 'both'"),
+        (
+            {"noise": "uniform:0.1", "output": "METRICS"},
+            "output: expected one of WEIGHT_DIFF, WEIGHTS, FRAME, got 'METRICS'",
+        ),
     ],
 )
-def test_bad_settings(settings):
-    with pytest.raises(fm.ArgumentError, match="required"):
+def test_bad_settings(settings, message):
+    with pytest.raises(fm.CodecError) as caught:
         FromFrame(**settings)
+    assert str(caught.value) == message
 
 
 def accepted(federation, aggregator, client, weight, metrics=None):
-    """One client's round, into the aggregator as FedAvg does it."""
+    """Pass one client's result of a round to the aggregator, in the form that FedAvg uses."""
     meta = {MetaKey.NUM_STEPS_CURRENT_ROUND: weight}
     step = {name: np.asarray(array * weight, array.dtype) for name, array in update().items()}
     dxo = federation.round(step, client, meta=meta)
@@ -452,16 +526,67 @@ def test_exact_mean_has_the_same_bytes_in_any_order():
     assert results[0] == results[1]
 
 
-def test_exact_mean_of_nothing_changes_nothing():
+def test_exact_mean_without_frames_has_no_arrays():
     mean = ExactMean().aggregate_model()
     assert (mean.params, mean.params_type) == ({}, ParamsType.DIFF)
 
 
 def test_exact_mean_needs_frames():
-    with pytest.raises(fm.ArgumentError, match="required: FromFrame"):
+    expected = r'^params: expected one frame, from FromFrame\(..., output="FRAME"\), got no frame$'
+    with pytest.raises(fm.ArgumentError, match=expected):
         ExactMean().accept_model(FLModel(params=update()))
 
 
-def test_the_adapter_does_without_torch():
+def difference(params, meta):
+    return FLModel(params=params, params_type=ParamsType.DIFF, meta=meta)
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """The frames that are parsed during a test."""
+    out = []
+    monkeypatch.setattr(checked, "parse", lambda view, *args: out.append(view) or parse(view, *args))
+    return out
+
+
+@pytest.mark.parametrize("output", ["FRAME", "WEIGHT_DIFF", "WEIGHTS"])
+def test_each_frame_is_parsed_once(output, parsed):
+    federation, aggregator = Federation(output=output), ExactMean()
+    for number in (1, 2, 3):
+        dxo = federation.round(update(), f"site-{number}")
+        if output == "FRAME":
+            aggregator.accept_model(difference(dxo.data, dxo.meta))
+    assert len(parsed) == 3
+
+
+def test_exact_mean_checks_a_frame_that_no_filter_of_this_process_has_checked(parsed):
+    dxo = Federation(output="FRAME").round(update())
+    received = from_shareable(wired(dxo.to_shareable())).data["fedmrn.frame"]  # from another process
+    for array in (received, dxo.data["fedmrn.frame"].copy()):
+        parsed.clear()
+        aggregator = ExactMean()
+        aggregator.accept_model(difference({"fedmrn.frame": array}, dxo.meta))
+        assert [bytes(view) for view in parsed] == [array.tobytes()]
+        assert bytes_of(aggregator.aggregate_model().params) == bytes_of(update())
+    damaged = received.copy()
+    damaged[-9] ^= 1
+    with pytest.raises(errors.ChecksumError, match=r"^checksum, byte \d+: expected 0x"):
+        ExactMean().accept_model(difference({"fedmrn.frame": damaged}, dxo.meta))
+    of_seed_1 = {"fedmrn": dxo.meta["fedmrn"] | {"seed": 1}}
+    with pytest.raises(errors.SeedError, match=r"^seed, byte 8: expected 1, got \d+"):
+        ExactMean().accept_model(difference(dxo.data, of_seed_1))
+
+
+def test_a_checked_frame_is_freed_with_its_array():
+    gc.collect()
+    before = len(_checked_frames)
+    dxo = Federation(output="FRAME").round(update())
+    assert len(_checked_frames) == before + 1
+    del dxo
+    gc.collect()
+    assert len(_checked_frames) == before
+
+
+def test_the_adapter_does_not_import_torch():
     script = "import sys, fedmrn_nvflare; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0

@@ -1,6 +1,7 @@
-"""Where `attach` puts the filters, by the exported job's files; and training with the task's settings."""
+"""`attach`, seen in the files of the exported job; and training with the settings of a task."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -64,22 +65,22 @@ def test_attached(api, tmp_path):
     assert not [path for path in Path(tmp_path / "out").rglob("*") if "fedmrn" in path.name]
 
 
-def test_a_job_that_wants_to_stop_at_a_bad_result_does(tmp_path):
+def test_a_job_may_stop_at_a_bad_result(tmp_path):
     server, _ = exported(job(ignore=False), tmp_path)
     assert server["workflows"][0]["args"]["ignore_result_error"] is False
 
 
 def test_attach_needs_a_job():
-    with pytest.raises(fm.ArgumentError, match="required: a Recipe or a FedJob"):
+    with pytest.raises(fm.ArgumentError, match=r"^target: expected a Recipe or a FedJob, got object$"):
         fedmrn_nvflare.attach(object(), fm.Uniform(0.01))
 
 
-def test_a_round_of_refused_results_leaves_the_model():
-    """FedAvg makes a FULL model of nothing of it, as the first half shows."""
-    for asked, kept in ((False, []), (True, list(MODEL))):
+def test_a_round_of_refused_results_does_not_change_the_model():
+    """Without the filter, FedAvg would replace the model by an empty one."""
+    for filtered, kept in ((False, []), (True, list(MODEL))):
         mean, context = FLModel(params={}), Context("site-1", "task-1")
         context.set_prop(AppConstants.AGGREGATION_RESULT, mean, private=True, sticky=False)
-        if asked:
+        if filtered:
             Federation().server.handle_event(AppEventType.AFTER_AGGREGATION, context)
         model = FLModelUtils.update_model(FLModel(params=dict(MODEL)), mean)
         assert list(model.params) == kept
@@ -131,20 +132,25 @@ def test_masks_trained_with_psm():
     assert dxo.meta["NUM_STEPS_CURRENT_ROUND"] == 6
 
 
-def test_psm_of_another_model_says_so():
+def test_psm_for_another_model_names_the_remedy():
     received = received_by(Federation(), network())
     other = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 3))
-    with pytest.raises(fm.ArgumentError, match=r"tensor 7 is .*give the server's FromFrame masked="):
+    remedy = "give the server's FromFrame masked=[...], and use one order of tensors on all machines"
+    expected = f"the model's own, fedmrn_torch.schema(model) ({remedy})"
+    start = f"schema of the request: expected {expected}, got tensor 7 is "
+    with pytest.raises(fm.SchemaError, match=re.escape(start)):
         fedmrn_nvflare.psm(other, received, steps=1)
 
 
 def test_psm_needs_a_request():
-    with pytest.raises(fm.ArgumentError, match=r"required: fedmrn_nvflare\.FromFrame"):
+    with pytest.raises(
+        fm.ArgumentError, match=r"^task: expected a request \(is fedmrn_nvflare.FromFrame .*\), got none$"
+    ):
         fedmrn_nvflare.psm(network(), FLModel(params={}), steps=1)
 
 
-def test_requests_with_an_entry_missing_are_refused():
+def test_a_request_without_an_entry_is_refused():
     meta = from_shareable(Federation().send()).meta
     del meta["fedmrn"]["seed"]
-    with pytest.raises(fm.ArgumentError, match="entry 'seed': found NoneType, required: int"):
+    with pytest.raises(fm.ArgumentError, match=r"^request entry 'seed': expected int or str, got NoneType$"):
         fedmrn_nvflare.Request.of(meta)

@@ -1,4 +1,4 @@
-"""NVFlare's simulator, with real processes: a job with a bad client, and the example as its README has it."""
+"""NVFlare's simulator, with real processes: a job with a bad client, and the example."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.integration]
 
 
 def run(*command, cwd):
-    """What a command printed; its process group is gone afterwards, whatever happened."""
+    """The output of a command; its process group is always killed afterwards."""
     with (cwd / "log").open("w+") as log:
         process = subprocess.Popen(
             [sys.executable, *map(str, command)], cwd=cwd, stdout=log, stderr=log, start_new_session=True
@@ -46,7 +46,7 @@ def loaded(path):
 
 
 def frame_of(folder, site, number):
-    """What a site's result of a round was, as it came to the server."""
+    """The frame of a site in a round, as the server received it."""
     data = loaded(folder / f"{site}-{number}.npz")
     assert list(data) == [KEY]
     assert data[KEY].dtype == np.uint8
@@ -62,7 +62,7 @@ def exact_model(base, frames):
 
 
 def check_rounds(folder):
-    """Yield base, frames and result of each of the three rounds, whose frames must all be real."""
+    """Yield base, frames and result of each of the three rounds; check that every frame is valid."""
     base, infos = MODEL, []
     for number in range(3):
         frames = {site: frame_of(folder, site, number) for site in HONEST}
@@ -75,12 +75,14 @@ def check_rounds(folder):
 
 
 def check_refusals(log):
-    left_out = re.findall(r"ContentBlockedException: fedmrn: result of (\S+) left out \((\w+)\).*; *\n", log)
-    assert left_out == [("site-3", "magic"), ("site-3", "round"), ("site-3", "seed")], log
+    refused = re.findall(
+        r"ContentBlockedException: fedmrn: refused the result of (\S+) \((\w+)\).*; *\n", log
+    )
+    assert refused == [("site-3", "magic"), ("site-3", "round"), ("site-3", "seed")], log
     assert log.count("Result error code: TASK_RESULT_FILTER_ERROR") == 3
 
 
-def test_a_bad_client_changes_nothing_to_the_bit(tmp_path):
+def test_a_bad_client_changes_no_bit(tmp_path):
     log = run(HERE / "federation_job.py", tmp_path, "FRAME", cwd=tmp_path)
     for base, frames, result in check_rounds(tmp_path):
         wanted = exact_model(base, frames)
