@@ -1,4 +1,4 @@
-"""The example, run as its README says, on Flower's simulation engine and on a deployment."""
+"""The Flower example, run as its README says, on the simulation engine and on a deployment."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from deployment import Deployment
 
-EXAMPLE = Path(__file__).parents[2] / "adapters" / "fedmrn_flower" / "examples" / "quickstart"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "flower_quickstart"
 
 
 def run(flower, home):

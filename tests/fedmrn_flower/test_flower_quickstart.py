@@ -1,4 +1,4 @@
-"""The example, and the README's claim of what it takes to get there from a plain app."""
+"""The Flower example, and the README's diff between it and a plain app."""
 
 import importlib
 import re
@@ -14,21 +14,23 @@ from flwr.serverapp.strategy import FedAvg
 
 from fedmrn_flower import FedMRN, Uniform
 
-ADAPTER = Path(__file__).parents[2] / "adapters" / "fedmrn_flower"
-DIFFS = re.findall(r"^```diff\n(.*?)^```", (ADAPTER / "README.md").read_text(), re.M | re.S)
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "flower_quickstart"
+README = (ROOT / "adapters" / "fedmrn_flower" / "README.md").read_text()
+DIFFS = re.findall(r"^```diff\n(.*?)^```", README, re.M | re.S)
 
 
 @pytest.fixture
 def plain(tmp_path):
-    """The example, with the README's first diff taken back."""
-    app = shutil.copytree(ADAPTER / "examples" / "quickstart", tmp_path / "app")
+    """The example without the changes of the README's first diff."""
+    app = shutil.copytree(EXAMPLE, tmp_path / "app")
     subprocess.run(["git", "apply", "-R", "-"], cwd=app, input=DIFFS[0], text=True, check=True)
     return app
 
 
 @pytest.fixture
 def quickstart(request, monkeypatch):
-    """The example's package, or the plain one's, imported for one test."""
+    """Import the package of the example, or of the plain app, for one test."""
 
     def load(app):
         monkeypatch.syspath_prepend(str(app))
@@ -45,11 +47,11 @@ def forget():
 
 
 def one_round(client, lr):
-    """A round of one client, in memory: its reply, and the strategy's result."""
+    """One round of one client, in memory: its reply, and the result of the strategy."""
     from quickstart import task
 
     strategy = FedMRN(FedAvg(min_available_nodes=1, min_train_nodes=1), noise=Uniform(0.01))
-    start = ArrayRecord(task.build_model("digits").state_dict())
+    start = ArrayRecord(task.Net().state_dict())
     grid = type("Grid", (), {"get_node_ids": lambda _: [1]})()
     (message,) = strategy.configure_train(1, start, ConfigRecord({"lr": lr}), grid)
     context = Context(
@@ -57,16 +59,16 @@ def one_round(client, lr):
         node_id=1,
         node_config={"partition-id": 0, "num-partitions": 8},
         state=RecordDict(),
-        run_config={"dataset": "digits", "local-epochs": 1, "batch-size": 32},
+        run_config={"local-epochs": 1, "batch-size": 32},
     )
     reply = client.app(message, context)
     return reply, strategy.aggregate_train(1, [reply])
 
 
-def test_at_most_ten_lines_make_a_plain_app_one_with_frames(plain):
+def test_at_most_ten_lines_change_a_plain_app(plain):
     trained, of_others, masked_after = (re.findall(r"^\+(?!\+\+)", diff, re.M) for diff in DIFFS)
-    assert len(trained) + 1 <= 10  # and the dependency
-    assert len(of_others) + 1 <= 10  # and the learning rate
+    assert len(trained) + 1 <= 10  # plus the dependency
+    assert len(of_others) + 1 <= 10  # plus the learning rate
     assert len(masked_after) <= 4
     source = "".join(path.read_text() for path in plain.glob("quickstart/*.py"))
     assert "fedmrn" not in source
@@ -74,10 +76,13 @@ def test_at_most_ten_lines_make_a_plain_app_one_with_frames(plain):
 
 
 def test_the_example_trains_and_sends_a_frame(quickstart):
-    client = quickstart(ADAPTER / "examples" / "quickstart")
+    client = quickstart(EXAMPLE)
     reply, (arrays, metrics) = one_round(client, 0.1)
     assert metrics["fedmrn.client-bytes"] == [len(frame_of(reply))] == [4432]
-    assert f"{4432:,} bytes" in (ADAPTER / "examples" / "quickstart" / "README.md").read_text()
+    model = sum(array.numpy().nbytes for array in arrays.values())
+    for folder in (EXAMPLE, EXAMPLE.with_name("nvflare_digits")):
+        text = " ".join((folder / "README.md").read_text().split())
+        assert f"{4432:,} bytes per round; its model has {model:,} bytes" in text
     assert 0 < metrics["train-loss"] < 3
     assert arrays is not None
 

@@ -15,7 +15,7 @@ from federation_parts import KEY, MODEL, WEIGHTS
 import fedmrn_codec as fm
 
 HERE = Path(__file__).parent
-EXAMPLE = HERE.parents[1] / "adapters" / "fedmrn_nvflare" / "examples" / "digits"
+EXAMPLE = HERE.parents[1] / "examples" / "nvflare_digits"
 HONEST = ("site-1", "site-2")
 SCHEMA = fm.Schema(fm.Tensor(n, a.shape, a.ndim > 1, a.dtype.name) for n, a in MODEL.items())
 

@@ -1,16 +1,16 @@
-"""A client: trains the masks of the model that each task brings."""
+"""A client: trains the masks of the model in each task."""
 
 import argparse
 
 import nvflare.client as flare
 import torch
-from net import Net, test_images, train_loader
+from net import Net, accuracy, train_loader
 
 import fedmrn_nvflare
 
 
 def main():
-    """Serve tasks until the job ends."""
+    """Run tasks until the job ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--lr", type=float, default=0.1)
@@ -25,15 +25,15 @@ def main():
         received = flare.receive()
         model = Net()
         model.load_state_dict(received.params)
-        metrics = {"accuracy": accuracy(model)}  # of the global model: NVFlare selects the best by it
+        metrics = {"accuracy": accuracy(model)}  # of the global model; NVFlare selects the best model by it
         psm = fedmrn_nvflare.psm(model, received, steps=args.epochs * len(loader))
         train(model, loader, args.epochs, args.lr, psm)
-        meta = {"NUM_STEPS_CURRENT_ROUND": len(loader.dataset)}  # its weight in the mean
+        meta = {"NUM_STEPS_CURRENT_ROUND": len(loader.dataset)}  # the client's weight in the mean
         flare.send(fedmrn_nvflare.result(psm, metrics=metrics, meta=meta))
 
 
 def train(model, loader, epochs, lr, psm):
-    """Plain local training, but for `psm.step()`."""
+    """Plain local training, plus one call of `psm.step()` per step."""
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     model.train()
     for _ in range(epochs):
@@ -42,14 +42,6 @@ def train(model, loader, epochs, lr, psm):
             torch.nn.functional.cross_entropy(model(images), labels).backward()
             optimizer.step()
             psm.step()
-
-
-def accuracy(model):
-    """Accuracy on the test images."""
-    images, labels = test_images()
-    model.eval()
-    with torch.no_grad():
-        return (model(images).argmax(1) == labels).float().mean().item()
 
 
 if __name__ == "__main__":

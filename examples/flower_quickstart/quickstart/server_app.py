@@ -14,12 +14,12 @@ app = ServerApp()
 def main(grid, context):
     """Train for some rounds."""
     settings = context.run_config
-    model = task.build_model(settings["dataset"])
+    model = task.Net()
     nodes = settings["num-nodes"]
 
     def evaluate(server_round, arrays):
         model.load_state_dict(arrays.to_torch_state_dict())
-        return MetricRecord({"accuracy": task.test(model, settings["dataset"])})
+        return MetricRecord({"accuracy": task.test(model)})
 
     strategy = FedAvg(min_train_nodes=nodes, min_available_nodes=nodes, fraction_evaluate=0.0)
     strategy = FedMRN(strategy, noise=Uniform(0.01), mask="binary")

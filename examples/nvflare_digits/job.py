@@ -1,4 +1,4 @@
-"""The job: FedAvg of two clients, whose results are frames, in NVFlare's simulator."""
+"""The job: FedAvg of two clients, which send frames, in NVFlare's simulator."""
 
 import argparse
 import os
@@ -8,7 +8,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def main():
-    """Run the job, and test the model that it leaves."""
+    """Run the job, and test the global model that it saves."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=5)
@@ -16,11 +16,10 @@ def main():
     parser.add_argument("--workspace", default="runs/nvflare")
     args = parser.parse_args()
     workspace = Path(args.workspace).resolve()
-    os.chdir(HERE)  # where NVFlare looks for the scripts
+    os.chdir(HERE)  # NVFlare looks for the scripts in the current folder
 
     import torch
-    from client import accuracy
-    from net import Net
+    from net import Net, accuracy
     from nvflare.app_opt.pt.recipes.fedavg import FedAvgRecipe
     from nvflare.recipe.sim_env import SimEnv
 

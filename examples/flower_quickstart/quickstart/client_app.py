@@ -1,4 +1,4 @@
-"""The client: trains on its share of the data."""
+"""The client: trains on its part of the data."""
 
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
@@ -11,13 +11,11 @@ app = ClientApp()
 
 @app.train()
 def train(msg, context):
-    """Train the model that the message brings, and reply with the result."""
-    settings = context.run_config
-    model = task.build_model(settings["dataset"])
+    """Train the model in the message, and reply with the result."""
+    settings, node = context.run_config, context.node_config
+    model = task.Net()
     model.load_state_dict(msg.content["arrays"].to_torch_state_dict())
-
-    place = context.node_config["partition-id"], context.node_config["num-partitions"]
-    loader = task.train_loader(settings["dataset"], *place, settings["batch-size"])
+    loader = task.train_loader(node["partition-id"], node["num-partitions"], settings["batch-size"])
 
     epochs = settings["local-epochs"]
     psm = fedmrn_flower.psm(model, msg, steps=epochs * len(loader))
@@ -28,5 +26,5 @@ def train(msg, context):
 
 
 def reply(msg: Message, arrays: ArrayRecord, metrics: dict) -> Message:
-    """What a strategy of Flower expects: the arrays, and metrics with the number of samples."""
+    """A reply as Flower's strategies expect it: the arrays, and metrics with the number of samples."""
     return Message(RecordDict({"arrays": arrays, "metrics": MetricRecord(metrics)}), reply_to=msg)

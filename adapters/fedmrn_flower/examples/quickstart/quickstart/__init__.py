@@ -1,1 +1,0 @@
-"""A Flower app: FedAvg of a convolutional network."""

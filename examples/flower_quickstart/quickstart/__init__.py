@@ -1,0 +1,1 @@
+"""A Flower app: FedAvg of a small convolutional network."""
