@@ -26,7 +26,7 @@ class ExactMean(ModelAggregator):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._sum: fm.Aggregator | None = None
         self._metrics = WeightedAggregationHelper()
 

@@ -48,7 +48,8 @@ class ToFrame(DXOFilter):
         try:
             if result_dxo(shareable) is None:
                 return shareable
-            return super().process(make_copy(shareable), fl_ctx)
+            filtered: Shareable = super().process(make_copy(shareable), fl_ctx)
+            return filtered
         except fm.CodecError as error:
             raise ContentBlockedException(
                 f"fedmrn: refused to send the result ({error.code}): {error}"

@@ -132,7 +132,8 @@ class FromFrame(DXOFilter):
         try:
             if result_dxo(shareable) is None:
                 return shareable
-            return super().process(make_copy(shareable), fl_ctx)
+            filtered: Shareable = super().process(make_copy(shareable), fl_ctx)
+            return filtered
         except fm.CodecError as error:
             reason = f"fedmrn: refused the result of {client} ({error.code}): {error}"
             raise ContentBlockedException(reason) from None
