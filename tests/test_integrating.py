@@ -1,4 +1,4 @@
-"""docs/integrating.md runs: a server and two clients over HTTP, a third that lies, and the audit."""
+"""The programs in docs/integrating.md: a server and two clients over HTTP, an attacker, and the audit."""
 
 import http.client
 import json
@@ -41,28 +41,28 @@ def fetch(url, data=None):
         return reply.read()
 
 
-def refusal(url, frame):
-    """The status and the text of an answer."""
+def answer(url, frame):
+    """The status and the text of an answer, which may be an error."""
     try:
         return 200, fetch(url, frame).decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
 
 
-def announcement(url, length):
-    """The answer to so many bytes that are announced, and never sent."""
+def answer_to_announced(url, length):
+    """The answer to a request whose header announces `length` bytes; none is sent."""
     parts = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(parts.netloc, timeout=30)
     connection.putrequest("POST", f"{parts.path}?{parts.query}")
     connection.putheader("Content-Length", str(length))
     connection.endheaders()
-    answer = connection.getresponse()
-    told = answer.status, answer.read().decode()
+    response = connection.getresponse()
+    out = response.status, response.read().decode()
     connection.close()
-    return told
+    return out
 
 
-def answering(url, server):
+def wait_for(url, server):
     end = time.monotonic() + LATEST
     while True:
         assert server.poll() is None
@@ -74,35 +74,37 @@ def answering(url, server):
 
 
 class Eve:
-    """A client that lies in the way that `lies` says; keeps what she was told."""
+    """An attacker among the clients; `answers` holds the server's answer to each attack."""
 
     def __init__(self, url, folder):
-        self.url, self.folder, self.told = url, folder, {}
+        self.url, self.folder, self.answers = url, folder, {}
 
-    def asked(self):
+    def task(self):
         task = json.loads(fetch(f"{self.url}/round?client=eve"))
         return task if task == "over" else fm.Request.from_dict(task)
 
-    def lie(self, name, frame):
-        self.told[name] = refusal(f"{self.url}/update?client=eve", frame)
+    def attack(self, name, frame):
+        self.answers[name] = answer(f"{self.url}/update?client=eve", frame)
 
     def first_round(self):
-        """What she can do while nobody else has answered."""
-        zeros = {t.name: np.zeros(t.shape, np.float32) for t in self.asked().schema}
-        self.lie("garbage", os.urandom(500))
-        self.lie("twice", os.urandom(500))
-        self.lie("own seed", replace(self.asked(), seed=1).encode(zeros))
-        self.lie("louder", replace(self.asked(), noise=fm.Uniform(1)).encode(zeros))
-        self.asked()
-        self.told["too long"] = announcement(f"{self.url}/update?client=eve", 2**40)
+        """The attacks before any other client has replied."""
+        zeros = {t.name: np.zeros(t.shape, np.float32) for t in self.task().schema}
+        self.attack("garbage", os.urandom(500))
+        self.attack("twice", os.urandom(500))
+        self.attack("own seed", replace(self.task(), seed=1).encode(zeros))
+        self.attack("louder", replace(self.task(), noise=fm.Uniform(1)).encode(zeros))
+        self.task()
+        self.answers["too long"] = answer_to_announced(f"{self.url}/update?client=eve", 2**40)
 
     def later(self):
-        """A frame of the first round, again and again."""
+        """Replay a frame of the first round until the federation is over."""
         end = time.monotonic() + LATEST
-        while (request := self.asked()) != "over":
+        while (request := self.task()) != "over":
             assert time.monotonic() < end
-            if request.round > 1 and self.told.get("replay", (409,))[0] == 409:  # 409: the round has ended
-                self.lie("replay", (self.folder / "audit" / "round1-ann.fmrn").read_bytes())
+            if (
+                request.round > 1 and self.answers.get("replay", (409,))[0] == 409
+            ):  # the round had ended: try again
+                self.attack("replay", (self.folder / "audit" / "round1-ann.fmrn").read_bytes())
             time.sleep(0.02)
 
 
@@ -119,12 +121,12 @@ def federation(tmp_path_factory):
     running = [subprocess.Popen(serve, stdout=subprocess.DEVNULL, **options)]
     try:
         eve = Eve(f"http://127.0.0.1:{port}", folder)
-        answering(eve.url, running[0])
+        wait_for(eve.url, running[0])
         eve.first_round()
         running += [subprocess.Popen(client, **options) for client in clients]
         eve.later()
         assert [client.wait(LATEST) for client in running[1:]] == [0, 0]
-        eve.told["stranger"] = refusal(f"{eve.url}/round?client=mallory", None)
+        eve.answers["stranger"] = answer(f"{eve.url}/round?client=mallory", None)
     finally:
         for process in running:
             process.kill()
@@ -141,7 +143,7 @@ def audit(folder):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=LATEST)
 
 
-def test_the_page_is_whole():
+def test_the_page_has_all_programs_and_its_links_work():
     assert set(FILES) == {"net.py", "server.py", "client.py", "audit.py"}
     for link in re.findall(r"\]\((?!http)([^)#]+)", PAGE):
         assert (ROOT / "docs" / link).exists(), link
@@ -162,24 +164,24 @@ def test_the_federation_learns(federation, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("lie", "status", "reason"),
+    ("attack", "status", "reason"),
     [
-        ("garbage", 400, "magic: "),
-        ("twice", 409, "nothing is asked"),
-        ("own seed", 400, "seed: "),
-        ("louder", 400, "reply: "),
-        ("too long", 413, "too long"),
-        ("replay", 400, "round: "),
-        ("stranger", 403, "who"),
+        ("garbage", 400, "magic: magic, byte 0: expected "),
+        ("twice", 409, "this client has no open request"),
+        ("own seed", 400, "seed: seed, byte 8: expected "),
+        ("louder", 400, "reply: tensor '0.weight': expected binary mask over Uniform(scale=0.05"),
+        ("too long", 413, "frame too long"),
+        ("replay", 400, "round: round, byte 24: expected "),
+        ("stranger", 403, "unknown client"),
     ],
 )
-def test_lies_are_refused(federation, lie, status, reason):
+def test_attacks_are_refused(federation, attack, status, reason):
     _, eve = federation
-    assert eve.told[lie][0] == status
-    assert eve.told[lie][1].startswith(reason)
+    assert eve.answers[attack][0] == status
+    assert eve.answers[attack][1].startswith(reason)
 
 
-def test_the_liar_changes_no_bit(federation):
+def test_the_attacker_changes_no_bit(federation):
     folder, _ = federation
     for number in range(1, ROUNDS + 1):
         frames = sorted((folder / "audit").glob(f"round{number}-*.fmrn"))
@@ -222,10 +224,10 @@ def another_start(folder):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (damaged, "ChecksumError"),
-        (weighted, "round 3: another model comes out"),
-        (without, "round 3: another model comes out"),
-        (another_start, "round1-ann.json: the update of another model"),
+        (damaged, "ChecksumError: checksum, byte "),
+        (weighted, "round 3: the replay gives another model than the server's"),
+        (without, "round 3: the replay gives another model than the server's"),
+        (another_start, "round1-ann.json: expected base model "),
     ],
 )
 def test_the_audit_finds_changes(federation, change, reason, tmp_path):
@@ -236,9 +238,9 @@ def test_the_audit_finds_changes(federation, change, reason, tmp_path):
     assert reason in done.stderr
 
 
-def test_the_shares_that_tell_of_the_scale():
+def test_the_shares_that_show_the_scale():
     (text,) = (text for text in PYTHON if "decode_bits" in text)
     names = {}
     exec(compile(text, "integrating.md", "exec"), names)
-    assert names["beyond"] == {"weight": 0.0}
+    assert names["exceeding"] == {"weight": 0.0}
     assert names["ones"] == {"weight": 0.0}
