@@ -139,11 +139,11 @@ def _open(
 ) -> tuple[fm.CheckedFrame, list[Part]]:
     """A checked frame and the tensors to decode, for which all checks of spec 7 have passed."""
     checked = fm.CheckedFrame.open(frame, expected, limits)
-    wanted = wanted_names(names, checked.checked_schema)
+    selected = wanted_names(names, checked.checked_schema)
     return checked, [
         (tensor, stream, entry, checked.payload(stream, "torch"))
         for stream, (tensor, entry) in enumerate(zip(checked.checked_schema, checked.tensors, strict=True))
-        if tensor.name in wanted
+        if tensor.name in selected
     ]
 
 

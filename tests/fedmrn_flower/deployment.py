@@ -1,4 +1,4 @@
-"""Flower on this machine: a superlink, and supernodes or its simulation engine; all stopped at the end."""
+"""A local Flower deployment: a superlink with supernodes or the simulation engine; all stopped at the end."""
 
 import os
 import signal
@@ -117,7 +117,7 @@ class Deployment:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def wait(self, condition, seconds: float) -> None:
-        """Until a condition holds; meanwhile, remember whom our processes start."""
+        """Wait until a condition holds; meanwhile, record the child processes."""
         end = time.monotonic() + seconds
         while not condition():
             self.look()
@@ -132,7 +132,7 @@ class Deployment:
                 continue
 
     def kill_tree(self, process: psutil.Process) -> None:
-        """Kill a process and all that it has started, with no chance to say goodbye."""
+        """Kill a process and all its descendants with SIGKILL."""
         for one in [*process.children(recursive=True), process]:
             kill(one)
 

@@ -12,14 +12,14 @@ import fedmrn_codec as fm
 
 APP = Path(__file__).with_name("faults_app")
 SCHEMA = fm.Schema([fm.Tensor("conv.weight", (40, 3, 3, 3), masked=True), fm.Tensor("conv.bias", (40,))])
-HONEST, LIAR, VICTIM = 30, 50, 20  # each role has another weight, which identifies it
+HONEST, ATTACKER, VICTIM = 30, 50, 20  # each role has another weight, which identifies it
 COUNTED = {
-    1: (HONEST, LIAR, VICTIM),
+    1: (HONEST, ATTACKER, VICTIM),
     2: (HONEST, VICTIM),  # garbage
     3: (HONEST, VICTIM),  # a replayed frame
-    4: (HONEST, VICTIM),  # a seed of its own
-    5: (HONEST, LIAR),  # the victim is killed
-    6: (HONEST, LIAR),
+    4: (HONEST, VICTIM),  # another seed
+    5: (HONEST, ATTACKER),  # the victim is killed
+    6: (HONEST, ATTACKER),
 }
 
 
@@ -30,7 +30,7 @@ def out(tmp_path_factory):
     app = shutil.copytree(APP, home / "app")
     superlink = home / "superlink.log"
     with Deployment(home, FEDMRN_TEST_OUT=str(out)) as flower:
-        nodes = {role: flower.supernode(role, f"role='{role}'") for role in ("honest", "liar", "victim")}
+        nodes = {role: flower.supernode(role, f"role='{role}'") for role in ("honest", "attacker", "victim")}
         flower.wait(lambda: superlink.read_text().count("Activated node_id") == 3, 300)
         run = flower.start("run", "flwr", "run", str(app), "here", "--stream")
         flower.wait(lambda: (out / "victim-trains").exists() or run.poll() is not None, 600)
@@ -52,7 +52,7 @@ def metrics(out, number):
 @pytest.mark.slow
 @pytest.mark.integration
 @pytest.mark.parametrize("number", COUNTED)
-def test_the_model_is_the_sum_of_the_honest_to_the_bit(out, number):
+def test_the_model_is_the_exact_mean_of_the_accepted_frames(out, number):
     aggregator = fm.Aggregator(SCHEMA, noise=fm.Uniform(0.01), round=number)
     for weight in COUNTED[number]:
         aggregator.add((out / f"round{number}-weight{weight}.fmrn").read_bytes(), weight)
@@ -65,8 +65,8 @@ def test_the_model_is_the_sum_of_the_honest_to_the_bit(out, number):
 @pytest.mark.slow
 @pytest.mark.integration
 @pytest.mark.parametrize(("number", "code"), [(2, "magic"), (3, "round"), (4, "seed")])
-def test_the_liar_is_refused_for_the_right_reason(out, number, code):
-    assert (out / f"round{number}-weight{LIAR}.fmrn").exists()  # it did arrive
+def test_the_attacker_is_refused_for_the_right_reason(out, number, code):
+    assert (out / f"round{number}-weight{ATTACKER}.fmrn").exists()  # the server received it
     assert metrics(out, number)["fedmrn.refused"] == 1
     assert len(metrics(out, number)["fedmrn.refused-nodes"]) == 1
     assert (out / "log").read_text().count(f"({code}): ") == 1
@@ -74,7 +74,7 @@ def test_the_liar_is_refused_for_the_right_reason(out, number, code):
 
 @pytest.mark.slow
 @pytest.mark.integration
-def test_every_round_is_accounted_for(out):
+def test_every_reply_is_counted(out):
     assert [metrics(out, number)["fedmrn.refused"] for number in COUNTED] == [0, 1, 1, 1, 0, 0]
     assert [metrics(out, number)["fedmrn.failed"] for number in COUNTED] == [0, 0, 0, 0, 1, 0]
     assert [metrics(out, number)["fedmrn.clients"] for number in COUNTED] == [3, 2, 2, 2, 2, 2]

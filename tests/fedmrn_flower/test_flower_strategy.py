@@ -163,10 +163,10 @@ def test_strategies_of_the_mean_get_the_exact_mean(strategy):
         1, record(), ConfigRecord(), type("Grid", (), {"get_node_ids": lambda _: [1]})()
     )
     content = RecordDict({"a": mean, "m": MetricRecord({"num-examples": 30})})
-    wanted, _ = alone.aggregate_train(1, [Message(content, reply_to=message)])
+    expected, _ = alone.aggregate_train(1, [Message(content, reply_to=message)])
     for name in MODEL:
         assert got[name].dtype == str(MODEL[name].dtype)
-        np.testing.assert_array_equal(got[name].numpy(), wanted[name].numpy().astype(MODEL[name].dtype))
+        np.testing.assert_array_equal(got[name].numpy(), expected[name].numpy().astype(MODEL[name].dtype))
 
 
 def test_metrics_are_aggregated_by_the_strategys_function():
@@ -320,12 +320,12 @@ def test_a_bad_reply_changes_no_bit(name, each, caplog):
     messages = messages_of(without, NODES)
     messages_of(attacked, NODES)
     good = [through(honest, m) for m in messages[:2]]
-    wanted, clean = without.aggregate_train(1, good)
+    expected, clean = without.aggregate_train(1, good)
     for place in (0, 2):  # first, and last
         messages_of(attacked, NODES)
         with caplog.at_level("WARNING", "flwr"):
             got, metrics = attacked.aggregate_train(1, [*good[:place], make(messages[2]), *good[place:]])
-        assert bytes_of(got) == bytes_of(wanted)
+        assert bytes_of(got) == bytes_of(expected)
         assert metrics["fedmrn.refused"] == 1
         assert metrics["fedmrn.refused-nodes"] == [33]
         assert metrics["fedmrn.client-nodes"] == [11, 22]
@@ -476,8 +476,8 @@ def test_a_median_of_full_arrays():
     schema = Request.of(messages[0]).schema
     decoded = [fm.decode(frame_of(reply), schema) for reply in replies]
     for name, base in MODEL.items():
-        wanted = np.median([base + update[name] for update in decoded], axis=0).astype(base.dtype)
-        assert arrays[name].numpy().tobytes() == wanted.tobytes(), name
+        expected = np.median([base + update[name] for update in decoded], axis=0).astype(base.dtype)
+        assert arrays[name].numpy().tobytes() == expected.tobytes(), name
 
 
 def test_a_differential_privacy_wrapper_inside():

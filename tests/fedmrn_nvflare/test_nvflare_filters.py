@@ -85,9 +85,9 @@ def test_full_models(output):
     federation = Federation(output=output)
     new = {name: np.asarray(a + rescaled(update())[name]) for name, a in MODEL.items()}
     dxo = federation.round(new, kind=DataKind.WEIGHTS)
-    wanted = update() if output == "WEIGHT_DIFF" else trained()
+    expected = update() if output == "WEIGHT_DIFF" else trained()
     assert dxo.data_kind == output
-    assert bytes_of(dxo.data) == bytes_of(wanted)
+    assert bytes_of(dxo.data) == bytes_of(expected)
 
 
 def test_the_output_does_not_depend_on_what_the_client_sends():
@@ -418,13 +418,13 @@ def test_every_dtype_is_preserved(kind, output):
     new = {name: np.asarray(array + step[name]) for name, array in MIXED.items()}
     federation = Federation(output=output, noise="bernoulli:0.5")
     dxo = federation.round(new if kind == "WEIGHTS" else step, kind=kind, arrays=MIXED)
-    wanted = new if output == "WEIGHTS" else step
+    expected = new if output == "WEIGHTS" else step
     dense = [name for name in MIXED if name not in ("half", "double", "empty")]
     assert {n: (a.dtype, a.shape) for n, a in dxo.data.items()} == {
-        n: (a.dtype, a.shape) for n, a in wanted.items()
+        n: (a.dtype, a.shape) for n, a in expected.items()
     }
     for name in dense:
-        assert dxo.data[name].tobytes() == wanted[name].tobytes(), name
+        assert dxo.data[name].tobytes() == expected[name].tobytes(), name
 
 
 def test_masked_and_left_out():

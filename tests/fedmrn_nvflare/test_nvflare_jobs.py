@@ -94,13 +94,13 @@ def test_fedavgs_mean_keeps_the_models_dtypes():
     model = FLModel(params={**mean, "other": np.zeros(1, np.float16)})
     context.set_prop(AppConstants.AGGREGATION_RESULT, model, private=True, sticky=False)
     federation.server.handle_event(AppEventType.AFTER_AGGREGATION, context)
-    wanted = mean | {"bn.num_batches_tracked": np.array(2), "other": np.zeros(1, np.float16)}
-    assert bytes_of(model.params) == bytes_of(wanted)
+    expected = mean | {"bn.num_batches_tracked": np.array(2), "other": np.zeros(1, np.float16)}
+    assert bytes_of(model.params) == bytes_of(expected)
     shareable = DXO(DataKind.WEIGHT_DIFF, mean).to_shareable()  # of ScatterAndGather
     context.set_prop(AppConstants.AGGREGATION_RESULT, shareable, private=True, sticky=False)
     federation.server.handle_event(AppEventType.AFTER_AGGREGATION, context)
-    del wanted["other"]
-    assert bytes_of(from_shareable(shareable).data) == bytes_of(wanted)
+    del expected["other"]
+    assert bytes_of(from_shareable(shareable).data) == bytes_of(expected)
 
 
 def network():

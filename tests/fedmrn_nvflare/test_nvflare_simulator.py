@@ -85,9 +85,9 @@ def check_refusals(log):
 def test_a_bad_client_changes_no_bit(tmp_path):
     log = run(HERE / "federation_job.py", tmp_path, "FRAME", cwd=tmp_path)
     for base, frames, result in check_rounds(tmp_path):
-        wanted = exact_model(base, frames)
+        expected = exact_model(base, frames)
         assert {n: (a.dtype, a.tobytes()) for n, a in result.items()} == {
-            n: (a.dtype, a.tobytes()) for n, a in wanted.items()
+            n: (a.dtype, a.tobytes()) for n, a in expected.items()
         }
     check_refusals(log)
 
@@ -95,9 +95,9 @@ def test_a_bad_client_changes_no_bit(tmp_path):
 def test_nvflares_own_mean_of_full_models(tmp_path):
     log = run(HERE / "federation_job.py", tmp_path, "WEIGHTS", cwd=tmp_path)
     for base, frames, result in check_rounds(tmp_path):
-        wanted = exact_model(base, frames)
-        assert list(result) == list(wanted)
-        for name, array in wanted.items():
+        expected = exact_model(base, frames)
+        assert list(result) == list(expected)
+        for name, array in expected.items():
             np.testing.assert_allclose(result[name], array, rtol=0, atol=1e-6)
             assert np.abs(result[name] - base[name]).max() > 1e-3
     check_refusals(log)

@@ -13,7 +13,7 @@ from fedmrn_torch.schema import difference, to_numpy
 
 
 class Zoo(nn.Module):
-    """One of each: convolution, BatchNorm, tied weights, a frozen one, 0-d, odd dtypes, an unsaved buffer."""
+    """Convolution, BatchNorm, tied and frozen weights, 0-d tensors, rare dtypes, a non-persistent buffer."""
 
     def __init__(self):
         super().__init__()

@@ -1,1 +1,1 @@
-"""A Flower app for tests: its clients misbehave in the way that their node's role and the round say."""
+"""A Flower app for tests: the role of a node and the round determine how its client misbehaves."""

@@ -1,4 +1,4 @@
-"""Clients of three roles. honest: always. liar: tampers in rounds 2 to 4. victim: hangs in round 5."""
+"""Clients of three roles: honest; attacker, which tampers in rounds 2 to 4; victim, which stops in round 5."""
 
 import os
 import time
@@ -11,17 +11,17 @@ from flwr.clientapp import ClientApp
 from fedmrn_flower import mod
 from fedmrn_flower.records import from_frame, to_frame
 
-WEIGHTS = {"honest": 30, "liar": 50, "victim": 20}
+WEIGHTS = {"honest": 30, "attacker": 50, "victim": 20}
 
 
-def liar(msg, context, call_next):
-    """Sits outside the mod, so that it can do with frames what it likes."""
+def attacker(msg, context, call_next):
+    """A mod outside of fedmrn_flower.mod, which can therefore replace frames."""
     number = msg.content["config"]["server-round"]
-    lies = context.node_config["role"] == "liar"
-    if lies and number == 4:  # a seed of its own
+    attacks = context.node_config["role"] == "attacker"
+    if attacks and number == 4:  # another seed
         msg.content["config"]["fedmrn.seed"] ^= 1
     reply = call_next(msg, context)
-    if not lies:
+    if not attacks:
         return reply
     if number == 1:
         frame = to_frame(reply.content["arrays"])
@@ -33,12 +33,12 @@ def liar(msg, context, call_next):
     return reply
 
 
-app = ClientApp(mods=[liar, mod])
+app = ClientApp(mods=[attacker, mod])
 
 
 @app.train()
 def train(msg, context):
-    """Move every weight a little, by role and round."""
+    """Add small random values to every weight, which depend on role and round."""
     role, number = context.node_config["role"], msg.content["config"]["server-round"]
     if role == "victim" and number == 5:
         Path(os.environ["FEDMRN_TEST_OUT"], "victim-trains").touch()

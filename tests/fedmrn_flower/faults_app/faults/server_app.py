@@ -1,4 +1,4 @@
-"""The server: FedAvg in FedMRN, with every reply and every global model kept for the test."""
+"""The server: FedMRN around FedAvg; it writes every reply and every global model to files for the test."""
 
 import json
 import os
@@ -16,10 +16,10 @@ app = ServerApp()
 
 
 class Keeping(FedMRN):
-    """Writes down what comes in."""
+    """Writes what the server receives to files."""
 
     def aggregate_train(self, server_round, replies):
-        """Keep each frame under its node and weight."""
+        """Write each frame to a file named by round and weight."""
         replies = list(replies)
         for reply in replies:
             if not reply.has_error():
@@ -32,14 +32,14 @@ class Keeping(FedMRN):
 
 
 def keep(server_round, arrays):
-    """Write the global model down."""
+    """Write the global model to a file."""
     np.savez(OUT / f"model{server_round}.npz", **{name: array.numpy() for name, array in arrays.items()})
     return MetricRecord({"kept": 1})
 
 
 @app.main()
 def main(grid, context):
-    """All rounds; Flower itself finds out, after a minute, that a node is gone."""
+    """Run all rounds. Flower itself detects, after a minute, that a node has stopped."""
     inner = FedAvg(min_train_nodes=2, min_available_nodes=2, fraction_evaluate=0.0)
     model = {"conv.weight": np.ones((40, 3, 3, 3), np.float32), "conv.bias": np.zeros(40, np.float32)}
     Keeping(inner, noise=Uniform(0.01), mask="signed").start(
