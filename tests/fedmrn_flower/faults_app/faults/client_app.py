@@ -1,4 +1,4 @@
-"""Clients of three roles: honest; attacker, which tampers in rounds 2 to 4; victim, which stops in round 5."""
+"""Clients of three roles: honest; attacker, which tampers in rounds 2 to 4; victim, which stops in 5."""
 
 import os
 import time
