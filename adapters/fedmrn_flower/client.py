@@ -23,18 +23,6 @@ def mod(msg: Message, context: Context, call_next: ClientAppCallable) -> Message
 
     An update that cannot be encoded (a NaN, a missing array, another shape or dtype) results in an error
     reply with the code MOD_FAILED_PRECONDITION.
-
-    Parameters
-    ----------
-    msg : flwr.app.Message
-    context : flwr.app.Context
-    call_next : callable
-        The next mod, or the app.
-
-    Returns
-    -------
-    flwr.app.Message
-        The reply.
     """
     reply = call_next(msg, context)
     try:

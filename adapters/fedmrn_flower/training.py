@@ -31,10 +31,6 @@ def psm(model: torch.nn.Module, msg: Message, *, steps: int, **options: Any) -> 
     **options
         Of `fedmrn_torch.PSM`: `stochastic`, `progressive`, `private_seed`.
 
-    Returns
-    -------
-    fedmrn_torch.PSM
-
     Raises
     ------
     fedmrn_codec.ArgumentError

@@ -31,10 +31,6 @@ def psm(model: torch.nn.Module, received: FLModel, *, steps: int, **options: Any
     **options
         Of `fedmrn_torch.PSM`: `stochastic`, `progressive`, `private_seed`.
 
-    Returns
-    -------
-    fedmrn_torch.PSM
-
     Raises
     ------
     fedmrn_codec.ArgumentError
@@ -54,10 +50,6 @@ def result(psm: fedmrn_torch.PSM, **fields: Any) -> FLModel:
         From `fedmrn_nvflare.psm`.
     **fields
         Of the FLModel: `metrics`, `meta`.
-
-    Returns
-    -------
-    nvflare FLModel
 
     Raises
     ------

@@ -66,7 +66,7 @@ class PSM:
     fedmrn_codec.ArgumentError
         An argument is out of range, or no parameter is masked. The module is unchanged.
     RuntimeError
-        A PSM is already active on the module.
+        A PSM is already active on the module. All methods but `restore` raise it once the PSM is finished.
 
     Examples
     --------
@@ -175,13 +175,7 @@ class PSM:
         return derived_seed(self._private_seed, self._seed, "upload")
 
     def step(self) -> None:
-        """Count one local step; call it once after each `optimizer.step()`.
-
-        Raises
-        ------
-        RuntimeError
-            The PSM is finished.
-        """
+        """Count one local step; call it once after each `optimizer.step()`."""
         self._require_active("step")
         self._sampler.step()
 
@@ -193,11 +187,6 @@ class PSM:
         dict of str to numpy.ndarray
             In schema order, new arrays of the schema's dtypes (bfloat16 as its bits, in uint16): u for masked
             parameters, trained minus start value for all other tensors.
-
-        Raises
-        ------
-        RuntimeError
-            The PSM is finished.
         """
         self._require_active("update")
         return {
@@ -237,8 +226,6 @@ class PSM:
         fedmrn_codec.UpdateError
             The update holds a NaN or an infinity. After this or any other error the module is not restored;
             `restore`, or the end of the `with` block, does that.
-        RuntimeError
-            The PSM is finished.
         """
         self._require_active("finish")
         update = self.update()
@@ -292,11 +279,6 @@ class PSM:
         To resume, create the model and the PSM with the same arguments, then load the state of the model, of
         the optimiser and of the PSM. The state holds the private seed, so keep it secret. It consists of
         numbers, strings and tensors, so `torch.load(..., weights_only=True)` can read it.
-
-        Raises
-        ------
-        RuntimeError
-            The PSM is finished.
         """
         self._require_active("state_dict")
         return {
@@ -314,8 +296,6 @@ class PSM:
         ------
         fedmrn_codec.ArgumentError
             The state comes from a PSM with other arguments, or of another model.
-        RuntimeError
-            The PSM is finished.
         """
         self._require_active("load_state_dict")
         settings = self._settings()
