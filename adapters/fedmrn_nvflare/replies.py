@@ -49,12 +49,8 @@ def with_data(dxo: DXO, kind: str, data: dict[str, Any], meta: dict[str, Any]) -
 def frame_of(dxo: DXO) -> bytes | fm.CheckedFrame:
     """The frame of a result."""
     if dxo.get_meta_prop(MetaKey.PROCESSED_ALGORITHM) != ALGORITHM or not is_frame(dxo.data):
-        names = sorted(map(str, dxo.data))[:3]
-        raise ReplyError(
-            "result",
-            "one frame (is ToFrame among the client's filters?)",
-            f"{len(dxo.data)} entries, {names} first",
-        )
+        found = f"{len(dxo.data)} entries, {sorted(map(str, dxo.data))[:3]} first"
+        raise ReplyError("result", "one frame (is ToFrame among the client's filters?)", found)
     return to_frame(dxo.data)
 
 
