@@ -1,6 +1,7 @@
-"""A federated update as one seed and one bit a parameter: `update = noise(seed) * mask`.
+"""A federated update as one seed and one bit per parameter: `update = noise(seed) * mask`.
 
-The bytes are written down in `spec/FORMAT.md`; the method is FedMRN (Li et al., ACM MM 2024).
+A frame has seed and mask; the receiver recomputes the noise. `spec/FORMAT.md` specifies the bytes; the method
+is FedMRN (Li et al., ACM MM 2024).
 
     schema = fm.Schema([fm.Tensor("conv.weight", (32, 1, 3, 3), masked=True)])
     frame = fm.encode(update, schema, seed=7, noise=fm.Uniform(0.01), mask="binary")

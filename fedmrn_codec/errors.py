@@ -1,4 +1,4 @@
-"""The errors: one base, one subclass a check, a stable code each (spec 7 and 8.5)."""
+"""The errors: one base class, and a subclass with a stable code for each check (spec 7 and 8.5)."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from typing import Self
 
 
 class CodecError(ValueError):
-    """Base of every error that this library raises for bad bytes or bad arguments.
+    """Base class of every error that this library raises for bad bytes or bad arguments.
 
     The message reads "FIELD, byte OFFSET: expected EXPECTED, got GOT".
 
     Attributes
     ----------
     code : str
-        Stable and machine-readable; the codes of bad bytes are those of spec 7.3 and 8.5.
+        Machine-readable, and the same in every release; for bad bytes, a code of spec 7.3 or 8.5.
     field : str
-        What was checked.
+        The field or argument that was checked.
     expected, got : str
-        What it should have been, and what it was.
+        What was expected of it, and what it was.
     offset : int or None
-        Where the field lies, in bytes from the start of the frame; None for arguments.
+        Where the field begins, in bytes from the start of the frame; None for arguments.
     index : int or None
-        Where many frames were given together, the position of the one that was refused, counted from 0.
+        If the call was given many frames, the position, from 0, of the frame that was refused; else None.
     """
 
     code = "error"
@@ -33,7 +33,7 @@ class CodecError(ValueError):
         super().__init__(f"{field}{where}: expected {expected}, got {got}")
 
     def of_frame(self, index: int) -> Self:
-        """The same error, about one of many frames that were given together."""
+        """The same error with the frame's index, for a call that was given many frames."""
         field = f"frame {index}" if self.field == "frame" else f"frame {index}, {self.field}"
         out = type(self)(field, self.expected, self.got, self.offset)
         out.index = index
@@ -47,7 +47,7 @@ class CodecError(ValueError):
 
 
 class FrameError(CodecError):
-    """Base of every error of bytes: a frame, a schema or a partial sum."""
+    """Base class of the errors that the bytes of a frame, a schema or a partial sum cause."""
 
 
 class MalformedError(FrameError):
@@ -55,11 +55,11 @@ class MalformedError(FrameError):
 
 
 class UnsupportedError(FrameError):
-    """A later version may allow these bytes; this one does not know them."""
+    """The bytes use a version or a code that this version does not know; a later one may."""
 
 
 class RefusedError(FrameError):
-    """The bytes are fine, but not what this reader asked for."""
+    """The bytes are valid, but differ from the reader's expected values or exceed its limits."""
 
 
 class TruncatedError(MalformedError):
@@ -69,19 +69,19 @@ class TruncatedError(MalformedError):
 
 
 class TrailingError(MalformedError):
-    """Bytes are left over: [F-26], [P-13]."""
+    """There are more bytes than the fields and payloads need: [F-26], [P-13]."""
 
     code = "trailing"
 
 
 class MagicError(MalformedError):
-    """Not these bytes' format at all: [F-02], [P-02]."""
+    """The first four bytes are not those of a frame or a partial sum: [F-02], [P-02]."""
 
     code = "magic"
 
 
 class VersionError(UnsupportedError):
-    """A version this library does not know: [F-03], [P-03]."""
+    """A version that this library does not know: [F-03], [P-03]."""
 
     code = "version"
 
@@ -99,7 +99,7 @@ class LimitError(RefusedError):
 
 
 class SchemaLengthError(MalformedError):
-    """The tensors of a schema do not fill its bytes exactly: [S-01]."""
+    """A schema has fewer or more bytes than its tensors need: [S-01]."""
 
     code = "schema_length"
 
@@ -135,13 +135,13 @@ class SchemaShapeError(MalformedError):
 
 
 class SchemaDigestError(MalformedError):
-    """The embedded schema is not the one the header names: [S-08]."""
+    """The digest of the embedded schema is not the one in the header: [S-08]."""
 
     code = "schema_digest"
 
 
 class NoSchemaError(RefusedError):
-    """Neither the caller nor the frame has a schema: [F-09]."""
+    """The caller gave no schema and the frame embeds none: [F-09]."""
 
     code = "no_schema"
 
@@ -153,25 +153,25 @@ class SchemaMismatchError(RefusedError):
 
 
 class TensorCountError(MalformedError):
-    """The header counts other tensors than the schema: [F-11], [P-08]."""
+    """The number of tensors in the header is not the schema's: [F-11], [P-08]."""
 
     code = "tensor_count"
 
 
 class RoundError(RefusedError):
-    """A frame of another round than the caller's: [F-12]."""
+    """The frame's round is not the expected one: [F-12]."""
 
     code = "round"
 
 
 class BaseModelError(RefusedError):
-    """A frame for another base model than the caller's: [F-13]."""
+    """The frame's base model is not the expected one: [F-13]."""
 
     code = "base_model"
 
 
 class SeedError(RefusedError):
-    """A frame of another seed than the caller's: [F-14]."""
+    """The frame's seed is not the expected one: [F-14]."""
 
     code = "seed"
 
@@ -189,7 +189,7 @@ class KindMismatchError(MalformedError):
 
 
 class DtypeMismatchError(MalformedError):
-    """A dense entry of another dtype than the schema's: [F-19]."""
+    """The dtype of a dense entry is not the schema's: [F-19]."""
 
     code = "dtype_mismatch"
 
@@ -207,7 +207,7 @@ class UnknownCodingError(UnsupportedError):
 
 
 class PayloadLengthError(MalformedError):
-    """A payload length that does not fit the tensor: [F-23]."""
+    """The length of a payload is not one that the tensor and coding allow: [F-23]."""
 
     code = "payload_length"
 
@@ -219,25 +219,25 @@ class FrameScaleError(MalformedError):
 
 
 class MinorError(MalformedError):
-    """A higher minor version than the frame needs: [F-31]."""
+    """The minor version is higher than the frame needs: [F-31]."""
 
     code = "minor"
 
 
 class CodingError(MalformedError):
-    """A payload that its coding does not allow: [C-01] to [C-04]."""
+    """An entropy-coded payload that its coding does not allow: [C-01] to [C-04]."""
 
     code = "coding"
 
 
 class ChecksumError(MalformedError):
-    """The CRC-32 does not fit the bytes: [F-27], [P-14]."""
+    """The checksum is not the CRC-32 of the bytes: [F-27], [P-14]."""
 
     code = "checksum"
 
 
 class PaddingError(MalformedError):
-    """Bits beyond the last element are set: [F-28]."""
+    """A bit after the last element of a mask is set: [F-28]."""
 
     code = "padding"
 
@@ -249,7 +249,7 @@ class NonFiniteError(MalformedError):
 
 
 class BoolError(MalformedError):
-    """A bool that is neither 0 nor 1: [F-30]."""
+    """The byte of a bool is neither 0 nor 1: [F-30]."""
 
     code = "bool"
 
@@ -267,25 +267,25 @@ class FramesError(MalformedError):
 
 
 class RowsError(MalformedError):
-    """The limb rows of a partial sum are out of order or of range: [P-12]."""
+    """The limb rows of a partial sum are not in ascending order, or out of range: [P-12]."""
 
     code = "rows"
 
 
 class SumsError(MalformedError):
-    """A sum is larger than its weight allows, or a limb row is all 0: [P-15]."""
+    """A sum is larger than the weight allows, or a limb row has only zeros: [P-15]; or no mean, [A-07]."""
 
     code = "sums"
 
 
 class NoiseError(RefusedError):
-    """A frame or a partial sum with other noise than the aggregator's: [A-02]."""
+    """The noise of a frame or a partial sum is not the aggregator's: [A-02]."""
 
     code = "aggregate"
 
 
 class ReplyError(RefusedError):
-    """A reply that is not what the server asked for, beyond the checks of spec 7 (`Request.check`)."""
+    """A valid frame whose noise, mask kind or dense values do not fit the request (`Request.check`)."""
 
     code = "reply"
 
@@ -294,7 +294,7 @@ class ReplyError(RefusedError):
 
 
 class ArgumentError(CodecError):
-    """An argument of the wrong type or value; nothing was done."""
+    """An argument has the wrong type or value; the call changed nothing."""
 
     code = "argument"
 
@@ -324,12 +324,12 @@ class UpdateNonFiniteError(UpdateError):
 
 
 class AggregateError(ArgumentError):
-    """Frames or sums that have no common mean: [A-01], [A-02]."""
+    """A weight is not allowed, or sums cannot be merged: [A-01], [A-02]."""
 
     code = "aggregate"
 
 
 class BackendError(ArgumentError):
-    """A backend that does not exist or is not installed."""
+    """A backend does not exist, or its packages are not installed."""
 
     code = "backend"

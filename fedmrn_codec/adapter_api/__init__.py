@@ -1,8 +1,8 @@
-"""What adapter authors may import beside `fedmrn_codec` itself.
+"""The names that an adapter may import in addition to those of `fedmrn_codec`.
 
-An adapter carries frames through a framework; `adapters/` holds those of this project. The names of this
-package, with `adapter_api.torch` and `adapter_api.numba`, which import their framework, are as stable as
-those of `fedmrn_codec`. All other modules of `fedmrn_codec` are private.
+An adapter connects the codec to a training or federation framework; those of this repository are in
+`adapters/`. This module, `adapter_api.torch` and `adapter_api.numba` (these two import the package that they
+are named for) are as stable as `fedmrn_codec` itself. All other modules of `fedmrn_codec` are private.
 """
 
 from ..face.decoding import wanted_names

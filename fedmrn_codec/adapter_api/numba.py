@@ -1,4 +1,4 @@
-"""The codec's compiler settings, and its random words as a compiled function; imports Numba."""
+"""The decorator that compiles the codec's kernels, and the kernel of its random words; imports Numba."""
 
 from ..backends.compiled import jit
 from ..backends.tiles import fill

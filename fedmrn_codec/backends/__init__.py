@@ -1,6 +1,8 @@
-"""The backends: one small module each, the same verbs in the same order, the same bits.
+"""The backends: a module each, with the same functions in the same order, which give the same bits.
 
-A backend works on flat arrays and trusts its caller: sizes, ranges and payloads have been checked.
+Backends work on flat arrays and check nothing: their caller has checked sizes, ranges and payloads.
+
+May import `primitives`.
 """
 
 from __future__ import annotations
@@ -22,11 +24,11 @@ MODULES = {
     "torch": ("torch",),
     "onnx": ("onnx", "onnxruntime"),
 }
-"""Backend name -> the packages it needs, the preferred one first. Those after NumPy are used by name only."""
+"""The packages that each backend needs, in order of preference. Those after NumPy are never the default."""
 
 
 class Backend(Protocol):
-    """What every backend module provides.
+    """The functions that every backend module has.
 
     `seed` and `stream` are unsigned 64-bit Python integers; `kind` is a code of spec 4.2; `payload` holds
     a packed mask (uint8, spec 4.1) of elements 0 to n - 1 of the stream.
@@ -53,41 +55,41 @@ class Backend(Protocol):
         weight: int,
         sums: np.ndarray,
     ) -> None:
-        """Add weight * q * m to `sums`: int64, shape (n,) (spec 8.2)."""
+        """Add weight * draw * mask, all integers, to `sums`: int64, shape (n,) (spec 8.2)."""
 
     def sample(
         self, noise: Noise, kind: int, seed: int, stream: int, update: np.ndarray, draws: int | np.ndarray
     ) -> np.ndarray:
         """The packed mask of `update` (float32, shape (n,)): uint8 (spec 4.3).
 
-        `draws` holds the n integers r, or is the private seed that they come from.
+        `draws` is an array of the n integers r (uint32), or the private seed that they are made from.
         """
 
 
 class Coder(Protocol):
-    """The steps of coding 1 of masks (spec 6.8); `rans` holds them together. Arguments as for `Backend`."""
+    """The steps of coding 1 (spec 6.8) that `format.rans` calls. Arguments as for `Backend`; `size` is n."""
 
     def count(
         self, noise: Noise, seed: int, stream: int, payload: np.ndarray, size: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Set bits and elements of each bucket of |q|: int64, shape (16,) each."""
+        """The numbers of set bits and of elements in each bucket of |q|: int64, shape (16,) each."""
 
     def encode(
         self, noise: Noise, seed: int, stream: int, payload: np.ndarray, size: int, probabilities: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The states, the numbers of words and the words of a mask's blocks, as in `rans.Coded`."""
+        """Code a mask with these probabilities: the states, counts and words of `Coded`."""
 
     def decode(
         self, noise: Noise, seed: int, stream: int, coded: Coded, out: np.ndarray, size: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Write the packed mask into `out`.
+        """Write the packed mask into `out` (uint8).
 
-        Return the numbers of the blocks that do not end as they must, and what `count` gives for `out`.
+        Returns the indices of the blocks that do not end in the initial states, and `count` of the mask.
         """
 
 
 def installed() -> list[str]:
-    """Names of the backends whose packages are installed, the preferred one first; imports none."""
+    """The names of the backends whose packages are installed, in order of preference; imports none."""
     return [name for name, packages in MODULES.items() if all(map(importlib.util.find_spec, packages))]
 
 
@@ -97,12 +99,12 @@ def _load(name: str) -> Backend:
 
 
 def get(name: str | None = None) -> Backend:
-    """The backend of this name; None takes the preferred one that is installed.
+    """The backend with this name; by default the first of `installed`.
 
     Raises
     ------
     BackendError
-        If there is no such backend, or its package is missing.
+        There is no such backend, or a package that it needs is not installed.
     """
     if name is None:
         name = installed()[0]
@@ -111,15 +113,12 @@ def get(name: str | None = None) -> Backend:
     try:
         return _load(name)
     except ModuleNotFoundError as error:
-        raise errors.BackendError(
-            "backend",
-            f"its package, as installed by fedmrn-codec[{name}]",
-            f"{name!r} without its package ({error})",
-        ) from None
+        expected = f"its packages (pip install 'fedmrn-codec[{name}]')"
+        raise errors.BackendError(f"backend {name!r}", expected, error) from None
 
 
 def accumulate_many(
-    run: Backend,
+    backend: Backend,
     noise: Noise,
     kinds: np.ndarray,
     seeds: np.ndarray,
@@ -128,7 +127,7 @@ def accumulate_many(
     weights: np.ndarray,
     sums: np.ndarray,
 ) -> None:
-    """`Backend.accumulate` of k frames, in one pass over the sums where a backend has a verb of this name.
+    """`Backend.accumulate` of k frames, in one pass over the sums if the backend has a function for that.
 
     Parameters
     ----------
@@ -136,16 +135,16 @@ def accumulate_many(
     seeds : numpy.ndarray of uint64, shape (k,)
     payloads : numpy.ndarray of uint8, shape (k, bytes)
     """
-    together = getattr(run, "accumulate_many", None)
-    if together is not None and len(kinds) > 1:
-        together(noise, kinds, seeds, stream, payloads, weights, sums)
+    at_once = getattr(backend, "accumulate_many", None)
+    if at_once is not None and len(kinds) > 1:
+        at_once(noise, kinds, seeds, stream, payloads, weights, sums)
         return
     for kind, seed, payload, weight in zip(kinds, seeds, payloads, weights, strict=True):
-        run.accumulate(noise, int(kind), int(seed), stream, payload, int(weight), sums)
+        backend.accumulate(noise, int(kind), int(seed), stream, payload, int(weight), sums)
 
 
 def coder(backend: str | None = None) -> Coder:
-    """The steps of coding 1: compiled if Numba is installed, unless it is NumPy that was asked for."""
+    """The steps of coding 1: compiled if Numba is installed and the backend is not "numpy"."""
     name = "numpy_rans" if backend == "numpy" or "numba" not in installed() else "numba_rans"
     steps: Coder = importlib.import_module(f".{name}", __name__)
     return steps

@@ -1,7 +1,7 @@
-"""How kernels are compiled, and how compiled code is kept on disk.
+"""The compilation of kernels by Numba, and the cache of compiled code on disk.
 
-It is kept where NUMBA_CACHE_DIR says, else beside this file, else in the user's cache directory: the first of
-them that can be written. Where none can, each process compiles anew, which takes seconds and changes nothing.
+The cache is in the first of these directories that can be written: NUMBA_CACHE_DIR, that of this file, the
+user's cache directory. If none can, every process compiles the kernels again, which takes some seconds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numba.core.runtime.nrt import rtsys
 
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile without fast-math; with a cache on disk if there is a place for it."""
+    """Compile a function at its first call, without fast-math; cached on disk where possible."""
     kernel = njit(function, nogil=True, error_model="numpy")
     with suppress(RuntimeError):  # no directory can be written
         kernel._cache = KernelCache(function)
@@ -27,35 +27,35 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class KernelCache(FunctionCache):
-    """Numba's cache of a function, made quick to load, and safe where one file's kernels call another's."""
+    """Numba's cache of a function, which loads faster, and is invalid after a change in any kernel file."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)  # type: ignore[no-untyped-call]
         self._cache_file._source_stamp = self._cache_file._source_stamp, sources()
 
     def load_overload(self, signature: Any, context: Any) -> Any:
-        """Code from the disk, None if there is none that fits or can be read.
+        """Load compiled code; None if there is none for the signature or the file is damaged.
 
-        Numba would first import all that it may need to compile, SciPy too: a quarter of a second. Loaded
-        code needs the runtime alone.
+        Numba would first import what it needs to compile, SciPy included, which takes a quarter of a second.
+        Loaded code needs only the runtime.
         """
         rtsys.initialize(context)
         try:
             return self._load_overload(signature, context)  # type: ignore[no-untyped-call]
-        except Exception:  # a damaged file: forget what is kept of this function, compile and write it again
+        except Exception:  # a damaged file: empty the cache of this function, so that it is compiled again
             with suppress(OSError):
                 self.flush()  # type: ignore[no-untyped-call]
             return None
 
     def save_overload(self, signature: Any, code: Any) -> None:
-        """Keep code if that is possible: a disk may be full."""
+        """Save compiled code if possible; a full disk is no error."""
         with suppress(OSError):
             super().save_overload(signature, code)  # type: ignore[no-untyped-call]
 
 
 @cache
 def sources() -> str:
-    """A digest of all kernels' sources: code in the cache includes the kernels that it calls."""
+    """A digest of all kernel files, since the cached code of a kernel includes the kernels that it calls."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())

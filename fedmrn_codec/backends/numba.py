@@ -1,7 +1,7 @@
-"""The fast backend: compiled kernels that work tile by tile in the L1 cache, and threads over the tiles.
+"""The Numba backend: compiled kernels that work tile by tile in the L1 cache, with threads over the tiles.
 
-A kernel is a few stages of `tiles` in a row: words (spec 2), draws (spec 3), masked draws (spec 4.2), and
-then what the caller wants of them. No array of noise or of unpacked bits ever exists.
+A kernel is a sequence of stages of `tiles`: words (spec 2), draws (spec 3), masked draws (spec 4.2), and the
+result. There is never a whole array of noise or of unpacked bits.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from .threads import spread
 from .tiles import TILE, fill
 
 SPLIT = 2**18
-"""Elements that a thread takes at a time; a multiple of TILE."""
+"""Elements that a thread processes at a time; a multiple of TILE."""
 
 MOST_ALIKE = 127
-"""Draws whose sum an int32 surely holds: they are less than 2^24."""
+"""The most draws, each less than 2^24, whose sum always fits in an int32."""
 
 NO_DRAWS = np.empty(0, np.uint32)
 
-# --- the protocol, verb by verb --------------------------------------------------------------------
+# --- the functions of the protocol --------------------------------------------------------------------
 
 
 def words(seed: int, stream: int, start: int, count: int) -> np.ndarray:
@@ -80,12 +80,12 @@ def sample(
 
 
 def place(noise: Noise, seed: int, stream: int) -> tuple[int, np.uint64, np.uint64, np.ndarray]:
-    """What `tiles.draw` must know: the distribution, where its words are, the Gaussian table."""
+    """The arguments of `tiles.draw` that all tiles share: code, seed, stream and Gaussian table."""
     return noise.code, u64(seed), u64(stream), tiles.table_pairs()
 
 
 def kept_in() -> str | None:
-    """The directory of the compiled code; None if none can be written."""
+    """The directory of the compiled code; None if no directory can be written."""
     return fill._cache.cache_path  # type: ignore[attr-defined, no-any-return]
 
 
@@ -94,18 +94,18 @@ def u64(value: int) -> np.uint64:
 
 
 def frozen(array: np.ndarray) -> np.ndarray:
-    """A read-only view, so that one compiled variant serves all inputs."""
+    """A read-only view, so that Numba compiles one variant for read-only and writable inputs."""
     view = array.view()
     view.flags.writeable = False
     return view
 
 
-# --- the kernels: elements `begin` to `end` - 1, tile after tile ------------------------------------
+# --- the kernels, for elements `begin` to `end` - 1 ------------------------------------
 
 
 @jit
 def _noise(out: Any, begin: Any, end: Any, first: Any, step: Any, place: Any) -> None:
-    """Noise of tiles from `first` on into out[begin:end] (spec 3.1)."""
+    """Write noise into out[begin:end], where out[0] is in tile `first` (spec 3.1)."""
     words, q, pairs, bits, eight = tiles.scratch()
     for at in range(begin, end, TILE):
         tiles.draw(words, q, pairs, bits, eight, first + np.uint64(at // TILE), *place)
@@ -114,7 +114,7 @@ def _noise(out: Any, begin: Any, end: Any, first: Any, step: Any, place: Any) ->
 
 @jit
 def _decode(out: Any, begin: Any, end: Any, payload: Any, kind: Any, step: Any, place: Any) -> None:
-    """Noise * mask into out[begin:end] (spec 4.2)."""
+    """Write noise * mask into out[begin:end] (spec 4.2)."""
     words, q, pairs, bits, eight = tiles.scratch()
     for at in range(begin, end, TILE):
         stop = min(at + TILE, end)
@@ -136,9 +136,9 @@ def _accumulate(
     stream: Any,
     table: Any,
 ) -> None:
-    """Add weight * q * m of all frames to sums[begin:end] (spec 8.2); a tile's sums stay in the cache.
+    """Add weight * q * m of all frames to sums[begin:end], tile by tile (spec 8.2).
 
-    Products of neighbours of one weight are first added up in 32 bits, which hold 127 of them.
+    The products q * m of successive frames of one weight are first added in 32 bits, which hold 127 of them.
     """
     words, q, pairs, bits, eight = tiles.scratch()
     others = np.empty(TILE, np.int32)
@@ -159,17 +159,9 @@ def _accumulate(
 
 @jit
 def _sample(
-    out: Any,
-    begin: Any,
-    end: Any,
-    update: Any,
-    draws: Any,
-    private: Any,
-    kind: Any,
-    step: Any,
-    place: Any,
+    out: Any, begin: Any, end: Any, update: Any, draws: Any, private: Any, kind: Any, step: Any, place: Any
 ) -> None:
-    """The packed mask of update[begin:end] (spec 4.3); r from `draws`, or if it is empty from `private`."""
+    """Sample the packed mask of update[begin:end] (spec 4.3); r is `draws`, or made of `private` if empty."""
     words, q, pairs, bits, eight = tiles.scratch()
     for at in range(begin, end, TILE):
         stop = min(at + TILE, end)

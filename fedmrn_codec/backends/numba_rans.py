@@ -1,4 +1,4 @@
-"""The steps of coding 1 (spec 6.8), compiled: block by block, the words of the noise made tile by tile."""
+"""The steps of coding 1 (spec 6.8), compiled: block by block, with the noise of a tile at a time."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .threads import spread
 from .tiles import TILE
 
 GROUP = 256
-"""Blocks whose words are held at a time by the encoder."""
+"""Blocks that the encoder holds the words of at a time."""
 
 MOST_WORDS = BLOCK // 2 + LANES
-"""Of a block: eight bits an element at the most, and what the states began with."""
+"""The most words of a block: at most eight bits per element, and the initial states."""
 
 RECIPROCALS = np.array([0, *(-(-(2**40) // f) for f in range(1, 256))], np.uint64)
-"""2^40 / f, rounded up: x * RECIPROCALS[f] >> 40 is x // f, and less than 2^64, for every x < f * 2^24."""
+"""2^40 / f, rounded up: x * RECIPROCALS[f] is less than 2^64, and >> 40 gives x // f, for x < f * 2^24."""
 
 
 def count(
@@ -63,7 +63,7 @@ def decode(
 
 @jit
 def _buckets(keys: Any, scratch: Any, tile: Any, shift: Any, place: Any) -> None:
-    """The buckets of a tile's draws."""
+    """Write the buckets of a tile's draws into `keys`."""
     tiles.draw(*scratch, tile, *place)
     q = scratch[1]
     for i in range(TILE):
@@ -71,8 +71,8 @@ def _buckets(keys: Any, scratch: Any, tile: Any, shift: Any, place: Any) -> None
 
 
 @jit
-def _tally(counts: Any, table: Any) -> None:
-    """What `_sort` has counted, lane by lane, into counts[0 and 1]: set bits and elements of each bucket."""
+def _add_counts(counts: Any, table: Any) -> None:
+    """Add the table of `_count_tile` to counts[0], set bits, and counts[1], elements of each bucket."""
     for k in range(BUCKETS):
         for lane in range(LANES):
             clear, ones = table[lane, k], table[lane, BUCKETS + k]
@@ -82,8 +82,8 @@ def _tally(counts: Any, table: Any) -> None:
 
 
 @jit
-def _sort(table: Any, keys: Any, bits: Any) -> None:
-    """Count elements by bucket and bit; each lane has a table of its own: additions to one number wait."""
+def _count_tile(table: Any, keys: Any, bits: Any) -> None:
+    """Count elements by bucket and bit, in a table for each lane: additions to one number are sequential."""
     for i in range(len(keys)):
         keys[i] += np.uint8(BUCKETS) if bits[i] else np.uint8(0)
     for i in range(len(keys)):
@@ -91,16 +91,8 @@ def _sort(table: Any, keys: Any, bits: Any) -> None:
 
 
 @jit
-def _count(
-    counts: Any,
-    begin: Any,
-    end: Any,
-    payload: Any,
-    size: Any,
-    shift: Any,
-    place: Any,
-) -> None:
-    """Set bits and elements of each bucket, into counts[block, 0 and 1]."""
+def _count(counts: Any, begin: Any, end: Any, payload: Any, size: Any, shift: Any, place: Any) -> None:
+    """Count set bits and elements of each bucket into counts[block, 0] and counts[block, 1]."""
     scratch = tiles.scratch()
     bits, eight = scratch[3], scratch[4]
     keys, table = np.empty(TILE, np.uint8), np.zeros((LANES, 2 * BUCKETS), np.int64)
@@ -109,8 +101,8 @@ def _count(
             n = min(TILE, size - at)
             _buckets(keys, scratch, np.uint64(at // TILE), shift, place)
             tiles.unpack(eight, payload[at // 8 : (at + n + 7) // 8])
-            _sort(table, keys[:n], bits)
-        _tally(counts[block], table)
+            _count_tile(table, keys[:n], bits)
+        _add_counts(counts[block], table)
 
 
 @jit
@@ -127,14 +119,14 @@ def _encode(
     shift: Any,
     place: Any,
 ) -> None:
-    """Code blocks from the last element to the first; the words fill words[block] from its end."""
+    """Code blocks, each from its last element to its first; the words fill words[block] from its end."""
     scratch = tiles.scratch()
     bits, eight = scratch[3], scratch[4]
     keys, p, f = np.empty(TILE, np.uint8), np.empty(TILE, np.uint32), np.empty(TILE, np.uint32)
     for b in range(begin, end):
         x = states[b]
         x[:] = LOWEST
-        spot, start = np.uint64(MOST_WORDS), (first + b) * BLOCK
+        pos, start = np.uint64(MOST_WORDS), (first + b) * BLOCK
         stop = min(start + BLOCK, size)
         for tile in range(-(-(stop - start) // TILE) - 1, -1, -1):
             at = start + tile * TILE
@@ -142,43 +134,43 @@ def _encode(
             _buckets(keys, scratch, np.uint64(at // TILE), shift, place)
             tiles.unpack(eight, payload[at // 8 : (at + n + 7) // 8])
             for i in range(TILE):
-                chance = np.uint32(probabilities[keys[i]])
-                f[i] = chance if bits[i] else np.uint32(256) - chance
-                p[i] = np.uint32(0) if bits[i] else chance
-            spot = _give(words[b], spot, x, f[:n], p)
-        counts[b] = np.int64(MOST_WORDS) - np.int64(spot)
+                probability = np.uint32(probabilities[keys[i]])
+                f[i] = probability if bits[i] else np.uint32(256) - probability
+                p[i] = np.uint32(0) if bits[i] else probability
+            pos = _encode_tile(words[b], pos, x, f[:n], p)
+        counts[b] = np.int64(MOST_WORDS) - np.int64(pos)
 
 
 @jit
-def _give(words: Any, spot: Any, x: Any, f: Any, starts: Any) -> Any:
-    """Code a tile, its last element first, and return the next spot; the eight states stay in registers."""
+def _encode_tile(words: Any, pos: Any, x: Any, f: Any, starts: Any) -> Any:
+    """Code a tile, its last element first; returns the next position. The states stay in registers."""
     whole = len(f) // 8 * 8
     for i in range(len(f) - 1, whole - 1, -1):
-        x[i & 7], spot = _put(x[i & 7], f[i], starts[i], words, spot)
+        x[i & 7], pos = _encode_bit(x[i & 7], f[i], starts[i], words, pos)
     x0, x1, x2, x3, x4, x5, x6, x7 = x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]
     for group in range(np.uint64(whole // 8)):
         end = np.uint64(whole) - np.uint64(8) * group
-        x7, spot = _put(x7, f[end - np.uint64(1)], starts[end - np.uint64(1)], words, spot)
-        x6, spot = _put(x6, f[end - np.uint64(2)], starts[end - np.uint64(2)], words, spot)
-        x5, spot = _put(x5, f[end - np.uint64(3)], starts[end - np.uint64(3)], words, spot)
-        x4, spot = _put(x4, f[end - np.uint64(4)], starts[end - np.uint64(4)], words, spot)
-        x3, spot = _put(x3, f[end - np.uint64(5)], starts[end - np.uint64(5)], words, spot)
-        x2, spot = _put(x2, f[end - np.uint64(6)], starts[end - np.uint64(6)], words, spot)
-        x1, spot = _put(x1, f[end - np.uint64(7)], starts[end - np.uint64(7)], words, spot)
-        x0, spot = _put(x0, f[end - np.uint64(8)], starts[end - np.uint64(8)], words, spot)
+        x7, pos = _encode_bit(x7, f[end - np.uint64(1)], starts[end - np.uint64(1)], words, pos)
+        x6, pos = _encode_bit(x6, f[end - np.uint64(2)], starts[end - np.uint64(2)], words, pos)
+        x5, pos = _encode_bit(x5, f[end - np.uint64(3)], starts[end - np.uint64(3)], words, pos)
+        x4, pos = _encode_bit(x4, f[end - np.uint64(4)], starts[end - np.uint64(4)], words, pos)
+        x3, pos = _encode_bit(x3, f[end - np.uint64(5)], starts[end - np.uint64(5)], words, pos)
+        x2, pos = _encode_bit(x2, f[end - np.uint64(6)], starts[end - np.uint64(6)], words, pos)
+        x1, pos = _encode_bit(x1, f[end - np.uint64(7)], starts[end - np.uint64(7)], words, pos)
+        x0, pos = _encode_bit(x0, f[end - np.uint64(8)], starts[end - np.uint64(8)], words, pos)
     x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7] = x0, x1, x2, x3, x4, x5, x6, x7
-    return spot
+    return pos
 
 
 @jit
-def _put(x: Any, f: Any, start: Any, words: Any, spot: Any) -> Any:
-    """The state after a bit whose share of the 256 is `f`, from `start` on (spec 6.8); no branches."""
-    words[spot - np.uint64(1)] = np.uint16(x)
+def _encode_bit(x: Any, f: Any, start: Any, words: Any, pos: Any) -> Any:
+    """The state after a bit of `f` 256ths from `start` on, and the next position (spec 6.8); no branches."""
+    words[pos - np.uint64(1)] = np.uint16(x)
     full = x >= np.uint32(f << np.uint32(24))
     x = np.uint32(x >> np.uint32(16)) if full else x
     over = np.uint32((np.uint64(x) * RECIPROCALS[f]) >> np.uint64(40))
     x = np.uint32(np.uint32(over << np.uint32(8)) + np.uint32(x - over * f) + start)
-    return x, spot - np.uint64(full)
+    return x, pos - np.uint64(full)
 
 
 @jit
@@ -197,7 +189,7 @@ def _decode(
     shift: Any,
     place: Any,
 ) -> None:
-    """Decode blocks into packed bits; fine[block] if it ends as it must; what `_count` counts, on the way."""
+    """Decode blocks into packed bits, set fine[block] if its end is right, and count as `_count` does."""
     scratch = tiles.scratch()
     bits, eight = scratch[3], scratch[4]
     keys, p = np.empty(TILE, np.uint8), np.empty(TILE, np.uint32)
@@ -205,52 +197,52 @@ def _decode(
     its = np.zeros(BLOCK, np.uint16)
     for b in range(begin, end):
         x[:] = states[b]
-        # No element needs more than one word. Who reads behind the block's ends at another spot: it is bad.
+        # An element reads at most one word; a block that reads too many ends at a wrong position.
         its[: lengths[b]] = words[ends[b] - lengths[b] : ends[b]]
-        spot = np.uint64(0)
+        pos = np.uint64(0)
         for at in range(b * BLOCK, min((b + 1) * BLOCK, size), TILE):
             n = min(TILE, size - at)
             _buckets(keys, scratch, np.uint64(at // TILE), shift, place)
             for i in range(TILE):
                 p[i] = probabilities[keys[i]]
-            spot = _take(bits, x, p[:n], its, spot)
+            pos = _decode_tile(bits, x, p[:n], its, pos)
             for i in range(n, -(-n // 8) * 8):
                 bits[i] = 0
             tiles.pack(out[at // 8 : (at + n + 7) // 8], eight)
-            _sort(table, keys[:n], bits)
-        _tally(counts[b], table)
-        good = spot == np.uint64(lengths[b])
+            _count_tile(table, keys[:n], bits)
+        _add_counts(counts[b], table)
+        good = pos == np.uint64(lengths[b])
         for lane in range(LANES):
             good = good and x[lane] == np.uint32(LOWEST)
         fine[b] = good
 
 
 @jit
-def _take(bits: Any, x: Any, p: Any, words: Any, spot: Any) -> Any:
-    """A tile's bits into `bits`, as bytes; returns the next spot. The eight states stay in registers."""
+def _decode_tile(bits: Any, x: Any, p: Any, words: Any, pos: Any) -> Any:
+    """Decode a tile into `bits`, a byte each; returns the next position. The states stay in registers."""
     x0, x1, x2, x3, x4, x5, x6, x7 = x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]
     whole = len(p) // 8 * 8
     for i in range(np.uint64(0), np.uint64(whole), np.uint64(8)):
-        bits[i], x0, spot = _get(x0, p[i], words, spot)
-        bits[i + np.uint64(1)], x1, spot = _get(x1, p[i + np.uint64(1)], words, spot)
-        bits[i + np.uint64(2)], x2, spot = _get(x2, p[i + np.uint64(2)], words, spot)
-        bits[i + np.uint64(3)], x3, spot = _get(x3, p[i + np.uint64(3)], words, spot)
-        bits[i + np.uint64(4)], x4, spot = _get(x4, p[i + np.uint64(4)], words, spot)
-        bits[i + np.uint64(5)], x5, spot = _get(x5, p[i + np.uint64(5)], words, spot)
-        bits[i + np.uint64(6)], x6, spot = _get(x6, p[i + np.uint64(6)], words, spot)
-        bits[i + np.uint64(7)], x7, spot = _get(x7, p[i + np.uint64(7)], words, spot)
+        bits[i], x0, pos = _decode_bit(x0, p[i], words, pos)
+        bits[i + np.uint64(1)], x1, pos = _decode_bit(x1, p[i + np.uint64(1)], words, pos)
+        bits[i + np.uint64(2)], x2, pos = _decode_bit(x2, p[i + np.uint64(2)], words, pos)
+        bits[i + np.uint64(3)], x3, pos = _decode_bit(x3, p[i + np.uint64(3)], words, pos)
+        bits[i + np.uint64(4)], x4, pos = _decode_bit(x4, p[i + np.uint64(4)], words, pos)
+        bits[i + np.uint64(5)], x5, pos = _decode_bit(x5, p[i + np.uint64(5)], words, pos)
+        bits[i + np.uint64(6)], x6, pos = _decode_bit(x6, p[i + np.uint64(6)], words, pos)
+        bits[i + np.uint64(7)], x7, pos = _decode_bit(x7, p[i + np.uint64(7)], words, pos)
     x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7] = x0, x1, x2, x3, x4, x5, x6, x7
     for i in range(whole, len(p)):
-        bits[i], x[i & 7], spot = _get(x[i & 7], p[i], words, spot)
-    return spot
+        bits[i], x[i & 7], pos = _decode_bit(x[i & 7], p[i], words, pos)
+    return pos
 
 
 @jit
-def _get(x: Any, p: Any, words: Any, spot: Any) -> Any:
-    """A bit, the state after it, and the next spot (spec 6.8); no branches, since none could be foreseen."""
+def _decode_bit(x: Any, p: Any, words: Any, pos: Any) -> Any:
+    """A bit, the state after it, and the next position (spec 6.8); no branches: bits are unpredictable."""
     low, share = x & np.uint32(255), np.uint32(p * (x >> np.uint32(8)))
     bit = low < p
     x = np.uint32(share + low) if bit else np.uint32(np.uint32(x - share) - p)
     empty = x < np.uint32(LOWEST)
-    filled = np.uint32(np.uint32(x << np.uint32(16)) | np.uint32(words[spot]))
-    return np.uint8(bit), filled if empty else x, spot + np.uint64(empty)
+    filled = np.uint32(np.uint32(x << np.uint32(16)) | np.uint32(words[pos]))
+    return np.uint8(bit), filled if empty else x, pos + np.uint64(empty)

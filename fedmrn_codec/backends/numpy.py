@@ -1,4 +1,4 @@
-"""The plain backend: NumPy alone, in blocks, so that memory stays bounded. Read this one first."""
+"""The NumPy backend, in blocks, which bound the memory; the one to read first."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..primitives.noise import Bernoulli, Gaussian, Noise, bernoulli_draws, gaus
 from ..primitives.philox import philox_words
 
 BLOCK = 2**16
-"""Elements handled at a time; a multiple of 32, so that a block begins on a whole Bernoulli word."""
+"""Elements processed at a time; a multiple of 32, so that a block begins with a whole Bernoulli word."""
 
 
 def words(seed: int, stream: int, start: int, count: int) -> np.ndarray:
@@ -73,5 +73,5 @@ def draws_of(noise: Noise, seed: int, stream: int, start: int, count: int) -> np
 
 
 def _values(noise: Noise, draws: np.ndarray) -> np.ndarray:
-    """One exact conversion, one rounding (spec 3.1)."""
+    """Noise from draws: one exact conversion and one rounded product (spec 3.1)."""
     return draws.astype(np.float32) * noise.step

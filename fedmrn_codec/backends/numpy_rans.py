@@ -1,4 +1,4 @@
-"""The steps of coding 1 (spec 6.8) in NumPy: all blocks of a group at once, eight elements of each a step."""
+"""The steps of coding 1 (spec 6.8) in NumPy: in a step, eight elements of every block of a group."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .numpy import draws_of
 from .rans_parts import BLOCK, BUCKETS, LANES, LOWEST, Coded, blocks, shift
 
 GROUP = 16
-"""Blocks handled at a time."""
+"""Blocks processed at a time."""
 
 LOW = np.int64(2**16 - 1)
 
@@ -94,12 +94,12 @@ def _buckets(noise: Noise, seed: int, stream: int, start: int, count: int) -> np
 def _probabilities(
     noise: Noise, seed: int, stream: int, start: int, count: int, probabilities: np.ndarray
 ) -> np.ndarray:
-    """The probability of each element in 256ths, 0 beyond the last: int64, shape (blocks, steps, 8)."""
+    """The probability of each element in 256ths, 0 after the last: int64, shape (blocks, steps, 8)."""
     return _spread(probabilities[_buckets(noise, seed, stream, start, count)].astype(np.int64), count, 0)
 
 
 def _spread(values: np.ndarray, count: int, fill: int | bool) -> np.ndarray:
-    """Values of elements as (blocks, steps, lanes), filled up at the end; a lone block has no spare steps."""
+    """Values of elements in shape (blocks, steps, lanes), padded with `fill`; one block to whole steps."""
     size = BLOCK if count > BLOCK else -(-count // LANES) * LANES
     padded = np.full(blocks(count) * size, fill, values.dtype)
     padded[:count] = values

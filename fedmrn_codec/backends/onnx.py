@@ -1,7 +1,6 @@
-"""The ONNX backend: one call of ONNX Runtime a block, of the graphs that `onnx_graphs` builds.
+"""The ONNX backend: ONNX Runtime runs the graphs of `onnx_graphs`, block by block.
 
-A graph is built and loaded when it is first used. ONNX Runtime's own threads are off; those here take whole
-blocks.
+A graph is built and loaded at its first use. `threads` distributes the blocks; ONNX Runtime uses one thread.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from . import onnx_graphs
 from .threads import spread
 
 BLOCK = 2**16
-"""Elements of one call; a multiple of 8, so that a block begins on a whole byte of a mask."""
+"""Elements of one call; a multiple of 8, so that a block begins with a whole byte of a mask."""
 
 ERROR_AND_ABOVE = 3
 
@@ -46,8 +45,8 @@ def noise(noise: Noise, seed: int, stream: int, start: int, count: int) -> np.nd
 def decode(noise: Noise, kind: int, seed: int, stream: int, payload: np.ndarray, out: np.ndarray) -> None:
     def work(begin: int, end: int) -> None:
         bits = payload[begin // 8 : (end + 7) // 8]
-        given = {"count": _i64(end - begin), "scale": _scale(noise), "payload": bits}
-        out[begin:end] = _run("decode", noise, kind, seed, stream, begin, **given)
+        inputs = {"count": _i64(end - begin), "scale": _scale(noise), "payload": bits}
+        out[begin:end] = _run("decode", noise, kind, seed, stream, begin, **inputs)
 
     spread(work, len(out), BLOCK)
 
@@ -57,8 +56,8 @@ def accumulate(
 ) -> None:
     def work(begin: int, end: int) -> None:
         bits, part = payload[begin // 8 : (end + 7) // 8], sums[begin:end]
-        given = {"payload": bits, "weight": _i64(weight), "sums": part}
-        part[:] = _run("accumulate", noise, kind, seed, stream, begin, **given)
+        inputs = {"payload": bits, "weight": _i64(weight), "sums": part}
+        part[:] = _run("accumulate", noise, kind, seed, stream, begin, **inputs)
 
     spread(work, len(sums), BLOCK)
 
@@ -69,12 +68,12 @@ def sample(
     out = np.empty((len(update) + 7) // 8, np.uint8)
 
     def work(begin: int, end: int) -> None:
-        given = {"update": update[begin:end], "scale": _scale(noise)}
+        inputs = {"update": update[begin:end], "scale": _scale(noise)}
         if isinstance(draws, int):
-            operation, given["private_seed"] = "sample-seeded", _u64(draws)
+            operation, inputs["private_seed"] = "sample-seeded", _u64(draws)
         else:
-            operation, given["draws"] = "sample", draws[begin:end].astype(np.uint32, copy=False)
-        out[begin // 8 : (end + 7) // 8] = _run(operation, noise, kind, seed, stream, begin, **given)
+            operation, inputs["draws"] = "sample", draws[begin:end].astype(np.uint32, copy=False)
+        out[begin // 8 : (end + 7) // 8] = _run(operation, noise, kind, seed, stream, begin, **inputs)
 
     spread(work, len(update), BLOCK)
     return out
@@ -87,17 +86,17 @@ def _run(
     seed: int,
     stream: int,
     start: int,
-    **given: np.ndarray,
+    **inputs: np.ndarray,
 ) -> Any:
-    """The output of one call."""
+    """Run a graph and return its output."""
     session = _session(operation, None if noise is None else noise.code, kind)
     place = {"seed": _u64(seed), "stream": _u64(stream), "start": _u64(start)}
-    return session.run(None, place | given)[0]
+    return session.run(None, place | inputs)[0]
 
 
 @cache
 def _session(operation: str, code: int | None, kind: int | None) -> Any:
-    """A graph, loaded."""
+    """The loaded graph of an operation, distribution code and mask kind."""
     model = onnx_graphs.build(operation, None if code is None else DISTRIBUTIONS[code], kind)
     return onnxruntime.InferenceSession(
         model.SerializeToString(), options(), providers=["CPUExecutionProvider"]
@@ -105,9 +104,9 @@ def _session(operation: str, code: int | None, kind: int | None) -> Any:
 
 
 def options() -> Any:
-    """The settings of a session: one thread, errors only in its log, all optimisations.
+    """The settings of a session: one thread, a log of errors only, all optimisations.
 
-    None of the latter touches a float operation of these graphs; `tests/backends` checks that.
+    The optimisations leave the float operations of these graphs unchanged, which `tests/backends` checks.
     """
     chosen = onnxruntime.SessionOptions()
     chosen.intra_op_num_threads = chosen.inter_op_num_threads = 1

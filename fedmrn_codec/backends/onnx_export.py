@@ -1,4 +1,4 @@
-"""The ONNX graphs as models with file names: what `fedmrn export-onnx` writes."""
+"""The ONNX models that `fedmrn export-onnx` writes, with their file names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Operation(StrEnum):
-    """What a graph does."""
+    """The operations for which there is a graph."""
 
     WORDS = "words"
     NOISE = "noise"
@@ -31,18 +31,18 @@ def models(
     distributions: Sequence[str] | None = None,
     masks: Sequence[MaskKind] | None = None,
 ) -> Iterator[tuple[str, onnx.ModelProto]]:
-    """File names and models: all, or those of these operations, distributions and masks.
+    """File names and models, of all or of the given operations, distributions and mask kinds.
 
     Raises
     ------
     BackendError
-        The package onnx is missing.
+        The package onnx is not installed.
     """
     try:
         from .onnx_graphs import build
     except ModuleNotFoundError as error:
         raise errors.BackendError(
-            "export-onnx", "the package onnx, as installed by fedmrn-codec[onnx]", f"{error}"
+            "export-onnx", "the package onnx (pip install 'fedmrn-codec[onnx]')", error
         ) from None
     for operation in operations or Operation:
         if operation is Operation.WORDS:
@@ -58,7 +58,7 @@ def models(
 
 
 def describe(model: onnx.ModelProto) -> dict[str, object]:
-    """Metadata, inputs and outputs of a model, for JSON."""
+    """The metadata, inputs and outputs of a model, for JSON."""
     from onnx import TensorProto
 
     def described(value: onnx.ValueInfoProto) -> dict[str, object]:

@@ -1,9 +1,9 @@
 """The codec's operations as ONNX graphs: opset 18, operators of the domain ai.onnx only.
 
-Each function adds the nodes of one formula of the specification, which stands above them, to a graph, and
-returns the name of the result. All is integer arithmetic, but for the product of spec 3.1 and the comparison
-of spec 4.3. ONNX has no count of leading zeros and no cast of bits: comparisons and products do their work,
-as they do that of Where, which is slower by far.
+Each function adds the nodes of one formula of the specification, given in its docstring, to a graph, and
+returns the name of the result. All arithmetic is in integers, except the product of spec 3.1 and the
+comparison of spec 4.3. Comparisons and products replace a count of leading zeros and a cast of bits, which
+ONNX lacks, and Where, which is far slower.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from ..primitives.noise import MAX_DRAW, Bernoulli, Gaussian, Noise, gaussian_ta
 from ..primitives.philox import LOW, MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
 
 RAW_FORMAT = "1.0"
-"""The version of the format whose masks the graphs read: those of coding 0."""
+"""The version of the format whose masks the graphs read, which are raw."""
 
 OPSET, IR = 18, 8
-"""Fixed: that of ONNX 1.13, the first with BitwiseAnd and BitwiseXor."""
+"""Those of ONNX 1.13, the first version with BitwiseAnd and BitwiseXor."""
 
 U64, U32, U8 = TensorProto.UINT64, TensorProto.UINT32, TensorProto.UINT8
 I64, I32, F32 = TensorProto.INT64, TensorProto.INT32, TensorProto.FLOAT
@@ -31,23 +31,23 @@ INPUTS: dict[str, tuple[int, list[str], str]] = {
     "seed": (U64, [], "the frame's seed"),
     "stream": (U64, [], "the tensor's position in the schema, from 0, dense tensors counted too (spec 2.1)"),
     "start": (U64, [], "number of the first element or word; 0 for a whole tensor"),
-    "count": (I64, [], "how many elements or words"),
+    "count": (I64, [], "the number of elements or words"),
     "scale": (F32, [], "the tensor's scale a (spec 3.5), as in the frame"),
     "payload": (U8, ["bytes"], "the packed mask (spec 4.1); its first bit is element `start`"),
     "update": (F32, ["count"], "the update u, finite"),
     "draws": (U32, ["count"], "the integers r of spec 4.3, below 2^24, private to the client, [M-03]"),
     "private_seed": (U64, [], "source of r (spec 4.3): secret, random, never the frame's seed, [M-03]"),
     "weight": (I64, [], "the frame's weight w, 1 .. 2^39 - 1 (spec 8.1)"),
-    "sums": (I64, ["count"], "the sums S so far (spec 8.2)"),
+    "sums": (I64, ["count"], "the sums S of earlier frames (spec 8.2)"),
     "weights": (F32, ["count"], "a tensor of the model, flat (spec 1.5)"),
 }
-"""Every input of a graph: type, shape ([] is a scalar), meaning."""
+"""Every input of a graph: its type, shape ([] for a scalar) and meaning."""
 
 OUTPUTS: dict[str, tuple[int, list[str], str]] = {
     "words": (U32, ["count"], "words `start`, `start` + 1, ... (spec 2)"),
     "noise": (F32, ["count"], "the noise (spec 3)"),
     "decoded": (F32, ["count"], "noise * mask (spec 4.2)"),
-    "new_sums": (I64, ["count"], "the sums with this frame's w * q * m (spec 8.2)"),
+    "new_sums": (I64, ["count"], "the sums plus this frame's w * q * m (spec 8.2)"),
     "packed": (U8, ["bytes"], "the packed mask (spec 4.1); its first bit is element `start`"),
     "new_weights": (
         F32,
@@ -65,7 +65,7 @@ OPERATIONS = {
     "sample-seeded": (["seed", "stream", "start", "scale", "update", "private_seed"], "packed"),
     "apply": (["seed", "stream", "start", "scale", "payload", "weights"], "new_weights"),
 }
-"""Every operation: its inputs in their order, and its output."""
+"""Every operation: the names of its inputs, in order, and of its output."""
 
 REQUIREMENTS = {
     "words": ("N-02", ""),
@@ -77,24 +77,24 @@ REQUIREMENTS = {
     "apply": ("N-01 N-02 N-04 M-02", "N-03 M-01"),
 }
 """The requirements of `spec/FORMAT.md` that a graph meets (N-01 if its runtime does), and those on its
-inputs, which are for its caller to check: a graph refuses nothing."""
+inputs, which the caller must check, since a graph cannot refuse them."""
 
 
 class Graph:
-    """A graph in the making; values go by their names."""
+    """A graph that is being built; its values are referred to by name."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[tuple[str, tuple[int, ...], bytes], onnx.TensorProto] = {}
 
     def add(self, op: str, *inputs: str, **attributes: Any) -> str:
-        """The result of one operator."""
+        """Add an operator; returns the name of its result."""
         name = f"{op}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(op, list(inputs), [name], name, **attributes))
         return name
 
     def constant(self, value: np.ndarray | np.generic, name: str | None = None) -> str:
-        """An initializer; equal ones are one."""
+        """Add an initializer, unless there is an equal one; returns its name."""
         array = np.asarray(value)
         key = array.dtype.str, array.shape, array.tobytes()
         if key not in self.constants:
@@ -123,15 +123,15 @@ class Graph:
         return self.constant(np.float32(value))
 
     def cast(self, x: str, to: int) -> str:
-        """A conversion of numbers; here it never changes one."""
+        """A conversion to another type; in these graphs it never changes a value."""
         return self.add("Cast", x, to=to)
 
     def right(self, x: str, distance: str) -> str:
-        """A logical shift towards the lower bits."""
+        """A logical shift to the right."""
         return self.add("BitShift", x, distance, direction="RIGHT")
 
     def flat(self, x: str) -> str:
-        """A vector of all elements."""
+        """A vector of all elements of a tensor."""
         return self.add("Reshape", x, self.i64(-1))
 
 
@@ -151,8 +151,8 @@ def build(
     Returns
     -------
     onnx.ModelProto
-        Inputs and outputs as `OPERATIONS`, `INPUTS` and `OUTPUTS` say; metadata under keys `fedmrn.*`. The
-        same bytes every time.
+        With the inputs and outputs of `OPERATIONS`, and metadata under keys `fedmrn.*`. Every call gives the
+        same bytes.
     """
     names, output = OPERATIONS[operation]
     g = Graph()
@@ -161,14 +161,14 @@ def build(
     else:
         result = _body(g, operation, distribution, kind)
     g.nodes.append(helper.make_node("Identity", [result], [output], output))
-    facts = {"operation": operation}
+    labels = {"operation": operation}
     if distribution is not None:
-        facts["distribution"] = distribution.name
+        labels["distribution"] = distribution.name
     if kind is not None:
-        facts["mask"] = MaskKind(kind).label
+        labels["mask"] = MaskKind(kind).label
     graph = helper.make_graph(
         g.nodes,
-        "-".join(facts.values()),
+        "-".join(labels.values()),
         [_value_info(name, INPUTS) for name in names],
         [_value_info(output, OUTPUTS)],
         list(g.constants.values()),
@@ -176,9 +176,9 @@ def build(
     model = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR, producer_name="fedmrn-codec"
     )
-    facts["meets"], facts["caller_checks"] = REQUIREMENTS[operation]
-    facts = {"format": RAW_FORMAT, "specification": "spec/FORMAT.md"} | facts
-    helper.set_model_props(model, {f"fedmrn.{key}": value for key, value in facts.items()})
+    labels["meets"], labels["caller_checks"] = REQUIREMENTS[operation]
+    metadata = {"format": RAW_FORMAT, "specification": "spec/FORMAT.md"} | labels
+    helper.set_model_props(model, {f"fedmrn.{key}": value for key, value in metadata.items()})
     return model
 
 
@@ -277,7 +277,7 @@ def gaussian(g: Graph, w: str) -> str:
     drop = g.add("Sub", above, g.add("Slice", table, g.i64(1), g.i64(2049)))
     x = g.add("Add", g.add("Mul", g.add("BitwiseAnd", w, g.u32(2**31 - 1)), g.u32(2)), g.u32(1))
     m, missing = normalised(g, x)
-    # 64 * j + s with j = 31 - missing, s = (m >> 25) - 64: the leading one is counted off
+    # 64 * j + s with j = 31 - missing and s = (m >> 25) - 64, which leaves the leading one out
     k = g.add("Sub", g.add("Add", g.right(m, g.u32(25)), g.u32(64 * 30)), g.add("Mul", missing, g.u32(64)))
     f = g.add("BitwiseAnd", g.right(m, g.u32(9)), g.u32(2**16 - 1))
     index = g.cast(k, I32)
@@ -289,7 +289,7 @@ def gaussian(g: Graph, w: str) -> str:
 
 
 def normalised(g: Graph, x: str) -> tuple[str, str]:
-    """A pair of uint32: m = x << d with its leading one at bit 31, and d = 31 - j; by five comparisons.
+    """The pair m = x << d, whose leading one is bit 31, and d = 31 - j, of uint32, by five comparisons.
 
     For t = 16, 8, 4, 2, 1: if x < 2^(32 - t), x is multiplied by 2^t, and d grows by t.
     """
@@ -318,7 +318,7 @@ def mask_bits(g: Graph, count: str) -> str:
 
 
 def masked(g: Graph, distribution: type[Noise], kind: int | None, count: str) -> str:
-    """The draws times m = 1 or 0, or 1 or -1 (spec 4.2): int32. The integer 0 becomes +0.0 and never -0.0."""
+    """Draws times mask, m = 1 or 0, or 1 or -1 (spec 4.2): int32. An integer 0 becomes +0.0, never -0.0."""
     bits = mask_bits(g, count)
     m = bits if kind == MaskKind.BINARY else g.add("Sub", g.add("Mul", bits, g.i32(2)), g.i32(1))
     return g.add("Mul", draws(g, distribution, count), m)
@@ -327,8 +327,8 @@ def masked(g: Graph, distribution: type[Noise], kind: int | None, count: str) ->
 def applied(g: Graph, distribution: type[Noise], kind: int | None) -> str:
     """Weights + noise * mask: float32, shape (count,).
 
-    Here the mask comes after the product, so that a selection stands between product and sum: no compiler
-    may fuse the two into one operation of one rounding.
+    The mask is applied after the product, so that a selection is between product and sum, and no compiler can
+    fuse the two into one operation with one rounding.
     """
     count = g.add("Size", "weights")
     noise = values(g, distribution, draws(g, distribution, count))
@@ -348,7 +348,7 @@ def sampled(g: Graph, kind: int | None, noise: str, private: str) -> str:
 
 
 def packed(g: Graph, bits: str, count: str) -> str:
-    """Booleans as packed bytes (spec 4.1), the last one filled up with zeros: uint8.
+    """Booleans as packed bytes (spec 4.1), padded with zero bits: uint8.
 
     A byte is the sum of bit i times 2^i.
     """

@@ -1,4 +1,4 @@
-"""Coding 1 (spec 6.8): the constants and the parts of a payload that all backends share."""
+"""The constants of coding 1 (spec 6.8), and the parts of a coded payload."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BLOCK = 2**16
 """Elements of a block."""
 
 LOWEST = 2**16
-"""Least value of a state, and its value before the first bit is coded."""
+"""The least value of a state, and the initial one, before a bit is coded."""
 
 
 class Coded(NamedTuple):
@@ -25,7 +25,7 @@ class Coded(NamedTuple):
     probabilities : numpy.ndarray
         uint8, shape (16,): the probability of a set bit in each bucket, in 256ths.
     states : numpy.ndarray
-        uint32, shape (blocks, 8).
+        uint32, shape (blocks, 8): the states with which decoding begins.
     counts : numpy.ndarray
         int64, shape (blocks,): the number of words of each block.
     words : numpy.ndarray

@@ -1,4 +1,4 @@
-"""Threads over the ranges of an array, for backends whose own threads are off."""
+"""Threads over the ranges of an array, for backends that do not use threads of their own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import cache
 
 
 def threads() -> int:
-    """How many threads a call may use: FEDMRN_THREADS, or the processors at hand."""
+    """The number of threads of a call: the variable FEDMRN_THREADS, or else the available processors."""
     given = int(os.environ.get("FEDMRN_THREADS") or 0)
     if given > 0:
         return given
@@ -18,9 +18,10 @@ def threads() -> int:
 
 
 def spread(work: Callable[[int, int], None], count: int, size: int) -> None:
-    """Call `work(begin, end)` over the ranges of `size` that make up `count`, which share nothing.
+    """Call `work(begin, end)` in threads, for ranges of `size` that together are 0 to `count` - 1.
 
-    The caller's thread works too, and does all of it where the others are slow to wake.
+    The calling thread works too, and does everything if the others do not start in time. After an error in
+    one thread no further range is begun, and the error is raised.
     """
     ranges = deque((begin, min(begin + size, count)) for begin in range(0, count, size))
 
@@ -33,19 +34,19 @@ def spread(work: Callable[[int, int], None], count: int, size: int) -> None:
                     return
                 work(begin, end)
         finally:
-            ranges.clear()  # after an error nobody goes on
+            ranges.clear()  # after an error, the other threads stop too
 
     workers = threads() if len(ranges) > 1 else 1
-    asked = [_pool(workers, os.getpid()).submit(some) for _ in range(min(workers, len(ranges)) - 1)]
+    futures = [_pool(workers, os.getpid()).submit(some) for _ in range(min(workers, len(ranges)) - 1)]
     try:
         some()
     finally:
-        for one in asked:
-            if not one.cancel():
-                one.result()
+        for future in futures:
+            if not future.cancel():
+                future.result()
 
 
 @cache
 def _pool(workers: int, process: int) -> ThreadPoolExecutor:
-    """Threads that wait for work; a forked process has none of its parent's and gets its own."""
+    """The pool of a process: a forked process does not have its parent's threads and needs its own."""
     return ThreadPoolExecutor(workers, "fedmrn")

@@ -1,9 +1,9 @@
 """Compiled stages over one tile of 2048 elements, each a plain loop that LLVM vectorises.
 
-A tile's words, draws and bits live in scratch arrays that stay in the L1 cache; a backend's verb is a few of
-these stages, tile after tile. What keeps them fast: 32-bit types stated at every step (Numba widens integers
-to 64 bits, and the vectors then hold half as many), slices instead of sums as indices (an index that might be
-negative is not vectorised), and one thing done in each loop.
+A tile's words, draws and bits are in scratch arrays that stay in the L1 cache; a kernel calls a few of these
+stages for each tile. They are fast because every step states its 32-bit type (Numba widens integers to 64
+bits, of which a vector holds half as many), indices are plain loop variables into slices (an index that may
+be negative is not vectorised), and each loop does one thing.
 """
 
 from __future__ import annotations
@@ -31,15 +31,12 @@ ALL_BYTES, RISING, FALLING = (
     np.uint64(value) for value in (0x0101010101010101, 0x8040201008040201, 0x0102040810204080)
 )
 BIT_OF_BYTE, JOIN = (RISING, FALLING) if sys.byteorder == "little" else (FALLING, RISING)
-"""Byte j, in the order of memory, has bit j set; and the factor that brings bits 0 of bytes together."""
+"""Bit j set in byte j, in memory order; and the factor that gathers bit 0 of all bytes in the top byte."""
 
 
 @cache
 def table_pairs() -> np.ndarray:
-    """T[k] - T[k + 1] and T[k] of the quantile table, side by side (spec 3.4).
-
-    uint64 of shape (2048,); as uint32, the difference comes first.
-    """
+    """T[k] - T[k + 1] and T[k] (spec 3.4), as two uint32, in this order, in a uint64: shape (2048,)."""
     table = gaussian_table()
     pairs = np.stack([table[:-1] - table[1:], table[:-1]], 1).view(np.uint64).reshape(-1)
     pairs.flags.writeable = False
@@ -48,7 +45,7 @@ def table_pairs() -> np.ndarray:
 
 @jit
 def scratch() -> Any:
-    """A tile's arrays: words, draws, pairs of the Gaussian table, bits a byte each, the same by the eight."""
+    """A tile's arrays: words, draws, pairs of the Gaussian table, bits as bytes, and these as uint64."""
     bits = np.empty(TILE, np.uint8)
     return (
         np.empty(TILE, np.uint32),
@@ -68,13 +65,13 @@ def _round(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
 
 @jit
 def fill(out: Any, seed: Any, stream: Any, first: Any) -> None:
-    """Blocks `first`, `first` + 1, ... into `out`: uint32, shape (4 * blocks,) (spec 2.2)."""
+    """Write blocks `first`, `first` + 1, ... into `out`: uint32, shape (4 * blocks,) (spec 2.2)."""
     k0, k1 = seed & LOW, seed >> SHIFT
     s0, s1 = stream & LOW, stream >> SHIFT
     for i in range(out.size // 4):
         block = first + np.uint64(i)
         c0, c1, c2, c3 = block & LOW, block >> SHIFT, s0, s1
-        # Rounds written out and a flat `out`: only so does LLVM vectorise over i.
+        # LLVM vectorises over i only if the rounds are written out and `out` is flat.
         c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
         c0, c1, c2, c3 = _round(
             c0, c1, c2, c3, (k0 + np.uint64(1 * W0)) & LOW, (k1 + np.uint64(1 * W1)) & LOW
@@ -119,7 +116,7 @@ def draw(
     stream: Any,
     table: Any,
 ) -> None:
-    """The draws of a tile's elements into `q` (spec 3); the arrays beside it are scratch."""
+    """Write the draws of a tile's elements into `q` (spec 3); the other arrays are scratch."""
     if code == BERNOULLI:
         fill(words[: TILE // 32], seed, stream, tile * np.uint64(TILE // 128))
         _bernoulli(q, bits, eight, words)
@@ -171,7 +168,7 @@ def _gaussian(q: Any, pairs: Any, words: Any, table: Any) -> None:
 
 @jit
 def unpack(eight: Any, packed: Any) -> None:
-    """Bits to bytes, 0 for a clear bit and something else for a set one (spec 4.1)."""
+    """Bits to bytes, which are 0 for a clear bit and not 0 for a set one (spec 4.1)."""
     for i in range(len(packed)):
         eight[i] = (np.uint64(packed[i]) * ALL_BYTES) & BIT_OF_BYTE
 
@@ -190,21 +187,21 @@ def mask(q: Any, bits: Any, eight: Any, packed: Any, kind: Any) -> None:
 
 @jit
 def scale(out: Any, q: Any, step: Any) -> None:
-    """A draw times the step: one exact conversion, one rounding (spec 3.1); the integer 0 gives +0.0."""
+    """Draws times the step: one exact conversion, one rounding (spec 3.1); the integer 0 gives +0.0."""
     for i in range(len(out)):
         out[i] = np.float32(q[i]) * step
 
 
 @jit
 def join(q: Any, others: Any) -> None:
-    """Add other draws to the draws."""
+    """Add `others` to the masked draws `q`."""
     for i in range(TILE):
         q[i] += others[i]
 
 
 @jit
 def add(sums: Any, q: Any, weight: Any) -> None:
-    """Add weight * q (spec 8.2); processors multiply 32 bits by 32 faster than 64 by 64."""
+    """Add weight * q to `sums` (spec 8.2); products of 32-bit factors are faster than of 64-bit ones."""
     if weight < 2**31:
         short = np.int32(weight)
         for i in range(len(sums)):
@@ -230,6 +227,6 @@ def sample(bits: Any, update: Any, q: Any, r: Any, step: Any, kind: Any) -> None
 
 @jit
 def pack(out: Any, eight: Any) -> None:
-    """Bytes of 0 or 1, eight to one (spec 4.1)."""
+    """Pack bytes of 0 or 1, eight into one (spec 4.1)."""
     for i in range(len(out)):
         out[i] = (eight[i] * JOIN) >> np.uint64(56)

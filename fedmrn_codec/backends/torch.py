@@ -1,11 +1,11 @@
-"""The torch backend: tensors of any device in, tensors of that device out; NumPy arrays share their memory.
+"""The torch backend: functions on tensors of any device, and the backend protocol on NumPy arrays.
 
-The functions on tensors come first, the protocol of NumPy arrays is a thin wrapper around them. Everything
-is integer arithmetic in blocks, except the one float32 product of spec 3.1 and the comparison of spec 4.3,
-whose operations torch runs one by one: nothing is fused. `torch.set_flush_denormal` must be off, [N-01].
+The protocol's functions call those on tensors, which share the arrays' memory. All arithmetic is in integers,
+in blocks, except the float32 product of spec 3.1 and the comparison of spec 4.3, whose operations torch runs
+one by one, not fused. `torch.set_flush_denormal` must be off, [N-01].
 
-A word is held as the int32 of the same bits, since torch knows little of uint32. A device needs int64 and,
-for Gaussian noise, float64: MPS has none. Hosts are little-endian.
+A word is held as the int32 with the same bits, since torch has few operations on uint32. A device needs int64
+and, for Gaussian noise, float64, which MPS lacks. The host must be little-endian.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from ..primitives.philox import LOW, MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0,
 Device = torch.device | str
 
 BLOCK, ALONE_BLOCK, DEVICE_BLOCK = 2**15 - 32, 2**17, 2**22
-"""Elements handled at a time; multiples of 32. From 2^15 on torch spreads an operation over its threads on
-the CPU, which then wait for each other at each of a hundred operations: on a busy machine that takes tens of
-times as long. The larger blocks are for a torch of one thread, and for accelerators."""
+"""Elements processed at a time, multiples of 32: with several CPU threads, with one, on an accelerator. From
+2^15 elements on, torch splits each operation over its CPU threads, which wait for each other after each of a
+hundred operations; on a busy machine that takes tens of times as long."""
 
 GATHER = sum(1 << 56 - 7 * i for i in range(8))
 
 
-# --- the verbs, on tensors ---------------------------------------------------------------------------
+# --- the functions on tensors ---------------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -78,7 +78,7 @@ def add_into(
     ----------
     payload : uint8, shape (ceil(n / 8),), on the device of `out`
     scale : float
-        Rounded to float32. With 1 the update itself is added.
+        Rounded to float32.
     out : floating-point, shape (n,)
         The sum is computed in its dtype, or in float32 if that is wider, and rounded once.
     """
@@ -126,7 +126,7 @@ def sample_tensor(
     return out
 
 
-# --- the protocol, on NumPy arrays -------------------------------------------------------------------
+# --- the backend protocol, on NumPy arrays -----------------------------------------------------------
 
 
 def words(seed: int, stream: int, start: int, count: int) -> np.ndarray:
@@ -161,9 +161,9 @@ def sample(
 
 
 def shared(array: np.ndarray) -> Tensor:
-    """A tensor on the memory of an array, for reading only.
+    """A tensor that shares the memory of an array, and must not be written to.
 
-    torch has no read-only tensors, and warns of arrays that are. So it is shown the same memory as writable.
+    torch has no read-only tensors and warns of read-only arrays, so it gets the memory as writable.
     """
     if not array.flags.writeable:
         interface = dict(array.__array_interface__)
@@ -172,7 +172,7 @@ def shared(array: np.ndarray) -> Tensor:
     return torch.from_numpy(array)
 
 
-# --- what they are made of ---------------------------------------------------------------------------
+# --- the steps ---------------------------------------------------------------------------
 
 
 def _blocks(over: Tensor) -> Iterator[tuple[int, int]]:
@@ -185,7 +185,7 @@ def _blocks(over: Tensor) -> Iterator[tuple[int, int]]:
 
 
 def _words(seed: int, stream: int, start: int, count: int, device: torch.device) -> Tensor:
-    """Words of a stream as the int32 of their bits, shape (count,) (spec 2.1)."""
+    """Words of a stream, as int32 with their bits: shape (count,) (spec 2.1)."""
     first = start // 4
     blocks = _philox(seed, stream, first, -(-(start + count) // 4) - first, device)
     return blocks.view(-1)[start - 4 * first :][:count]
@@ -194,8 +194,8 @@ def _words(seed: int, stream: int, start: int, count: int, device: torch.device)
 def _philox(seed: int, stream: int, first: int, count: int, device: torch.device) -> Tensor:
     """Blocks `first` to `first + count - 1`, as int32 of shape (count, 4) (spec 2.2, 2.3).
 
-    A round of numbers below 2^32, held in int64; products wrap modulo 2^64, and after the shift their sign
-    is masked off. Of c1 and c3 only the lower halves count: nothing but exclusive or is done to them.
+    Numbers below 2^32 are held in int64; products wrap modulo 2^64, and the mask after the shift removes the
+    sign. Only the lower halves of c1 and c3 matter, which are only used in exclusive ors.
     """
     even, odd, products = torch.empty((3, 2, count), dtype=torch.int64, device=device)
     block = torch.arange(count, dtype=torch.int64, device=device).add_(_signed(first))
@@ -218,7 +218,7 @@ def _philox(seed: int, stream: int, first: int, count: int, device: torch.device
 
 
 def _signed(value: int) -> int:
-    """The 64-bit two's complement integer of the same bits."""
+    """The signed 64-bit integer with the same bits."""
     return (value + 2**63) % 2**64 - 2**63
 
 
@@ -234,12 +234,12 @@ def _draws(noise: Noise, seed: int, stream: int, start: int, count: int, device:
 
 
 def _uniform(words: Tensor) -> Tensor:
-    """Uniform draws (spec 3.2); the mask makes the shift a logical one, and its last bit 0."""
+    """Uniform draws (spec 3.2); the mask makes the arithmetic shift logical, and the last bit 0."""
     return (words >> 7).bitwise_and_(2**25 - 2).sub_(MAX_DRAW)
 
 
 def _gaussian(words: Tensor) -> Tensor:
-    """Gaussian draws (spec 3.4); a float64 holds x exactly, its octave, segment and place side by side."""
+    """Gaussian draws (spec 3.4); the bits of x as float64 contain octave, segment and place in sequence."""
     upper, drop = _table(words.device)
     bits = (words & (2**31 - 1)).double().mul_(2).add_(1).view(torch.int64)
     k = (bits >> 46).sub_(1023 * 64)
@@ -260,14 +260,14 @@ def _table(device: torch.device) -> tuple[Tensor, Tensor]:
 def _masked(
     noise: Noise, kind: int, seed: int, stream: int, payload: Tensor, start: int, count: int
 ) -> Tensor:
-    """Draws times mask, q * m (spec 4.2): int32, shape (count,). A dropped draw is the integer 0."""
+    """Draws times mask, q * m (spec 4.2): int32, shape (count,); a binary mask gives the integer 0."""
     bits = _unpack(payload[start // 8 : (start + count + 7) // 8])[:count]
     draws = _draws(noise, seed, stream, start, count, payload.device)
     return draws.mul_(bits if kind == MaskKind.BINARY else bits.mul_(2).sub_(1))
 
 
 def _values(noise: Noise, draws: Tensor) -> Tensor:
-    """One exact conversion, one rounding (spec 3.1)."""
+    """Noise from draws: one exact conversion and one rounded product (spec 3.1)."""
     return draws.float().mul_(float(noise.step))
 
 
@@ -286,8 +286,8 @@ def _bits_of_bytes(device: torch.device) -> Tensor:
 def _pack(bits: Tensor) -> Tensor:
     """Booleans of shape (n,) as packed bytes (spec 4.1): uint8, shape (ceil(n / 8),).
 
-    Eight booleans are a little-endian integer of bits b0, b8, b16, ...; one product gathers them at the top,
-    where no two of its terms meet.
+    Eight booleans, read as a little-endian integer, are its bits 0, 8, 16, ...; one product gathers them in
+    the top byte, where no two of its terms overlap.
     """
     padded = torch.nn.functional.pad(bits, (0, -len(bits) % 8)) if len(bits) % 8 else bits
     return (padded.view(torch.int64) * GATHER).bitwise_right_shift_(56).to(torch.uint8)

@@ -1,4 +1,4 @@
-"""The public functions and classes of `fedmrn_codec`, which re-exports them.
+"""The public functions and classes, which `fedmrn_codec` exports: encode, decode, aggregate, request.
 
 May import every room but `cli`, `cluster` and `conformance`.
 """

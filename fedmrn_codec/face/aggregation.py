@@ -11,7 +11,7 @@ import numpy as np
 from .. import backends, errors
 from ..format.checked import CheckedFrame
 from ..format.limits import DEFAULT_LIMITS, Limits
-from ..format.mask_spec import MaskSpec, mask_specs, masked_noise
+from ..format.mask_spec import MaskSpec, MaskValue, mask_specs, masked_noise
 from ..format.parsing import Expected
 from ..format.schema import Schema, Tensor
 from ..primitives.arguments import U64, given, unsigned
@@ -28,22 +28,27 @@ _END = object()
 
 
 class Aggregator:
-    """Adds up frames of one schema and gives their weighted mean, the same bits in any order (spec 8).
+    """The exact weighted mean of frames of one schema: the same bits in any order and grouping (spec 8).
 
-    Memory: 10 bytes a masked element, a few times 8 a dense one, whatever the number of frames. Frames are
-    summed in groups: over a block of elements all those of a group, before the next block.
+    Memory: about 10 bytes per masked element, and 8 bytes per dense element and limb in use (spec 8.4),
+    independent of the number of frames.
 
     Parameters
     ----------
     schema : Schema
     noise : Noise or mapping of str to Noise, optional
         Of all masked tensors, or of each by name; frames with another distribution or scale are refused. By
-        default the first frame decides; a server that does not trust its clients should state it.
+        default it is that of the first frame; a server that does not trust its clients should state it.
     round, base_model : int, optional
-        Refuse frames with another value. 0 and None mean "not given": any value passes.
+        Refuse frames with another value. 0 and None mean "not given": any value is accepted.
     limits : Limits
-    backend : {"numba", "numpy"}, optional
-        The bits do not depend on it.
+    backend : {"numba", "numpy", "torch", "onnx"}, optional
+        Default: the fastest that is installed. The bits do not depend on it.
+
+    Attributes
+    ----------
+    weight, frames : int
+        The sum of the weights, and the number of frames, that have been added.
     """
 
     def __init__(
@@ -64,28 +69,28 @@ class Aggregator:
         self._sums = Sums(schema, {} if noise is None else masked_noise(schema, noise))
 
     def add(self, data: Buffer | CheckedFrame, weight: int, *, seed: int | None = None) -> CheckedFrame:
-        """Add a frame. One that is refused changes nothing.
+        """Add a frame. A refused frame changes nothing.
 
         Parameters
         ----------
         data : bytes-like or CheckedFrame
-            Of a checked frame no check is repeated but that it has the expected values.
+            A checked frame is compared with the expected values; no other check is repeated.
         weight : int
-            Positive; the client's number of samples, [A-01].
+            Positive, usually the client's number of samples, [A-01].
         seed : int, optional
             Refuse a frame with another seed.
 
         Returns
         -------
         CheckedFrame
-            What the frame says of itself.
+            The frame's header and table.
 
         Raises
         ------
         FrameError
-            As `fedmrn_codec.decode`; or the noise is not the aggregator's, [A-02].
+            As in `decode`; or the noise is not the aggregator's, [A-02].
         AggregateError
-            The weight is no positive integer, or the sum of weights would pass 2^39 - 1.
+            The weight is no positive integer, or the sum of weights would exceed 2^39 - 1.
         """
         weight = self._checked_weight(weight)
         expected = Expected(self.schema, self.expected.round, self.expected.base_model, seed)
@@ -107,33 +112,33 @@ class Aggregator:
         bits: Mapping[str, Any] | None = None,
         seed: int | None = None,
         noise: Noise | Mapping[str, Noise] | None = None,
-        mask: str | Mapping[str, str] = "binary",
+        mask: MaskValue | Mapping[str, MaskValue] = "binary",
     ) -> None:
-        """Add an update that is at hand as arrays; nothing is encoded.
+        """Add an update given as arrays, for servers that hold the arrays; no frame is made.
 
-        The sum is that of the frame that `encode_bits` makes of the same arguments. One that is refused
-        changes nothing.
+        The sums are those of adding the frame that `encode_bits` makes of the same arguments. Refused
+        arguments change nothing.
 
         Parameters
         ----------
         arrays : mapping of str to array
-            One for each dense tensor, of its shape and dtype, as in `fedmrn_codec.encode`.
+            One for each dense tensor, of its shape and dtype, as in `encode`.
         weight : int
             As in `add`.
         bits : mapping of str to array of bool
-            One for each masked tensor, of its shape: True keeps the noise. Needed if the schema has any.
-        seed : int
-            Of the noise; unsigned 64-bit. Needed if the schema has masked tensors.
+            One for each masked tensor, of its shape: True keeps the noise. Required if the schema has any.
+        seed : int, optional
+            Of the noise; unsigned 64-bit. Required if the schema has masked tensors.
         noise : Noise, or mapping of str to Noise
-            By default the aggregator's.
-        mask : {"binary", "signed"}, or mapping of str to one of them
+            Default: the aggregator's, stated by its caller or by the first frame.
+        mask : {"binary", "signed"} or MaskKind, or mapping of str to one of them
 
         Raises
         ------
         UpdateError
             An array is missing, unknown, of another shape or dtype, or holds a NaN or an infinity, [E-02].
         ArgumentError
-            No seed or noise, or one out of range.
+            The seed or the noise is missing or out of range, or the mask kind is unknown.
         FrameError
             The noise is not the aggregator's, [A-02].
         AggregateError
@@ -144,7 +149,7 @@ class Aggregator:
         specs: dict[int, MaskSpec] = {}
         if self._sums.masked:
             if seed is None:
-                raise errors.ArgumentError("seed", "the seed of the noise", None)
+                raise errors.ArgumentError("seed", "the seed of the masked tensors' noise", None)
             by_name = mask_specs(self.schema, self._own_noise() if noise is None else noise, mask)
             specs = {stream: by_name[self.schema.tensors[stream].name] for stream in self._sums.masked}
         contents = [parts[tensor.name] for tensor in self.schema]
@@ -157,11 +162,10 @@ class Aggregator:
         *,
         seeds: Iterable[int] | None = None,
     ) -> None:
-        """Add frames, all of them or none: a refused one in their midst changes nothing.
+        """Add all of these frames, or none of them: if one is refused, nothing changes.
 
-        The frames are taken one at a time, and none is kept, so mapped files and generators are welcome.
-        Until the last one has passed, they have a sum of their own: 10 bytes more a masked element, if there
-        are frames already.
+        The frames are read one at a time and not kept, so memory-mapped files and generators may be given.
+        They are summed apart until the last one has been accepted, which takes as much memory again.
 
         Parameters
         ----------
@@ -169,15 +173,14 @@ class Aggregator:
         weights : iterable of int
             One for each frame, as in `add`.
         seeds : iterable of int, optional
-            One for each frame: refuse it with another seed.
+            One for each frame: refuse a frame with another seed.
 
         Raises
         ------
         FrameError, AggregateError
-            As in `add`. The field of the message names the frame, counted from 0, and so does the error's
-            `index`.
+            As in `add`. The message and the error's `index` identify the frame, counted from 0.
         AggregateError
-            There are not as many weights, or seeds, as frames.
+            The numbers of frames, weights and seeds differ.
         """
         batch = self._like()
         for index, (data, weight, seed) in enumerate(_together(frames, weights, seeds)):
@@ -191,21 +194,21 @@ class Aggregator:
             self._sums, self.weight, self.frames = batch._sums, batch.weight, batch.frames
 
     def merge(self, other: Aggregator) -> None:
-        """Add what another aggregator has summed; `other` stays as it is.
+        """Add the sums of another aggregator, which does not change.
 
         Raises
         ------
         AggregateError
-            The two have different schemas, rounds or base models, or too much weight together.
+            `other` is no Aggregator, its schema, round or base model differs, or the sum of weights would
+            exceed 2^39 - 1.
         FrameError
-            The two have different noise, [A-02].
+            The noise of the two differs, [A-02].
         """
         if not isinstance(other, Aggregator):
             raise errors.AggregateError("merge", "an Aggregator", type(other).__name__)
         if other.expected != self.expected:
-            raise errors.AggregateError(
-                "merge", "the same on both sides", "another schema, round or base model"
-            )
+            expected = "an aggregator of the same schema, round and base model"
+            raise errors.AggregateError("merge", expected, "one that differs")
         if other.frames == 0:
             return
         self._checked_weight(other.weight)
@@ -218,12 +221,14 @@ class Aggregator:
         self.frames += other.frames
 
     def mean(self) -> dict[str, np.ndarray]:
-        """The weighted mean of the frames so far, by name, in schema order; shapes and dtypes as `decode`.
+        """The weighted mean of the added frames, by name, in schema order; shapes and dtypes as in `decode`.
 
         Raises
         ------
         AggregateError
             No frame has been added.
+        FrameError
+            A mean is outside the range of its dtype, which only a forged partial sum can cause, [A-07].
         """
         self._need_frames()
         self._sums.release(self._backend)
@@ -231,7 +236,7 @@ class Aggregator:
         return {t.name: means[stream].reshape(t.shape) for stream, t in enumerate(self.schema)}
 
     def to_bytes(self) -> bytes:
-        """What has been summed so far, as a partial sum (spec 8.5).
+        """The sums of the added frames as bytes, a partial sum (spec 8.5), for `from_bytes`.
 
         Raises
         ------
@@ -247,7 +252,7 @@ class Aggregator:
     def from_bytes(
         cls, data: Buffer, schema: Schema, *, limits: Limits = DEFAULT_LIMITS, backend: str | None = None
     ) -> Aggregator:
-        """An aggregator that goes on from a partial sum (spec 8.5).
+        """An aggregator that holds the sums, round and base model of a partial sum (spec 8.5).
 
         Raises
         ------
@@ -271,7 +276,7 @@ class Aggregator:
         return number
 
     def _add(self, specs: Mapping[int, MaskSpec], seed: int, contents: list[np.ndarray], weight: int) -> None:
-        """Add contents that have been checked: of each tensor its packed bits or its elements, flat."""
+        """Add checked contents in schema order, flat: packed bits of masked tensors, elements of others."""
         for stream, state in self._sums.masked.items():
             _check_noise(self.schema.tensors[stream], state.noise, specs[stream].noise)
         for stream, state in self._sums.masked.items():
@@ -282,14 +287,14 @@ class Aggregator:
         self.frames += 1
 
     def _own_noise(self) -> dict[str, Noise]:
-        """The noise of each masked tensor by name, as stated by the caller or by the first frame."""
+        """The noise of each masked tensor by name, stated by the caller or by the first frame."""
         noise = {self.schema.tensors[stream].name: state.noise for stream, state in self._sums.masked.items()}
         if missing := [name for name, its_noise in noise.items() if its_noise is None]:
             raise errors.ArgumentError("noise", "one for each masked tensor", f"nothing for {missing}")
         return {name: its_noise for name, its_noise in noise.items() if its_noise is not None}
 
     def _like(self) -> Aggregator:
-        """An empty one with the same expected values, noise, limits and backend."""
+        """An empty aggregator with the same expected values, noise, limits and backend."""
         out = Aggregator(
             self.schema,
             round=self.expected.round,
@@ -306,21 +311,22 @@ class Aggregator:
             raise errors.AggregateError("frames", "at least 1", 0)
 
 
-def _check_noise(tensor: Tensor, mine: Noise | None, its: Noise | None) -> None:
-    """[A-02]."""
-    if mine is not None and mine != its:
-        raise errors.NoiseError(f"noise of {tensor.name!r}", f"{mine}", its)
+def _check_noise(tensor: Tensor, expected: Noise | None, got: Noise | None) -> None:
+    """Check a tensor's noise, [A-02]."""
+    if expected not in (None, got):
+        raise errors.NoiseError(f"noise of {tensor.name!r}", expected, got)
 
 
 def _together(
     frames: Iterable[Buffer | CheckedFrame], weights: Iterable[int], seeds: Iterable[int] | None
 ) -> Iterator[tuple[Buffer | CheckedFrame, int, int | None]]:
-    """Each frame with its weight, and its seed or None."""
+    """Each frame with its weight and its seed or None; their numbers must be equal."""
     given: dict[str, Iterable[Any]] = {"frames": frames, "weights": weights}
     if seeds is not None:
         given["seeds"] = seeds
     for index, row in enumerate(zip_longest(*given.values(), fillvalue=_END)):
         for name, item in zip(given, row, strict=True):
             if item is _END:
-                raise errors.AggregateError(name, f"as many {' as '.join(given)}", index)
+                others = " and ".join(other for other in given if other != name)
+                raise errors.AggregateError(name, f"as many as {others}", index)
         yield row if seeds is not None else (*row, None)

@@ -1,4 +1,4 @@
-"""Checks of a caller's arrays against a schema, [E-02]; the inputs are never changed."""
+"""Checks of the arrays that a caller gives against a schema, [E-02]; the arrays are not changed."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from ..primitives.dtypes import is_finite
 
 
 def checked_arrays(given: Mapping[str, Any], schema: Schema, *, dense_only: bool) -> dict[str, np.ndarray]:
-    """Flat little-endian arrays of all tensors of the schema, or of the dense ones alone, by name.
+    """Check the arrays of all tensors, or only of the dense ones: flat little-endian arrays by name.
 
     Raises
     ------
     UpdateError
         A tensor is missing, unknown, of another shape or dtype, or holds a NaN or an infinity.
     """
-    wanted = [tensor for tensor in schema if not (dense_only and tensor.masked)]
-    _check_names(given, [tensor.name for tensor in wanted], "update")
-    return {tensor.name: _checked_array(given[tensor.name], tensor) for tensor in wanted}
+    tensors = [tensor for tensor in schema if not (dense_only and tensor.masked)]
+    _check_names(given, [tensor.name for tensor in tensors], "update")
+    return {tensor.name: _checked_array(given[tensor.name], tensor) for tensor in tensors}
 
 
 def packed_bits(given: Mapping[str, Any], schema: Schema) -> dict[str, np.ndarray]:
-    """The packed masks (spec 4.1) of boolean arrays, one for each masked tensor, by name.
+    """Check the boolean arrays of all masked tensors: packed masks (spec 4.1) by name.
 
     Raises
     ------
     UpdateError
-        A masked tensor is missing, a name is not one of theirs, or an array has another shape or dtype.
+        A masked tensor is missing, a name is unknown, or an array has another shape or dtype.
     """
     masked = [tensor for tensor in schema if tensor.masked]
     _check_names(given, [tensor.name for tensor in masked], "bits")
@@ -40,19 +40,22 @@ def packed_bits(given: Mapping[str, Any], schema: Schema) -> dict[str, np.ndarra
 
 
 def checked_draws(draws: Mapping[str, np.ndarray], tensor: Tensor) -> np.ndarray:
-    """A masked tensor's integers r (spec 4.3), flat, uint32.
+    """Check the integers r (spec 4.3) of one masked tensor: flat, uint32.
 
     Raises
     ------
     ArgumentError
-        There are none for this tensor, or they are not integers from 0 to 2^24 - 1 of its shape.
+        The tensor has no array, or one with elements that are not integers from 0 to 2^24 - 1.
+    UpdateError
+        The array has another shape.
     """
     if tensor.name not in draws:
-        raise errors.ArgumentError("draws", "every name of the schema", f"nothing for {tensor.name!r}")
+        raise errors.ArgumentError("draws", "an array for each masked tensor", f"nothing for {tensor.name!r}")
     array = np.asarray(draws[tensor.name])
     _check_shape(array, tensor)
     if array.dtype.kind not in "iu" or (array.size and (array.min() < 0 or array.max() >= 2**24)):
-        raise errors.ArgumentError(f"draws of {tensor.name!r}", "integers from 0 to 2^24 - 1", array.dtype)
+        got = f"{array.min()} to {array.max()}" if array.dtype.kind in "iu" else array.dtype
+        raise errors.ArgumentError(f"draws of {tensor.name!r}", "integers from 0 to 2^24 - 1", got)
     return np.ascontiguousarray(array, np.uint32).reshape(-1)
 
 
@@ -62,7 +65,7 @@ def _check_names(given: Mapping[str, Any], required: list[str], field: str) -> N
     if missing := [name for name in required if name not in given]:
         raise errors.UpdateError(field, "every name of the schema", f"nothing for {missing}")
     if extra := [name for name in given if name not in set(required)]:
-        raise errors.UpdateError(field, "names of the schema alone", extra)
+        raise errors.UpdateError(field, "only names of the schema", extra)
 
 
 def _checked_array(value: Any, tensor: Tensor) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Decode, inspect and verify: a frame to a model update; and the noise by itself."""
+"""Reading frames: decode, decode_bits, verify and inspect; and the noise and words alone."""
 
 from __future__ import annotations
 
@@ -32,40 +32,40 @@ def decode(
     limits: Limits = DEFAULT_LIMITS,
     backend: str | None = None,
 ) -> dict[str, np.ndarray]:
-    """Decode a frame (spec 4.2, 6, 7).
+    """Check a frame and decode it to the update (spec 4.2, 6, 7).
 
     Parameters
     ----------
-    data : bytes, bytearray, memoryview, mmap or any contiguous buffer; or a CheckedFrame
+    data : bytes, bytearray, memoryview, mmap or any contiguous buffer; or CheckedFrame
     schema : Schema, optional
         The model's; required unless the frame embeds one.
     names : collection of str, optional
-        Decode only these tensors.
+        Decode only these tensors. The payloads of others are not checked.
     round, base_model, seed : int, optional
         Refuse a frame with another value.
     limits : Limits
-    backend : {"numba", "numpy"}, optional
-        The bits do not depend on it.
+        Upper bounds of the frame's counts and lengths.
+    backend : {"numba", "numpy", "torch", "onnx"}, optional
+        Default: the fastest that is installed. The bits do not depend on it.
 
     Returns
     -------
     dict of str to numpy.ndarray
-        In schema order; new, writable arrays of the schema's shapes and dtypes (float32 for masked tensors,
-        uint16 bits for bfloat16).
+        In schema order: new, writable arrays of the schema's shapes and dtypes (uint16 bits for bfloat16).
 
     Raises
     ------
     FrameError
         The subclass of the first check of spec 7 that fails.
     ArgumentError
-        A name that the schema does not have.
+        `names` has a name that the schema does not have, or the backend does not exist.
     """
     checked = CheckedFrame.open(data, Expected(schema, round, base_model, seed), limits)
     kernels = backends.get(backend)
-    wanted = wanted_names(names, checked.checked_schema)
+    chosen = wanted_names(names, checked.checked_schema)
     out: dict[str, np.ndarray] = {}
     for stream, (tensor, entry) in enumerate(zip(checked.checked_schema, checked.tensors, strict=True)):
-        if tensor.name not in wanted:
+        if tensor.name not in chosen:
             continue
         content = checked.payload(stream, backend)
         if entry.noise is None:
@@ -87,9 +87,9 @@ def decode_bits(
     limits: Limits = DEFAULT_LIMITS,
     backend: str | None = None,
 ) -> dict[str, np.ndarray]:
-    """The mask bits of a frame, without their noise: what `encode_bits` takes.
+    """Check a frame and decode the bits of its masks, without noise: the inverse of `encode_bits`.
 
-    The arguments and errors are those of `decode`.
+    Parameters and errors are those of `decode`. Payloads of dense tensors are not checked.
 
     Returns
     -------
@@ -114,12 +114,12 @@ def verify(
     limits: Limits = DEFAULT_LIMITS,
     backend: str | None = None,
 ) -> CheckedFrame:
-    """Make every check of spec 7; the arguments and errors are those of `decode`.
+    """Check a frame, all its payloads included (spec 7); parameters and errors are those of `decode`.
 
     Returns
     -------
     CheckedFrame
-        What the frame says of itself, and what `decode` and `Aggregator.add` take in place of its bytes.
+        The frame's header and table; `decode` and `Aggregator.add` accept it in place of the bytes.
     """
     checked = CheckedFrame.open(data, Expected(schema, round, base_model, seed), limits)
     checked.payloads(backend)
@@ -127,12 +127,17 @@ def verify(
 
 
 def inspect(data: Buffer, schema: Schema | None = None, *, limits: Limits = DEFAULT_LIMITS) -> Info:
-    """What a frame says of itself, without touching a payload or the checksum.
+    """The header and table of a frame; payloads and checksum are not read.
+
+    Parameters
+    ----------
+    schema : Schema, optional
+        If neither caller nor frame has one, the checks that need a schema are left out.
 
     Raises
     ------
     FrameError
-        A check of spec 7 up to [F-26] fails. Without a schema, those that need one are left out.
+        The subclass of the first of [F-01] to [F-26] and [F-31] that fails.
     """
     return parse(as_view(data), Expected(schema), limits, need_schema=False)
 
@@ -149,10 +154,17 @@ def noise(
         Unsigned 64-bit; the stream is the tensor's position in the schema.
     start, count : int
         start + count is at most 2^64.
+    backend : {"numba", "numpy", "torch", "onnx"}, optional
+        As in `decode`.
 
     Returns
     -------
     numpy.ndarray of float32, shape (count,)
+
+    Raises
+    ------
+    ArgumentError
+        An argument is out of range.
     """
     return backends.get(backend).noise(checked_noise(noise), *_place(seed, stream, start, count))
 
@@ -162,7 +174,7 @@ def philox_words(
 ) -> np.ndarray:
     """Words `start` to `start + count - 1` of a stream (spec 2): uint32, shape (count,).
 
-    Parameters are those of `noise`.
+    Parameters and errors are those of `noise`.
     """
     return backends.get(backend).words(*_place(seed, stream, start, count))
 
@@ -175,12 +187,12 @@ def _place(seed: int, stream: int, start: int, count: int) -> tuple[int, int, in
 
 
 def wanted_names(names: Collection[str] | None, schema: Schema) -> set[str]:
-    """The names of the tensors to decode: those given, or all.
+    """Check the names of the tensors to decode; None stands for all.
 
     Raises
     ------
     ArgumentError
-        A name that the schema does not have.
+        A name is not one of the schema's, or `names` is a string.
     """
     known = {tensor.name for tensor in schema}
     if names is None:

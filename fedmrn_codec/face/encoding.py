@@ -1,4 +1,4 @@
-"""Encode: a model update to a frame."""
+"""Writing frames: encode and encode_bits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 
 from .. import backends, errors
 from ..format import codings, frame, rans
-from ..format.mask_spec import MaskSpec, mask_specs
+from ..format.codings import CodingValue
+from ..format.mask_spec import MaskSpec, MaskValue, mask_specs
 from ..format.schema import Schema
 from ..primitives.arguments import U32, U64, unsigned
 from ..primitives.codes import Coding
@@ -24,45 +25,45 @@ def encode(
     *,
     seed: int,
     noise: Noise | Mapping[str, Noise],
-    mask: str | Mapping[str, str] = "binary",
+    mask: MaskValue | Mapping[str, MaskValue] = "binary",
     round: int = 0,
     base_model: int = 0,
     embed_schema: bool = False,
-    coding: str | Mapping[str, str] = "raw",
-    dense_coding: str | Mapping[str, str] = "raw",
+    coding: CodingValue | Mapping[str, CodingValue] = "raw",
+    dense_coding: CodingValue | Mapping[str, CodingValue] = "raw",
     private_seed: int | None = None,
     draws: Mapping[str, np.ndarray] | None = None,
     backend: str | None = None,
 ) -> bytes:
-    """Encode an update; the bits of masked tensors are sampled (spec 4.3, 6).
+    """Encode an update as a frame; the mask bits of masked tensors are sampled (spec 4.3, 6).
 
     Parameters
     ----------
     update : mapping of str to array
-        One array for each tensor of the schema, by name, in any order: trained minus base value. Shape and
-        dtype are the schema's (float32 for masked tensors; uint16 bits for bfloat16); any memory layout.
+        The trained model minus the base model: an array for each tensor of the schema, in any order and
+        memory layout, of the schema's shape and dtype (uint16 bits for bfloat16).
     schema : Schema
     seed : int
-        Of the noise; unsigned 64-bit. Give every client and round another one.
-    noise : Noise, or mapping of name to Noise
-        For all masked tensors, or for each by name.
-    mask : {"binary", "signed"}, or mapping of name to one of them
+        Of the noise; unsigned 64-bit. Every client and round needs a different one.
+    noise : Noise, or mapping of str to Noise
+        Of all masked tensors, or of each by name.
+    mask : {"binary", "signed"} or MaskKind, or mapping of str to one of them
     round, base_model : int
-        Unsigned 32 and 64 bits; 0 means "not given".
+        Unsigned, of 32 and 64 bits; 0 means "not given".
     embed_schema : bool
-        Write the schema into the frame, so that it decodes without one.
-    coding : {"raw", "rans"}, or mapping of name to one of them
-        "rans" sends a mask in fewer than one bit an element, wherever that is shorter (spec 6.8): binary
-        masks of trained updates, hardly ever signed ones. The decoded bits are the same. Frames of raw
-        tensors alone are readable by decoders of version 1.0.
-    dense_coding : {"raw", "float16", "bfloat16"}, or mapping of name to one of them
-        Round dense float32 tensors to 16 bits, to nearest, ties to even; they decode to float32.
+        Write the schema into the frame, so that it can be decoded without one.
+    coding : {"raw", "rans"} or Coding, or mapping of str to one of them
+        Of masked tensors. "rans" entropy-codes a mask if that makes it shorter (spec 6.8), which it does for
+        binary masks of trained updates, and rarely for signed ones. The decoded bits are the same. A frame
+        whose tensors are all raw can be read by decoders of version 1.0.
+    dense_coding : {"raw", "float16", "bfloat16"} or Coding, or mapping of str to one of them
+        Of dense float32 tensors. The latter two round to 16 bits, to nearest, ties to even (spec 6.9).
     private_seed : int, optional
-        Unsigned 64-bit, must differ from `seed`. By default drawn from the operating system; give one only
-        where a run must repeat, and keep it secret, [M-03].
-    draws : mapping of name to integer array, optional
-        The integers r below 2^24 themselves, for tests.
-    backend : {"numba", "numpy"}, optional
+        Of the sampling; unsigned 64-bit, must differ from `seed`. Default: random numbers of the operating
+        system. Give one only where an experiment must be repeatable, and keep it secret, [M-03].
+    draws : mapping of str to array of integers, optional
+        The integers r below 2^24 of each masked tensor (spec 4.3), instead of a private seed, for tests.
+    backend : {"numba", "numpy", "torch", "onnx"}, optional
         Default: the fastest that is installed. The bytes do not depend on it.
 
     Returns
@@ -72,16 +73,17 @@ def encode(
     Raises
     ------
     UpdateError
-        A tensor is missing, unknown, of another shape or dtype, or holds a NaN or an infinity, [E-02].
+        An array is missing, unknown, of another shape or dtype, or holds a NaN, an infinity or a value that
+        its coding rounds to an infinity, [E-02].
     ArgumentError
-        Any other argument is out of range.
+        Another argument is of another type or out of range.
     """
     contents = checked_arrays(update, schema, dense_only=False)
     seed, specs = unsigned(seed, U64, "seed"), mask_specs(schema, noise, mask)
     if private_seed is None:
         private_seed = secrets.randbelow(U64)
     elif unsigned(private_seed, U64, "private_seed") == seed:
-        raise errors.ArgumentError("private_seed", "another value than the public seed", private_seed)
+        raise errors.ArgumentError("private_seed", "a value other than the public seed", private_seed)
     kernels = backends.get(backend)
     for stream, tensor in enumerate(schema):
         if tensor.masked:
@@ -98,16 +100,16 @@ def encode_bits(
     *,
     seed: int,
     noise: Noise | Mapping[str, Noise],
-    mask: str | Mapping[str, str] = "binary",
+    mask: MaskValue | Mapping[str, MaskValue] = "binary",
     dense: Mapping[str, Any] | None = None,
     round: int = 0,
     base_model: int = 0,
     embed_schema: bool = False,
-    coding: str | Mapping[str, str] = "raw",
-    dense_coding: str | Mapping[str, str] = "raw",
+    coding: CodingValue | Mapping[str, CodingValue] = "raw",
+    dense_coding: CodingValue | Mapping[str, CodingValue] = "raw",
     backend: str | None = None,
 ) -> bytes:
-    """Encode masks whose bits the caller has chosen (spec 6).
+    """Encode masks whose bits are given as a frame (spec 6).
 
     Parameters
     ----------
@@ -141,19 +143,19 @@ def _frame_of(
     round: int,
     base_model: int,
     embed_schema: bool,
-    coding: str | Mapping[str, str],
-    dense_coding: str | Mapping[str, str],
+    coding: CodingValue | Mapping[str, CodingValue],
+    dense_coding: CodingValue | Mapping[str, CodingValue],
     backend: str | None,
 ) -> bytes:
-    """The frame of packed masks and dense elements, in the codings that are asked for (spec 6).
+    """The frame of packed masks and dense elements in the caller's codings (spec 6).
 
-    A mask stays raw where coding 1 would not make it shorter.
+    A mask that coding 1 does not make shorter is raw.
     """
     round, base_model = unsigned(round, U32, "round"), unsigned(base_model, U64, "base_model")
-    asked = codings.chosen(schema, coding, masked=True) | codings.chosen(schema, dense_coding, masked=False)
+    chosen = codings.chosen(schema, coding, masked=True) | codings.chosen(schema, dense_coding, masked=False)
     entries, payloads = [], []
     for stream, tensor in enumerate(schema):
-        payload, used = contents[tensor.name], asked.get(tensor.name, Coding.RAW)
+        payload, used = contents[tensor.name], chosen.get(tensor.name, Coding.RAW)
         if used == Coding.RANS:
             coder, its_noise = backends.coder(backend), specs[tensor.name].noise
             shorter = rans.encode(coder, its_noise, seed, stream, payload, tensor.size)
@@ -166,11 +168,5 @@ def _frame_of(
             entries.append(frame.dense_entry(tensor.type, used, payload.nbytes))
         payloads.append(payload)
     return frame.build(
-        schema,
-        entries,
-        payloads,
-        seed=seed,
-        base_model=base_model,
-        round=round,
-        embed_schema=embed_schema,
+        schema, entries, payloads, seed=seed, base_model=base_model, round=round, embed_schema=embed_schema
     )

@@ -1,9 +1,9 @@
-"""A model's arrays by name: their schema, their id, and the one arithmetic of updates (spec 1.6).
+"""Models as arrays by name: their schema, their id, and the arithmetic of updates (spec 1.6).
 
-Floats are subtracted and added in their dtype and rounded once. Integers wrap around and bools are
-exclusive-or, both ways, so that base plus (trained minus base) is the trained value again. bfloat16, which
-NumPy lacks, is held as its bits in uint16 arrays: only a schema tells them from integers. The arrays may come
-from any mapping, also from one that loads each on demand.
+Floats are subtracted and added in their dtype and rounded once. Integers wrap around, and bools use exclusive
+or both for differences and for sums, so that base plus (trained minus base) is the trained value. bfloat16
+arrays hold the bits in uint16, since NumPy lacks the dtype; the schema distinguishes them from integers. A
+model may be any mapping, such as one that loads each array when it is read.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ Arrays = Mapping[str, np.ndarray]
 def schema_of(
     arrays: Arrays, masked: Collection[str] | None = None, leave_out: Collection[str] = ()
 ) -> Schema:
-    """The schema of a model, in the order of its arrays; a masked tensor is float32 there, whatever it was.
+    """The schema of a model, in the order of its arrays; masked floats of any precision become float32.
 
     Parameters
     ----------
     arrays : mapping of str to array
     masked : collection of str, optional
-        Which to mask; by default floats of two or more dimensions. All else is dense.
+        Names of the arrays to mask. Default: floats of two or more dimensions. All others are dense.
     leave_out : collection of str
-        Arrays that do not travel.
+        Names of the arrays that are not in the schema, and so never sent.
 
     Raises
     ------
     SchemaError
-        A name that the model does not have, or an array that cannot be masked or sent.
+        A name is not the model's, or the format cannot represent the array, or not as a masked tensor.
     """
     for name in (*(masked or ()), *leave_out):
         if name not in arrays:
@@ -45,12 +45,12 @@ def schema_of(
 
 
 def check_schema(schema: Iterable[Tensor], arrays: Arrays) -> None:
-    """That a model has every tensor of a schema: of its shape, and of its dtype, or any float if masked.
+    """Check that a model has each tensor, with its shape and its dtype, or any float dtype if it is masked.
 
     Raises
     ------
     SchemaError
-        It does not.
+        A tensor is missing, or has another shape or dtype.
     """
     for tensor in schema:
         if tensor.name not in arrays:
@@ -62,7 +62,7 @@ def check_schema(schema: Iterable[Tensor], arrays: Arrays) -> None:
 
 
 def model_id(arrays: Arrays) -> int:
-    """A 64-bit name of a model, not 0: the start of a SHA-256 of its names, dtypes, shapes and bytes."""
+    """The id of a model: 64 bits of a SHA-256 of its names, dtypes, shapes and bytes, never 0."""
     digest = hashlib.sha256()
     for name, array in arrays.items():
         digest.update(repr((name, array.dtype.str, array.shape)).encode())
@@ -71,52 +71,48 @@ def model_id(arrays: Arrays) -> int:
 
 
 def difference(trained: Arrays, received: Arrays, schema: Schema) -> dict[str, np.ndarray]:
-    """The update, trained minus received, as `encode` takes it.
-
-    A NaN or an infinity stays one: `encode` refuses it.
+    """The update, trained minus received model, as `encode` takes it; `encode` refuses NaN and infinities.
 
     Raises
     ------
     UpdateError
-        A tensor of the schema is missing, or has another shape or dtype than the one received.
+        A tensor of the schema is missing, or its shapes or dtypes in the two models differ.
     """
     return {tensor.name: _difference_of(tensor, trained, received) for tensor in schema}
 
 
 def as_update(arrays: Arrays, schema: Schema) -> dict[str, np.ndarray]:
-    """A difference that somebody else has worked out, as `encode` takes it: masked floats as float32.
+    """Convert an update that was computed elsewhere for `encode`: masked tensors to float32.
 
     Raises
     ------
     UpdateError
-        A tensor of the schema is missing. `encode` checks shapes and dtypes.
+        A tensor of the schema is missing. Shapes and dtypes are left for `encode` to check.
     """
     return {tensor.name: _as_masked(_named(arrays, tensor, "update"), tensor) for tensor in schema}
 
 
 def apply(base: Arrays, update: Arrays, schema: Schema | None = None) -> dict[str, np.ndarray]:
-    """A model plus an update, of one frame (`decode`) or of many (`Aggregator.mean`): new arrays.
+    """A model plus an update from `decode` or `Aggregator.mean`: new arrays by name.
 
-    Floats are added in the wider of the two dtypes and rounded once to the model's. What the update does not
-    name stays as it is, and is shared.
+    Floats are added in the wider of the two dtypes and rounded once to the model's. Arrays that the update
+    does not have are not copied.
 
     Parameters
     ----------
     base, update : mapping of str to array
     schema : Schema, optional
-        Needed where the model holds bfloat16 tensors, as uint16 arrays.
+        Required if the model has bfloat16 tensors, held as uint16 bits.
 
     Raises
     ------
     UpdateError
-        A name that the model does not have, another shape, or floats for what are no floats.
+        A name is not the model's, a shape differs, or only one of the two arrays is of floats.
     """
     for name, array in update.items():
-        found = _described(base[name]) if name in base else "nothing"
+        got = _described(base[name]) if name in base else "nothing"
         if name not in base or not _fits(base[name], array):
-            raise errors.UpdateError(
-                f"{name!r} of the model", f"{_described(array)}, as in the update", found
-            )
+            raise errors.UpdateError(f"{name!r} of the model", f"{_described(array)}, as in the update", got)
     dtypes = {tensor.name: tensor.dtype for tensor in schema or ()}
     return {
         name: add(array, update[name], dtypes.get(name)) if name in update else array
@@ -129,14 +125,19 @@ def _fits(base: np.ndarray, update: np.ndarray) -> bool:
 
 
 def add(base: np.ndarray, update: np.ndarray, dtype: str | None = None) -> np.ndarray:
-    """One array of `apply`; a sum of floats may be infinite.
+    """The sum of two arrays as in `apply`; a sum of floats may be infinite.
 
     Parameters
     ----------
     base, update : numpy.ndarray
-        Of one shape.
+        Of the same shape.
     dtype : str, optional
-        "bfloat16" where both hold its bits in uint16.
+        "bfloat16" if both hold bfloat16 bits in uint16.
+
+    Returns
+    -------
+    numpy.ndarray
+        New, of the shape and dtype of `base`.
     """
     if base.dtype == np.bool_:
         return np.asarray(np.bitwise_xor(base, update))
@@ -147,14 +148,19 @@ def add(base: np.ndarray, update: np.ndarray, dtype: str | None = None) -> np.nd
 
 
 def subtract(trained: np.ndarray, received: np.ndarray, dtype: str | None = None) -> np.ndarray:
-    """One array of `difference`, the inverse of `add`; a difference of floats may be infinite.
+    """The difference of two arrays as in `difference`; one of floats may be infinite.
 
     Parameters
     ----------
     trained, received : numpy.ndarray
-        Of one shape and dtype.
+        Of the same shape and dtype.
     dtype : str, optional
-        "bfloat16" where both hold its bits in uint16.
+        "bfloat16" if both hold bfloat16 bits in uint16.
+
+    Returns
+    -------
+    numpy.ndarray
+        New, of the same shape and dtype.
     """
     if trained.dtype == np.bool_:
         return np.asarray(np.bitwise_xor(trained, received))
@@ -165,7 +171,7 @@ def subtract(trained: np.ndarray, received: np.ndarray, dtype: str | None = None
 
 
 def restored(array: np.ndarray, dtype: np.dtype[np.generic]) -> np.ndarray:
-    """An array in the dtype that a framework's averaging took from it; integers are rounded to nearest."""
+    """Convert an array back to a dtype that a framework's averaging has changed; integers are rounded."""
     if array.dtype == dtype:
         return array
     return np.asarray(np.rint(array) if dtype.kind in "iu" else array).astype(dtype)

@@ -1,4 +1,4 @@
-"""What a server asks of one client in one round: sent to it, and what its frame is held against."""
+"""The request of a server to a client for one round, and the check of the frame that it returns."""
 
 from __future__ import annotations
 
@@ -25,34 +25,33 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 WIDE = ("seed", "base_model")
-"""Entries of 64 bits, which JSON carries as decimal text: many readers of JSON numbers have 53."""
+"""Entries of 64 bits, which are decimal text in JSON, since many JSON readers keep 53 bits of a number."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """The settings of one client's frame.
+    """The settings with which one client must encode its frame, in plain types to send to it.
 
     Parameters
     ----------
     seed : int
-        Of the noise: unsigned 64-bit, the server's choice, another one for every client and round
-        (`choose_seed`).
+        Of the noise: unsigned 64-bit, a different one for every client and round (`choose_seed`).
     noise : Noise
         Of all masked tensors.
     mask : {"binary", "signed"}
     round : int
         Unsigned 32-bit; 0 means "not given".
     base_model : int
-        Names the arrays that the update is to be added to (`model_id`): unsigned 64-bit; 0 means "not given".
+        The id of the model that the update is added to (`model_id`): unsigned 64-bit; 0 means "not given".
     schema : Schema
     coding, dense_coding : str
-        As in `encode`, one for all tensors that it fits. Asked for, not insisted on: a frame in another
-        coding holds the same kind of update, and says itself how it is coded.
+        As in `encode`, one for all tensors of its kind. `check` accepts every coding: the frame itself states
+        its own.
 
     Raises
     ------
     ArgumentError
-        A value of another type, or out of range.
+        A value is of another type or out of range.
     """
 
     seed: int
@@ -72,7 +71,7 @@ class Request:
             raise errors.ArgumentError("schema", "a Schema", type(self.schema).__name__)
 
     def to_dict(self) -> dict[str, Any]:
-        """The request in plain types, flat: integers, text, and the schema's bytes (spec 5.1)."""
+        """The request as a flat dictionary of integers, text, and the schema's bytes (spec 5.1)."""
         return {
             "seed": self.seed,
             "noise": noise_text(self.noise),
@@ -85,18 +84,18 @@ class Request:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """The same for `json.dumps`: 64-bit integers as decimal text, the schema as `Schema.to_json`."""
+        """The request for `json.dumps`: 64-bit integers as text, the schema as in `Schema.to_json`."""
         out = self.to_dict()
         return out | {name: str(out[name]) for name in WIDE} | {"schema": self.schema.to_json()}
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict` and of `to_json`; codings may be missing, other entries are not looked at.
+        """The inverse of `to_dict` and of `to_json`; codings may be absent, unknown entries are ignored.
 
         Raises
         ------
         CodecError
-            An entry is missing, of another type or out of range.
+            An entry is missing, of another type, or out of range.
         """
         seed, base_model = (_number(entries, name) for name in WIDE)
         schema = _entry(entries, "schema", bytes, list)
@@ -111,9 +110,9 @@ class Request:
         )
 
     def encode(self, update: Mapping[str, Any], **options: Any) -> bytes:
-        """The frame that is asked for, of an update as `encode` takes it.
+        """Encode an update as the request says; the arguments are those of `encode`.
 
-        `options` are its others; codings among them win over those asked for.
+        `options` are further arguments of `encode`; they may replace the codings and no other setting.
         """
         codings: dict[str, Any] = {"coding": self.coding, "dense_coding": self.dense_coding}
         return encode(
@@ -130,33 +129,31 @@ class Request:
     def check(
         self, data: Buffer | CheckedFrame, base: Mapping[str, np.ndarray] | None = None
     ) -> CheckedFrame:
-        """Make every check of a frame (spec 7), and that it is the one asked for.
+        """Check a frame (spec 7), and that it has the request's values, noise and mask kind.
 
         Parameters
         ----------
         data : bytes-like or CheckedFrame
         base : mapping of str to array, optional
-            The model that the client was sent: its sum with the update's dense floats must then be finite.
+            The base model. If given, its sum with the update must be finite in all dense float tensors.
 
         Returns
         -------
         CheckedFrame
-            What the frame says of itself, and what `decode` and `Aggregator.add` take in place of its bytes.
+            The frame's header and table; `decode` and `Aggregator.add` accept it in place of the bytes.
 
         Raises
         ------
         FrameError
-            The first check that fails.
+            The subclass of the first check that fails; `ReplyError` for those that are not in spec 7.
         SchemaError
-            `base` lacks one of these, or has it in another shape or dtype.
+            A dense float tensor is missing in `base`, or has another shape or dtype there.
         """
-        own: dict[str, Any] = {"round": self.round, "base_model": self.base_model, "seed": self.seed}
-        checked = verify(data, self.schema, **own)
+        checked = verify(data, self.schema, round=self.round, base_model=self.base_model, seed=self.seed)
         for tensor, entry in zip(self.schema, checked.tensors, strict=True):
             if tensor.masked and (entry.kind, entry.noise) != (self.mask, self.noise):
-                found = f"{entry.kind} mask over {entry.noise}"
-                expected = f"{self.mask} mask over {self.noise}"
-                raise errors.ReplyError(f"tensor {tensor.name!r}", expected, found)
+                expected, got = f"{self.mask} mask of {self.noise}", f"{entry.kind} mask of {entry.noise}"
+                raise errors.ReplyError(f"tensor {tensor.name!r}", expected, got)
         if base is not None:
             dense = [t for t in self.schema if not t.masked and t.type.is_float]
             check_schema(dense, base)
@@ -164,22 +161,22 @@ class Request:
             for tensor in dense:
                 total = add(base[tensor.name], updates[tensor.name], tensor.dtype)
                 if not is_finite(total, tensor.type):
-                    found = "an update beyond its dtype"
-                    raise errors.ReplyError(f"tensor {tensor.name!r}", "a finite sum", found)
+                    expected, got = "a finite sum with the base model", "a NaN or an infinity"
+                    raise errors.ReplyError(f"tensor {tensor.name!r}", expected, got)
         return checked
 
     def aggregator(self) -> Aggregator:
-        """A sum for the frames of all clients that were asked for the same but the seed."""
+        """An aggregator for the frames of all clients whose requests differ only in seed and codings."""
         return Aggregator(self.schema, noise=self.noise, round=self.round, base_model=self.base_model)
 
 
 def check_settings(noise: object, mask: object, coding: object, dense_coding: object) -> None:
-    """That a request can have this noise, mask kind and codings.
+    """Check the noise, mask kind and codings of a request.
 
     Raises
     ------
     ArgumentError
-        It cannot.
+        One is of another type or unknown.
     """
     checked_noise(noise), MaskKind.of(mask, "mask")
     codings.checked(coding, masked=True), codings.checked(dense_coding, masked=False)

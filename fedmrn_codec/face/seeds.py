@@ -1,4 +1,4 @@
-"""Who gets which seed: the server's policy, one for every client and round (spec 11.5)."""
+"""The server's choice of a different seed for every client and round (spec 11.5)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .. import errors
 from ..primitives.arguments import U64, unsigned
 
 SeedPolicy = int | Callable[[int, Any], int] | None
-"""None: unpredictable. An integer: derived from it, the round and the client. Or a function of these two."""
+"""How seeds are chosen: None, an integer, or a function of round and client; see `choose_seed`."""
 
 
 def choose_seed(policy: SeedPolicy, round: int, client: object, taken: Collection[int] = ()) -> int:
@@ -20,24 +20,24 @@ def choose_seed(policy: SeedPolicy, round: int, client: object, taken: Collectio
     Parameters
     ----------
     policy : int or callable, optional
-        None: 64 bits of the operating system's random numbers. An integer: the first 8 bytes, little-endian,
-        of SHA-256 of "fedmrn POLICY ROUND CLIENT". A callable is called with round and client.
+        None: a random number of the operating system, 64 bits. An integer: the first 8 bytes, little-endian,
+        of the SHA-256 of "fedmrn POLICY ROUND CLIENT". A callable: what it returns for (round, client).
     round : int
     client : object
-        Any name of the client's; its `str` counts.
+        A name of the client; for an integer policy, its `str` is used.
     taken : collection of int
-        Seeds that other clients have.
+        Seeds of other clients, which are not returned.
 
     Returns
     -------
     int
-        Unsigned 64-bit, not of `taken`.
+        Unsigned 64-bit.
 
     Raises
     ------
     ArgumentError
-        The function gave no such number, or one that is taken; or the policy is an integer and the round 0,
-        "not given": every round would have the same seeds.
+        The seed of a callable or integer policy is taken or out of range; or the policy is an integer and the
+        round is 0, "not given", for which every round would have the same seeds.
     """
     if policy is None:
         while (seed := secrets.randbelow(U64)) in taken:
@@ -46,9 +46,7 @@ def choose_seed(policy: SeedPolicy, round: int, client: object, taken: Collectio
     if callable(policy):
         seed = unsigned(policy(round, client), U64, "seed")
     elif not round:
-        raise errors.ArgumentError(
-            "round", "1 or more, since seeds are derived from a number and the round", "none"
-        )
+        raise errors.ArgumentError("round", "at least 1, since the seeds are derived from it", round)
     else:
         digest = hashlib.sha256(f"fedmrn {policy} {round} {client}".encode()).digest()
         seed = int.from_bytes(digest[:8], "little")

@@ -1,4 +1,4 @@
-"""A checked frame: parsed once, and its payloads decoded and checked once, whatever is asked of it later."""
+"""The checked frame, which is parsed once and whose payloads are checked and decoded once each."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class CheckedFrame(Info):
-    """A frame whose header, table, length and checksum have passed, [F-01] to [F-27], with its bytes.
+    """A frame that has been parsed and checked once.
 
-    `fedmrn_codec.verify` and `Request.check` return one whose payloads have passed too. `decode`,
-    `decode_bits` and `Aggregator.add` take it in place of the bytes and repeat no work. It refers to the
-    bytes it was made of, which must not change while it is in use.
+    `verify` and `Request.check` return it after all checks of spec 7. `decode`, `decode_bits`,
+    `Aggregator.add` and `Aggregator.add_many` accept it in place of the bytes: they compare its fields with
+    their own expected values and repeat no other check. It refers to the bytes that it was made of; they must
+    not change while it is used.
 
     Attributes
     ----------
     view : memoryview
-        All bytes of the frame.
+        All bytes of the frame. The other attributes are those of `Info`.
     """
 
     view: memoryview = field(kw_only=True, repr=False)
@@ -40,9 +41,9 @@ class CheckedFrame(Info):
 
     @classmethod
     def open(cls, data: Buffer | CheckedFrame, expected: Expected, limits: Limits = DEFAULT_LIMITS) -> Self:
-        """Make the checks up to the checksum, [F-01] to [F-27].
+        """Make the checks [F-01] to [F-27]: header, table, length and checksum, but no payload.
 
-        Of a checked frame only the expected values are compared.
+        A checked frame is returned as it is, after a comparison with the expected values.
 
         Raises
         ------
@@ -59,33 +60,33 @@ class CheckedFrame(Info):
 
     @property
     def checked_schema(self) -> Schema:
-        """The schema, which every checked frame has."""
+        """The schema, which is never None in a checked frame."""
         assert self.schema is not None
         return self.schema
 
     def payloads(self, backend: str | None = None) -> list[np.ndarray]:
-        """The contents of all tensors, in schema order; arguments, values and errors as `payload`."""
+        """The contents of all tensors, in schema order; argument, values and errors as for `payload`."""
         return [self.payload(stream, backend) for stream in range(len(self.tensors))]
 
     def payload(self, stream: int, backend: str | None = None) -> np.ndarray:
-        """A tensor's content, flat: packed bits (uint8) if masked, else its elements.
+        """The content of one tensor, flat: packed bits (uint8) if it is masked, else its elements.
 
         Parameters
         ----------
         stream : int
             The tensor's position in the schema.
         backend : str, optional
-            Which decodes entropy-coded masks; the bits do not depend on it.
+            The backend that decodes an entropy-coded mask; the bits do not depend on it.
 
         Returns
         -------
         numpy.ndarray
-            Read-only or shared: not to be written to. A view of the frame where the coding is raw.
+            Must not be written to: it may be a view of the frame, and is returned again by the next call.
 
         Raises
         ------
         FrameError
-            The first of [F-28] to [F-30] and [C-01] to [C-04] that fails.
+            The subclass of the first of [F-28] to [F-30] and [C-01] to [C-04] that fails.
         """
         if stream not in self._payloads:
             tensor, entry = self.checked_schema.tensors[stream], self.tensors[stream]
@@ -93,10 +94,10 @@ class CheckedFrame(Info):
             if entry.noise is None:
                 self._payloads[stream] = _elements(raw, tensor, entry)
             elif entry.payload_coding == Coding.RANS:
-                coder = backends.coder(backend)  # loaded only where a frame needs it
-                place = f"{tensor.name!r}", entry.offset
+                coder = backends.coder(backend)  # here, since the import takes time and few frames need it
+                where = f"{tensor.name!r}", entry.offset
                 self._payloads[stream] = rans.decode(
-                    coder, entry.noise, self.seed, stream, raw, tensor.size, *place
+                    coder, entry.noise, self.seed, stream, raw, tensor.size, *where
                 )
             else:
                 self._payloads[stream] = _packed_bits(raw, tensor, entry)
@@ -104,11 +105,11 @@ class CheckedFrame(Info):
 
 
 def _packed_bits(raw: np.ndarray, tensor: Tensor, entry: Entry) -> np.ndarray:
-    """A raw mask's bytes: [F-28]."""
+    """The packed bits of a raw mask, after the check of its padding, [F-28]."""
     if not padding_is_zero(raw, tensor.size):
         raise errors.PaddingError(
             f"padding of {tensor.name!r}",
-            f"0 in the bits beyond element {tensor.size - 1}",
+            f"0 in the bits after element {tensor.size - 1}",
             f"{raw[-1]:#04x} in its last byte",
             entry.offset + entry.length - 1,
         )
@@ -116,7 +117,7 @@ def _packed_bits(raw: np.ndarray, tensor: Tensor, entry: Entry) -> np.ndarray:
 
 
 def _elements(raw: np.ndarray, tensor: Tensor, entry: Entry) -> np.ndarray:
-    """A dense payload's elements: [F-29] and [F-30]."""
+    """The elements of a dense payload, after the checks [F-29] and [F-30]."""
     if tensor.dtype == "bool" and raw.size and raw.max() > 1:
         first = int(np.argmax(raw > 1))
         raise errors.BoolError(f"bool of {tensor.name!r}", "0 or 1", raw[first], entry.offset + first)

@@ -1,4 +1,4 @@
-"""Which codings a payload may have (spec 6.5), how long it may be, and dense floats in 16 bits (spec 6.9)."""
+"""The codings and lengths that a payload may have (spec 6.5), and dense floats in 16 bits (spec 6.9)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from .schema import Schema, Tensor
 MASKED = Coding.RAW, Coding.RANS
 DENSE = Coding.RAW, Coding.FLOAT16, Coding.BFLOAT16
 
+CodingValue = str | Coding
+"""A coding as an argument: its label or the member."""
+
 
 def allowed(dense_dtype: str | None, minor: int) -> tuple[Coding, ...]:
-    """The codings that an entry may have in a frame of a minor version; None stands for a masked tensor."""
+    """The codings that a table entry may have; `dense_dtype` is None for a masked tensor."""
     if minor == 0:
         return (Coding.RAW,)
     if dense_dtype is None:
@@ -26,7 +29,7 @@ def allowed(dense_dtype: str | None, minor: int) -> tuple[Coding, ...]:
 
 
 def lengths(tensor: Tensor, coding: int) -> tuple[int, int]:
-    """The least and the largest number of bytes of a tensor's payload (spec 6.4)."""
+    """The least and the largest allowed length of a tensor's payload in bytes (spec 6.4)."""
     if coding == Coding.RAW:
         return tensor.payload_bytes, tensor.payload_bytes
     if coding == Coding.RANS:
@@ -35,7 +38,7 @@ def lengths(tensor: Tensor, coding: int) -> tuple[int, int]:
 
 
 def widen(raw: np.ndarray, tensor: Tensor, coding: Coding) -> np.ndarray:
-    """The elements of a dense payload, in the tensor's dtype: exact."""
+    """Convert a dense payload (uint8) to the tensor's dtype, shape (n,); the conversion is exact."""
     if coding == Coding.FLOAT16:
         return raw.view("<f2").astype(np.float32)
     if coding == Coding.BFLOAT16:
@@ -44,7 +47,7 @@ def widen(raw: np.ndarray, tensor: Tensor, coding: Coding) -> np.ndarray:
 
 
 def narrow(values: np.ndarray, name: str, coding: Coding) -> np.ndarray:
-    """Float32 values rounded to 16 bits, to nearest, ties to even: the payload, as float16 or as uint16 bits.
+    """Round float32 values to float16, or to bfloat16 as uint16 bits, to nearest, ties to even (spec 6.9).
 
     Raises
     ------
@@ -65,12 +68,12 @@ def narrow(values: np.ndarray, name: str, coding: Coding) -> np.ndarray:
 
 
 def checked(label: object, masked: bool) -> Coding:
-    """The coding of masked, or of dense, tensors that has this label.
+    """The coding for a label or for the `Coding` itself, among those of masked or of dense tensors.
 
     Raises
     ------
     ArgumentError
-        There is none.
+        `label` is none of them.
     """
     field, known = ("coding", MASKED) if masked else ("dense_coding", DENSE)
     for coding in known:
@@ -79,23 +82,22 @@ def checked(label: object, masked: bool) -> Coding:
     raise errors.ArgumentError(field, f"one of {', '.join(c.label for c in known)}", repr(label))
 
 
-def chosen(schema: Schema, given: str | Mapping[str, str], masked: bool) -> dict[str, Coding]:
-    """The coding of each masked, or of each dense float32, tensor, by name.
+def chosen(schema: Schema, given: CodingValue | Mapping[str, CodingValue], masked: bool) -> dict[str, Coding]:
+    """The coding of each masked tensor, or of each dense float32 tensor, by name.
 
-    The name of one coding applies to all tensors that it fits; a mapping names some of them, and the others
-    stay raw.
+    `given` is one coding for all of them, or a mapping that names some; the others are raw.
 
     Raises
     ------
     ArgumentError
-        No such coding, no such tensor, or the coding does not fit it.
+        A coding is unknown or not for such tensors, or a name is not that of such a tensor.
     """
     fitting = [t.name for t in schema if t.masked == masked and (masked or t.dtype == "float32")]
     if not isinstance(given, Mapping):
         return dict.fromkeys(fitting, checked(given, masked))
-    asked = {name: checked(label, masked) for name, label in given.items()}
-    for name in asked:
+    by_name = {name: checked(label, masked) for name, label in given.items()}
+    for name in by_name:
         if name not in fitting:
-            field, what = ("coding", "masked") if masked else ("dense_coding", "dense float32")
-            raise errors.ArgumentError(field, f"a {what} tensor of the schema", repr(name))
-    return {name: asked.get(name, Coding.RAW) for name in fitting}
+            field, role = ("coding", "masked") if masked else ("dense_coding", "dense float32")
+            raise errors.ArgumentError(field, f"names of {role} tensors of the schema", repr(name))
+    return {name: by_name.get(name, Coding.RAW) for name in fitting}

@@ -1,4 +1,4 @@
-"""The frame's layout (spec 6): its fields, what a reader is told of them, and how they are put together."""
+"""The layout of a frame (spec 6): its fields, what `inspect` shows of them, and how they are written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .schema import Schema
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-MAGIC, MAJOR, MINOR = b"FMRN", 1, 1  # the highest minor version that is known
+MAGIC, MAJOR, MINOR = b"FMRN", 1, 1  # the highest minor version that this library reads
 HEADER = struct.Struct("<4sBBHQQII16s")
 ENTRY = struct.Struct("<BBBBQ")
 SCALE = struct.Struct("<f")
@@ -29,7 +29,7 @@ DENSE = 0
 
 
 class Header(NamedTuple):
-    """The fields of spec 6.2, in their order."""
+    """The header's fields in their order (spec 6.2)."""
 
     magic: bytes
     major: int
@@ -44,21 +44,20 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of a frame (spec 6.4).
+    """The table entry of one tensor of a frame (spec 6.4).
 
     Attributes
     ----------
     kind : str
         "dense", "binary" or "signed".
     noise : Noise or None
-        Distribution and scale of a masked tensor.
+        Distribution and scale of a masked tensor's noise; None for a dense one.
     dtype : str
         Of the decoded tensor; "float32" for a masked one.
     offset, length : int
-        Where the payload lies in the frame, in bytes.
+        The payload's first byte, from the start of the frame, and its number of bytes.
     coding : str
-        How the payload is encoded: "raw"; "rans" for a mask; "float16" or "bfloat16" for a dense float32
-        tensor.
+        "raw", "rans", "float16" or "bfloat16": a label of `Coding`.
     """
 
     kind: str
@@ -70,34 +69,35 @@ class Entry:
 
     @property
     def mask_kind(self) -> MaskKind:
-        """The code of `kind`, for a masked tensor."""
+        """`kind` as a `MaskKind`, for a masked tensor."""
         return MaskKind[self.kind.upper()]
 
     @property
     def payload_coding(self) -> Coding:
-        """The code of `coding`."""
+        """`coding` as a `Coding`."""
         return Coding[self.coding.upper()]
 
 
 @dataclass(frozen=True)
 class Info:
-    """What a frame says of itself before its payloads (spec 6.2 to 6.4).
+    """The contents of a frame's header and table (spec 6.2 to 6.4).
 
     Attributes
     ----------
     version : (int, int)
+        Major and minor.
     seed, base_model, round : int
-        0 for the latter two means "not given".
+        A base model or round of 0 means "not given".
     digest : bytes
-        Of the schema: 16 bytes.
+        The 16 bytes that identify the schema (spec 5.4).
     schema : Schema or None
-        The caller's, or else the one embedded in the frame.
+        The caller's; else the one embedded in the frame, if there is one.
     embedded : bool
         Whether the frame carries its schema.
     tensors : tuple of Entry
         In schema order.
     frame_bytes, mask_bytes, dense_bytes, header_bytes : int
-        The frame's length, and its parts: masked payloads, dense payloads, everything else.
+        The frame's length in bytes; that of its masked payloads, of its dense payloads, and of all else.
     """
 
     version: tuple[int, int]
@@ -122,12 +122,12 @@ class Info:
 
 
 def as_view(data: Buffer) -> memoryview:
-    """A flat view of the bytes of bytes, bytearray, memoryview, mmap or array; no copy.
+    """A flat view of an object with contiguous bytes (bytes, memoryview, mmap, array and others); no copy.
 
     Raises
     ------
     ArgumentError
-        If `data` has no contiguous bytes.
+        `data` has no contiguous bytes.
     """
     try:
         return memoryview(data).cast("B")
@@ -145,7 +145,7 @@ def build(
     round: int,
     embed_schema: bool,
 ) -> bytes:
-    """Put a frame together from its table entries and payloads (spec 6.1), of the lowest version, [E-01]."""
+    """The bytes of a frame with these entries and payloads (spec 6.1), in the lowest version, [E-01]."""
     minor = int(any(ENTRY.unpack_from(entry)[2] != Coding.RAW for entry in entries))
     header = HEADER.pack(
         MAGIC, MAJOR, minor, SCHEMA_FLAG * embed_schema, seed, base_model, round, len(schema), schema.digest
@@ -159,21 +159,21 @@ def build(
 
 
 def masked_entry(noise: Noise, kind: MaskKind, coding: Coding, length: int) -> bytes:
-    """A masked tensor's table entry (spec 6.4)."""
+    """The table entry of a masked tensor (spec 6.4); `length` is its payload's, in bytes."""
     return ENTRY.pack(kind, noise.code, coding, 0, length) + SCALE.pack(noise.scale)
 
 
 def dense_entry(dtype: Dtype, coding: Coding, length: int) -> bytes:
-    """A dense tensor's table entry (spec 6.4)."""
+    """The table entry of a dense tensor (spec 6.4); `length` is its payload's, in bytes."""
     return ENTRY.pack(DENSE, dtype.code, coding, 0, length)
 
 
 def check_checksum(view: memoryview) -> None:
-    """[F-27]; also the check of a partial sum, [P-14]."""
+    """Check the CRC-32 of a frame, [F-27], or of a partial sum, [P-14]."""
     at = len(view) - CHECKSUM.size
     (found,) = CHECKSUM.unpack_from(view, at)
     computed = zlib.crc32(view[:at])
     if found != computed:
         raise errors.ChecksumError(
-            "checksum", f"{computed:#010x}, computed from the bytes", f"{found:#010x}", at
+            "checksum", f"{computed:#010x}, the CRC-32 of the bytes before it", f"{found:#010x}", at
         )

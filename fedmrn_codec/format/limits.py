@@ -1,4 +1,4 @@
-"""What a reader is willing to take in (spec 9.2)."""
+"""The largest frames that a reader accepts (spec 9.2)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """Caps that are compared with a frame's claims before any memory is taken.
+    """Upper bounds of a frame's counts and lengths, which are checked before memory is allocated (spec 9.2).
 
     Attributes
     ----------
     max_tensors : int
-        Entries of a frame's table, [F-05].
+        Tensors of a frame, [F-05].
     max_schema_bytes : int
         Bytes of an embedded schema, [F-07].
     max_elements : int

@@ -32,7 +32,7 @@ KINDS = frozenset(MaskKind)
 
 @dataclass(frozen=True)
 class Expected:
-    """Expected values: what the caller demands of a frame; None demands nothing.
+    """The expected values: fields that a frame must have, [F-10] and [F-12] to [F-14]; None allows any.
 
     Attributes
     ----------
@@ -49,10 +49,10 @@ class Expected:
 def parse(
     view: memoryview, expected: Expected, limits: Limits = DEFAULT_LIMITS, *, need_schema: bool = True
 ) -> Info:
-    """Check a frame up to and including its length, [F-01] to [F-26], and say what it holds.
+    """Parse a frame's header and table, and check them and its length: [F-01] to [F-26], [F-31].
 
-    With `need_schema` false and no schema at hand, the checks that need one are left out: [F-09], [F-11],
-    [F-17], [F-19], [F-23].
+    If `need_schema` is false and neither caller nor frame has a schema, the checks that need one are left
+    out: [F-09], [F-11], [F-17], [F-19] and [F-23].
     """
     header = _parse_header(view, limits)
     body, at = view[: -CHECKSUM.size], HEADER.size
@@ -61,15 +61,14 @@ def parse(
         embedded, at = _parse_embedded(body, at, header.digest, limits)
     schema = embedded if expected.schema is None else expected.schema
     if schema is None and need_schema:
-        raise errors.NoSchemaError("schema", "one in the frame or from the caller", "none embedded", 6)
+        raise errors.NoSchemaError("schema", "a schema in the frame or from the caller", "neither", 6)
     _check_agreement(header, embedded, expected)
     entries, end = _parse_table(body, at, header, schema, keep=expected.schema is not None)
+    needed = f"{end + CHECKSUM.size} bytes for its parts"
     if len(body) < end:
-        needed = f"{end + CHECKSUM.size} bytes for its parts"
-        raise errors.TruncatedError("frame", needed, f"{len(view)} bytes", len(view))
+        raise errors.TruncatedError("frame", needed, len(view), len(view))
     if len(body) > end:
-        needed = f"{end + CHECKSUM.size} bytes for its parts"
-        raise errors.TrailingError("frame", needed, f"{len(view)} bytes", end)
+        raise errors.TrailingError("frame", needed, len(view), end)
     return Info(
         version=(header.major, header.minor),
         seed=header.seed,
@@ -84,10 +83,10 @@ def parse(
 
 
 def _parse_header(view: memoryview, limits: Limits) -> Header:
-    """[F-01] to [F-05]."""
+    """Parse the header: [F-01] to [F-05]."""
     least = HEADER.size + CHECKSUM.size
     if len(view) < least:
-        raise errors.TruncatedError("frame", f"at least {least}", f"{len(view)} bytes", 0)
+        raise errors.TruncatedError("frame", f"at least {least} bytes", len(view), 0)
     header = Header(*HEADER.unpack_from(view))
     if header.magic != MAGIC:
         raise errors.MagicError("magic", repr(MAGIC), header.magic, 0)
@@ -102,7 +101,7 @@ def _parse_header(view: memoryview, limits: Limits) -> Header:
 
 
 def _parse_embedded(body: memoryview, at: int, digest: bytes, limits: Limits) -> tuple[Schema, int]:
-    """The embedded schema and where the table begins: [F-06] to [F-08], [S-01] to [S-08]."""
+    """The embedded schema and the offset of the table: [F-06] to [F-08], [S-01] to [S-08]."""
     if len(body) < at + 4:
         raise errors.TruncatedError("schema length", "4 bytes", f"{len(body) - at} bytes left", at)
     length = int.from_bytes(body[at : at + 4], "little")
@@ -120,13 +119,13 @@ def _parse_embedded(body: memoryview, at: int, digest: bytes, limits: Limits) ->
 
 
 def check_expected(info: Info, expected: Expected) -> None:
-    """[F-10] and [F-12] to [F-14] of a frame that has been parsed before."""
+    """Compare a parsed frame with the expected values: [F-10] and [F-12] to [F-14]."""
     _check_schema(info, info.schema, expected.schema)
     _check_values(info, expected)
 
 
 def _check_agreement(header: Header, embedded: Schema | None, expected: Expected) -> None:
-    """[F-10] to [F-14]."""
+    """Compare the header with the schema and the expected values: [F-10] to [F-14]."""
     _check_schema(header, embedded, expected.schema)
     schema = embedded if expected.schema is None else expected.schema
     if schema is not None and header.tensor_count != len(schema):
@@ -137,7 +136,7 @@ def _check_agreement(header: Header, embedded: Schema | None, expected: Expected
 
 
 def _check_schema(header: Header | Info, own: Schema | None, expected: Schema | None) -> None:
-    """[F-10]; `own` is the frame's schema, where it is known."""
+    """Compare schema digests, [F-10]; `own` is the frame's schema if it is known, for the message."""
     if expected is not None and header.digest != expected.digest:
         why = f" ({first_difference(own, expected)})" if own else ""
         raise errors.SchemaMismatchError(
@@ -146,7 +145,7 @@ def _check_schema(header: Header | Info, own: Schema | None, expected: Schema | 
 
 
 def _check_values(header: Header | Info, expected: Expected) -> None:
-    """[F-12] to [F-14]."""
+    """Compare round, base model and seed: [F-12] to [F-14]."""
     if expected.round not in (None, header.round):
         raise errors.RoundError("round", expected.round, header.round, 24)
     if expected.base_model not in (None, header.base_model):
@@ -158,35 +157,35 @@ def _check_values(header: Header | Info, expected: Expected) -> None:
 def _parse_table(
     body: memoryview, at: int, header: Header, schema: Schema | None, keep: bool
 ) -> tuple[tuple[Entry, ...], int]:
-    """The entries and where the payloads end: [F-15] to [F-24], [F-31].
+    """The entries, and the offset at which the payloads end: [F-15] to [F-24], [F-31].
 
-    `keep` what was parsed only of the caller's own schema: a frame's may be large, and hostile.
+    Only tables of the caller's schema are cached (`keep`): a schema from a frame may be large or hostile.
     """
     if keep and schema is not None:
         table = bytes(body[at : at + _table_bytes(schema)])
         try:
             return _usual_table(table, at, header.minor, schema)
         except errors.FrameError:
-            pass  # told of the whole frame below: a bad table may be longer, and offsets count from its begin
+            pass  # parsed again below: a bad table may be longer, and the error needs offsets in the frame
     return _parse_entries(body, at, header.minor, header.tensor_count, schema)
 
 
 @lru_cache(maxsize=16)
 def _table_bytes(schema: Schema) -> int:
-    """The length of a table whose entries are of the schema's kinds."""
+    """The length in bytes of a table whose entries have the kinds of the schema."""
     return sum(ENTRY.size + SCALE.size * tensor.masked for tensor in schema)
 
 
 @lru_cache(maxsize=16)
 def _usual_table(table: bytes, begin: int, minor: int, schema: Schema) -> tuple[tuple[Entry, ...], int]:
-    """As `_parse_table`, kept: the frames of a round have one table, unless their masks are coded."""
+    """As `_parse_table`, cached: frames of a round have equal tables, unless masks are entropy-coded."""
     return _parse_entries(memoryview(table), 0, minor, len(schema), schema, begin)
 
 
 def _parse_entries(
     body: memoryview, at: int, minor: int, count: int, schema: Schema | None, begin: int = 0
 ) -> tuple[tuple[Entry, ...], int]:
-    """As `_parse_table`; `begin` is where in the frame `body` begins, which errors leave out."""
+    """As `_parse_table`, for bytes that begin at offset `begin` of the frame; errors count from `body`."""
     parsed: list[tuple[str, Noise | None, str, int, str]] = []
     for i in range(count):
         tensor = schema.tensors[i] if schema is not None else None
@@ -194,7 +193,7 @@ def _parse_entries(
         fields, at = _parse_entry(body, at, name, tensor, minor)
         parsed.append(fields)
     if minor and all(coding == "raw" for *_, coding in parsed):
-        raise errors.MinorError("minor version", "0, since no tensor is coded", minor, 5)
+        raise errors.MinorError("minor version", "0, since every tensor is raw", minor, 5)
     entries, at = [], begin + at
     for kind, noise, dtype, length, coding in parsed:
         entries.append(Entry(kind, noise, dtype, at, length, coding))
@@ -205,7 +204,7 @@ def _parse_entries(
 def _parse_entry(
     body: memoryview, at: int, name: str, tensor: Tensor | None, minor: int
 ) -> tuple[tuple[str, Noise | None, str, int, str], int]:
-    """The fields of an `Entry` but its offset, and where the next begins."""
+    """The fields of an `Entry` without its offset, and the position of the next entry."""
     left = len(body) - at
     size = ENTRY.size + (SCALE.size if left and body[at] in KINDS else 0)
     if left < size:
@@ -246,7 +245,7 @@ def _parse_entry(
 
 
 def _check_dtype(code: int, name: str, tensor: Tensor | None, at: int) -> None:
-    """[F-18] and [F-19]."""
+    """Check the dtype of a dense entry: [F-18] and [F-19]."""
     if code not in BY_CODE:
         raise errors.UnknownDtypeError(f"dtype of {name}", f"1 to {max(BY_CODE)}", code, at)
     if tensor is not None and BY_CODE[code].name != tensor.dtype:

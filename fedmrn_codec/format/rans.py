@@ -1,9 +1,9 @@
-"""Coding 1 of masks (spec 6.8): range coding by probabilities that depend on the size of the noise.
+"""Entropy coding of masks, coding 1 (spec 6.8): rANS (Duda, arXiv 1311.2540) in integers.
 
-A bit is set more often where the noise is small, and the decoder knows the noise: each of 16 buckets of |q|
-has a probability of its own. The coder is rANS (Duda, arXiv 1311.2540) in integers, over independent blocks
-of 65,536 elements, each with eight states that take turns. The steps element by element are in the backends
-(`backends.Coder`); this module holds the payload's layout and its checks.
+A bit is more often set where the noise is small, and the decoder knows the noise: elements are sorted by |q|
+into 16 buckets, each with its own probability of a set bit. Blocks of 65,536 elements are independent; each
+has eight states, which code an eighth of the elements each. The backends code the elements
+(`backends.Coder`); this module reads, writes and checks the payload around them.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ CODED_FIELD = "coded mask"
 
 
 def shortest(size: int) -> int:
-    """The least number of bytes that `size` elements may be coded in."""
+    """The least length in bytes of the coded payload of `size` elements."""
     return BUCKETS + (2 + 4 * LANES) * blocks(size)
 
 
 def probabilities(ones: np.ndarray, totals: np.ndarray) -> np.ndarray:
-    """The nearest 256ths of ones / totals, 1 to 255; 128 for an empty bucket: uint8."""
+    """The probability of a set bit in each bucket, in 256ths, 1 to 255 (128 if it is empty): uint8."""
     nearest = (512 * ones + totals) // np.maximum(2 * totals, 1)
     out: np.ndarray = np.where(totals == 0, 128, np.clip(nearest, 1, 255)).astype(np.uint8)
     return out
@@ -37,7 +37,7 @@ def probabilities(ones: np.ndarray, totals: np.ndarray) -> np.ndarray:
 def encode(
     coder: Coder, noise: Noise, seed: int, stream: int, payload: np.ndarray, size: int
 ) -> np.ndarray | None:
-    """A packed mask's coded payload, uint8; None if it would not be shorter."""
+    """Entropy-code a packed mask (uint8): the payload (uint8), or None if it is not shorter than the mask."""
     if shortest(size) >= len(payload):
         return None
     ones, totals = coder.count(noise, seed, stream, payload, size)
@@ -57,16 +57,10 @@ def encode(
 def decode(
     coder: Coder, noise: Noise, seed: int, stream: int, data: np.ndarray, size: int, name: str, offset: int
 ) -> np.ndarray:
-    """The packed mask of a coded payload, after the checks [C-01] to [C-04].
+    """Decode a coded payload to a packed mask, and check it: [C-01] to [C-04].
 
-    Parameters
-    ----------
-    data : numpy.ndarray of uint8
-        Its length has passed [F-23].
-    size : int
-        Elements.
-    name, offset
-        Of the tensor, and of its payload in the frame, for messages.
+    `data` is the payload (uint8), whose length has passed [F-23], and `size` the number of elements. `name`
+    and `offset` are the tensor's name and the payload's offset in the frame, for error messages.
 
     Returns
     -------
@@ -77,27 +71,25 @@ def decode(
     out = np.empty((size + 7) // 8, np.uint8)
     bad, ones, totals = coder.decode(noise, seed, stream, coded, out, size)
     if len(bad):
-        where = f"block {bad[0]} does not end in its first state with its last word"
-        raise errors.CodingError(
-            field, "each block to end in its first state with its last word", where, offset
-        )
+        expected = f"block {bad[0]} to end with its last word and the initial states"
+        raise errors.CodingError(field, expected, "other states or unread words", offset)
     right = probabilities(ones, totals)
     if (wrong := np.flatnonzero(right != coded.probabilities)).size:
         k = int(wrong[0])
-        expected = f"{right[k]}, as the bits have it"
+        expected = f"{right[k]}, the share of set bits in 256ths"
         raise errors.CodingError(f"probability {k} of {name}", expected, coded.probabilities[k], offset + k)
     return out
 
 
 def _split(data: np.ndarray, size: int, field: str, offset: int) -> Coded:
-    """The parts: [C-01] and [C-02]."""
+    """Split a payload into its parts: [C-01] and [C-02]."""
     n = blocks(size)
     chosen = data[:BUCKETS]
     counts = data[BUCKETS : BUCKETS + 2 * n].view("<u2").astype(np.int64)
     need = shortest(size) + 2 * int(counts.sum())
     if need != len(data):
         raise errors.CodingError(
-            field, f"{need} bytes for its blocks", f"{len(data)} bytes", offset + BUCKETS
+            field, f"{need} bytes for the words of its blocks", len(data), offset + BUCKETS
         )
     body = data[BUCKETS + 2 * n :]
     ends = np.cumsum(4 * LANES + 2 * counts)
@@ -117,6 +109,6 @@ def _split(data: np.ndarray, size: int, field: str, offset: int) -> Coded:
 
 
 def _estimate(ones: np.ndarray, totals: np.ndarray, chosen: np.ndarray) -> float:
-    """Bits of the words, or a few fewer."""
+    """A lower bound of the length of the words in bits: the entropy of the mask."""
     p = chosen / 256
     return float(-(ones * np.log2(p) + (totals - ones) * np.log2(1 - p)).sum())

@@ -1,4 +1,4 @@
-"""The schema: what both sides agree on before a frame makes sense (spec 5)."""
+"""The schema, the ordered list of a model's tensors, which encoder and decoder must share (spec 5)."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Tensor:
     shape : tuple of int
         () for a scalar; a dimension may be 0.
     masked : bool
-        True: sent as one bit an element. Such a tensor is float32.
+        True: sent as a mask, one bit per element; its dtype must be float32. False: dense, sent as elements.
     dtype : str
-        A name of spec 5.3. Elements of "bfloat16" are handed over as their bits, in uint16.
+        A name of spec 5.3. Arrays of "bfloat16" hold the elements' bits in uint16.
 
     Raises
     ------
     SchemaError
-        If the format cannot express the tensor.
+        The format cannot represent the tensor.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Tensor:
         except UnicodeEncodeError:
             raise errors.SchemaError("tensor name", "valid Unicode", repr(self.name)) from None
         if not 1 <= size <= MAX_NAME:
-            raise errors.SchemaError("tensor name", f"1 to {MAX_NAME}", f"{size} bytes")
+            raise errors.SchemaError("tensor name", f"1 to {MAX_NAME} bytes of UTF-8", size)
         try:
             shape = tuple(d.__index__() for d in self.shape)
         except (TypeError, AttributeError):
@@ -76,17 +76,17 @@ class Tensor:
 
     @cached_property
     def size(self) -> int:
-        """Number of elements."""
+        """The number of elements."""
         return math.prod(self.shape)
 
     @cached_property
     def type(self) -> Dtype:
-        """The row of the dtype table."""
+        """The dtype's row of table 5.3."""
         return DTYPES[self.dtype]
 
     @cached_property
     def payload_bytes(self) -> int:
-        """Length of the raw payload in a frame (spec 6.4)."""
+        """The length of the raw payload in bytes (spec 6.4)."""
         return (self.size + 7) // 8 if self.masked else self.size * self.type.numpy.itemsize
 
     def __str__(self) -> str:
@@ -96,7 +96,7 @@ class Tensor:
 class Schema:
     """An ordered list of tensors with unique names (spec 5.1); immutable.
 
-    A tensor's position is the stream of its noise.
+    The position of a tensor, from 0, is the stream of its noise (spec 2.1).
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class Schema:
     Raises
     ------
     SchemaError
-        If a name occurs twice, or something is not a Tensor.
+        A name occurs twice, or an item is not a Tensor.
     """
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:
@@ -148,27 +148,27 @@ class Schema:
 
     @cached_property
     def digest(self) -> bytes:
-        """The 16 bytes by which a frame names its schema (spec 5.4)."""
+        """The 16 bytes that identify the schema in a frame: the start of the SHA-256 of `data` (spec 5.4)."""
         return hashlib.sha256(self.data).digest()[:16]
 
     @classmethod
     def from_bytes(cls, data: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS) -> Schema:
-        """The schema of these bytes.
+        """Parse the bytes of a schema (spec 5.1), the inverse of `data`.
 
         Raises
         ------
         FrameError
-            [S-01] to [S-07]; offsets count from the schema's first byte.
+            The subclass of the first of [S-01] to [S-07] that fails; its offset counts from the first byte.
         """
         return parse_schema(memoryview(data), 0, limits)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """The schema as a list of plain dictionaries."""
+        """The schema for `json.dumps`: a dictionary of name, shape, masked and dtype for each tensor."""
         return [{"name": t.name, "shape": list(t.shape), "masked": t.masked, "dtype": t.dtype} for t in self]
 
     @classmethod
     def from_json(cls, tensors: Iterable[Mapping[str, Any]]) -> Schema:
-        """The inverse of `to_json`. `masked` and `dtype` may be left out."""
+        """The inverse of `to_json`; `masked` and `dtype` may be absent, other errors are a SchemaError."""
         try:
             if isinstance(tensors, Mapping | str):
                 raise TypeError(f"not a list but a {type(tensors).__name__}")
@@ -181,16 +181,16 @@ class Schema:
             ) from None
 
 
-def first_difference(found: Schema, required: Schema) -> str:
-    """The first place where two schemas differ, in words."""
-    for position, (a, b) in enumerate(zip(found, required, strict=False)):
+def first_difference(got: Schema, expected: Schema) -> str:
+    """The first difference between two schemas, as text for an error message."""
+    for position, (a, b) in enumerate(zip(got, expected, strict=False)):
         if a != b:
             return f"tensor {position} is {a}, the caller's is {b}"
-    return f"{len(found)} tensors, the caller's schema has {len(required)}"
+    return f"{len(got)} tensors, the caller's schema has {len(expected)}"
 
 
 class _Reader:
-    """Takes fields off a schema's bytes; running out of them is [S-01]."""
+    """Reads the fields of a schema in sequence; missing bytes are [S-01]."""
 
     def __init__(self, data: memoryview, offset: int) -> None:
         self.data, self.base, self.at = data, offset, 0
@@ -212,7 +212,7 @@ class _Reader:
 
 
 def parse_schema(data: memoryview, offset: int, limits: Limits) -> Schema:
-    """Parse a schema that lies `offset` bytes into a frame: [S-01] to [S-07], in that order of table 5.2."""
+    """Parse a schema that begins at byte `offset` of a frame: [S-01] to [S-07]."""
     reader = _Reader(data, offset)
     count = reader.number(4, "schema tensor count")
     tensors: list[Tensor] = []
@@ -241,7 +241,7 @@ def _parse_tensor(reader: _Reader, names: set[str]) -> Tensor:
         raise errors.SchemaNameError("tensor name", "valid UTF-8", raw, at) from None
     if not name or name in names:
         raise errors.SchemaNameError(
-            "tensor name", "a name that is not empty and not used before", repr(name), at
+            "tensor name", "a name that is not empty and not that of an earlier tensor", repr(name), at
         )
     at = reader.offset
     role = reader.number(1, "tensor role")

@@ -1,4 +1,4 @@
-"""What everything else is made of: random words, noise, masks, element types, argument checks.
+"""Random words, noise, masks and element types (spec 2 to 4 and 5.3), and checks of arguments.
 
-These modules follow sections 2 to 4 of the specification and import nothing of this package but `errors`.
+May import `errors`.
 """

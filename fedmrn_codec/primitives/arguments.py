@@ -1,4 +1,4 @@
-"""Checks of integer arguments, and what "not given" means."""
+"""Checks of integer arguments, and the values that mean "not given"."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ U32, U64 = 2**32, 2**64
 
 
 def unsigned(value: int, bound: int, field: str) -> int:
-    """`value` as a Python integer.
+    """Check an unsigned integer and return it as a Python integer.
 
     Parameters
     ----------
     value : int
-        Anything with `__index__`.
+        An integer of any type with `__index__`.
     bound : int
         A power of two; the value must be below it.
     field : str
-        The argument's name, for the message.
+        The argument's name, for the error message.
 
     Raises
     ------
     ArgumentError
-        It is not an integer from 0 to `bound` - 1.
+        `value` is not an integer from 0 to `bound` - 1.
     """
     try:
         number = value.__index__()
@@ -34,5 +34,5 @@ def unsigned(value: int, bound: int, field: str) -> int:
 
 
 def given(value: int | None) -> int | None:
-    """A round or a base model as an expected value: 0 and None both mean "not given" (spec 6.2)."""
+    """The expected value of a round or a base model: None, which allows any, for 0 and None (spec 6.2)."""
     return value or None

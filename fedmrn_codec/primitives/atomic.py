@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Writing a file so that it is replaced as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import BinaryIO
 
 @contextmanager
 def replacing(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A stream whose bytes become the file `target` when the block ends without an error.
+    """Open a binary stream whose bytes replace the file `target` when the `with` block ends.
 
-    They are written to a file beside it, synced to the disk, and moved. After an error nothing is left
-    behind, and a file that was there stays as it was.
+    The bytes are written to a temporary file in the same folder, synced to the disk, and renamed. If the
+    block raises an error, the temporary file is removed and an existing `target` stays as it was.
 
     Raises
     ------
     OSError
-        A file cannot be written there.
+        The file cannot be written.
     """
     folder = os.path.dirname(target)
     beside = os.path.join(folder, f".fedmrn-{secrets.token_hex(8)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    try:  # from before the file is there: a signal may come at any moment
+    try:  # before the file exists, since an interrupt may come at any moment
         with os.fdopen(os.open(beside, flags, 0o666), "wb") as file:  # the umask applies
             yield file
             file.flush()
@@ -38,13 +38,13 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def write(target: str | os.PathLike[str], data: bytes) -> None:
-    """Replace a file by these bytes, or leave it as it was; errors as `replacing`."""
+    """Replace a file by these bytes, or leave it as it was; raises as `replacing`."""
     with replacing(target) as file:
         file.write(data)
 
 
 def _sync_folder(folder: str) -> None:
-    """Make the new name last through a power failure, where the system can."""
+    """Write the folder's entries to the disk, so that a power failure keeps the new name; where possible."""
     with suppress(OSError):
         descriptor = os.open(folder or ".", os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""The codes of mask kinds and codings on the wire, and their names in the API (spec 4.2, 6.5)."""
+"""The codes of mask kinds and codings in a frame, and their names in the API (spec 4.2, 6.5)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .. import errors
 
 
 class Code(IntEnum):
-    """A code on the wire; its label is the member's name in lower case."""
+    """A number in a frame, with a label: the member's name in lower case."""
 
     @property
     def label(self) -> str:
@@ -23,12 +23,12 @@ class Code(IntEnum):
 
     @classmethod
     def of(cls, label: object, field: str) -> Self:
-        """The member with this label; a member stands for itself.
+        """The member for a label or for the member itself.
 
         Raises
         ------
         ArgumentError
-            There is none; `field` names the argument.
+            `label` is neither; `field` is the argument's name, for the message.
         """
         for code in cls:
             if label is code or label == code.label:
@@ -37,14 +37,14 @@ class Code(IntEnum):
 
 
 class MaskKind(Code):
-    """What a cleared bit does to the noise: binary drops it, signed negates it (spec 4.2)."""
+    """What a clear bit does to the noise: binary sets it to 0, signed negates it (spec 4.2)."""
 
     BINARY = 1
     SIGNED = 2
 
 
 class Coding(Code):
-    """How a payload is encoded (spec 6.5): raw; rans for masks; 16 bits for dense float32 tensors."""
+    """How a payload is encoded (spec 6.5): any raw, masks with rans, dense float32 tensors in 16 bits."""
 
     RAW = 0
     RANS = 1

@@ -1,4 +1,4 @@
-"""The element types of a tensor (spec 5.3)."""
+"""The element types of a tensor (spec 5.3), and the conversions of bfloat16, which NumPy lacks."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ class Dtype:
     Attributes
     ----------
     name : str
-        The name used in a schema.
+        The name in a schema.
     code : int
-        The code on the wire.
+        The code in a frame.
     numpy : numpy.dtype
-        How NumPy holds the elements, little-endian. bfloat16 is held as its bits, in uint16.
+        The little-endian NumPy dtype of the elements; uint16, for the bits, where the dtype is bfloat16.
     precision : int or None
-        Bits of the significand of a float, the hidden one counted; None for integers and bool.
+        Bits of a float's significand, the implicit one included; None for integers and bool.
     exponent : int
         The least positive value is 2^exponent (spec 8.4): 0 for integers.
     limbs : int
-        Base-2^24 digits of the largest magnitude, in units of the least (spec 8.5).
+        Base-2^24 digits of the largest magnitude divided by the least positive value (spec 8.5).
     """
 
     name: str
@@ -62,18 +62,18 @@ BY_CODE = {dtype.code: dtype for dtype in DTYPES.values()}
 
 
 def widen_bfloat16(bits: np.ndarray) -> np.ndarray:
-    """The float32 values of bfloat16 bits (uint16), same shape: exact."""
+    """Convert bfloat16 bits (uint16, any shape) to float32 of the same shape; the conversion is exact."""
     return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
 def round_to_bfloat16(values: np.ndarray) -> np.ndarray:
-    """The bits (uint16) of the nearest bfloat16 values, ties to even; same shape; a NaN stays a NaN.
+    """Round to bfloat16, as uint16 bits of the same shape: once, to nearest, ties to even; NaN stays NaN.
 
     Parameters
     ----------
-    values : float32 or float64
-        A float64 is rounded once: it is first cut to a float32 whose last bit records whether anything was
-        cut off (rounding to odd), which leaves the second rounding exact.
+    values : numpy.ndarray of float32 or float64, any shape
+        float64 is first rounded to odd in float32, which makes the second rounding give what a single one
+        would (Boldo and Melquiond, IEEE Transactions on Computers 57(4), 2008).
     """
     narrow = np.asarray(_round_to_odd(values) if values.dtype == np.float64 else values, np.float32)
     bits = narrow.view(np.uint32)
@@ -83,7 +83,7 @@ def round_to_bfloat16(values: np.ndarray) -> np.ndarray:
 
 
 def _round_to_odd(values: np.ndarray) -> np.ndarray:
-    """float64 to float32 towards zero, the last bit set where the result is not exact."""
+    """Round float64 to float32 towards zero, and set the last bit where the result is not exact."""
     with np.errstate(over="ignore", under="ignore"):
         nearest = values.astype(np.float32)
     wide = nearest.astype(np.float64)
@@ -93,7 +93,7 @@ def _round_to_odd(values: np.ndarray) -> np.ndarray:
 
 
 def is_finite(array: np.ndarray, dtype: Dtype) -> bool:
-    """True when no element is a NaN or an infinity; always true for integers and bool."""
+    """Whether no element is a NaN or an infinity; always true for integers and bool."""
     if not dtype.is_float:
         return True
     finite = np.isfinite(widen_bfloat16(array) if dtype.name == "bfloat16" else array)

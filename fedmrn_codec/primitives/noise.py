@@ -1,4 +1,4 @@
-"""The noise distributions (spec 3): an integer draw from the words, times a float32 step."""
+"""The noise distributions (spec 3): an integer draw, made of random words, times a float32 step."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ LARGEST = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class Noise:
-    """A distribution and its scale; use `Uniform`, `Gaussian` or `Bernoulli`.
+    """A distribution with its scale; base class of `Uniform`, `Gaussian` and `Bernoulli`.
 
     Parameters
     ----------
     scale : float
-        Rounded to float32. Must lie within the bounds of spec 3.5.
+        Rounded to float32.
 
     Raises
     ------
     ScaleError
-        If it does not, [N-03].
+        The rounded scale is outside the bounds of spec 3.5, [N-03].
     """
 
     scale: float
@@ -53,12 +53,12 @@ class Noise:
 
     @classmethod
     def allows(cls, scale: float) -> bool:
-        """Whether a float32 scale is within the bounds of spec 3.5; false for NaN."""
+        """Whether a float32 scale is within the bounds of spec 3.5; False for NaN."""
         return cls.least <= scale <= cls.largest
 
     @classmethod
     def bounds(cls) -> str:
-        """The bounds of spec 3.5, in words."""
+        """The bounds of spec 3.5, as text for an error message."""
         return f"{cls.least:.6g} to {cls.largest:.6g} for {cls.name} noise"
 
     @property
@@ -98,7 +98,8 @@ def gaussian_table() -> np.ndarray:
     data = Path(__file__).with_name("data").joinpath("gaussian.bin").read_bytes()
     if hashlib.sha256(data).hexdigest() != GAUSSIAN_TABLE_SHA256:
         raise ImportError(
-            "fedmrn_codec/primitives/data/gaussian.bin is damaged: its SHA-256 is not the specified one"
+            "fedmrn_codec/primitives/data/gaussian.bin: expected the SHA-256 of spec 3.4, got another; "
+            "install fedmrn-codec again"
         )
     table = np.frombuffer(data, "<u4").astype(np.uint32)
     table.flags.writeable = False
@@ -106,19 +107,19 @@ def gaussian_table() -> np.ndarray:
 
 
 def uniform_draws(words: np.ndarray) -> np.ndarray:
-    """The draws q of uniform noise, one a word (spec 3.2)."""
+    """The draws q of uniform noise, one per word (spec 3.2): uint32 to int32, shape (n,)."""
     q: np.ndarray = np.int32(2) * (words >> np.uint32(8)).astype(np.int32) - np.int32(MAX_DRAW)
     return q
 
 
 def bernoulli_draws(words: np.ndarray) -> np.ndarray:
-    """The draws q of Bernoulli noise, 32 a word (spec 3.3)."""
+    """The draws q of Bernoulli noise, 32 per word (spec 3.3): uint32 (n,) to int32 (32 * n,)."""
     bits = (words[:, None] >> np.arange(32, dtype=np.uint32)) & np.uint32(1)
     return 2 * bits.reshape(-1).astype(np.int32) - np.int32(1)
 
 
 def gaussian_draws(words: np.ndarray) -> np.ndarray:
-    """The draws q of Gaussian noise, one a word (spec 3.4)."""
+    """The draws q of Gaussian noise, one per word (spec 3.4): uint32 to int32, shape (n,)."""
     table = gaussian_table()
     x = ((words & np.uint32(2**31 - 1)) << np.uint32(1)) | np.uint32(1)
     octave = (np.frexp(x.astype(np.float64))[1] - 1).astype(np.uint32)
@@ -132,12 +133,12 @@ def gaussian_draws(words: np.ndarray) -> np.ndarray:
 
 
 def checked_noise(noise: object) -> Noise:
-    """The argument, if it is a noise.
+    """Check that an argument is a noise, and return it.
 
     Raises
     ------
     ArgumentError
-        It is something else.
+        It is not.
     """
     if not isinstance(noise, Noise):
         raise errors.ArgumentError("noise", "Uniform, Gaussian or Bernoulli", repr(noise))
@@ -145,21 +146,21 @@ def checked_noise(noise: object) -> Noise:
 
 
 def noise_text(noise: Noise) -> str:
-    """The noise as `parse_noise` reads it, with the fewest digits that give its float32."""
+    """The noise as text that `parse_noise` reads, such as "uniform:0.01"; the scale survives exactly."""
     return f"{noise.name}:{np.float32(noise.scale)!s}"
 
 
 def parse_noise(text: str) -> Noise:
-    """The noise that a text like "uniform:0.01" names.
+    """The noise that a text such as "uniform:0.01" describes.
 
     Raises
     ------
     ArgumentError
-        Another form, or an unknown distribution.
+        The text has another form, or the distribution is unknown.
     ScaleError
-        A scale out of its bounds, [N-03].
+        The scale is no number, or outside its bounds, [N-03].
     """
     name, _, scale = text.partition(":")
     if name not in BY_NAME or not scale:
-        raise errors.ArgumentError("noise", f"NAME:SCALE, NAME of {', '.join(BY_NAME)}", repr(text))
+        raise errors.ArgumentError("noise", f"NAME:SCALE with a NAME of {', '.join(BY_NAME)}", repr(text))
     return BY_NAME[name](scale)  # type: ignore[arg-type]  # float32 reads text

@@ -1,4 +1,4 @@
-"""Philox4x32-10, the format's random words (spec 2), in plain NumPy."""
+"""The random words (spec 2) in NumPy: Philox4x32-10 (Salmon et al., SC 2011)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LOW = 2**32 - 1
 
 
 def philox_blocks(seed: int, stream: int, first: int, count: int) -> np.ndarray:
-    """Blocks `first` to `first + count - 1` of a stream, as uint32 of shape (count, 4) (spec 2.2, 2.3)."""
+    """Blocks `first` to `first + count - 1` of a stream: uint32, shape (count, 4) (spec 2.2, 2.3)."""
     low, shift = np.uint64(LOW), np.uint64(32)
     block = np.uint64(first) + np.arange(count, dtype=np.uint64)
     c0, c1 = block & low, block >> shift

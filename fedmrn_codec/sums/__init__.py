@@ -1,4 +1,4 @@
-"""What an aggregator holds: exact integer sums, their means, and their bytes (spec 8).
+"""Integer sums of many frames, their means, and partial sums as bytes (spec 8).
 
 May import `format`, `backends` and `primitives`.
 """

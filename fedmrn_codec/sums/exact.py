@@ -1,4 +1,4 @@
-"""Exact weighted sums of dense elements, and their mean rounded once (spec 8.3, 8.4)."""
+"""Exact weighted sums of dense elements, and their means, which are rounded once (spec 8.3, 8.4)."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from .. import errors
 from ..primitives.dtypes import Dtype, is_finite, round_to_bfloat16, widen_bfloat16
 
 LIMB = 24
-"""Bits of a limb's digits. A digit times the largest total weight (2^39 - 1) fits in an int64."""
+"""Bits of a digit, in one limb. A digit times the largest sum of weights (2^39 - 1) fits in an int64."""
 
 BATCH, BATCH_BYTES = 16, 2**18
-"""Arrays that are summed together, and bytes of the largest that is queued for that."""
+"""Arrays that are summed together, and the bytes of the largest array that waits for others."""
 
 MOST_IN_DOUBLES = 2**29
-"""The largest sum of weights with which sums of digits are integers that a double holds."""
+"""The largest sum of weights for which a float64 holds every sum of weighted digits exactly."""
 
 BLOCK = 2**14
-"""Elements, of all arrays together, that are summed at a time: what bounds the memory."""
+"""Elements, of all arrays of a batch together, that are summed at a time; it bounds the memory."""
 
 
 class ExactSum:
-    """The sum of weight * x over arrays x of one dtype and size, in integer limbs (spec 8.4).
+    """The exact sum of weight * x over arrays x of one dtype and size, as integers in limbs (spec 8.4).
 
-    Sums do not depend on the order of `add` and `merge`. Only limbs that were touched take memory. Small
-    arrays are queued and summed together, since a NumPy call on each costs more than its additions.
+    The sum does not depend on the order of `add` and `merge`. A limb takes memory once a sum needs it. Small
+    arrays are summed in batches, since a NumPy call for each takes longer than its additions.
 
     Parameters
     ----------
@@ -38,31 +38,31 @@ class ExactSum:
     def __init__(self, dtype: Dtype, size: int) -> None:
         self.dtype, self.size = dtype, size
         self._rows: dict[int, np.ndarray] = {}
-        self._queued: list[np.ndarray] = []
+        self._batch: list[np.ndarray] = []
         self._weights: list[int] = []
 
     @property
     def rows(self) -> dict[int, np.ndarray]:
-        """Limb -> its sums, int64 of shape (size,)."""
+        """The sums of each limb, by limb: int64, shape (size,)."""
         self._flush()
         return self._rows
 
     def add(self, values: np.ndarray, weight: int) -> None:
-        """Add weight * values: shape (size,), of the dtype's NumPy form, finite; they may change later."""
+        """Add weight * values: shape (size,), of the dtype's NumPy form, finite; no reference is kept."""
         alone = values.nbytes > BATCH_BYTES
-        self._queued.append(values if alone else values.copy())
+        self._batch.append(values if alone else values.copy())
         self._weights.append(weight)
-        if alone or len(self._queued) == BATCH:
+        if alone or len(self._batch) == BATCH:
             self._flush()
 
     def _flush(self) -> None:
-        """Sum the queued arrays."""
-        queued, self._queued = self._queued, []
+        """Sum the arrays of the batch."""
+        batch, self._batch = self._batch, []
         weights, self._weights = np.array(self._weights, np.int64), []
-        step = BLOCK // max(len(queued), 1)
-        for begin in range(0, self.size if queued else 0, step):
+        step = BLOCK // max(len(batch), 1)
+        for begin in range(0, self.size if batch else 0, step):
             part = slice(begin, begin + step)
-            values = np.stack([array[part] for array in queued])
+            values = np.stack([array[part] for array in batch])
             if self._narrow and int(weights.sum()) <= MOST_IN_DOUBLES:
                 self._sum_narrow(values, weights, part)
             else:
@@ -73,24 +73,24 @@ class ExactSum:
         return self.dtype.precision is not None and self.dtype.precision <= LIMB
 
     def _sum_narrow(self, values: np.ndarray, weights: np.ndarray, part: slice) -> None:
-        """Add weights * values, shape (k,) and (k, n), to a part of the sums, by way of doubles.
+        """Add weights * values, of shapes (k,) and (k, n), to a part of the sums, in float64.
 
-        From the highest limb down, a digit is what a division leaves before the point. The digits of 24 bits,
-        their rests and their weighted sum are all exact, in whatever order a matrix product adds.
+        From the highest limb down, the digit is the integer part of the quotient by the limb's unit. Digits
+        have 24 bits; they, the remainders and the weighted sums are exact, in any order of additions.
         """
         wide = widen_bfloat16(values) if self.dtype.name == "bfloat16" else values
-        rest = wide.astype(np.float64)
-        limb = (math.frexp(float(np.abs(rest).max(initial=0)))[1] - 1 - self.dtype.exponent) // LIMB
+        remainder = wide.astype(np.float64)
+        limb = (math.frexp(float(np.abs(remainder).max(initial=0)))[1] - 1 - self.dtype.exponent) // LIMB
         factors = weights.astype(np.float64)
-        while rest.any():
+        while remainder.any():
             unit = math.ldexp(1.0, LIMB * limb + self.dtype.exponent)
-            digits = np.trunc(rest * (1 / unit))
+            digits = np.trunc(remainder * (1 / unit))
             self.row(limb)[part] += (factors @ digits).astype(np.int64)
-            rest -= digits * unit
+            remainder -= digits * unit
             limb -= 1
 
     def _sum(self, values: np.ndarray, weights: np.ndarray, part: slice) -> None:
-        """Add weights * values to a part of the sums; the values are arrays one after the other."""
+        """Add weights * values, both of shape (k * n,), to a part of the sums, in integers."""
         negative, magnitude, position = decompose(values, self.dtype)
         low = position // LIMB
         shift = (position - LIMB * low).astype(np.uint64)
@@ -98,7 +98,7 @@ class ExactSum:
         carried = np.zeros(len(values), np.uint64)
         mask = np.uint64(2**LIMB - 1)
         digits = -(-int(magnitude.max(initial=0)).bit_length() // LIMB)
-        for k in range(digits + 1):  # the shift spills into one more
+        for k in range(digits + 1):  # the shift moves bits into one more
             chunk = ((magnitude >> np.uint64(LIMB * k)) & mask if k < digits else np.uint64(0)) << shift
             digit = (chunk & mask) | carried
             carried = chunk >> np.uint64(LIMB)
@@ -108,22 +108,22 @@ class ExactSum:
                 self.row(int(limb) + k)[part] += share.sum(0)
 
     def row(self, limb: int) -> np.ndarray:
-        """The row of a limb, int64 of shape (size,); made of zeros when there was none."""
+        """The sums of a limb: int64, shape (size,); a limb without sums gets zeros."""
         if limb not in self._rows:
             self._rows[limb] = np.zeros(self.size, np.int64)
         return self._rows[limb]
 
     def merge(self, other: ExactSum) -> None:
-        """Add the sums of `other`."""
+        """Add the sums of `other`, of the same dtype and size."""
         for limb, row in other.rows.items():
             self.row(limb)[:] += row
 
     def canonical_rows(self) -> list[tuple[int, np.ndarray]]:
-        """The rows that are not all 0, ascending (spec 8.5)."""
+        """The limbs whose sums are not all 0, in ascending order, with their sums (spec 8.5)."""
         return [(limb, row) for limb, row in sorted(self.rows.items()) if row.any()]
 
     def mean(self, total: int) -> np.ndarray:
-        """The sum divided by `total`, rounded once to the dtype: shape (size,) (spec 8.3)."""
+        """The sum divided by `total`, rounded once to the dtype: shape (size,) (spec 8.3); checks [A-07]."""
         out = np.zeros(self.size, self.dtype.numpy)
         rows = self.canonical_rows()
         if self.dtype.precision is not None and self.dtype.precision <= 24:
@@ -153,7 +153,7 @@ class ExactSum:
 
 
 def decompose(values: np.ndarray, dtype: Dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Write each element as sign * M * 2^position * quantum (spec 8.4).
+    """Write each element as sign * M * 2^(position + dtype.exponent) (spec 8.4).
 
     Returns
     -------
@@ -172,7 +172,7 @@ def decompose(values: np.ndarray, dtype: Dtype) -> tuple[np.ndarray, np.ndarray,
     mantissa, sign = np.uint64(dtype.precision - 1), np.uint64(8 * values.itemsize - 1)
     field = (bits >> mantissa) & np.uint64(2 ** int(sign - mantissa) - 1)
     fraction = bits & np.uint64(2 ** int(mantissa) - 1)
-    one = np.minimum(field, 1)  # 0 for zeros and subnormal numbers, which lie where the least normal ones do
+    one = np.minimum(field, 1)  # 0 for zeros and subnormals, whose exponent is that of the least normals
     return bits >> sign != 0, fraction | (one << mantissa), (field - one).astype(np.int64)
 
 
@@ -184,23 +184,23 @@ def _integer_range(dtype: Dtype) -> tuple[int, int]:
 
 
 def _beyond_range(dtype: Dtype) -> errors.SumsError:
-    """[A-07]."""
+    """The error of [A-07]."""
     return errors.SumsError(
-        f"mean of a {dtype.name} tensor", "values within its range", "a value beyond its range"
+        f"mean of a {dtype.name} tensor", f"values in the range of {dtype.name}", "a larger magnitude"
     )
 
 
 def nearest(numerator: int, denominator: int, precision: int | None) -> tuple[int, int]:
-    """Numerator / denominator as q * 2^e, q of at most `precision` bits, e >= 0; nearest, ties to even.
+    """Round numerator / denominator to q * 2^e, to nearest, ties to even, in integers: the pair (q, e).
 
-    With no precision, e is 0: the nearest integer. Integers all along, so exact.
+    q has at most `precision` bits, and e >= 0. If `precision` is None, e is 0 and q the nearest integer.
     """
     size = abs(numerator)
     e = 0 if precision is None else max(size.bit_length() - denominator.bit_length() - precision, 0)
     if precision is not None and size // (denominator << e) >= 2**precision:
         e += 1
-    q, rest = divmod(size, denominator << e)
-    half = 2 * rest - (denominator << e)
+    q, remainder = divmod(size, denominator << e)
+    half = 2 * remainder - (denominator << e)
     q += half > 0 or (half == 0 and q & 1)
     return (-q if numerator < 0 else q), e
 
@@ -208,7 +208,7 @@ def nearest(numerator: int, denominator: int, precision: int | None) -> tuple[in
 def _filtered_mean(
     rows: list[tuple[int, np.ndarray]], total: int, dtype: Dtype, out: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The mean in float64 with a bound on its error, and the elements whose rounding that leaves open."""
+    """The means computed in float64, and the indices of those whose rounding its error bound leaves open."""
     value, bound = np.zeros(len(out)), np.zeros(len(out))
     for limb, row in rows:
         term = np.ldexp(row.astype(np.float64), LIMB * limb + dtype.exponent)
@@ -217,13 +217,13 @@ def _filtered_mean(
     value /= total
     bound *= (len(rows) + 4) * 2.0**-52 / total
     low, high = _narrow(value - bound, dtype), _narrow(value + bound, dtype)
-    return low + out, np.flatnonzero(low != high)  # adding 0 leaves +0.0 where -0.0 stood
+    return low + out, np.flatnonzero(low != high)  # adding 0 turns -0.0 into +0.0
 
 
 def _narrow(value: np.ndarray, dtype: Dtype) -> np.ndarray:
-    """float64 rounded once to a dtype of at most 24 bits."""
+    """Round float64 once to a dtype of at most 24 bits of precision."""
     if dtype.name == "bfloat16":
         bits = round_to_bfloat16(value)
-        return np.where(bits == 0x8000, np.uint16(0), bits)  # +0.0 where -0.0 stood
+        return np.where(bits == 0x8000, np.uint16(0), bits)  # -0.0 becomes +0.0
     with np.errstate(over="ignore"):
         return value.astype(dtype.numpy)

@@ -1,4 +1,4 @@
-"""Partial sums as bytes (spec 8.5)."""
+"""The bytes of partial sums (spec 8.5)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HEADER = struct.Struct("<4sBBHQQII16sQ")
 MASKED = struct.Struct("<B3sf")
 
 Rows = dict[int, np.ndarray]
-"""Limb -> its sums, of one dense tensor."""
+"""The sums of a dense tensor, by limb: int64, shape (size,)."""
 
 
 class Header(NamedTuple):
@@ -41,7 +41,7 @@ class Header(NamedTuple):
 
 
 def build(schema: Schema, sums: Sums, weight: int, frames: int, round: int, base_model: int) -> bytes:
-    """The bytes of what has been summed; no masks may be queued."""
+    """The bytes of sums, of which no batch may be pending."""
     parts = [
         HEADER.pack(MAGIC, MAJOR, MINOR, 0, weight, base_model, round, len(schema), schema.digest, frames)
     ]
@@ -61,7 +61,7 @@ def build(schema: Schema, sums: Sums, weight: int, frames: int, round: int, base
 
 
 def parse(data: Buffer, schema: Schema) -> tuple[Header, Sums]:
-    """What the bytes say, after all checks.
+    """Parse and check the bytes of a partial sum.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def parse(data: Buffer, schema: Schema) -> tuple[Header, Sums]:
     reader = _Reader(view, HEADER.size)
     states = [_read_masked(reader, t) if t.masked else _read_dense(reader, t) for t in schema]
     if reader.left:
-        raise errors.TrailingError("partial sum", "no more bytes", f"{reader.left} bytes more", reader.at)
+        raise errors.TrailingError("partial sum", "no more bytes", f"{reader.left} more", reader.at)
     check_checksum(view)
     sums = Sums(schema, {})
     for stream, (tensor, state) in enumerate(zip(schema, states, strict=True)):
@@ -86,10 +86,10 @@ def parse(data: Buffer, schema: Schema) -> tuple[Header, Sums]:
 
 
 def _parse_header(view: memoryview, schema: Schema) -> Header:
-    """[P-01] to [P-08]."""
+    """Parse the header: [P-01] to [P-08]."""
     least = HEADER.size + CHECKSUM.size
     if len(view) < least:
-        raise errors.TruncatedError("partial sum", f"at least {least}", f"{len(view)} bytes", 0)
+        raise errors.TruncatedError("partial sum", f"at least {least} bytes", len(view), 0)
     header = Header(*HEADER.unpack_from(view))
     if header.magic != MAGIC:
         raise errors.MagicError("magic", repr(MAGIC), header.magic, 0)
@@ -113,7 +113,7 @@ def _parse_header(view: memoryview, schema: Schema) -> Header:
 
 
 class _Reader:
-    """Takes parts off a partial sum, up to its checksum; running out of them is [P-01]."""
+    """Reads the parts of a partial sum in sequence, up to its checksum; missing bytes are [P-01]."""
 
     def __init__(self, view: memoryview, at: int) -> None:
         self.view, self.at, self.end = view, at, len(view) - CHECKSUM.size
@@ -133,7 +133,7 @@ class _Reader:
 
 
 def _read_masked(reader: _Reader, tensor: Tensor) -> MaskedSum:
-    """[P-09] to [P-11]."""
+    """Read the sums of a masked tensor: [P-09] to [P-11]."""
     at, name = reader.at, repr(tensor.name)
     code, reserved, scale = MASKED.unpack(reader.take(MASKED.size, f"noise of {name}"))
     if code not in DISTRIBUTIONS:
@@ -151,7 +151,7 @@ def _read_masked(reader: _Reader, tensor: Tensor) -> MaskedSum:
 
 
 def _read_dense(reader: _Reader, tensor: Tensor) -> Rows:
-    """[P-12]."""
+    """Read the rows of a dense tensor: [P-12]."""
     out: Rows = {}
     last, name = -1, repr(tensor.name)
     for _ in range(int.from_bytes(reader.take(4, f"rows of {name}"), "little")):
@@ -167,13 +167,13 @@ def _read_dense(reader: _Reader, tensor: Tensor) -> Rows:
 
 
 def _check_sums(tensor: Tensor, state: MaskedSum | Rows, weight: int) -> None:
-    """[P-15]."""
+    """Check the size of one tensor's sums: [P-15]."""
     masked = isinstance(state, MaskedSum)
     rows = [state.sums] if isinstance(state, MaskedSum) else list(state.values())
     limit = weight * (state.noise.largest_draw if isinstance(state, MaskedSum) and state.noise else MAX_DRAW)
     for row in rows:
         largest = max(abs(int(row.min())), abs(int(row.max()))) if row.size else 0
         if largest > limit:
-            raise errors.SumsError(f"sums of {tensor.name!r}", f"at most {limit}", largest)
+            raise errors.SumsError(f"sums of {tensor.name!r}", f"magnitudes of at most {limit}", largest)
         if not masked and largest == 0:
-            raise errors.SumsError(f"a row of {tensor.name!r}", "no row of zeros", "only zeros")
+            raise errors.SumsError(f"rows of {tensor.name!r}", "a sum other than 0 in each", "a row of zeros")

@@ -1,4 +1,4 @@
-"""What an aggregator holds of a schema's tensors: integer sums, of masked ones and of dense ones (spec 8)."""
+"""The integer sums of a schema's tensors, masked and dense, that an aggregator holds (spec 8)."""
 
 from __future__ import annotations
 
@@ -17,62 +17,62 @@ if TYPE_CHECKING:
     from ..backends import Backend
 
 BATCH = 16
-"""Masks that are summed in one pass over the sums."""
+"""Masks that are added in one pass over the sums."""
 
 MAX_WEIGHT = 2**39 - 1
 
 
 class MaskedSum:
-    """The integer sums of one masked tensor: weight * q * m (spec 8.2).
+    """The integer sums of one masked tensor: of weight * q * m over frames (spec 8.2).
 
-    Packed masks are queued until there are `BATCH` of them, which one pass over the sums then adds together.
+    Packed masks are collected in batches of `BATCH`; a full batch is added in one pass over the sums.
 
     Attributes
     ----------
     noise : Noise or None
-        Of the first frame, unless the aggregator's caller fixed it; None before.
+        As the aggregator's caller stated it, or else that of the first frame; None before either.
     sums : numpy.ndarray of int64, shape (size,)
-        Of the masks that have been added; those still queued are not in it.
+        Without the masks of the pending batch.
     """
 
     def __init__(self, size: int, noise: Noise | None) -> None:
         self.noise, self.sums = noise, np.zeros(size, np.int64)
-        self._queued = 0
+        self._pending = 0
         self._heads = np.empty((2, BATCH), np.int64), np.empty(BATCH, np.uint64)
         self._masks = np.empty((BATCH, 0), np.uint8)
 
     def add(
         self, backend: Backend, stream: int, kind: int, seed: int, payload: np.ndarray, weight: int
     ) -> None:
-        """Add a packed mask, now or later; `payload` may change afterwards."""
+        """Add a packed mask to the batch, and flush a full batch; `payload` may change afterwards."""
         if self._masks.shape[1] != len(payload):
             self._masks = np.empty((BATCH, len(payload)), np.uint8)
         numbers, seeds = self._heads
-        numbers[:, self._queued] = kind, weight
-        seeds[self._queued] = seed
-        self._masks[self._queued] = payload
-        self._queued += 1
-        if self._queued == BATCH:
+        numbers[:, self._pending] = kind, weight
+        seeds[self._pending] = seed
+        self._masks[self._pending] = payload
+        self._pending += 1
+        if self._pending == BATCH:
             self.flush(backend, stream)
 
     def flush(self, backend: Backend, stream: int) -> None:
-        """Add the queued masks."""
-        n, (numbers, seeds) = self._queued, self._heads
+        """Add the masks of the batch to the sums."""
+        n, (numbers, seeds) = self._pending, self._heads
         if n:
             assert self.noise is not None
             kinds, weights = numbers[:, :n]
             backends.accumulate_many(
                 backend, self.noise, kinds, seeds[:n], stream, self._masks[:n], weights, self.sums
             )
-        self._queued = 0
+        self._pending = 0
 
     def release(self, backend: Backend, stream: int) -> None:
-        """Add the queued masks and free the memory of the queue."""
+        """Flush the batch and free its memory."""
         self.flush(backend, stream)
         self._masks = np.empty((BATCH, 0), np.uint8)
 
     def mean(self, total: int) -> np.ndarray:
-        """Division first, then the product, then one rounding: float32, shape (size,), [A-03]."""
+        """The mean, sums / total * step in float64, rounded once to float32: shape (size,), [A-03]."""
         assert self.noise is not None
         quotient = self.sums.astype(np.float64) / np.float64(total)
         with np.errstate(under="ignore"):
@@ -80,9 +80,9 @@ class MaskedSum:
 
 
 class DenseSums:
-    """The exact sums of all dense tensors (spec 8.4), those of one dtype side by side in one `ExactSum`.
+    """The exact sums of all dense tensors (spec 8.4), with one `ExactSum` for all tensors of a dtype.
 
-    A network has dozens of small ones, and a NumPy call on each costs more than its additions.
+    A network has dozens of small dense tensors, and a NumPy call for each takes longer than its additions.
     """
 
     def __init__(self, schema: Schema) -> None:
@@ -98,7 +98,7 @@ class DenseSums:
         self._sums = {name: ExactSum(DTYPES[name], size) for name, size in sizes.items()}
 
     def add(self, contents: Sequence[np.ndarray], weight: int) -> None:
-        """Add weight * a frame's contents, flat, one for each tensor of the schema; the masked ones stay."""
+        """Add weight * the dense ones of a frame's contents (flat, one for each tensor of the schema)."""
         for name, streams in self._streams.items():
             parts = [contents[stream] for stream in streams]
             self._sums[name].add(parts[0] if len(parts) == 1 else np.concatenate(parts), weight)
@@ -109,18 +109,18 @@ class DenseSums:
             mine.merge(other._sums[name])
 
     def means(self, total: int) -> dict[int, np.ndarray]:
-        """Stream -> its mean, flat."""
-        means = {name: exact.mean(total) for name, exact in self._sums.items()}
+        """The mean of each dense tensor by stream, flat; `total` is the sum of weights."""
+        means = {name: exact_sum.mean(total) for name, exact_sum in self._sums.items()}
         return {stream: means[name][part] for stream, (name, part) in self._places.items()}
 
     def rows(self, stream: int) -> list[tuple[int, np.ndarray]]:
-        """The rows of one tensor that are not all 0, ascending (spec 8.5)."""
+        """The limbs of one tensor whose sums are not all 0, ascending, with their sums (spec 8.5)."""
         name, part = self._places[stream]
         rows = sorted(self._sums[name].rows.items())
         return [(limb, row[part]) for limb, row in rows if row[part].any()]
 
     def set_rows(self, stream: int, rows: Mapping[int, np.ndarray]) -> None:
-        """Set the rows of one tensor."""
+        """Set the sums of one tensor, by limb."""
         name, part = self._places[stream]
         for limb, row in rows.items():
             self._sums[name].row(limb)[part] = row
@@ -134,17 +134,17 @@ class Sums:
         self.dense = DenseSums(schema)
 
     def release(self, backend: Backend) -> None:
-        """Add all queued masks and free the memory of the queues."""
+        """Flush all batches and free their memory."""
         for stream, state in self.masked.items():
             state.release(backend, stream)
 
     def merge(self, other: Sums) -> None:
-        """Add the sums of `other`, of the same schema and noise; neither may have queued masks."""
+        """Add the sums of `other`, of the same schema and noise; no batch of either may be pending."""
         for stream, mine in self.masked.items():
             mine.noise = other.masked[stream].noise
             mine.sums += other.masked[stream].sums
         self.dense.merge(other.dense)
 
     def means(self, total: int) -> dict[int, np.ndarray]:
-        """Stream -> its mean, flat; no masks may be queued."""
+        """The mean of each tensor by stream, flat; `total` is the sum of weights. No batch may be pending."""
         return {s: state.mean(total) for s, state in self.masked.items()} | self.dense.means(total)
