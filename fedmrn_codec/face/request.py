@@ -38,7 +38,8 @@ class Request:
         Of the noise: unsigned 64-bit, a different one for every client and round (`choose_seed`).
     noise : Noise
         Of all masked tensors.
-    mask : {"binary", "signed"}
+    mask : {"binary", "signed"} or MaskKind
+        Kept as its label; the same holds for the codings.
     round : int
         Unsigned 32-bit; 0 means "not given".
     base_model : int
@@ -67,6 +68,9 @@ class Request:
         for name, bound in (("seed", U64), ("round", U32), ("base_model", U64)):
             object.__setattr__(self, name, unsigned(getattr(self, name), bound, name))
         check_settings(self.noise, self.mask, self.coding, self.dense_coding)
+        for name in ("mask", "coding", "dense_coding"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, getattr(value, "label", value))
         if not isinstance(self.schema, Schema):
             raise errors.ArgumentError("schema", "a Schema", type(self.schema).__name__)
 
