@@ -84,7 +84,7 @@ def round_to_bfloat16(values: np.ndarray) -> np.ndarray:
 
 def _round_to_odd(values: np.ndarray) -> np.ndarray:
     """Round float64 to float32 towards zero, and set the last bit where the result is not exact."""
-    with np.errstate(over="ignore", under="ignore"):
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         nearest = values.astype(np.float32)
     wide = nearest.astype(np.float64)
     bits = nearest.view(np.uint32) - (np.abs(wide) > np.abs(values)).astype(np.uint32)
