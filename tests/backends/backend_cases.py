@@ -1,4 +1,4 @@
-"""Inputs of the backends' verbs, and the five verbs as one call each."""
+"""Inputs of the backends' functions, and a method that calls one of them."""
 
 from dataclasses import dataclass, field
 
@@ -19,7 +19,7 @@ EDGES = [2**16, 2**32, 2**34, 2**63, 2**64]
 
 @st.composite
 def noises(draw):
-    """Noise of any distribution and any allowed scale, the bounds and plain ones more often."""
+    """Noise of any distribution and any allowed scale, more often the bounds, 0.01 and 1."""
     cls = DISTRIBUTIONS[draw(st.sampled_from(sorted(DISTRIBUTIONS)))]
     any_scale = st.floats(cls.least, cls.largest, width=32)
     return cls(draw(st.sampled_from([0.01, 1.0, cls.least, cls.largest]) | any_scale))
@@ -34,7 +34,7 @@ def starts(count):
 
 @dataclass
 class Case:
-    """All that the verbs take; arrays are made of `size` and `number`."""
+    """The arguments of all backend functions; arrays are random, of length `size` and seed `number`."""
 
     noise: fm.Noise
     kind: int = MaskKind.BINARY
@@ -61,7 +61,7 @@ class Case:
             array.flags.writeable = False
 
     def _update(self, rng):
-        """Shares of the noise from -2 to 2, exact ones too; and zeros, subnormals and the largest floats."""
+        """The noise times -2 to 2, some exact multiples; and zeros, subnormals and the largest floats."""
         noise = get("numpy").noise(self.noise, self.seed, self.stream, 0, self.size)
         share = rng.uniform(-2, 2, self.size)
         exact = rng.random(self.size) < 0.3
@@ -73,7 +73,7 @@ class Case:
         return np.where(np.isfinite(update), update, np.float32(1))
 
     def run(self, name, verb):
-        """What a backend makes of a verb: bytes."""
+        """The bytes of the result of a backend's function."""
         backend, place = get(name), (self.seed, self.stream)
         if verb == "words":
             return backend.words(*place, self.start, self.size).tobytes()

@@ -1,4 +1,4 @@
-"""The four backends give the same bytes for the same input, whatever it is."""
+"""The four backends give the same bytes for any input."""
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -34,15 +34,15 @@ def test_any_input(other, verb, case):
 
 @cache
 def large(code, kind, size):
-    """A large case, and what NumPy makes of it."""
+    """A large case, and the results of the NumPy backend."""
     case = Case(DISTRIBUTIONS[code](0.01), kind, 2**63 + 5, 3, 2**34 + 5, size)
     return case, {verb: case.run("numpy", verb) for verb in VERBS}
 
 
 @pytest.mark.parametrize(("code", "kind", "size"), LARGE)
 def test_large_inputs(other, code, kind, size):
-    case, wanted = large(code, kind, size)
-    for verb, want in wanted.items():
+    case, results = large(code, kind, size)
+    for verb, want in results.items():
         assert case.run(other, verb) == want, verb
 
 
@@ -56,8 +56,8 @@ def test_far_starts(other, noise, start):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("noise", NOISES)
-def test_blocks_join(other, noise, kind, monkeypatch):
-    """With blocks of 32 elements, the least there is, an input of a few thousand has many."""
+def test_results_do_not_depend_on_block_size(other, noise, kind, monkeypatch):
+    """With the least blocks, of 32 elements, of which an input of a few thousand has many."""
     module = backends.get(other)
     if other == "numba":
         monkeypatch.setattr(module, "SPLIT", module.TILE)
@@ -79,17 +79,17 @@ def test_any_number_of_threads(other, threads, monkeypatch):
 
 def test_calls_from_many_threads(other):
     case = Case(fm.Uniform(0.01), size=70_001)
-    wanted = [case.run("numpy", verb) for verb in VERBS]
+    want = [case.run("numpy", verb) for verb in VERBS]
     with ThreadPoolExecutor(4) as pool:
         got = list(pool.map(lambda verb: case.run(other, verb), VERBS * 4))
-    assert got == wanted * 4
+    assert got == want * 4
 
 
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("weights", ["alike", "different", "in runs"])
-def test_many_frames_in_one_pass(other, weights, noise):
-    """As one by one; frames of one seed and one weight have sums that pass 32 bits."""
-    run, size, count = backends.get(other), 2500, 300 if weights == "alike" else 20
+def test_accumulate_many(other, weights, noise):
+    """The sums of `accumulate` for each; frames of one seed and one weight have sums of over 32 bits."""
+    kernels, size, count = backends.get(other), 2500, 300 if weights == "alike" else 20
     rng = np.random.default_rng(0)
     payloads = rng.integers(0, 256, (count, (size + 7) // 8), np.uint8)
     payloads[:, -1] &= 15
@@ -100,7 +100,7 @@ def test_many_frames_in_one_pass(other, weights, noise):
     chosen = given.get(weights, np.repeat([1, 2**38, 7, 1], count // 4))
     got = rng.integers(-(2**40), 2**40, size)
     want, reference = got.copy(), backends.get("numpy")
-    backends.accumulate_many(run, noise(0.01), kinds, seeds, 3, payloads, chosen, got)
+    backends.accumulate_many(kernels, noise(0.01), kinds, seeds, 3, payloads, chosen, got)
     for kind, payload, weight in zip(kinds, payloads, chosen, strict=True):
         reference.accumulate(noise(0.01), int(kind), 2**64 - 5, 3, payload, int(weight), want)
     assert got.tobytes() == want.tobytes()
@@ -140,5 +140,7 @@ def test_a_missing_package_names_the_extra(name, monkeypatch):
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
     monkeypatch.setattr(backends, "_load", missing)
-    with pytest.raises(errors.BackendError, match=rf"install fedmrn-codec\[{name}\]"):
+    expected = rf"its packages \(pip install 'fedmrn-codec\[{name}\]'\)"
+    message = f"^backend '{name}': expected {expected}, got No module named '{name}'$"
+    with pytest.raises(errors.BackendError, match=message):
         backends.get(name)

@@ -1,4 +1,4 @@
-"""Compiled code on disk: found again by the next process, never stale, never a reason to fail."""
+"""The cache of compiled code: used by the next process, invalid after a change, and never required."""
 
 import errno
 import os
@@ -26,26 +26,26 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run():
-    """A new kernel's result, and how often it was loaded and compiled."""
+def call_new_kernel():
+    """The result of a new kernel, and how often it was loaded and compiled."""
     kernel = compiled.jit(double)
     result = kernel(21)
     return result, sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values())
 
 
 def test_code_is_kept(folder):
-    assert run() == (42, 0, 1)
+    assert call_new_kernel() == (42, 0, 1)
     assert list(folder.rglob("*double*.nbc"))
-    assert run() == (42, 1, 0)
+    assert call_new_kernel() == (42, 1, 0)
 
 
 def test_a_change_in_any_kernel_file_compiles_anew(folder, monkeypatch):
-    assert run() == (42, 0, 1)
+    assert call_new_kernel() == (42, 0, 1)
     with monkeypatch.context() as patch:
         patch.setattr(compiled, "sources", lambda: "another digest")
-        assert run() == (42, 0, 1)
-        assert run() == (42, 1, 0)
-    assert run() == (42, 0, 1)
+        assert call_new_kernel() == (42, 0, 1)
+        assert call_new_kernel() == (42, 1, 0)
+    assert call_new_kernel() == (42, 0, 1)
 
 
 def test_the_digest_is_of_every_backend_file(tmp_path, monkeypatch):
@@ -62,20 +62,20 @@ def test_the_digest_is_of_every_backend_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize("suffix", ["nbc", "nbi"])
 @pytest.mark.parametrize("content", [b"", b"no pickle"])
 def test_damaged_files_are_written_again(folder, suffix, content):
-    run()
+    call_new_kernel()
     (path,) = folder.rglob(f"*double*.{suffix}")
     path.write_bytes(content)
-    assert run() == (42, 0, 1)
-    assert run() == (42, 1, 0)
+    assert call_new_kernel() == (42, 0, 1)
+    assert call_new_kernel() == (42, 1, 0)
 
 
-def test_without_a_place_each_process_compiles(tmp_path, monkeypatch):
+def test_without_a_writable_directory_each_process_compiles(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "file" / "below"))
     monkeypatch.setattr(config, "CACHE_LOCATOR_CLASSES", "UserProvidedCacheLocator")
     assert isinstance(compiled.jit(double)._cache, NullCache)
-    assert run() == (42, 0, 1)
-    assert run() == (42, 0, 1)
+    assert call_new_kernel() == (42, 0, 1)
+    assert call_new_kernel() == (42, 0, 1)
 
 
 def test_a_full_disk_is_no_error(folder, monkeypatch):
@@ -83,7 +83,7 @@ def test_a_full_disk_is_no_error(folder, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(FunctionCache, "save_overload", full)
-    assert run() == (42, 0, 1)
+    assert call_new_kernel() == (42, 0, 1)
 
 
 SECOND = """

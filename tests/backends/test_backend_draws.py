@@ -1,4 +1,4 @@
-"""Draws from chosen words: ends and middles of octaves and segments, which no seed is likely to give."""
+"""Draws of chosen words, at the ends of octaves and segments, which no seed is likely to give."""
 
 import numpy as np
 import onnxruntime

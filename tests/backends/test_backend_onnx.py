@@ -1,4 +1,4 @@
-"""The ONNX graphs: other runtimes, ONNX Runtime's optimisers, and the files of `fedmrn export-onnx`."""
+"""The ONNX graphs in other runtimes and with all optimisations, and the files of `fedmrn export-onnx`."""
 
 import json
 from collections import Counter
@@ -32,11 +32,11 @@ def exported():
 
 
 def case_of(name, size, start=0):
-    """The case, the feeds and the wanted bytes of an exported file."""
-    facts = {prop.key: prop.value for prop in dict(models())[name].metadata_props}
-    operation = facts["fedmrn.operation"]
-    noise = BY_NAME[facts.get("fedmrn.distribution", "uniform")](0.01)
-    kind = {"binary": 1, "signed": 2}.get(facts.get("fedmrn.mask"), 1)
+    """The inputs and the expected bytes of an exported file."""
+    metadata = {prop.key: prop.value for prop in dict(models())[name].metadata_props}
+    operation = metadata["fedmrn.operation"]
+    noise = BY_NAME[metadata.get("fedmrn.distribution", "uniform")](0.01)
+    kind = {"binary": 1, "signed": 2}.get(metadata.get("fedmrn.mask"), 1)
     case = Case(noise, kind, 2**64 - 5, 3, start, size)
     weights = np.random.default_rng(1).normal(size=size).astype(np.float32)
     given = {
@@ -118,10 +118,10 @@ def test_models_are_plain_onnx(exported, name):
     assert {node.domain for node in model.graph.node} == {""}
     assert {node.op_type for node in model.graph.node} <= OPERATORS
     assert all(value.doc_string for value in (*model.graph.input, *model.graph.output))
-    facts = describe(model)["metadata"]
-    assert facts["fedmrn.format"] == "1.0"
-    assert "N-02" in facts["fedmrn.meets"]
-    assert ("N-03" in facts["fedmrn.caller_checks"]) == ("scale" in {i.name for i in model.graph.input})
+    metadata = describe(model)["metadata"]
+    assert metadata["fedmrn.format"] == "1.0"
+    assert "N-02" in metadata["fedmrn.meets"]
+    assert ("N-03" in metadata["fedmrn.caller_checks"]) == ("scale" in {i.name for i in model.graph.input})
 
 
 def test_models_are_the_same_every_time(exported):
@@ -168,7 +168,7 @@ def test_export_writes_the_files(exported, tmp_path):
     }  # fmt: skip
 
 
-def test_export_says_what_is_wrong(tmp_path, monkeypatch):
+def test_export_errors(tmp_path, monkeypatch):
     runner = CliRunner()
     (tmp_path / "file").write_bytes(b"")
     assert runner.invoke(app, ["export-onnx", "-o", str(tmp_path / "file")]).exit_code == 3
@@ -180,7 +180,7 @@ def test_export_says_what_is_wrong(tmp_path, monkeypatch):
 
 
 def test_an_exported_decoder_reads_a_frame(exported):
-    """A frame's payload through the file, with nothing of this library in between."""
+    """An exported model decodes a frame's payload without this library."""
     schema = fm.Schema([fm.Tensor("b", (2,)), fm.Tensor("w", (30, 7), masked=True)])
     update = {"b": np.ones(2, np.float32), "w": np.full((30, 7), 0.004, np.float32)}
     frame = fm.encode(update, schema, seed=7, noise=fm.Uniform(0.01), mask="signed")

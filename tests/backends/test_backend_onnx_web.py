@@ -23,7 +23,7 @@ def test_the_same_bytes_in_webassembly(tmp_path):
         pytest.skip("node is not installed")
     if not (FOLDER / "node_modules" / "onnxruntime-web").is_dir():
         pytest.skip("onnxruntime-web is not installed; `make onnx-web` does that")
-    requests, wanted = [], []
+    requests, expected = [], []
     for name, model in models():
         (tmp_path / name).write_bytes(model.SerializeToString())
     for name in NAMES:
@@ -31,13 +31,13 @@ def test_the_same_bytes_in_webassembly(tmp_path):
             feeds, want = case_of(name, size)
             inputs = {key: described(array) for key, array in feeds.items()}
             requests.append(json.dumps({"model": str(tmp_path / name), "inputs": inputs}))
-            wanted.append((name, size, want.hex()))
+            expected.append((name, size, want.hex()))
     done = subprocess.run(
         ["node", str(FOLDER / "check.mjs")], input="\n".join(requests), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(answers) == len(wanted)
-    for (name, size, want), answer in zip(wanted, answers, strict=True):
+    assert len(answers) == len(expected)
+    for (name, size, want), answer in zip(expected, answers, strict=True):
         (got,) = answer.values()
         assert got == want, (name, size)

@@ -1,4 +1,4 @@
-"""Ranges of an array over threads: each once, whoever takes it, and nothing goes on after the call."""
+"""`spread`: every range once, in several threads, and no work after the call or an error."""
 
 import os
 import sys
@@ -35,7 +35,7 @@ def test_threads_share_the_work():
 
 
 @pytest.mark.parametrize("error", [ValueError, IndexError])
-def test_the_first_error_ends_it_and_nothing_goes_on(error):
+def test_no_range_is_begun_after_an_error(error):
     begun = []
 
     def work(begin, end):

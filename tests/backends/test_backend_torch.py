@@ -1,4 +1,4 @@
-"""The torch backend on tensors: every device at hand, in place, and nothing of torch's state matters."""
+"""The torch backend's functions on tensors: every available device, in place, with any torch settings."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def on(device, array):
 
 
 def results(case, device):
-    """What the functions on tensors make of a case: bytes, by verb."""
+    """The bytes of the results of the functions on tensors, by name."""
     place = case.noise, case.kind, case.seed, case.stream
     payload, update = on(device, case.payload), on(device, case.update)
     out = torch.full((case.size,), torch.nan, device=device)

@@ -1,4 +1,4 @@
-"""The table of a frame, which is parsed once for all frames that share it."""
+"""The cache of parsed tables, which frames of one round share."""
 
 import numpy as np
 
@@ -15,15 +15,15 @@ def encode(**options):
     return fm.encode(UPDATE, SCHEMA, seed=1, noise=fm.Uniform(0.01), **options)
 
 
-def told(data):
-    """What `inspect` says, or how it refuses."""
+def outcome(data):
+    """The result of `inspect`, or the class and message of its error."""
     try:
         return fm.inspect(data, SCHEMA)
     except fm.CodecError as error:
         return type(error), str(error)
 
 
-def test_a_table_seen_before_is_told_of_as_a_new_one(monkeypatch):
+def test_cached_tables_give_the_results_and_errors_of_new_ones(monkeypatch):
     good = [encode(), encode(round=2), encode(embed_schema=True), encode(dense_coding="float16")]
     damaged = [
         whole[:at] + bytes([whole[at] ^ flip]) + whole[at + 1 :]
@@ -32,14 +32,14 @@ def test_a_table_seen_before_is_told_of_as_a_new_one(monkeypatch):
         for flip in (1, 2, 0x80)
     ]
     cut = [whole[:-less] for whole in good for less in range(1, len(whole))]
-    usual = [told(data) for data in good + damaged + cut + good]
+    usual = [outcome(data) for data in good + damaged + cut + good]
     monkeypatch.setattr(parsing, "_table_bytes", lambda schema: 0)  # no table is long enough
-    assert usual == [told(data) for data in good + damaged + cut + good]
+    assert usual == [outcome(data) for data in good + damaged + cut + good]
     assert all(isinstance(each, fm.Info) for each in usual[:4] + usual[-4:])
     assert len({each[0] for each in usual if isinstance(each, tuple)}) > 8
 
 
-def test_a_schema_that_came_in_a_frame_is_not_kept():
+def test_tables_of_embedded_schemas_are_not_cached():
     kept = parsing._usual_table, parsing._table_bytes
     for each in kept:
         each.cache_clear()  # a full one would not grow

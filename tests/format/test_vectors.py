@@ -13,7 +13,7 @@ from fedmrn_codec.primitives.codes import MaskKind
 from fedmrn_codec.primitives.noise import BY_NAME, bernoulli_draws, gaussian_draws, uniform_draws
 from fedmrn_codec.primitives.philox import philox_blocks
 
-FOLDER = Path(__file__).resolve().parents[1] / "spec" / "vectors"
+FOLDER = Path(__file__).resolve().parents[2] / "spec" / "vectors"
 BACKENDS = ["numpy", "numba", "torch", "onnx"]
 DRAWS = {"uniform": uniform_draws, "gaussian": gaussian_draws, "bernoulli": bernoulli_draws}
 
@@ -177,20 +177,20 @@ def test_frames_are_what_the_encoder_writes(case, backend):
 @pytest.mark.parametrize("case", cases("invalid"))
 def test_invalid(case, backend):
     known = None if case["schema"] is None else schema_of(case)
-    asked = {**expected_of(case), "limits": limits_of(case), "backend": backend}
+    options = {**expected_of(case), "limits": limits_of(case), "backend": backend}
     with pytest.raises(fm.FrameError) as caught:
-        fm.verify(bytes.fromhex(case["frame"]), known, **asked)
+        fm.verify(bytes.fromhex(case["frame"]), known, **options)
     assert caught.value.code == case["code"]
     with pytest.raises(type(caught.value)):
-        fm.decode(bytes.fromhex(case["frame"]), known, **asked)
+        fm.decode(bytes.fromhex(case["frame"]), known, **options)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("case", cases("aggregate", "mean"))
 def test_aggregate(case, backend):
     schema = schema_of(case)
-    pins = {key: number(case.get(key, 0)) for key in ("round", "base_model")}
-    agg = fm.Aggregator(schema, **pins, backend=backend)
+    expected = {key: number(case.get(key, 0)) for key in ("round", "base_model")}
+    agg = fm.Aggregator(schema, **expected, backend=backend)
     frames = [bytes.fromhex(f) for f in case["frames"]]
     weights = [number(w) for w in case["weights"]]
     *good, last = zip(frames, weights, strict=True)

@@ -45,7 +45,7 @@ def test_mean_is_the_exact_one_rounded_once(name, weights, seed):
     dtype, rng = DTYPES[name], np.random.default_rng(seed)
     frames = finite(rng, dtype, (len(weights), 7))
     frames[:, 0] = 0
-    frames[:, 1] = frames[0, 1]  # all alike
+    frames[:, 1] = frames[0, 1]  # all equal
     total = ExactSum(dtype, 7)
     for frame, weight in zip(frames, weights, strict=True):
         total.add(frame, weight)
@@ -74,7 +74,7 @@ def test_order_and_grouping_change_no_bit(dtype):
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: d.name)
-def test_ties_go_to_even_and_subnormals_stay(dtype):
+def test_ties_go_to_even_and_subnormals_are_kept(dtype):
     one, ulp = 2 ** (dtype.precision - 1), 1
     for a, b in ((one, one + ulp), (one + ulp, one + 2 * ulp), (0, 1), (1, 2), (-1, 0), (-3, -2)):
         scale = 2.0**dtype.exponent
@@ -145,7 +145,7 @@ def test_decompose_loses_nothing(dtype):
 @pytest.mark.parametrize("name", ["float32", "float16", "bfloat16"])
 @given(seed=st.integers(0, 2**32 - 1), weights=st.lists(st.integers(1, 2**24), min_size=1, max_size=16))
 def test_doubles_and_integers_give_the_same_rows(name, seed, weights):
-    """Any bits, the largest, subnormal numbers and zeros among them, narrow ranges and wide ones."""
+    """For any bits, with the largest values, subnormals and zeros, in narrow and wide ranges."""
     dtype, rng = DTYPES[name], np.random.default_rng(seed)
     frames = finite(rng, dtype, (len(weights), 40))
     top = {"bfloat16": 0x7F7F}.get(name) or np.finfo(dtype.numpy).max
@@ -173,3 +173,16 @@ def test_the_largest_digits_and_weights_stay_exact_in_doubles():
             total.add(values, weight)
         got = sum(int(row[0]) << (24 * limb) for limb, row in total.rows.items())
         assert got == sum(weights) * (2**24 - 1) << 149
+
+
+def test_blocks_of_dense_sums_join(monkeypatch):
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(3, 1000)).astype(np.float32)
+    rows = set()
+    for block in (exact.BLOCK, 7, 64, 999, 1000):
+        monkeypatch.setattr(exact, "BLOCK", block)
+        total = ExactSum(DTYPES["float32"], 1000)
+        for weight, array in enumerate(values, 1):
+            total.add(array, weight)
+        rows.add(str([(k, v.tobytes()) for k, v in total.canonical_rows()]))
+    assert len(rows) == 1

@@ -1,10 +1,14 @@
-"""Arrays by name: schemas, ids, differences, and sums that undo them."""
+"""schema_of, model_id, difference and apply: their results, and models that do not fit."""
+
+import re
 
 import numpy as np
 import pytest
 
 import fedmrn_codec as fm
-from fedmrn_codec.face.models import as_update, check_schema, restored
+from fedmrn_codec.conformance import oracle
+from fedmrn_codec.face.models import add, as_update, check_schema, restored, subtract
+from fedmrn_codec.primitives.dtypes import DTYPES
 
 MODEL = {
     "weight": np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4),
@@ -30,6 +34,7 @@ TRAINED = MODEL | {
     "int64": np.array(2**40 - 1),
     "bool": np.array([False, False]),
 }
+NO_NAME = "^masked and leave_out: expected names of the model's arrays, got 'nowhere'$"
 MASKED = ["weight", "half", "double", "big-endian", "empty"]
 
 
@@ -56,9 +61,15 @@ def test_a_schema_of_the_callers_choice():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"masked": ["nowhere"]}, "'nowhere', required: names of the model's arrays"),
-        ({"leave_out": ["nowhere"]}, "'nowhere', required: names of the model's arrays"),
-        ({"masked": ["int64"]}, "dtype of masked 'int64': found int64, required: a float"),
+        (
+            {"masked": ["nowhere"]},
+            NO_NAME,
+        ),
+        (
+            {"leave_out": ["nowhere"]},
+            NO_NAME,
+        ),
+        ({"masked": ["int64"]}, "dtype of masked 'int64': expected a float, got int64"),
     ],
 )
 def test_schemas_that_the_model_does_not_have(options, message):
@@ -67,16 +78,19 @@ def test_schemas_that_the_model_does_not_have(options, message):
 
 
 @pytest.mark.parametrize(
-    "tensor",
+    ("tensor", "message"),
     [
-        fm.Tensor("nowhere", (3,)),
-        fm.Tensor("bias", (1,)),
-        fm.Tensor("bias", (3,), dtype="float64"),
-        fm.Tensor("bytes", (2, 2), masked=True),
+        (fm.Tensor("nowhere", (3,)), "names of the model's arrays, got 'nowhere'"),
+        (fm.Tensor("bias", (1,)), "float32[3], as in the model, got 'bias' float32[1]"),
+        (fm.Tensor("bias", (3,), dtype="float64"), "float32[3], as in the model, got 'bias' float64[3]"),
+        (
+            fm.Tensor("bytes", (2, 2), masked=True),
+            "uint8[2, 2], as in the model, got 'bytes' float32[2, 2] masked",
+        ),
     ],
 )
-def test_check_schema(tensor):
-    with pytest.raises(fm.SchemaError, match=r"^schema: found"):
+def test_check_schema(tensor, message):
+    with pytest.raises(fm.SchemaError, match=f"^schema: expected {re.escape(message)}$"):
         check_schema(fm.Schema([tensor]), MODEL)
 
 
@@ -95,7 +109,7 @@ def test_models_have_ids():
     assert fm.model_id(strided) == fm.model_id({"a": strided["a"].copy()})
 
 
-def test_what_is_added_is_what_was_taken_off():
+def test_apply_undoes_difference():
     schema = fm.schema_of(MODEL)
     update = fm.difference(TRAINED, MODEL, schema)
     assert [update[name].dtype.name for name in MASKED] == ["float32"] * len(MASKED)
@@ -122,9 +136,12 @@ def test_a_difference_goes_through_a_frame():
 @pytest.mark.parametrize(
     ("trained", "message"),
     [
-        ({"bias": np.ones(1, np.float32)}, r"trained 'bias': found float32\[1\], received: float32\[3\]"),
-        ({"bias": np.ones(3)}, r"trained 'bias': found float64\[3\], received: float32\[3\]"),
-        (None, "trained arrays: found nothing for 'weight'"),
+        (
+            {"bias": np.ones(1, np.float32)},
+            r"^trained 'bias': expected float32\[3\], as received, got float32\[1\]$",
+        ),
+        ({"bias": np.ones(3)}, r"^trained 'bias': expected float32\[3\], as received, got float64\[3\]$"),
+        (None, "^trained arrays: expected every name of the schema, got nothing for 'weight'$"),
     ],
 )
 def test_differences_of_other_models(trained, message):
@@ -142,32 +159,59 @@ def test_bfloat16_is_subtracted_and_added_as_numbers():
     assert fm.apply(base, base, schema)["a"].tolist() == [0x4000, 0x4080, 0x7F80]
 
 
-def test_nan_stays_for_encode_to_refuse():
+def test_sums_and_differences_of_bfloat16_are_rounded_once():
+    """Against fractions: random values with near and far exponents, and subnormals."""
+    kind, rng = oracle.DTYPES[DTYPES["bfloat16"].code], np.random.default_rng(0)
+    ranges = (100 << 7, 130 << 7), (0, 255 << 7), (0, 256)
+    a, b = (np.concatenate([rng.integers(*ends, 2000) for ends in ranges]).astype(np.uint16) for _ in "ab")
+    a |= rng.integers(0, 2, len(a)).astype(np.uint16) << 15
+    numbers = [[oracle.exact_value(int(bits), kind) for bits in pair] for pair in zip(a, b, strict=True)]
+    for function, results in ((add, [x + y for x, y in numbers]), (subtract, [x - y for x, y in numbers])):
+        expected = np.array([oracle.round_float(result, kind) for result in results], np.uint16)
+        got = function(a, b, "bfloat16")
+        assert (got.dtype, got.shape) == (np.uint16, a.shape)
+        assert ((got == expected) | (expected << 1 == 0) & (got << 1 == 0)).all()
+
+
+def test_bfloat16_needs_the_schema():
+    bits = {"a": np.array([0x3F80, 0x4000], np.uint16)}
+    schema = fm.Schema([fm.Tensor("a", (2,), dtype="bfloat16")])
+    assert fm.apply(bits, bits)["a"].tolist() == [0x7F00, 0x8000]  # as integers
+    assert fm.apply(bits, bits, schema)["a"].tolist() == [0x4000, 0x4080]
+    assert bits["a"].tolist() == [0x3F80, 0x4000]
+
+
+def test_a_nan_remains_and_encode_refuses_it():
     schema = fm.schema_of(MODEL)
     update = fm.difference(MODEL | {"bias": np.full(3, np.nan, np.float32)}, MODEL, schema)
-    with pytest.raises(fm.UpdateError, match="'bias': found a NaN"):
+    with pytest.raises(fm.UpdateError, match=r"^'bias': expected finite values, got a NaN or an infinity$"):
         fm.encode(update, schema, seed=1, noise=fm.Uniform(0.01))
 
 
-def test_differences_of_others():
+def test_updates_that_were_computed_elsewhere():
     schema = fm.Schema([fm.Tensor("a", (2, 2), masked=True), fm.Tensor("b", (2,), dtype="float64")])
     given = {"a": np.ones((2, 2)), "b": np.ones(2), "more": np.ones(1)}
     assert {n: a.dtype.name for n, a in as_update(given, schema).items()} == {"a": "float32", "b": "float64"}
-    with pytest.raises(fm.UpdateError, match="nothing for 'b'"):
+    with pytest.raises(
+        fm.UpdateError, match=r"^update: expected every name of the schema, got nothing for 'b'$"
+    ):
         as_update({"a": given["a"]}, schema)
 
 
 @pytest.mark.parametrize(
     ("update", "message"),
     [
-        ({"nowhere": np.ones(3, np.float32)}, r"'nowhere' of the model: found nothing"),
+        (
+            {"nowhere": np.ones(3, np.float32)},
+            r"^'nowhere' of the model: expected float32\[3\], as in the update, got nothing$",
+        ),
         (
             {"bias": np.ones(1, np.float32)},
-            r"'bias' of the model: found float32\[3\], the update has float32\[1\]",
+            r"^'bias' of the model: expected float32\[1\], as in the update, got float32\[3\]$",
         ),
         (
             {"bias": np.ones(3, np.uint16)},  # the bits of bfloat16, say
-            r"'bias' of the model: found float32\[3\], the update has uint16\[3\]",
+            r"^'bias' of the model: expected uint16\[3\], as in the update, got float32\[3\]$",
         ),
     ],
 )
@@ -181,7 +225,7 @@ def test_the_sum_may_be_infinite():
     assert np.isinf(fm.apply(large, large)["bias"]).all()
 
 
-def test_dtypes_that_averaging_took_are_restored():
+def test_dtypes_that_averaging_changed_are_restored():
     assert restored(np.array(2.5000001), np.dtype(np.int64)) == 3
     assert restored(np.array([1.5]), np.dtype(np.float32)).dtype == np.float32
     large = np.array(2**62 + 1)  # no float64

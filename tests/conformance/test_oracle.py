@@ -1,4 +1,4 @@
-"""The plain-integer oracle against facts that do not come from it; the vectors against the format's text."""
+"""The oracle against results that do not come from it; the vectors against the text of the format."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 
 from fedmrn_codec.conformance import oracle as o
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FORMAT = (ROOT / "spec" / "FORMAT.md").read_text(encoding="utf-8")
 F64, F16 = o.DTYPES[2], o.DTYPES[3]
 
