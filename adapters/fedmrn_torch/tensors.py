@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import fedmrn_codec as fm
-from fedmrn_codec.adapter_api import DEFAULT_LIMITS, Entry, Expected, wanted_names
+from fedmrn_codec.adapter_api import DEFAULT_LIMITS, Entry, Expected, checked_names
 from fedmrn_codec.adapter_api import torch as kernels
 
 from .schema import _named_tensors, sum_of
@@ -139,7 +139,7 @@ def _open(
 ) -> tuple[fm.CheckedFrame, list[Part]]:
     """A checked frame and the tensors to decode, for which all checks of spec 7 have passed."""
     checked = fm.CheckedFrame.open(frame, expected, limits)
-    selected = wanted_names(names, checked.checked_schema)
+    selected = checked_names(names, checked.checked_schema)
     return checked, [
         (tensor, stream, entry, checked.payload(stream, "torch"))
         for stream, (tensor, entry) in enumerate(zip(checked.checked_schema, checked.tensors, strict=True))

@@ -5,7 +5,7 @@ An adapter connects the codec to a training or federation framework; those of th
 are named for) are as stable as `fedmrn_codec` itself. All other modules of `fedmrn_codec` are private.
 """
 
-from ..face.decoding import wanted_names
+from ..face.decoding import checked_names
 from ..face.models import Arrays, add, as_update, check_schema, restored, subtract
 from ..face.request import check_settings
 from ..face.seeds import SeedPolicy
@@ -28,6 +28,7 @@ __all__ = [
     "as_update",
     "check_schema",
     "check_settings",
+    "checked_names",
     "first_difference",
     "masked_values",
     "noise_text",
@@ -35,5 +36,4 @@ __all__ = [
     "restored",
     "subtract",
     "unsigned",
-    "wanted_names",
 ]

@@ -62,7 +62,7 @@ def decode(
     """
     checked = CheckedFrame.open(data, Expected(schema, round, base_model, seed), limits)
     kernels = backends.get(backend)
-    chosen = wanted_names(names, checked.checked_schema)
+    chosen = checked_names(names, checked.checked_schema)
     out: dict[str, np.ndarray] = {}
     for stream, (tensor, entry) in enumerate(zip(checked.checked_schema, checked.tensors, strict=True)):
         if tensor.name not in chosen:
@@ -186,7 +186,7 @@ def _place(seed: int, stream: int, start: int, count: int) -> tuple[int, int, in
     return unsigned(seed, U64, "seed"), unsigned(stream, U64, "stream"), start, count
 
 
-def wanted_names(names: Collection[str] | None, schema: Schema) -> set[str]:
+def checked_names(names: Collection[str] | None, schema: Schema) -> set[str]:
     """Check the names of the tensors to decode; None stands for all.
 
     Raises
