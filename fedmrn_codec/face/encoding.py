@@ -109,7 +109,7 @@ def encode_bits(
     dense_coding: CodingValue | Mapping[str, CodingValue] = "raw",
     backend: str | None = None,
 ) -> bytes:
-    """Encode masks whose bits are given as a frame (spec 6).
+    """Encode given mask bits as a frame, without sampling (spec 6).
 
     Parameters
     ----------

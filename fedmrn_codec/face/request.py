@@ -170,7 +170,7 @@ class Request:
         return checked
 
     def aggregator(self) -> Aggregator:
-        """An aggregator for the frames of all clients whose requests differ only in seed and codings."""
+        """An aggregator for frames of all clients whose requests differ only in seed, mask and codings."""
         return Aggregator(self.schema, noise=self.noise, round=self.round, base_model=self.base_model)
 
 

@@ -168,7 +168,7 @@ class Schema:
 
     @classmethod
     def from_json(cls, tensors: Iterable[Mapping[str, Any]]) -> Schema:
-        """The inverse of `to_json`; `masked` and `dtype` may be absent, other errors are a SchemaError."""
+        """The inverse of `to_json`; `masked` and `dtype` may be absent; any other form is a SchemaError."""
         try:
             if isinstance(tensors, Mapping | str):
                 raise TypeError(f"not a list but a {type(tensors).__name__}")

@@ -71,7 +71,7 @@ def test_reference_evaluator(exported, name, size):
 
 @pytest.mark.parametrize("start", [2**34 + 5, 2**63 + 31])
 @pytest.mark.parametrize("name", [n for n in NAMES if n.startswith(("words", "noise"))])
-def test_reference_evaluator_far_out(exported, name, start):
+def test_reference_evaluator_with_far_starts(exported, name, start):
     feeds, want = case_of(name, 37, start)
     (got,) = ReferenceEvaluator(exported[name]).run(None, feeds)
     assert got.tobytes() == want
@@ -79,7 +79,7 @@ def test_reference_evaluator_far_out(exported, name, start):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_optimisers_leave_every_float_operation(exported, name, tmp_path):
-    """Without and with all optimisations the same bytes, and the same operations that see a float."""
+    """With and without optimisations, bytes and float operations are the same."""
     feeds, want = case_of(name, 70_001)
     levels = onnxruntime.GraphOptimizationLevel
     for level in (levels.ORT_DISABLE_ALL, levels.ORT_ENABLE_ALL):

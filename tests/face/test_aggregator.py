@@ -113,7 +113,7 @@ def test_mean_of_one_frame_is_its_decode(i, weight):
     assert as_bytes(agg.mean()) == as_bytes(fm.decode(frame, SCHEMA))
 
 
-def test_partial_sums_round_trip_and_go_on():
+def test_partial_sums_round_trip_and_accept_more_frames():
     half = fm.Aggregator.from_bytes(total([0, 1]).to_bytes(), SCHEMA)
     assert (half.frames, half.weight) == (2, 601)
     for i in (2, 3):
@@ -135,7 +135,7 @@ def test_partial_sums_carry_round_and_base_model():
     assert again.to_bytes() == agg.to_bytes()
 
 
-def test_merge_leaves_the_other_alone_and_takes_an_empty_one():
+def test_merge_does_not_change_the_other_and_accepts_an_empty_one():
     left, right = total([0]), total([1])
     before = right.to_bytes()
     left.merge(right)
@@ -185,7 +185,7 @@ def test_a_refused_frame_changes_nothing():
 
 
 def test_a_bad_payload_is_found_before_anything_is_added():
-    """The last tensor's payload is bad: the earlier ones must not have been added."""
+    """If the last tensor's payload is bad, the earlier ones have not been added."""
     schema = fm.Schema([fm.Tensor("w", (8,), masked=True), fm.Tensor("b", (1,))])
     good = fm.encode_bits(
         {"w": np.ones(8, bool)}, schema, seed=1, noise=NOISE, dense={"b": np.ones(1, np.float32)}

@@ -68,7 +68,7 @@ def test_sizes(size, noise, mask, backend):
 
 @given(schemas(), noises, st.sampled_from(["binary", "signed"]), U64, st.integers(0, 2**32 - 1))
 def test_encoding_is_canonical(schema, noise, mask, seed, draw):
-    """What a frame decodes to, encoded again, is that frame: signs and zeros tell the bits."""
+    """A decoded frame, encoded again, gives the same bytes; its bits follow from signs and zeros."""
     rng = np.random.default_rng(draw)
     frame = fm.encode(example_update(rng, schema), schema, seed=seed, noise=noise, mask=mask, round=draw)
     arrays = fm.decode(frame, schema)

@@ -67,7 +67,7 @@ def test_the_length_is_close_to_the_conditional_entropy(noise):
     )  # the length with one probability for all
 
 
-def test_aggregators_take_coded_frames_for_raw_ones():
+def test_coded_and_raw_frames_give_the_same_sums():
     schema, noise = masked(5000), fm.Uniform(0.01)
     sums = []
     for coding in ("raw", "rans"):

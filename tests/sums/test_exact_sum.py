@@ -175,7 +175,7 @@ def test_the_largest_digits_and_weights_stay_exact_in_doubles():
         assert got == sum(weights) * (2**24 - 1) << 149
 
 
-def test_blocks_of_dense_sums_join(monkeypatch):
+def test_sums_do_not_depend_on_the_block_size(monkeypatch):
     rng = np.random.default_rng(0)
     values = rng.normal(size=(3, 1000)).astype(np.float32)
     rows = set()
