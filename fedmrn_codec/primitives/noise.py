@@ -162,5 +162,5 @@ def parse_noise(text: str) -> Noise:
     """
     name, _, scale = text.partition(":")
     if name not in BY_NAME or not scale:
-        raise errors.ArgumentError("noise", f"NAME:SCALE with a NAME of {', '.join(BY_NAME)}", repr(text))
+        raise errors.ArgumentError("noise", f"NAME:SCALE, NAME of {', '.join(BY_NAME)}", repr(text))
     return BY_NAME[name](scale)  # type: ignore[arg-type]  # float32 reads text

@@ -87,7 +87,7 @@ def test_a_subclass_reads_its_own_kind():
         ({"round": 2**32}, "round: expected 0 to 2^32 - 1, got 4294967296"),
         (
             {"noise": "uniform"},
-            "noise: expected NAME:SCALE with a NAME of uniform, gaussian, bernoulli, got 'uniform'",
+            "noise: expected NAME:SCALE, NAME of uniform, gaussian, bernoulli, got 'uniform'",
         ),
         ({"noise": 0.01}, "request entry 'noise': expected str, got float"),
         ({"mask": "both"}, "mask: expected one of binary, signed, got 'both'"),

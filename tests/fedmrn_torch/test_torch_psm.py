@@ -514,12 +514,12 @@ def test_a_non_finite_update_is_an_error_and_the_module_restorable(bad, stochast
         ({"mask": "ternary"}, "mask: expected one of binary, signed, got 'ternary'"),
         (
             {"mask": {"0.weight": "binary"}},
-            "mask: expected one for each masked tensor, got names that differ in ['4.weight']",
+            "mask: expected one for each masked tensor, got ['4.weight'] missing or unknown",
         ),
         ({"noise": 0.01}, "noise: expected Uniform, Gaussian or Bernoulli, got 0.01"),
         (
             {"noise": {"0.weight": NOISE}},
-            "noise: expected one for each masked tensor, got names that differ in ['4.weight']",
+            "noise: expected one for each masked tensor, got ['4.weight'] missing or unknown",
         ),
         ({"seed": -1}, "seed: expected 0 to 2^64 - 1, got -1"),
         ({"seed": 2**64}, f"seed: expected 0 to 2^64 - 1, got {2**64}"),
