@@ -22,16 +22,9 @@ class MaskCounts:
     def __init__(self) -> None:
         self._tensors: dict[str, dict[str, int]] = {}
 
-    def add(self, message: bytes, schema: fm.Schema) -> None:
-        """Count the mask bits of one message; the noise is not needed, nor drawn.
-
-        Parameters
-        ----------
-        message : bytes
-            A frame that the server has accepted, so that its padding bits are known to be 0.
-        schema : fedmrn_codec.Schema
-        """
-        for name, bits in fm.decode_bits(message, schema).items():
+    def add(self, frame: fm.CheckedFrame) -> None:
+        """Count the mask bits of one frame that the server has accepted; no noise is drawn."""
+        for name, bits in fm.decode_bits(frame).items():
             counts = self._tensors.setdefault(name, {"elements": bits.size, "ones": 0, "frames": 0})
             counts["ones"] += int(bits.sum())
             counts["frames"] += 1

@@ -80,9 +80,10 @@ class Server:
             its = waiting.pop(reply.client)
             if verify:
                 compare_backends(*self.method.frame(reply.message, schema))
-            uplink.add(collector.add(reply.message, weight=self.weights[its.client], seed=its.seed))
-            if self.method.HAS_MASKS:
-                masks.add(reply.message, schema)
+            received = collector.add(reply.message, weight=self.weights[its.client], seed=its.seed)
+            uplink.add(received)
+            if self.method.HAS_MASKS and isinstance(received, fm.CheckedFrame):
+                masks.add(received)
             if reply.memory:
                 self.memories[its.client] = reply.memory
             progress("client", len(assigned) - len(waiting), len(assigned))

@@ -1,63 +1,37 @@
-"""The exact weighted mean of updates that are decoded one by one, as FedAvg's server takes it."""
+"""Collectors for methods whose server decodes each message before it adds it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-import numpy as np
-
 import fedmrn_codec as fm
 
+from ..messages import verified
 
-class DecodedSum:
-    """Adds up decoded updates; the same bits in any order (spec 8.3, 8.4).
 
-    Parameters
-    ----------
-    schema : fedmrn_codec.Schema
-        Of the updates; masked or not makes no difference here.
-    """
-
-    def __init__(self, schema: fm.Schema) -> None:
-        self._schema = fm.Schema(fm.Tensor(t.name, t.shape, dtype=t.dtype) for t in schema)
-        self._sum = fm.Aggregator(self._schema)
-
-    def add(self, arrays: Mapping[str, np.ndarray], weight: int) -> None:
-        """Add an update: finite, of the schema's names, shapes and dtypes."""
-        self._sum.add(fm.encode(arrays, self._schema, seed=0, noise={}, mask={}), weight)
-
-    def mean(self) -> dict[str, np.ndarray]:
-        """The weighted mean, one rounding an element."""
-        return self._sum.mean()
+def dense_sum(schema: fm.Schema) -> fm.Aggregator:
+    """An aggregator of decoded updates, masked tensors included: fill it with `Aggregator.add_arrays`."""
+    return fm.Aggregator(fm.Schema(fm.Tensor(t.name, t.shape, dtype=t.dtype) for t in schema))
 
 
 class FrameSum:
-    """The collector of a method whose frames have a noise scale of their own in every client.
+    """The exact weighted mean of frames whose noise scale differs from client to client.
 
-    `fedmrn_codec.Aggregator` adds frames of one scale in integers; these are decoded first.
+    `fedmrn_codec.Aggregator` adds frames of one noise scale without decoding them. This collector decodes
+    each frame and adds the arrays; the mean has the same bits in any order of the frames (spec 8.3, 8.4).
 
     Parameters
     ----------
     schema : fedmrn_codec.Schema
     round, base_model : int
-        Frames of others are refused; 0 asks nothing, as in `fedmrn_codec.Aggregator`.
+        Frames with another value are refused; 0 accepts any value.
     """
 
     def __init__(self, schema: fm.Schema, round: int, base_model: int) -> None:
         self.schema, self.round, self.base_model = schema, round, base_model
-        self._sum = DecodedSum(schema)
+        self._sum = dense_sum(schema)
+        self.mean = self._sum.mean
 
-    def add(self, data: bytes, weight: int, *, seed: int | None = None) -> fm.Info:
+    def add(self, data: bytes, weight: int, *, seed: int | None = None) -> fm.CheckedFrame:
         """Check, decode and add one frame."""
-        expected: dict[str, Any] = {
-            "round": self.round or None,
-            "base_model": self.base_model or None,
-            "seed": seed,
-        }
-        self._sum.add(fm.decode(data, self.schema, **expected), weight)
-        return fm.inspect(data, self.schema)
-
-    def mean(self) -> dict[str, np.ndarray]:
-        """The weighted mean of the updates."""
-        return self._sum.mean()
+        checked = verified(data, self.schema, self.round, self.base_model, seed)
+        self._sum.add_arrays(fm.decode(checked), weight)
+        return checked

@@ -31,11 +31,12 @@ import fedmrn_codec as fm
 import fedmrn_torch
 from fedmrn_codec.errors import NoiseError
 
+from ..messages import dense_schema, verified
 from ..seeds import derive
 from ..settings import Settings
 from . import Summing, Task, register, run_sgd
 from .base import Base, changes, copy_state
-from .collect import DecodedSum
+from .collect import dense_sum
 from .substitute import Substituted, other_parameters
 
 EPSILON = 0.01
@@ -177,28 +178,25 @@ class MaskShares:
 
     def __init__(self, schema: fm.Schema, round: int, base_model: int, seed: int, by_samples: bool) -> None:
         self.schema, self.by_samples = schema, by_samples
-        self._expected: dict[str, Any] = {
-            "round": round or None,
-            "base_model": base_model or None,
-            "seed": seed,
-        }
+        self.round, self.base_model, self.seed = round, base_model, seed
         self._noise = noises(schema)
-        self._masks = DecodedSum(fm.Schema(tensor for tensor in schema if tensor.masked))
-        self._dense = DecodedSum(fm.Schema(tensor for tensor in schema if not tensor.masked))
+        self._masks = dense_sum(fm.Schema(tensor for tensor in schema if tensor.masked))
+        self._dense = dense_sum(dense_schema(schema))
 
-    def add(self, data: bytes, weight: int, *, seed: int | None = None) -> fm.Info:
-        """Check, decode and add one frame; the seed that the server gave this client plays no part."""
-        arrays = fm.decode(data, self.schema, **self._expected)
-        info = fm.inspect(data, self.schema)
-        for tensor, entry in zip(self.schema, info.tensors, strict=True):
-            required = self._noise.get(tensor.name)
-            if entry.noise != required or entry.kind == "signed":
-                found = f"{entry.kind}, {entry.noise}"
-                raise NoiseError(f"mask of {tensor.name!r}", f"binary, {required}", found)
-        masks = {name: (arrays.pop(name) != 0).astype(np.float32) for name in self._noise}
-        self._dense.add(arrays, weight)  # first, for it may refuse the weight
-        self._masks.add(masks, weight if self.by_samples else 1)
-        return info
+    def add(self, data: bytes, weight: int, *, seed: int | None = None) -> fm.CheckedFrame:
+        """Check and add one frame; `seed`, which the server gave this client, is not used."""
+        checked = verified(data, self.schema, self.round, self.base_model, self.seed)
+        for tensor, entry in zip(self.schema, checked.tensors, strict=True):
+            expected = self._noise.get(tensor.name)
+            if entry.noise != expected or entry.kind == "signed":
+                raise NoiseError(
+                    f"mask of {tensor.name!r}", f"binary, {expected}", f"{entry.kind}, {entry.noise}"
+                )
+        masks = {name: bits.astype(np.float32) for name, bits in fm.decode_bits(checked).items()}
+        dense = [tensor.name for tensor in self._dense.schema]
+        self._dense.add_arrays(fm.decode(checked, names=dense), weight)  # first: it may refuse the weight
+        self._masks.add_arrays(masks, weight if self.by_samples else 1)
+        return checked
 
     def mean(self) -> dict[str, np.ndarray]:
         """The share of ones of the masked tensors, the mean change of the dense ones."""

@@ -1,4 +1,4 @@
-"""Methods that train as FedAvg does and send each weight tensor in a packed message's part."""
+"""Methods that train as FedAvg does and send each weight tensor as a part of a packed message."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .. import messages
 from ..messages import Packed, Part
 from . import Summing, Task
 from .base import Base, trained_update
-from .collect import DecodedSum
+from .collect import dense_sum
 
 IDS: dict[int, type] = {}
 
 
 class PackedMethod(Base):
-    """A compressor of single tensors: `pack` on the client, `unpack` on the server.
+    """A method that compresses each masked tensor by itself: `pack` on the client, `unpack` on the server.
 
-    A class attribute `ID`, unique among these methods, is the message's method byte.
+    The class attribute `ID`, unique among these methods, is the method byte of the message.
     """
 
     ID: ClassVar[int]
@@ -31,11 +31,11 @@ class PackedMethod(Base):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if cls.ID in IDS:
-            raise ValueError(f"method id {cls.ID} is {IDS[cls.ID].__name__}'s already")
+            raise ValueError(f"method id of {cls.__name__}: expected an unused one, got {cls.ID}")
         IDS[cls.ID] = cls
 
     def pack(self, update: np.ndarray, stream: int, task: Task) -> bytes:
-        """The part of one tensor.
+        """Encode one tensor as a part of the message.
 
         Parameters
         ----------
@@ -43,17 +43,17 @@ class PackedMethod(Base):
         stream : int
             The tensor's position in the schema.
         task : Task
-            For its seeds.
+            Its seeds are used.
         """
         raise NotImplementedError
 
     def unpack(self, part: Part, size: int, stream: int, seed: int) -> np.ndarray:
-        """The inverse as far as there is one: float32, shape (size,).
+        """Decode a part: float32, shape (size,).
 
         Raises
         ------
         MessageError
-            The part is none of this method.
+            The part does not have this method's form.
         """
         raise NotImplementedError
 
@@ -63,12 +63,12 @@ class PackedMethod(Base):
         return self.message(trained_update(model, task, self.settings, schema), schema, task)
 
     def message(self, update: Mapping[str, np.ndarray], schema: fm.Schema, task: Task) -> bytes:
-        """The message of an update.
+        """Encode an update.
 
         Raises
         ------
         fedmrn_codec.UpdateError
-            It holds a NaN or an infinity.
+            The update holds a NaN or an infinity.
         """
         for name, array in update.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -99,30 +99,27 @@ class PackedMethod(Base):
         base_model: int | None = None,
         seed: int | None = None,
     ) -> tuple[dict[str, np.ndarray], Packed]:
-        """A message's arrays and its sizes, from its bytes alone.
+        """The arrays of a message and the sizes of its fields, from its bytes alone.
 
         Parameters
         ----------
         data : bytes
         schema : fedmrn_codec.Schema
         round, base_model, seed : int, optional
-            Refuse a message with another value.
+            Refuse a message with another value; a round or base model of 0 accepts any value.
 
         Raises
         ------
         fedmrn_codec.FrameError
-            The bytes are no message of this method and schema, or of another round, base model or seed.
+            The bytes are not a message of this method and schema, or the round, base model or seed differs.
         """
-        packed = messages.parse(data, self.ID, schema)
-        expected: dict[str, Any] = {"round": round, "base_model": base_model, "seed": seed}
-        arrays = fm.decode(packed.frame, messages.dense_schema(schema), **expected)
-        its_seed = fm.inspect(packed.frame).seed
-        parts = iter(packed.parts)
+        packed = messages.parse(data, self.ID, schema, round=round, base_model=base_model, seed=seed)
+        arrays, parts = fm.decode(packed.frame), iter(packed.parts)
         for stream, tensor in enumerate(schema):
             if tensor.masked:
                 part = next(parts)
                 with np.errstate(over="ignore", invalid="ignore"):
-                    values = self.unpack(part, tensor.size, stream, its_seed)
+                    values = self.unpack(part, tensor.size, stream, packed.frame.seed)
                 if not np.isfinite(values).all():
                     raise part.error(f"values of {tensor.name!r}", "finite values", "an overflow")
                 arrays[tensor.name] = values.reshape(tensor.shape)
@@ -130,7 +127,7 @@ class PackedMethod(Base):
 
     def frame(self, message: bytes, schema: fm.Schema) -> tuple[bytes, fm.Schema]:
         """The frame of the dense tensors."""
-        return bytes(messages.parse(message, self.ID, schema).frame), messages.dense_schema(schema)
+        return bytes(messages.parse(message, self.ID, schema).frame.view), messages.dense_schema(schema)
 
     def server(
         self, schema: fm.Schema, round: int, base_model: int, model: nn.Module | None = None
@@ -140,23 +137,23 @@ class PackedMethod(Base):
 
 
 class PackedSum:
-    """The collector of a packed method; of a round or base model 0, it asks nothing of the messages'."""
+    """The exact weighted mean of the updates in packed messages; arguments as `FrameSum`."""
 
     def __init__(self, method: PackedMethod, schema: fm.Schema, round: int, base_model: int) -> None:
         self.method, self.schema, self.round, self.base_model = method, schema, round, base_model
-        self._sum = DecodedSum(schema)
+        self._sum = dense_sum(schema)
 
     def add(self, data: bytes, weight: int, *, seed: int | None = None) -> Packed:
         """Check, decode and add one message."""
         arrays, packed = self.method.decode(
-            data, self.schema, round=self.round or None, base_model=self.base_model or None, seed=seed
+            data, self.schema, round=self.round, base_model=self.base_model, seed=seed
         )
-        self._sum.add(arrays, weight)
+        self._sum.add_arrays(arrays, weight)
         self.count(arrays)
         return packed
 
     def count(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """What a method wants to know of each message beside the sum."""
+        """Do more with the arrays of a message that has been added; a hook for subclasses."""
 
     def mean(self) -> dict[str, np.ndarray]:
         """The weighted mean of the updates."""

@@ -38,8 +38,8 @@ def frame(w, v, **options):
 @pytest.mark.parametrize("options", [{}, {"embed_schema": True}])
 def test_ones_are_counted_over_frames(options):
     counts = layers.MaskCounts()
-    counts.add(frame([1] * 21, [1] * 8, **options), SCHEMA)
-    counts.add(frame([0] * 20 + [1], [0, 1] * 4, **options), SCHEMA)
+    counts.add(fm.verify(frame([1] * 21, [1] * 8, **options), SCHEMA))
+    counts.add(fm.verify(frame([0] * 20 + [1], [0, 1] * 4, **options), SCHEMA))
     assert counts.line(4) == {
         "round": 4,
         "tensors": {
@@ -52,7 +52,8 @@ def test_ones_are_counted_over_frames(options):
 def test_messages_without_masks_give_no_line():
     counts = layers.MaskCounts()
     plain = fm.Schema([fm.Tensor("b", (2,))])
-    counts.add(fm.encode({"b": np.zeros(2, np.float32)}, plain, seed=1, noise={}, mask={}), plain)
+    plain_frame = fm.encode({"b": np.zeros(2, np.float32)}, plain, seed=1, noise={}, mask={})
+    counts.add(fm.verify(plain_frame, plain))
     assert counts.line(1) is None
 
 
