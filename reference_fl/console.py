@@ -50,7 +50,7 @@ def _say_groups(messages: Console, samples: data.Dataset, runs: list[Settings]) 
     """Say what the clients are, where the data decides it."""
     if samples.groups is not None:
         for clients in sorted({run.clients for run in runs if run.partition == "natural"}):
-            there = len(samples.groups.unique())
+            there = len(set(samples.groups.tolist()))
             messages.print(f"{samples.name}: {clients} clients share {there} {samples.group_kind}")
 
 

@@ -120,7 +120,9 @@ class Server:
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
         """Go on from a saved state."""
-        own, memories, model = {}, {}, {}
+        own: dict[str, torch.Tensor] = {}
+        memories: dict[int, dict[str, torch.Tensor]] = {}
+        model: dict[str, torch.Tensor] = {}
         for name, tensor in state.items():
             if name.startswith(OWN):
                 own[name.removeprefix(OWN)] = tensor

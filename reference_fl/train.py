@@ -69,7 +69,7 @@ def batches(n: int, batch_size: int, epochs: int, generator: torch.Generator) ->
 def _batches(n: int, batch_size: int, epochs: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
     for _ in range(epochs):
         order = torch.randperm(n, generator=generator)
-        for batch in order.split(batch_size):
+        for batch in torch.split(order, batch_size):
             if len(batch) >= MIN_BATCH:
                 yield batch
 
@@ -127,7 +127,7 @@ def local_train(
         optimizer.zero_grad(set_to_none=True)
         batch = x[index] if augment is None else augment(x[index], generator)
         loss = F.cross_entropy(model(batch), y[index])
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         total += loss.item() * len(index)
         seen += len(index)
@@ -169,7 +169,7 @@ def evaluate(model: nn.Module, x: torch.Tensor, y: torch.Tensor, batch: int = 12
     model.eval()
     try:
         hits, loss = 0, 0.0
-        for part_x, part_y in zip(x.split(batch), y.split(batch), strict=True):
+        for part_x, part_y in zip(torch.split(x, batch), torch.split(y, batch), strict=True):
             scores = model(part_x)
             hits += int((scores.argmax(1) == part_y).sum())
             loss += F.cross_entropy(scores, part_y, reduction="sum").item()

@@ -59,7 +59,9 @@ class Flower:
             self._backend = RayBackend({"client_resources": {"num_cpus": cpus, "num_gpus": 0.0}})
             self._backend.build(_app)
             self._threads = ThreadPoolExecutor(self._backend.num_workers)
-            stack.callback(self._stop, ray, list(self._backend.pool.pool))
+            pool = self._backend.pool
+            assert pool is not None  # `build` makes it
+            stack.callback(self._stop, ray, list(pool.pool))
             self._stack = stack.pop_all()
         return self
 
@@ -92,7 +94,7 @@ class Flower:
             reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
             raise WorkerError(_failed(assignment, reason)) from error
         if message.has_error():
-            raise ClientError(_failed(assignment, message.error.reason))
+            raise ClientError(_failed(assignment, message.error.reason or "no reason given"))
         return flower_app.answer(client, message, context)
 
     def _stop(self, ray: Any, actors: list[Any]) -> None:

@@ -13,7 +13,7 @@ import socket
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors.torch
 import torch
@@ -31,17 +31,18 @@ from .clients import Clients
 
 RECORD = "fedmrn"
 app = ClientApp()
+T = TypeVar("T", bytes, str)
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train one client; whatever goes wrong becomes an error reply."""
     try:
-        content = message.content[RECORD]
         config = context.run_config
-        clients = _clients(config["settings"], config["data_root"], config["required"])
-        fields = json.loads(content["assignment"])
-        reply = clients.answer(content["broadcast"], Assignment(**fields, memory=load_memory(context)))
+        clients = _clients(str(config["settings"]), str(config["data_root"]), str(config["required"]))
+        fields = json.loads(_entry(message.content, "assignment", str))
+        broadcast = _entry(message.content, "broadcast", bytes)
+        reply = clients.answer(broadcast, Assignment(**fields, memory=load_memory(context)))
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
@@ -58,14 +59,21 @@ def question(broadcast: bytes, assignment: Assignment, node: int) -> Message:
 
 def answer(client: int, message: Message, context: Context) -> Reply:
     """The reply in a node's message and context."""
-    return Reply(client, message.content[RECORD]["message"], load_memory(context))
+    return Reply(client, _entry(message.content, "message", bytes), load_memory(context))
+
+
+def _entry(records: RecordDict, name: str, kind: type[T]) -> T:
+    """An entry of this app's record, whose type is known from what the other side has put there."""
+    value = records.config_records[RECORD][name]
+    assert isinstance(value, kind), f"{name}: expected {kind.__name__}, got {type(value).__name__}"
+    return value
 
 
 def load_memory(context: Context) -> dict[str, torch.Tensor]:
     """What the client of this context remembers."""
     if RECORD not in context.state:
         return {}
-    return safetensors.torch.load(context.state[RECORD]["memory"])
+    return safetensors.torch.load(_entry(context.state, "memory", bytes))
 
 
 def save_memory(context: Context, memory: dict[str, torch.Tensor]) -> None:
@@ -89,7 +97,7 @@ def identity(samples: data.Dataset) -> dict[str, str]:
     digest = hashlib.sha256()
     for tensor in (samples.train_x, samples.train_y):
         digest.update(str(tuple(tensor.shape)).encode())
-        digest.update(tensor.contiguous().numpy())
+        digest.update(tensor.contiguous().numpy().data)
     return {"fedmrn_codec": fm.__version__, "torch": torch.__version__, "training data": digest.hexdigest()}
 
 

@@ -40,11 +40,12 @@ class FedMRN(Base):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.noise = noise_of(settings)
-        for option, known in (("coding", codings.MASKED), ("dense_coding", codings.DENSE)):
-            labels = [coding.label for coding in known]
-            self.require(option, self.options[option] in labels, f"one of {', '.join(labels)}")
-        known = ", ".join(scales.SCHEDULES)
-        self.require("schedule", self.options["schedule"] in scales.SCHEDULES, f"one of {known}")
+        for option, allowed in (
+            ("coding", [coding.label for coding in codings.MASKED]),
+            ("dense_coding", [coding.label for coding in codings.DENSE]),
+            ("schedule", list(scales.SCHEDULES)),
+        ):
+            self.require(option, self.options[option] in allowed, f"one of {', '.join(allowed)}")
         self.require("over", self.options["over"] >= 1, "at least 1")
         self.require("final", 0 < self.options["final"] <= 1, "above 0 and at most 1")
 
