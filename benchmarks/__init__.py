@@ -1,1 +1,1 @@
-"""Measurements: `python -m benchmarks` runs those of the codec, `python -m benchmarks.NAME` the others."""
+"""Benchmarks: `python -m benchmarks` runs those of the codec, `python -m benchmarks.NAME` the others."""

@@ -1,4 +1,4 @@
-"""All benchmarks: `make bench`, or `make bench-quick` for a minute's worth."""
+"""The benchmarks of the codec: `make bench`, or `make bench-quick`, which takes about a minute."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reference_fl.report.documents import insert
+
 from . import clients, coding, kernels, memory, startup, uplink
 from .figure import drawing
 from .plan import QUICK, TRIAL, Plan, machine
-from .tables import Section, Target, insert, markdown, targets_table, text
+from .tables import Section, Target, targets_table
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -29,31 +31,35 @@ LARGEST = 10**8
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the arguments, measure, print; draw and write what was asked for."""
+    """Run the benchmarks of the command line and print them; write the figure and the README's tables."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="the codec against what a user would use instead"
+        prog="python -m benchmarks", description="compare the codec with what a user would use instead"
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; default: all")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)}; default: all")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--quick", action="store_true", help="about a minute in all")
-    how.add_argument("--trial", action="store_true", help="tiny sizes: only to see that it runs")
+    how.add_argument("--trial", action="store_true", help="tiny sizes, only to test the program")
     parser.add_argument(
-        "--largest", action="store_true", help=f"{LARGEST:,} elements too, some 10 GB of memory"
+        "--largest", action="store_true", help=f"also {LARGEST:,} elements; needs about 10 GB of memory"
     )
-    parser.add_argument("--run", type=Path, help="a folder of `fedmrn train`: coding 1 on its next frame")
-    parser.add_argument("--figure", type=Path, help="draw speed by size into this PNG")
-    parser.add_argument("--readme", type=Path, help="write tables between its comments")
+    parser.add_argument(
+        "--run",
+        type=Path,
+        help="a folder of `fedmrn train`: measure coding 1 on the frames of its next round",
+    )
+    parser.add_argument("--figure", type=Path, help="draw the speed by size into this PNG file")
+    parser.add_argument("--readme", type=Path, help="write the tables between the comments of this file")
     arguments = parser.parse_args(argv)
     names = arguments.names or list(BENCHMARKS)
     if unknown := set(names) - set(BENCHMARKS):
-        parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(BENCHMARKS)}")
+        parser.error(f"NAME: expected {', '.join(BENCHMARKS)}, got {', '.join(sorted(unknown))}")
     if arguments.figure is not None and "kernels" not in names:
-        parser.error("--figure: found no kernels among the names, which it draws")
+        parser.error(f"--figure: expected kernels among the names, got {', '.join(names)}")
     sections = {name: measured(name, plan_of(arguments)) for name in names}
     if arguments.figure is not None:
         drawing(sections["kernels"].curves).save(arguments.figure)
     if arguments.readme is not None:
-        insert(arguments.readme, readme(sections, arguments.figure))
+        insert(arguments.readme, readme(sections, arguments.figure), "speed")
 
 
 def plan_of(arguments: argparse.Namespace) -> Plan:
@@ -64,26 +70,26 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
 
 
 def measured(name: str, plan: Plan) -> Section:
-    """Run one benchmark and print what it found."""
+    """Run one benchmark, and print its tables."""
     print(f"=== {name}: {machine()}\n", flush=True)
-    found: Section = BENCHMARKS[name].run(plan)
-    for table in found.tables:
-        print(text(table))
-    if found.targets:
-        print(text(targets_table(found.targets)))
+    section: Section = BENCHMARKS[name].run(plan)
+    for table in section.tables:
+        table.print()
+    if section.targets:
+        targets_table(section.targets).print()
     sys.stdout.flush()
-    return found
+    return section
 
 
 def readme(sections: dict[str, Section], figure: Path | None) -> str:
-    """The README's figure and tables: the messages that were measured, and the lines of acceptance."""
+    """The README's figure and tables: the measured messages, and the acceptance targets."""
     targets: list[Target] = [target for section in sections.values() for target in section.targets]
     tables = [section.summary for section in sections.values() if section.summary is not None]
-    parts = [f"{'; '.join(table.notes)}.\n\n{markdown(table)}" for table in tables]
+    parts = [f"{'; '.join(table.notes)}.\n\n{table.markdown()}" for table in tables]
     if targets:
-        parts.append(markdown(targets_table(targets)))
+        parts.append(targets_table(targets).markdown())
     if figure is not None:
-        words = "Decode and add is what the aggregator does: sixteen frames in one pass."
+        words = "Decode and add: as the aggregator does it, sixteen frames in one pass."
         parts.insert(0, f"![Speed by size]({figure})\n\n{words}")
     return "\n\n".join([f"Measured on {machine()}.", *parts])
 

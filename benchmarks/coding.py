@@ -1,10 +1,10 @@
-"""Masks in fewer than one bit: coding 1 against the ideal, zstd-19 on packed bits, and constriction.
+"""Entropy coding of masks: coding 1 compared with the ideal, zstd-19 on packed bits, and constriction.
 
-Ideal means the entropy of the bits, given one probability a tensor, or one for each of the 16 buckets of |q|
-that the format conditions on, with no cost of sending them. The coders of constriction, ANS and range coding,
-are given the format's own probabilities bit by bit, ready-made: neither their cost nor that of the noise is
-in their times and bytes, while coding 1 makes its noise, counts, and checks what it decodes. zstd works
-tensor by tensor.
+The ideal is the entropy of the bits, given one probability for each tensor, or one for each of the 16 buckets
+of |q| that the format uses; sending the probabilities is not counted. The coders of constriction, ANS and
+range coding, get the format's probability of each bit as an input: computing it, sending it and generating
+the noise are not in their times and bytes. Coding 1 does generate its noise, counts the bits, and checks what
+it decodes. zstd codes each tensor by itself.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ MODEL = "cnn4"
 
 @dataclass(frozen=True)
 class Mask:
-    """One masked tensor of a frame, with what the coders condition on.
+    """One masked tensor of a frame, with the buckets that the coders condition on.
 
     Attributes
     ----------
     packed : numpy.ndarray of uint8
     bits : numpy.ndarray of int32
     buckets : numpy.ndarray of int64
-        Of each element's |q|, 0 to 15.
+        The bucket of each element's |q|, 0 to 15.
     """
 
     noise: fm.Noise
@@ -56,27 +56,27 @@ class Mask:
 
     @property
     def counts(self) -> tuple[np.ndarray, np.ndarray]:
-        """Set bits and elements of each bucket."""
+        """The numbers of set bits and of elements in each bucket."""
         ones = np.bincount(self.buckets, self.bits, BUCKETS).astype(np.int64)
         return ones, np.bincount(self.buckets, minlength=BUCKETS)
 
     @property
-    def chances(self) -> np.ndarray:
-        """The probability of a set bit of each element, as the format quantises it: float32."""
+    def probabilities(self) -> np.ndarray:
+        """The probability that each element's bit is set, as the format quantises it: float32."""
         values: np.ndarray = (rans.probabilities(*self.counts)[self.buckets] / 256).astype(np.float32)
         return values
 
 
 @dataclass(frozen=True)
 class Coder:
-    """A way to code one mask: both directions, of what `encode` gives."""
+    """A way to code one mask; `decode` takes what `encode` returns."""
 
     encode: Callable[[], Any]
     decode: Callable[[Any], np.ndarray]
 
 
 def run(plan: Plan) -> Section:
-    """Sizes and speeds on one thread, and the lines of acceptance."""
+    """Sizes and speeds on one thread, and the acceptance targets."""
     if plan.run is None:
         frames, schema, what = [made_frame(MODEL)], schema_of(MODEL), f"made masks for {MODEL.upper()}"
     else:
@@ -123,40 +123,40 @@ def run(plan: Plan) -> Section:
 
 
 def masks_of(frame: bytes, schema: fm.Schema) -> list[Mask]:
-    """The masks of a frame; their tensors need not be raw in it."""
-    info, bits = fm.inspect(frame), fm.decode_bits(frame, schema)
-    found = []
-    for stream, (tensor, entry) in enumerate(zip(schema, info.tensors, strict=True)):
+    """The masks of a frame, in any coding."""
+    checked = fm.verify(frame, schema)
+    bits, masks = fm.decode_bits(checked), []
+    for stream, (tensor, entry) in enumerate(zip(schema, checked.tensors, strict=True)):
         if entry.noise is None:
             continue
         flat = bits[tensor.name].reshape(-1)
-        size = np.abs(draws_of(entry.noise, info.seed, stream, 0, tensor.size))
+        size = np.abs(draws_of(entry.noise, checked.seed, stream, 0, tensor.size))
         buckets = np.minimum(size >> shift(entry.noise), BUCKETS - 1).astype(np.int64)
         packed = np.packbits(flat, bitorder="little")
-        found.append(
-            Mask(entry.noise, info.seed, stream, tensor.size, packed, flat.astype(np.int32), buckets)
+        masks.append(
+            Mask(entry.noise, checked.seed, stream, tensor.size, packed, flat.astype(np.int32), buckets)
         )
-    return found
+    return masks
 
 
 def ours(mask: Mask) -> Coder:
-    """Coding 1, or packed bits where it does not pay, as a frame does."""
-    steps, place = backends.coder(), (mask.noise, mask.seed, mask.stream)
+    """Coding 1, or packed bits where these are shorter, as in a frame."""
+    kernels, place = backends.coder(), (mask.noise, mask.seed, mask.stream)
 
     def encode() -> np.ndarray:
-        short = rans.encode(steps, *place, mask.packed, mask.size)
+        short = rans.encode(kernels, *place, mask.packed, mask.size)
         return mask.packed if short is None else short
 
     def decode(data: np.ndarray) -> np.ndarray:
         if len(data) == len(mask.packed):
             return data
-        return rans.decode(steps, *place, data, mask.size, "mask", 0)
+        return rans.decode(kernels, *place, data, mask.size, "mask", 0)
 
     return Coder(encode, decode)
 
 
 def zstd(mask: Mask) -> Coder:
-    """The dictionary coder that one would reach for, at its slow and small level."""
+    """The dictionary coder that is commonly used, at a slow level with high compression."""
     packer, unpacker = zstandard.ZstdCompressor(LEVEL), zstandard.ZstdDecompressor()
     return Coder(
         lambda: packer.compress(mask.packed), lambda data: np.frombuffer(unpacker.decompress(data), np.uint8)
@@ -164,7 +164,7 @@ def zstd(mask: Mask) -> Coder:
 
 
 def packing(mask: Mask) -> Coder:
-    """One bit an element: `packbits`, `unpackbits`."""
+    """One bit for each element: `packbits`, `unpackbits`."""
     flat = mask.bits.astype(np.bool_)
 
     def decode(data: np.ndarray) -> np.ndarray:
@@ -187,16 +187,16 @@ def range_coder(mask: Mask) -> Coder:
 
 
 def _constriction(mask: Mask, encoder: Any, push: Any, decoder: Any) -> Coder:
-    model, chances = constriction.stream.model.Bernoulli(perfect=False), mask.chances
+    model, probabilities = constriction.stream.model.Bernoulli(perfect=False), mask.probabilities
 
     def encode() -> np.ndarray:
         coder = encoder()
-        push(coder, mask.bits, model, chances)
+        push(coder, mask.bits, model, probabilities)
         words: np.ndarray = coder.get_compressed()
         return words
 
     def decode(words: np.ndarray) -> np.ndarray:
-        bits = decoder(words).decode(model, chances)
+        bits = decoder(words).decode(model, probabilities)
         return np.packbits(bits.astype(np.bool_), bitorder="little")
 
     return Coder(encode, decode)
@@ -212,17 +212,17 @@ CODERS: dict[str, Callable[[Mask], Coder]] = {
 
 
 def decoded(coders: list[Coder], coded: list[Any]) -> list[np.ndarray]:
-    """The packed masks, back from what was sent."""
+    """The packed masks, decoded from what was sent."""
     return [coder.decode(data) for coder, data in zip(coders, coded, strict=True)]
 
 
 def size_of(coded: list[Any]) -> int:
-    """Bytes, the model's aside; constriction's words are of 32 bits."""
+    """Bytes, without the probabilities; constriction's words have 32 bits."""
     return sum(memoryview(data).nbytes for data in coded)
 
 
 def entropy(ones: np.ndarray, totals: np.ndarray) -> float:
-    """Bits of so many set bits among so many elements, summed over the entries."""
+    """The entropy in bits for these numbers of set bits and of elements, summed over the entries."""
     p = np.divide(ones, totals, out=np.zeros(len(totals)), where=totals > 0)
     inner = (p > 0) & (p < 1)
     p, totals = p[inner], totals[inner]
@@ -230,12 +230,12 @@ def entropy(ones: np.ndarray, totals: np.ndarray) -> float:
 
 
 def conditional(mask: Mask) -> float:
-    """The entropy in bits, given the bucket of |q|."""
+    """The entropy of a mask in bits, given the bucket of |q|."""
     return entropy(*mask.counts)
 
 
 def ideals(masks: list[Mask]) -> list[list[str]]:
-    """Rows of what no coder of that model can go below."""
+    """Rows with the lower bounds for coders that use these probabilities."""
     elements = sum(mask.size for mask in masks)
     single = sum(entropy(np.array([mask.bits.sum()]), np.array([mask.size])) for mask in masks)
     both = {ONE_EACH: single, IDEAL: sum(map(conditional, masks))}
@@ -243,20 +243,21 @@ def ideals(masks: list[Mask]) -> list[list[str]]:
 
 
 def whole_frames(frames: list[bytes], schema: fm.Schema) -> Target:
-    """The same updates with coding 1 and float16, against their float32."""
+    """The size of the same updates with coding 1 and float16, compared with float32."""
     small = sum(len(smallest(frame, schema)) for frame in frames)
     name = "frames with coding 1 and float16 dense: times smaller than float32"
     return Target(name, len(frames) * float32_bytes(schema) / small, 40)
 
 
 def smallest(frame: bytes, schema: fm.Schema) -> bytes:
-    """A frame again, in all that makes it smaller."""
-    info, bits, arrays = fm.inspect(frame), fm.decode_bits(frame, schema), fm.decode(frame, schema)
-    masked = {t.name: e for t, e in zip(schema, info.tensors, strict=True) if e.noise is not None}
+    """Encode a frame again with every coding that makes it smaller."""
+    checked = fm.verify(frame, schema)
+    bits, arrays = fm.decode_bits(checked), fm.decode(checked)
+    masked = {t.name: e for t, e in zip(schema, checked.tensors, strict=True) if e.noise is not None}
     return fm.encode_bits(
         bits,
         schema,
-        seed=info.seed,
+        seed=checked.seed,
         noise={name: entry.noise for name, entry in masked.items() if entry.noise is not None},
         mask={name: entry.kind for name, entry in masked.items()},
         dense={name: array for name, array in arrays.items() if name not in bits},
@@ -266,7 +267,7 @@ def smallest(frame: bytes, schema: fm.Schema) -> bytes:
 
 
 def signed_stays_raw() -> Target:
-    """The share of signed masks that the encoder leaves raw when asked for coding 1."""
+    """The share of signed masks that stay raw when coding 1 is requested, because it does not help."""
     info = fm.inspect(made_frame(MODEL, mask="signed", coding="rans"))
     codings = [entry.coding for entry in info.tensors if entry.noise is not None]
     return Target(

@@ -1,4 +1,4 @@
-"""All that a user might use, over arrays of one size: how each encodes an update, and decodes and adds it."""
+"""The codec and its alternatives on arrays of one size: encoding an update, and decoding and adding it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import zstandard
 
 import fedmrn_codec as fm
 from fedmrn_codec import backends
-from fedmrn_codec.primitives.codes import MaskKind
 from fedmrn_codec.sums.state import BATCH, MaskedSum
 from reference_fl.messages import Part
 from reference_fl.methods import drive, eden
@@ -35,15 +34,15 @@ class Contender:
     Attributes
     ----------
     encode : callable
-        Gives what is sent: bytes or an array.
+        Returns what is sent: bytes or an array.
     add : callable
-        Decodes what `encode` once gave and adds it to sums, which it returns.
+        Decodes a message of `encode`, adds it to sums, and returns the sums.
     bits : float
-        Sent for each parameter.
+        Bits sent for each parameter.
     threads : bool
-        Whether it can use more than one.
+        Whether it can use more than one thread.
     frames : int
-        How many messages one call of `add` adds.
+        The number of messages that one call of `add` adds.
     """
 
     encode: Callable[[], object]
@@ -53,45 +52,45 @@ class Contender:
     frames: int = 1
 
     def work(self, verb: str, threads: int) -> Work:
-        """One of the two verbs, to be timed."""
+        """One of the two operations, "encode" or "add", to be timed."""
         return Work(getattr(self, verb), threads, self.frames if verb == "add" else 1)
 
 
 def update_of(size: int) -> np.ndarray:
-    """An update of which a part lies beyond the noise: float32."""
+    """An update with some values outside the range of the noise: float32."""
     return np.random.default_rng(0).normal(0, 0.005, size).astype(np.float32)
 
 
 def codec(
     size: int,
     noise: fm.Noise = NOISE,
-    mask: int = MaskKind.BINARY,
+    mask: int = fm.MaskKind.BINARY,
     backend: str = "numba",
     update: np.ndarray | None = None,
 ) -> Contender:
-    """The codec's own verbs, as an aggregator calls them: exact sums in int64, weights that differ.
+    """The codec's kernels, called as an aggregator calls them: exact sums in int64, weights that differ.
 
-    Masks wait, packed, until there are as many as the compiled backend adds in one pass.
+    Packed masks are collected until a batch is full, which the compiled backend adds in one pass.
     """
     update = update_of(size) if update is None else update
-    run, compiled = backends.get(backend), backend == "numba"
-    payload = run.sample(noise, mask, SEED, STREAM, update, PRIVATE_SEED)
+    kernels, compiled = backends.get(backend), backend == "numba"
+    payload = kernels.sample(noise, mask, SEED, STREAM, update, PRIVATE_SEED)
     state, frames = MaskedSum(size, noise), BATCH if compiled else 1
 
     def add() -> np.ndarray:
         for weight in range(WEIGHT, WEIGHT + frames):
-            state.add(run, STREAM, mask, SEED, payload, weight)
-        state.flush(run, STREAM)
+            state.add(kernels, STREAM, mask, SEED, payload, weight)
+        state.flush(kernels, STREAM)
         return state.sums
 
     def encode() -> np.ndarray:
-        return run.sample(noise, mask, SEED, STREAM, update, PRIVATE_SEED)
+        return kernels.sample(noise, mask, SEED, STREAM, update, PRIVATE_SEED)
 
     return Contender(encode, add, 1.0, compiled, frames)
 
 
 def others(size: int) -> dict[str, Contender]:
-    """Everything that is not this codec."""
+    """All alternatives to this codec."""
     update, sums = update_of(size), np.zeros(size, np.float32)
     return {
         NUMPY: _idiom(idioms.numpy_encode, idioms.numpy_add, update, sums),
@@ -111,9 +110,9 @@ def every(size: int) -> dict[str, Contender]:
 
 
 def kinds(size: int) -> dict[str, Contender]:
-    """This codec's distributions and masks."""
+    """This codec with each of its distributions and mask kinds."""
     noises = fm.Uniform(0.01), fm.Gaussian(0.01), fm.Bernoulli(0.01)
-    masks = {"binary": MaskKind.BINARY, "signed": MaskKind.SIGNED}
+    masks = {"binary": fm.MaskKind.BINARY, "signed": fm.MaskKind.SIGNED}
     return {f"{n.name}, {mask}": codec(size, n, code) for mask, code in masks.items() for n in noises}
 
 
@@ -133,7 +132,7 @@ def _idiom(
 def rotated(
     update: np.ndarray, sums: np.ndarray, scale: Callable[[np.ndarray], float], unit: float
 ) -> Contender:
-    """EDEN and DRIVE, as this project's baselines have them."""
+    """EDEN or DRIVE, as in this project's baselines."""
     size = len(update)
     packed = pack_signs(update, SEED, STREAM, scale)
     part = Part(memoryview(packed), 0)

@@ -1,4 +1,4 @@
-"""The figure of the README: speed by size, as a share of a memory copy's."""
+"""The figure of the README: speed by size, relative to a memory copy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ Curves = dict[str, dict[str, list[tuple[float, float]]]]
 
 
 def drawing(curves: Curves) -> Drawing:
-    """One panel a verb; a line a contender, this codec's thicker; of the others, what one thread does."""
+    """One panel for each operation, one line for each contender; the codec's are thicker.
+
+    Of the other contenders only the lines for one thread are drawn.
+    """
     every = dict.fromkeys(name for panel in curves.values() for name in panel)
     names = [name for name in every if name.startswith(MINE) or "threads" not in name]
     with mpl.rc_context(LOOK):
@@ -32,7 +35,7 @@ def drawing(curves: Curves) -> Drawing:
         figure.axes[0].set_ylabel("speed; a memory copy of the float32 update = 1")
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
-    words = f"Speed by number of elements, against a memory copy, of {', '.join(names)}"
+    words = f"Speed by number of elements, relative to a memory copy, of {', '.join(names)}"
     return Drawing("speed", words, figure, "Speed by size")
 
 

@@ -1,8 +1,8 @@
-"""The codec's own verbs over time, by pytest-benchmark: `make bench-history`.
+"""The history of the codec's own times, by pytest-benchmark: `make bench-history`.
 
-Times are kept in `.benchmarks/`, and each call is compared with the one before. This finds a change that made
-a kernel slower, on one machine. For ratios against others see `python -m benchmarks`: pytest-benchmark times
-one contender after the other, so that a load that comes and goes falls on some of them only.
+Times are saved in `.benchmarks/`, and each run is compared with the one before. This detects a change that
+makes a kernel slower, on one machine. Ratios to other software are measured by `python -m benchmarks`,
+because pytest-benchmark times one contender after the other: a temporary load then affects only some of them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""How one sends a masked update without a codec: a few lines of NumPy, torch or bitarray, as one writes them.
+"""Idioms: masked updates without a codec, in a few lines of NumPy, torch or bitarray.
 
-Each idiom is a pair: `encode(update, seed, private_seed)` gives packed bits, `add(packed, seed, sums)` adds
-the masked noise to `sums` in place and returns them. Noise is uniform, masks are binary. Their noise is not
-the format's: that of NumPy is NumPy's Philox, that of torch its Mersenne twister, in an order of their own.
+Each idiom is a pair: `encode(update, seed, private_seed)` returns packed bits; `add(packed, seed, sums)` adds
+the masked noise to `sums` in place and returns them. The noise is uniform, the masks are binary. The noise is
+not that of the format: it comes from NumPy's Philox generator or from torch's Mersenne Twister.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SCALE = np.float32(0.01)
 
 
 def numpy_noise(seed: int, size: int) -> np.ndarray:
-    """Uniform noise of NumPy's own generator: float32."""
+    """Uniform noise from NumPy's generator: float32."""
     noise = Generator(Philox(seed)).random(size, np.float32)
     noise *= 2 * SCALE
     noise -= SCALE
@@ -24,7 +24,7 @@ def numpy_noise(seed: int, size: int) -> np.ndarray:
 
 
 def numpy_bits(update: np.ndarray, seed: int, private_seed: int) -> np.ndarray:
-    """The sampled mask: bool. A noise of exactly 0, which no format should have, gives a bit all the same."""
+    """The sampled mask: bool. A noise of exactly 0, which a format should exclude, also gives a bit."""
     draws = Generator(Philox(private_seed)).random(len(update), np.float32)
     with np.errstate(divide="ignore", invalid="ignore"):
         bits: np.ndarray = draws < update / numpy_noise(seed, len(update))
@@ -32,7 +32,7 @@ def numpy_bits(update: np.ndarray, seed: int, private_seed: int) -> np.ndarray:
 
 
 def numpy_encode(update: np.ndarray, seed: int, private_seed: int) -> bytes:
-    """Sample, `packbits`."""
+    """Sample, then `packbits`."""
     return np.packbits(numpy_bits(update, seed, private_seed), bitorder="little").tobytes()
 
 
@@ -45,14 +45,14 @@ def numpy_add(packed: bytes, seed: int, sums: np.ndarray) -> np.ndarray:
 
 
 def bitarray_encode(update: np.ndarray, seed: int, private_seed: int) -> bytes:
-    """As NumPy's, packed by bitarray."""
+    """As the NumPy idiom, but packed by bitarray."""
     bits = bitarray(endian="little")
     bits.pack(numpy_bits(update, seed, private_seed).tobytes())
     return bits.tobytes()
 
 
 def bitarray_add(packed: bytes, seed: int, sums: np.ndarray) -> np.ndarray:
-    """As NumPy's, unpacked by bitarray."""
+    """As the NumPy idiom, but unpacked by bitarray."""
     bits = bitarray(endian="little")
     bits.frombytes(packed)
     noise = numpy_noise(seed, len(sums))
@@ -62,13 +62,13 @@ def bitarray_add(packed: bytes, seed: int, sums: np.ndarray) -> np.ndarray:
 
 
 def torch_noise(seed: int, size: int) -> torch.Tensor:
-    """Uniform noise of torch's generator on the CPU: float32."""
+    """Uniform noise from torch's CPU generator: float32."""
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(size, generator=generator).mul_(2 * float(SCALE)).sub_(float(SCALE))
 
 
 def torch_encode(update: np.ndarray, seed: int, private_seed: int) -> bytes:
-    """Sample; shift and sum eight bits to a byte."""
+    """Sample, then shift and sum eight bits to a byte."""
     size = len(update)
     draws = torch.rand(size, generator=torch.Generator().manual_seed(private_seed))
     bits = torch.zeros(-(-size // 8) * 8, dtype=torch.uint8)

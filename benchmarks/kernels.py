@@ -1,4 +1,4 @@
-"""Encoding, and decoding and adding, of one tensor: this codec against what a user would use instead."""
+"""Encoding, and decoding and adding, of one tensor: this codec compared with its alternatives."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ ONE, TWO, ALL = "one thread", "two threads", "all threads"
 
 
 def run(plan: Plan) -> Section:
-    """Tables of ratios by size, the distributions side by side, and the lines of acceptance."""
-    found = Section()
+    """Tables of ratios by size, a comparison of the distributions, and the acceptance targets."""
+    section = Section()
     for verb, what in VERBS.items():
         timings = {size: against(size, verb, plan) for size in sorted({*plan.sizes, plan.size})}
-        found.tables.append(by_size(timings, f"Time to {what}, of {MINE} on one thread = 1"))
-        found.curves[what] = curves(timings)
-        found.targets += targets(timings[plan.size], verb)
-    found.targets += among_distributions(plan, found)
-    return found
+        section.tables.append(by_size(timings, f"Time to {what}, relative to {MINE} on one thread"))
+        section.curves[what] = curves(timings)
+        section.targets += targets(timings[plan.size], verb)
+    section.targets += among_distributions(plan, section)
+    return section
 
 
 def works(size: int, verb: str) -> dict[str, Work]:
-    """Every contender on one thread, and those that can on all; this codec on two as well."""
+    """Every contender on one thread, and where possible on all threads; this codec also on two threads."""
     out = {}
     for name, contender in every(size).items():
         out[name] = contender.work(verb, 1)
@@ -38,29 +38,32 @@ def works(size: int, verb: str) -> dict[str, Work]:
 
 
 def against(size: int, verb: str, plan: Plan) -> Timings:
-    """All contenders at one size."""
+    """Time all contenders at one size."""
     return measure(works(size, verb), plan.rounds, plan.limit)
 
 
 def by_size(timings: dict[int, Timings], title: str) -> Table:
-    """Contenders by sizes; the last row says what 1 is."""
+    """A table of contenders by size; its last row is the speed to which the others are relative."""
     names = list(next(iter(timings.values())).seconds)
     rows = [[name, *(number(t.ratio(name, MINE)) for t in timings.values())] for name in names]
     rates = [number(size / t.median(MINE) / 1e6) for size, t in timings.items()]
     heads = "elements", *(f"{size:,}" for size in timings)
     rounds = ", ".join(str(t.rounds) for t in timings.values())
-    notes = [f"medians of ratios within a round; {rounds} rounds", f"{MINE}, adds {BATCH} frames at a time"]
+    notes = [
+        f"medians of the ratios in each round; {rounds} rounds",
+        f"{MINE}, adds {BATCH} frames at a time",
+    ]
     return Table(title, heads, [*rows, [f"{MINE}, million elements/s", *rates]], notes)
 
 
 def curves(timings: dict[int, Timings]) -> dict[str, list[tuple[float, float]]]:
-    """Speed as a share of the memory copy's, by size."""
+    """Speed relative to a memory copy, by size."""
     names = next(iter(timings.values())).seconds
     return {n: [(size, t.ratio(COPY, n)) for size, t in timings.items()] for n in names if n != COPY}
 
 
 def targets(timings: Timings, verb: str) -> list[Target]:
-    """The lines of acceptance that one verb has."""
+    """The acceptance targets of one operation."""
     if verb == "encode":
         return [Target("encode: times as fast as the NumPy idiom", timings.ratio(NUMPY, MINE), 3)]
     return [
@@ -70,8 +73,8 @@ def targets(timings: Timings, verb: str) -> list[Target]:
     ]
 
 
-def among_distributions(plan: Plan, found: Section) -> list[Target]:
-    """Distributions and mask kinds against uniform binary, all on one thread."""
+def among_distributions(plan: Plan, section: Section) -> list[Target]:
+    """Compare distributions and mask kinds with uniform binary ones, all on one thread."""
     base, timings = "uniform, binary", {}
     rows: dict[str, list[str]] = {}
     contenders = kinds(plan.size)
@@ -80,8 +83,8 @@ def among_distributions(plan: Plan, found: Section) -> list[Target]:
         timings[verb] = measure(calls, plan.rounds, plan.limit)
         for name in calls:
             rows.setdefault(name, [name]).append(number(timings[verb].ratio(base, name)))
-    title = f"Speed of the noises and masks, of {base} = 1; one thread, {plan.size:,} elements"
-    found.tables.append(Table(title, ("noise, mask", *VERBS.values()), list(rows.values())))
+    title = f"Speed by noise and mask, relative to {base}; one thread, {plan.size:,} elements"
+    section.tables.append(Table(title, ("noise, mask", *VERBS.values()), list(rows.values())))
     speed = {name: timings["add"].ratio(base, f"{name}, binary") for name in ("gaussian", "bernoulli")}
     return [
         Target("decode and add: Gaussian's speed, of uniform's", speed["gaussian"], 0.5),

@@ -1,8 +1,9 @@
-"""Peak memory of one call in a process of its own, beyond its input and its sums.
+"""Peak memory of one call in a process of its own, without its input and its sums.
 
-`python -m benchmarks.memory NAME SIZE` prints the bytes of its two verbs: the high-water mark of resident
-memory after the call, less what was resident before it. On Linux the mark is set back before the call;
-elsewhere it is getrusage's, which only rises, so that what the imports used hides as much of the call.
+`python -m benchmarks.memory NAME SIZE` prints the bytes for encoding and for adding: the peak of resident
+memory after the call, minus the resident memory before it. On Linux the peak is reset before the call.
+Elsewhere it is that of getrusage, which never falls: memory that the imports had used before is then
+subtracted from the result.
 """
 
 from __future__ import annotations
@@ -21,21 +22,21 @@ from .plan import Plan
 from .tables import Section, Table, Target, number
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-SET_BACK = "5"  # proc(5): sets the high-water mark to what is resident now
+RESET_PEAK = "5"  # proc(5): sets the peak to the memory that is resident now
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536"}
-"""For glibc: arrays come from the system and go back when freed, so that none is there before the call."""
+"""For glibc: freed arrays are returned to the system at once, so none is resident before the call."""
 
 AGGREGATE = "aggregate"
 MIB = 2**20
 
 
 def run(plan: Plan) -> Section:
-    """A table of contenders, and the line of acceptance for many frames."""
+    """A table of contenders, and the acceptance target for many frames."""
     names = [name for name in every(64) if name != COPY]
     peaks = {name: peaks_of(name, str(plan.size)) for name in names}
     rows = [[name, *(number(value / MIB) for value in pair)] for name, pair in peaks.items()]
     title = (
-        f"Peak memory in MiB beyond input and sums; {plan.size:,} elements are {4 * plan.size / MIB:.0f} MiB"
+        f"Peak memory in MiB without input and sums; {plan.size:,} elements are {4 * plan.size / MIB:.0f} MiB"
     )
     count = plan.clients[-1]
     (measured,) = peaks_of(AGGREGATE, plan.model, str(count))
@@ -45,7 +46,7 @@ def run(plan: Plan) -> Section:
 
 
 def peaks_of(*arguments: str, module: str = "benchmarks.memory") -> list[int]:
-    """What a new process measures, in bytes."""
+    """The bytes that a new process measures."""
     command = [sys.executable, "-m", module, *arguments]
     result = subprocess.run(
         command,
@@ -61,28 +62,28 @@ def peaks_of(*arguments: str, module: str = "benchmarks.memory") -> list[int]:
 
 
 def growth(call: Callable[[], object]) -> int:
-    """Bytes by which resident memory rises during a call, at its highest."""
+    """The bytes by which resident memory rises during a call, at the peak."""
     gc.collect()
     if CLEAR.exists():
-        CLEAR.write_text(SET_BACK)
+        CLEAR.write_text(RESET_PEAK)
     before = resident()
     call()
     return max(_highest() - before, 0)
 
 
 def _field(name: str) -> int:
-    """A line of /proc/self/status, in bytes."""
+    """A value of /proc/self/status, in bytes."""
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith(name + ":"))
     return 1024 * int(line.split()[1])
 
 
 def resident() -> int:
-    """Bytes of this process that are in memory now; where there is no /proc, the most that ever were."""
+    """The resident bytes of this process; without /proc, the peak so far."""
     return _field("VmRSS") if STATUS.exists() else _highest()
 
 
 def _highest() -> int:
-    # After exec, Linux's getrusage still counts what the parent had; VmHWM is this program's alone.
+    # After exec, Linux's getrusage still includes the parent's memory; VmHWM is that of this program alone.
     if STATUS.exists():
         return _field("VmHWM")
     unit = 1 if sys.platform == "darwin" else 1024
@@ -90,7 +91,7 @@ def _highest() -> int:
 
 
 def aggregate(model: str, count: int) -> int:
-    """Bytes that the sum of many frames takes beyond its output; the frames are made one at a time."""
+    """The bytes that summing many frames takes in addition to its output; frames are made one at a time."""
     from .clients import endless_frames, sum_exactly, weights_of
     from .models import schema_of
 
@@ -106,14 +107,14 @@ def aggregate(model: str, count: int) -> int:
 
 
 def main() -> None:
-    """Measure what the command line names."""
+    """Run the measurement that the command line names."""
     name, size = sys.argv[1], int(sys.argv[-1])
     if name == AGGREGATE:
         print(aggregate(sys.argv[2], size))
         return
     contender = every(size)[name]
     for call in (contender.encode, contender.add):
-        call()  # compiles, and touches the sums
+        call()  # compiles the kernels, and allocates the sums
         print(growth(call))
 
 

@@ -1,4 +1,4 @@
-"""Frames to measure on: of the paper's networks, with updates like trained ones, or trained indeed."""
+"""Frames to measure on: for the paper's networks, with synthetic or trained updates."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SHAPES = {"cnn2": (1, 8, 8), "cnn4": (1, 28, 28), "cnn8": (3, 32, 32)}
 CLASSES, SEED, PRIVATE_SEED = 10, 7, 99
 NOISE = fm.Uniform(0.01)
 SPREADS = 2.6, 1.0, 0.7, 0.15, 0.7
-"""Standard deviations of a made update over the noise's scale, from the first masked tensor to the last: they
-give the densities, and about the entropy, that masks of CNN4 on Fashion-MNIST have after 16 rounds."""
+"""Standard deviations of a synthetic update divided by the noise scale, from the first masked tensor to the
+last. They give the densities, and about the entropy, of CNN4's masks on Fashion-MNIST after 16 rounds."""
 
 
 @cache
 def schema_of(model: str) -> fm.Schema:
-    """The schema of a network of `SHAPES`."""
+    """The schema of a network in `SHAPES`."""
     return fedmrn_torch.schema(models.build(model, SHAPES[model], CLASSES, 1))
 
 
@@ -37,7 +37,7 @@ def float32_bytes(schema: fm.Schema) -> int:
 
 
 def update_of(schema: fm.Schema) -> dict[str, np.ndarray]:
-    """An update whose masks are like a trained one's: Laplace, of `SPREADS` by depth."""
+    """A synthetic update whose masks resemble trained ones: Laplace values, with `SPREADS` by depth."""
     rng = np.random.default_rng(0)
     masked = [tensor.name for tensor in schema if tensor.masked]
     depths = np.linspace(0, len(SPREADS) - 1, len(masked))
@@ -50,23 +50,23 @@ def update_of(schema: fm.Schema) -> dict[str, np.ndarray]:
 
 
 def made_frame(model: str, **options: Any) -> bytes:
-    """The frame of such an update; `options` are `fm.encode`'s, as mask and codings."""
+    """The frame of a synthetic update; `options` are those of `fm.encode`, such as mask and codings."""
     schema = schema_of(model)
     return fm.encode(update_of(schema), schema, seed=SEED, noise=NOISE, private_seed=PRIVATE_SEED, **options)
 
 
 def trained_frames(folder: Path, most: int) -> tuple[list[bytes], fm.Schema, str]:
-    """Frames of the round after a run's last one, as its clients would send them, and what they are.
+    """The frames that a run's clients would send in its next round; their schema; and a description.
 
     Raises
     ------
     ValueError
-        The folder holds no run of FedMRN.
+        The folder does not hold a run of FedMRN.
     """
     ((header, rounds),) = read(folder / "metrics.jsonl")
     settings, number = Settings(**header["settings"]), len(rounds) + 1
     if settings.method != "fedmrn":
-        raise ValueError(f"{folder}: found a run of {settings.method}, required fedmrn")
+        raise ValueError(f"method of the run in {folder}: expected fedmrn, got {settings.method}")
     raw, samples = (folder / "state.safetensors").read_bytes(), data.load(settings.dataset)
     parts, chosen = split(settings, samples), server.choose(settings, number)[:most]
     torch.set_num_threads(settings.threads)

@@ -1,4 +1,4 @@
-"""How much is measured: all of it, a minute's worth, or just enough to see that it runs."""
+"""The amount of work of the benchmarks: in full, in about a minute, or just enough to test the program."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ class Plan:
     Attributes
     ----------
     sizes : tuple of int
-        Elements, for the curves.
+        Numbers of elements for the curves.
     size : int
-        Elements, for the lines of acceptance and for memory.
+        Number of elements for the acceptance targets and for memory.
     clients : tuple of int
-        Frames that are summed; the last is that of the line of acceptance.
+        Numbers of frames to sum; the last is that of the acceptance targets.
     model : str
-        Whose frames are summed and sent; CNN8 but for a trial.
+        The network of the frames that are summed and sent; CNN8 except in a trial.
     rounds : int
-        Of the interleaved timings.
+        Rounds of the interleaved timings.
     limit : float
-        Seconds that the rounds of one group should take; there are at least three.
+        Seconds that the rounds of one group should take; there are at least three rounds.
     processes : int
         Rounds of the benchmark that starts processes.
     run : pathlib.Path, optional
-        A folder of `fedmrn train`; coding 1 is measured on the frames that its next round would send.
+        A folder of `fedmrn train`; coding 1 is measured on the frames of its next round.
     frames : int
-        How many of them, at most; each is a client's training.
+        The maximum number of these frames; each needs the training of a client.
     """
 
     sizes: tuple[int, ...] = (10**4, 10**5, 10**6, 10**7)
@@ -51,10 +51,10 @@ TRIAL = Plan((1000,), 5000, (1, 3), "cnn2", rounds=3, limit=0.5, processes=1, fr
 
 
 def every_thread() -> int:
-    """As many as the codec would use by itself."""
+    """The number of threads that the codec uses by default."""
     return threads()
 
 
 def machine() -> str:
-    """What a reader of the tables must know of it."""
+    """A description of the machine for readers of the tables."""
     return f"{os.cpu_count()} cores, {every_thread()} threads, load average {os.getloadavg()[0]:.2f}"

@@ -1,9 +1,9 @@
-"""What PSM adds to a training step, against plain SGD in the same process: `make bench-psm`.
+"""The cost of PSM in a training step, compared with plain SGD in the same process: `make bench-psm`.
 
-CNN4 and CNN8 are the paper's networks; the MLP of two layers is the worst case, with few operations a
-parameter. Each round times one block of steps of each contender, in an order that rotates, so that whatever
-else the machine does hits all alike. A ratio is that of a round's two blocks; the table has median and
-quartiles.
+CNN4 and CNN8 are the paper's networks; the MLP of two layers is the worst case, with few operations for each
+parameter. Each round times one block of steps of each contender, in rotating order, so that other load on the
+machine affects all contenders equally. A ratio compares two blocks of one round; the table shows the median
+and the quartiles over the rounds.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import fedmrn_codec as fm
 import fedmrn_torch
 from reference_fl.models import build
 
+from .tables import Table
+
 CLASSES, BATCH, HIDDEN = 10, 64, 512
 SHAPES = {"cnn4": (1, 28, 28), "cnn8": (3, 32, 32), "mlp": (1, 28, 28)}
 NOISE = {"binary": fm.Uniform(0.01), "signed": fm.Uniform(0.005)}
@@ -39,7 +41,7 @@ def network(name: str) -> nn.Module:
 
 
 def contender(name: str, mask: str | None, steps: int) -> tuple[Callable[[], None], int]:
-    """A function that makes one training step, plain or with PSM, and the number of masked parameters."""
+    """A function that does one training step, plain or with PSM, and the number of masked parameters."""
     model = network(name)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.03 if mask is None else 0.1)
     generator = torch.Generator().manual_seed(2)
@@ -50,7 +52,7 @@ def contender(name: str, mask: str | None, steps: int) -> tuple[Callable[[], Non
         psm = fedmrn_torch.PSM(model, seed=7, noise=NOISE[mask], mask=mask, steps=steps)
 
     def step() -> None:
-        F.cross_entropy(model(x), y).backward()
+        F.cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
         if psm is not None:
@@ -60,7 +62,7 @@ def contender(name: str, mask: str | None, steps: int) -> tuple[Callable[[], Non
 
 
 def measure(name: str, rounds: int, block: int, warm_up: int) -> None:
-    """Run one network's contenders and print their rows."""
+    """Time the contenders of one network and print their table."""
     steps = warm_up + rounds * block
     kinds = {PLAIN: None, "PSM, binary": "binary", "PSM, signed": "signed"}
     contenders = {label: contender(name, mask, steps) for label, mask in kinds.items()}
@@ -76,36 +78,35 @@ def measure(name: str, rounds: int, block: int, warm_up: int) -> None:
             for _ in range(block):
                 step()
             seconds[label].append((time.perf_counter() - start) / block)
-    print(f"{name}: {contenders[labels[1]][1]:,} masked parameters")
-    for label in labels:
-        print(_row(label, seconds[label], seconds[PLAIN]))
+    rows = [_row(label, seconds[label], seconds[PLAIN]) for label in labels]
+    title = f"{name}: {contenders[labels[1]][1]:,} masked parameters"
+    Table(title, ("contender", "ms a step", "ratio to plain", "quartiles"), rows).print()
 
 
-def _row(label: str, mine: list[float], plain: list[float]) -> str:
-    row = f"  {label:12}{1e3 * statistics.median(mine):11.2f}"
+def _row(label: str, mine: list[float], plain: list[float]) -> list[str]:
+    row = [label, f"{1e3 * statistics.median(mine):.2f}"]
     if label == PLAIN:
-        return row
+        return [*row, "", ""]
     low, middle, high = statistics.quantiles((a / b for a, b in zip(mine, plain, strict=True)), n=4)
-    return f"{row}{middle:16.3f}{f'{low:.3f} .. {high:.3f}':>18}"
+    return [*row, f"{middle:.3f}", f"{low:.3f} .. {high:.3f}"]
 
 
 def main() -> None:
     """Read the arguments and measure."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.psm", description="PSM against plain SGD")
-    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(SHAPES)}; default: all")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"{', '.join(SHAPES)}; default: all")
     parser.add_argument("--rounds", type=int, default=40, help="default %(default)s")
     parser.add_argument("--block", type=int, default=5, help="steps timed together; default %(default)s")
     parser.add_argument("--warm-up", type=int, default=10, help="steps before; default %(default)s")
     arguments = parser.parse_args()
     if unknown := set(arguments.models) - set(SHAPES):
-        parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(SHAPES)}")
+        parser.error(f"MODEL: expected {', '.join(SHAPES)}, got {', '.join(sorted(unknown))}")
     load = os.getloadavg()[0]
     print(f"Batch {BATCH}; {arguments.rounds} rounds of {arguments.block} steps each")
     print(f"torch {torch.__version__} on {torch.get_num_threads()} threads\n")
-    print(f"{'':14}{'ms a step':>11}{'ratio to plain':>16}{'quartiles':>18}")
     for name in arguments.models or SHAPES:
         measure(name, arguments.rounds, arguments.block, arguments.warm_up)
-    print(f"\nload average {load:.2f} before, {os.getloadavg()[0]:.2f} after, on {os.cpu_count()} cores")
+    print(f"load average {load:.2f} before, {os.getloadavg()[0]:.2f} after, on {os.cpu_count()} cores")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""A server's memory by the number of replies, in Flower and in NVFlare: `make bench-servers`.
+"""The memory of a server by the number of replies, in Flower and in NVFlare: `make bench-servers`.
 
-Each line is a process of its own. First come the replies, as the framework holds them; then the most that
-the round takes beyond them, and beyond what was there before: the framework, the model, the messages that
-asked. `python -m benchmarks.servers SERVER REPLIES ELEMENTS` measures one, and prints both in bytes.
+Each line is measured in a process of its own: first the memory of the replies, as the framework holds them;
+then the peak of the round in addition to them. Memory that was in use before, by the framework, the model and
+the requests, is not counted. `python -m benchmarks.servers SERVER REPLIES ELEMENTS` measures one server, and
+prints both numbers in bytes.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from fedmrn_nvflare.arrays import from_frame
 from fedmrn_nvflare.replies import ALGORITHM
 
 from .memory import MIB, growth, peaks_of, resident
-from .tables import Table, Target, number, targets_table, text
+from .tables import Table, Target, number, targets_table
 
 NOISE = fm.Uniform(0.01)
 COUNTS, ELEMENTS, TENSORS = (10, 100), 10**7, 10
@@ -41,7 +42,7 @@ WEIGHT = 600
 
 Model = dict[str, np.ndarray]
 Round = tuple[Callable[[], Any], Callable[[Any], None]]
-"""What makes the replies, and what the server does with them."""
+"""Two functions: the first makes the replies, the second does the server's work on them."""
 
 
 def model_of(elements: int) -> Model:
@@ -51,14 +52,14 @@ def model_of(elements: int) -> Model:
 
 
 def reseeded(frame: bytes, seed: int) -> bytes:
-    """The frame under another seed: other noise, the same mask, and nothing to encode (spec 6.2)."""
+    """The frame with another seed: other noise, the same mask; nothing is encoded (spec 6.2)."""
     body = bytearray(frame[:-4])
     body[8:16] = struct.pack("<Q", seed)
     return bytes(body) + struct.pack("<I", zlib.crc32(body))
 
 
 def flower(model: Model, count: int) -> Round:
-    """A round of FedAvg in FedMRN, all of whose replies are there before the first is looked at."""
+    """A round of FedAvg in FedMRN; Flower holds all replies before the first is processed."""
     strategy = fedmrn_flower.FedMRN(_fedavg(count), noise=NOISE)
     messages = _messages(strategy, model, count)
     frame = _frame(fedmrn_flower.Request.of(messages[0]), model)
@@ -76,7 +77,7 @@ def flower(model: Model, count: int) -> Round:
 
 
 def plain_flower(model: Model, count: int) -> Round:
-    """The same round without the codec: every reply is a model."""
+    """The same round without the codec: every reply is a whole model."""
     strategy = _fedavg(count)
     messages = _messages(strategy, model, count)
     return (
@@ -86,7 +87,7 @@ def plain_flower(model: Model, count: int) -> Round:
 
 
 def nvflare(model: Model, count: int) -> Round:
-    """A round of FromFrame and ExactMean, which take each result as it arrives."""
+    """A round of FromFrame and ExactMean, which process each result as it arrives."""
     server, mean = fedmrn_nvflare.FromFrame(NOISE, output="FRAME"), fedmrn_nvflare.ExactMean()
     requests = {}
     for client in map(str, range(count)):
@@ -115,14 +116,16 @@ SERVERS = {
     "NVFlare, ExactMean": nvflare,
     "Flower, FedAvg alone": plain_flower,
 }
-"""The last one holds as many models as there are replies: 4 GB for 100."""
+"""The last one holds one model for each reply: 4 GB for 100 replies."""
 
 
 def measured(server: str, count: int, elements: int) -> tuple[int, int]:
-    """Bytes of a round's replies, and the most that it takes beyond them."""
-    TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1  # what flwr sets, and messages need
+    """The bytes of the replies of a round, and the peak of the round in addition to them."""
+    TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = (
+        1  # flwr sets these, and messages need them
+    )
     replies, work = SERVERS[server](model_of(1000 * TENSORS), 2)
-    work(replies())  # loads and compiles what a first round does
+    work(replies())  # imports and compiles what a round needs
     replies, work = SERVERS[server](model_of(elements), count)
     gc.collect()
     before = resident()
@@ -132,7 +135,7 @@ def measured(server: str, count: int, elements: int) -> tuple[int, int]:
 
 
 def run(counts: Sequence[int], elements: int) -> tuple[Table, list[Target]]:
-    """A row for each server and count; for those with the codec, how the peak beyond the replies grows."""
+    """A row for each server and count; for servers with the codec, the growth of the additional peak."""
     model = model_of(elements)
     frame = len(_frame(fm.Request(1, NOISE, "binary", 1, 1, fm.schema_of(model)), model))
     rows, targets = [], []
@@ -143,10 +146,10 @@ def run(counts: Sequence[int], elements: int) -> tuple[Table, list[Target]]:
             peaks.append(beyond)
             rows.append([name, str(count), *(number(each / MIB) for each in (held, beyond, held + beyond))])
         if server is not plain_flower:
-            growth_of = f"{name}: growth beyond the replies, MiB"
+            growth_of = f"{name}: growth of the additional peak, MiB"
             targets.append(Target(growth_of, (peaks[-1] - peaks[0]) / MIB, 1.0, at_least=False))
     notes = [f"{elements:,} parameters: a model is {4 * elements / MIB:,.0f} MiB, a frame {frame:,} bytes"]
-    heads = "server", "replies", "they take", "beyond", "peak"
+    heads = "server", "replies", "memory of the replies", "additional peak", "total"
     return Table("Memory of a server's round in MiB", heads, rows, notes), targets
 
 
@@ -173,7 +176,7 @@ def _frame(request: fm.Request, model: Model) -> bytes:
 
 
 def _context(client: str, task: object = None) -> FLContext:
-    """As NVFlare's server makes it for one task of one client."""
+    """A context as NVFlare's server makes it for one task of one client."""
     context, peer = FLContext(), FLContext()
     peer.set_prop(ReservedKey.IDENTITY_NAME, client)
     context.set_peer_context(peer)
@@ -182,21 +185,25 @@ def _context(client: str, task: object = None) -> FLContext:
     return context
 
 
-def _check(found: object, required: object) -> None:
-    if found != required:
-        raise RuntimeError(f"a round that went wrong: found {found}, required {required}")
+def _check(got: object, expected: object) -> None:
+    if got != expected:
+        raise RuntimeError(f"result of a round: expected {expected}, got {got}")
 
 
 def main() -> None:
-    """Measure one server in this process, or each in processes of its own."""
+    """Measure one server in this process, or each server in processes of its own."""
     if sys.argv[1:2] and sys.argv[1] in SERVERS:
         print(*measured(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
         return
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.servers", description="a server's memory")
-    parser.add_argument("--elements", type=int, default=ELEMENTS, help="of the model; default %(default)s")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.servers", description="measure the memory of a server"
+    )
+    parser.add_argument(
+        "--elements", type=int, default=ELEMENTS, help="parameters of the model; default %(default)s"
+    )
     table, targets = run(COUNTS, parser.parse_args().elements)
-    print(text(table))
-    print(text(targets_table(targets)))
+    table.print()
+    targets_table(targets).print()
 
 
 if __name__ == "__main__":

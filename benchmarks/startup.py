@@ -1,4 +1,4 @@
-"""A second process: import and the first decode of a frame, with the compiled code in a cache on disk."""
+"""Start of a second process: import and first decode, with the compiled code cached on disk by the first."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ print(time.perf_counter() - start)
 
 
 def run(plan: Plan) -> Section:
-    """Seconds by backend, and the line of acceptance."""
+    """Seconds by backend, and the acceptance target."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "frame.fmrn")
         path.write_bytes(made_frame(plan.model, embed_schema=True))
@@ -51,7 +51,7 @@ def run(plan: Plan) -> Section:
 
 
 def first_decode(path: Path, backend: str) -> tuple[float, float]:
-    """Seconds of import and decode, and of the whole process; compiled code is kept beside the frame."""
+    """Seconds of import and decode, and of the whole process; compiled code is cached beside the frame."""
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(path.parent / "cache")}
     start = time.perf_counter()
     result = subprocess.run(

@@ -1,28 +1,47 @@
-"""What a benchmark hands back, and how it is printed: tables, and targets beside what was measured."""
+"""What a benchmark returns and how it is printed: tables, and acceptance targets beside what was measured."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from fedmrn_codec.primitives import atomic
+from fedmrn_codec.cli.output import print_table
+from reference_fl.report import documents
 
 
 @dataclass(frozen=True)
 class Table:
-    """A title, the heads of the columns, rows of text, and what a reader must know to read them."""
+    """A title, the heads of the columns, rows of text, and notes that a reader needs.
+
+    Raises
+    ------
+    ValueError
+        A row does not have as many cells as there are heads.
+    """
 
     title: str
     heads: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        if (counts := {*map(len, self.rows)}) - {len(self.heads)}:
+            raise ValueError(
+                f"cells of a row of {self.title!r}: expected {len(self.heads)}, got {sorted(counts)}"
+            )
+
+    def print(self) -> None:
+        """Print the table on stdout."""
+        print_table(self.title, self.heads, self.rows, self.notes)
+
+    def markdown(self) -> str:
+        """The table without title and notes, in Markdown: the first column left, numbers right."""
+        return documents.markdown(self.heads, self.rows, left=1)
+
 
 @dataclass(frozen=True)
 class Target:
-    """A line of acceptance: what is asked for, and what was measured. Printed, never asserted."""
+    """An acceptance target: a bound, and the measured value. It is printed, never asserted."""
 
     name: str
     measured: float
@@ -31,12 +50,12 @@ class Target:
 
     @property
     def met(self) -> bool:
-        """Whether the measurement is on the right side of the bound."""
+        """Whether the measured value is on the right side of the bound."""
         return self.measured >= self.bound if self.at_least else self.measured <= self.bound
 
     @property
     def row(self) -> tuple[str, str, str, str]:
-        """Its row of the table of targets."""
+        """The row in the table of targets."""
         sign = "≥" if self.at_least else "≤"
         measured = number(self.measured) if self.measured >= 10 else f"{self.measured:.3f}"
         return self.name, f"{sign} {self.bound:g}", measured, "yes" if self.met else "no"
@@ -44,7 +63,7 @@ class Target:
 
 @dataclass
 class Section:
-    """All that one benchmark found; `curves` is for the figure: panel -> contender -> (x, y) pairs."""
+    """The results of one benchmark; `curves` is for the figure: panel -> contender -> (x, y) pairs."""
 
     tables: list[Table] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
@@ -53,52 +72,14 @@ class Section:
 
 
 def targets_table(targets: Sequence[Target]) -> Table:
-    """The lines of acceptance."""
+    """The table of acceptance targets."""
     heads = "acceptance", "target", "measured", "met"
     return Table("Targets", heads, [target.row for target in targets])
 
 
 def number(value: float) -> str:
-    """Three digits that count, without an exponent."""
+    """Format a number with about three significant digits, without an exponent."""
     if value == 0 or abs(value) >= 100:
         return f"{value:,.0f}"
     digits = 2 if abs(value) >= 1 else 3
     return f"{value:.{digits}f}"
-
-
-def text(table: Table) -> str:
-    """The table for a terminal: the first column to the left, numbers to the right."""
-    rows = [list(map(str, table.heads)), *(list(row) for row in table.rows)]
-    if any(len(row) != len(table.heads) for row in rows):
-        raise ValueError(f"{table.title}: found rows of {sorted({*map(len, rows)})}, required {len(rows[0])}")
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(cells))
-        for cells in (list(zip(row, widths, strict=True)) for row in rows)
-    ]
-    return "\n".join([table.title, *table.notes, "", lines[0].rstrip(), *lines[1:], ""])
-
-
-def markdown(table: Table) -> str:
-    """The table for the README."""
-    rule = "|---|" + "---:|" * (len(table.heads) - 1)
-    return "\n".join([_line(table.heads), rule, *map(_line, table.rows)])
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-
-
-def insert(document: Path, body: str) -> None:
-    """Replace what stands between a document's comments `<!-- speed... -->` and `<!-- end of speed -->`.
-
-    Raises
-    ------
-    ValueError
-        The document does not have them once.
-    """
-    pattern = re.compile(r"(<!-- speed\b[^\n]*-->\n).*?(<!-- end of speed -->)", re.S)
-    new, count = pattern.subn(lambda m: f"{m[1]}{body}\n{m[2]}", document.read_text())
-    if count != 1:
-        raise ValueError(f"{document}: found {count} places for speeds, required 1")
-    atomic.write(document, new.encode())

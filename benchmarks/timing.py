@@ -1,6 +1,6 @@
-"""Times taken side by side: in rounds, in an order that rotates, so that other load hits all alike.
+"""Interleaved timing: contenders run in rounds, in rotating order, so that other load affects all equally.
 
-A ratio is that of two calls of one round; what is reported is the median over rounds.
+A ratio compares two calls of one round; the reported ratio is the median over the rounds.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 SHORTEST = 2e-3
-"""Seconds: shorter calls are timed several at once."""
+"""Seconds; shorter calls are repeated within one timing."""
 
 LEAST_ROUNDS = 3
+ADDS = 32
+"""Frames added in one timed call: an `Aggregator` sums its frames in batches."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,9 @@ class Work:
     ----------
     call : callable
     threads : int, optional
-        How many it may use; None leaves that as it is.
+        The number of threads that it may use; None leaves the setting unchanged.
     times : int
-        How often it does the thing that is to be timed.
+        The number of operations in one call; times are divided by it.
     """
 
     call: Callable[[], object]
@@ -37,9 +39,14 @@ class Work:
     times: int = 1
 
 
+def adding(add: Callable[[], object], threads: int = 1) -> Work:
+    """Time to add one frame, over `ADDS` calls of `add`."""
+    return Work(lambda: [add() for _ in range(ADDS)], threads, ADDS)
+
+
 @dataclass(frozen=True)
 class Timings:
-    """Seconds of each contender, round by round."""
+    """The seconds of each contender, round by round."""
 
     seconds: dict[str, list[float]]
 
@@ -48,13 +55,13 @@ class Timings:
         return statistics.median(self.seconds[name])
 
     def ratio(self, name: str, base: str) -> float:
-        """How many times as long as `base` a contender takes."""
+        """The median ratio of a contender's time to the time of `base`."""
         pairs = zip(self.seconds[name], self.seconds[base], strict=True)
         return statistics.median(mine / its for mine, its in pairs)
 
     @property
     def rounds(self) -> int:
-        """How often each was timed."""
+        """The number of rounds."""
         return min(map(len, self.seconds.values()))
 
 
@@ -64,10 +71,10 @@ def measure(works: dict[str, Work], rounds: int, limit: float = math.inf) -> Tim
     Parameters
     ----------
     works : dict of str to Work
-        Each is called once before, uncounted.
+        Each is called twice before the first round.
     rounds : int
     limit : float
-        Seconds that the rounds should not take together: there are fewer then, but not below LEAST_ROUNDS.
+        Seconds for all rounds together; it reduces the number of rounds, but not below LEAST_ROUNDS.
     """
     first = {name: _timed(work, 1) for name, work in works.items()}
     again = {name: min(first[name], _timed(work, 1)) for name, work in works.items()}
@@ -93,7 +100,7 @@ def _timed(work: Work, repeats: int) -> float:
 
 @contextmanager
 def on_threads(count: int | None) -> Iterator[None]:
-    """Let the codec and torch use this many threads; afterwards, as many as before."""
+    """Let the codec and torch use this many threads within the block."""
     if count is None:
         yield
         return

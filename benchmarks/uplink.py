@@ -1,8 +1,9 @@
 """The uplink speed above which encoding no longer pays.
 
 Sending S bytes of float32 over an uplink of B bit/s takes 8 S / B seconds. A codec takes t seconds and sends
-s bytes: t + 8 s / B. It is the quicker way below B = 8 (S - s) / t. Once t is the client's time to encode;
-once the server's to decode and add is in it too, as if it waited for this client alone.
+s bytes: t + 8 s / B. The codec is quicker below B = 8 (S - s) / t. In one column t is the client's time to
+encode; in another it includes the server's time to decode and add, as if the server waited for this client
+alone.
 """
 
 from __future__ import annotations
@@ -23,18 +24,14 @@ from .contenders import ZSTD_LEVEL
 from .models import NOISE, PRIVATE_SEED, SEED, float32_bytes, schema_of, update_of
 from .plan import Plan
 from .tables import Section, Table, number
-from .timing import Work, measure
+from .timing import Work, adding, measure
 
 RAW, CODED, HALVED = "fedmrn", "fedmrn, coding 1", "fedmrn, coding 1, float16 dense"
 
 
-ADDS = 32
-"""Messages that are added in one timed call: an `Aggregator` sums its frames several at a time."""
-
-
 @dataclass(frozen=True)
 class Message:
-    """A whole message: how it is made, how it is decoded and added, its bytes."""
+    """A message of one contender: functions that encode it, and decode and add it; and its bytes."""
 
     encode: Callable[[], object]
     add: Callable[[], object]
@@ -42,39 +39,37 @@ class Message:
 
 
 def run(plan: Plan) -> Section:
-    """Messages of the plan's network, all on one thread."""
+    """Measure the messages for the plan's network, all on one thread."""
     schema = schema_of(plan.model)
     whole, all_messages = float32_bytes(schema), messages(schema)
     encoding = measure({n: Work(m.encode, 1) for n, m in all_messages.items()}, plan.rounds, plan.limit)
-    adding = measure(
-        {n: Work(_many(m.add), 1, ADDS) for n, m in all_messages.items()}, plan.rounds, plan.limit
-    )
+    addition = measure({n: adding(m.add) for n, m in all_messages.items()}, plan.rounds, plan.limit)
     rows = []
     for name, message in all_messages.items():
-        client, server = encoding.median(name), adding.median(name)
+        client, server = encoding.median(name), addition.median(name)
         rows.append(
             [
                 name,
                 f"{message.size:,}",
                 number(whole / message.size),
                 number(encoding.ratio(name, RAW)),
-                number(adding.ratio(name, RAW)),
+                number(addition.ratio(name, RAW)),
                 _speed(whole, message.size, client),
                 _speed(whole, message.size, client + server),
             ]
         )
     heads = "message", "bytes", "ratio", "encode", "decode and add", "pays below, Mbit/s", "with the server"
     notes = [
-        f"{plan.model.upper()}, {whole:,} bytes of float32; times of the first row = 1; one thread",
+        f"{plan.model.upper()}, {whole:,} bytes of float32; times relative to the first row; one thread",
         "encoding pays below 8 (S - s) / t bit/s: S bytes of float32, s sent, t seconds to encode (and add)",
-        f"1 is {1e3 * encoding.median(RAW):.2f} ms and {1e3 * adding.median(RAW):.2f} ms",
+        f"the first row takes {1e3 * encoding.median(RAW):.2f} ms and {1e3 * addition.median(RAW):.2f} ms",
     ]
     table = Table("The uplink above which encoding no longer pays", heads, rows, notes)
     return Section([table], summary=table)
 
 
 def break_even(whole: int, sent: int, seconds: float) -> float:
-    """Bit/s below which the codec is the quicker way; 0 if it never is."""
+    """The bit/s below which the codec is quicker; 0 if it never is."""
     return max(8 * (whole - sent) / seconds, 0.0)
 
 
@@ -83,12 +78,8 @@ def _speed(whole: int, sent: int, seconds: float) -> str:
     return number(speed / 1e6) if speed else "never"
 
 
-def _many(add: Callable[[], object]) -> Callable[[], object]:
-    return lambda: [add() for _ in range(ADDS)]
-
-
 def messages(schema: fm.Schema) -> dict[str, Message]:
-    """This codec's frames, the baselines' messages, and casts and zstd of all tensors in a row."""
+    """This codec's frames, the baselines' messages, and a cast and zstd of all tensors concatenated."""
     update = update_of(schema)
     flat = np.concatenate([array.reshape(-1).astype(np.float32) for array in update.values()])
     return {

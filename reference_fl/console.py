@@ -1,9 +1,8 @@
-"""What `fedmrn train` and `fedmrn sweep` do and show: a line a round, a table and a figure at the end."""
+"""The output of `fedmrn train` and `fedmrn sweep`: a line for each round, then a table and a figure."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from itertools import groupby
 from operator import itemgetter
@@ -12,19 +11,16 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
+from fedmrn_codec.cli.output import print_table
 from fedmrn_codec.primitives import atomic
 
 from . import data, loop, report
 from .engines import Engine
 from .engines.local import Local
 from .record import METRICS
-from .report.sections import Spread
 from .settings import Settings
 from .sweep import Sweep
-
-WIDTH = 120  # of the table where there is no terminal
 
 
 def run(
@@ -37,7 +33,7 @@ def run(
     verify: bool,
     as_json: bool,
 ) -> None:
-    """Train these runs one after the other, in `out` or (several) in a folder each below it."""
+    """Train these runs one after the other, in `out` or, if `several`, each in a folder below it."""
     samples = data.load(runs[0].dataset, data_root)
     _say_groups(Console(stderr=True), samples, runs)
     folders = [out / settings.label if several else out for settings in runs]
@@ -47,7 +43,7 @@ def run(
 
 
 def _say_groups(messages: Console, samples: data.Dataset, runs: list[Settings]) -> None:
-    """Say what the clients are, where the data decides it."""
+    """Print what a client is, where the data defines the clients."""
     if samples.groups is not None:
         for clients in sorted({run.clients for run in runs if run.partition == "natural"}):
             there = len(set(samples.groups.tolist()))
@@ -57,7 +53,7 @@ def _say_groups(messages: Console, samples: data.Dataset, runs: list[Settings]) 
 def _train(
     settings: Settings, samples: data.Dataset, folder: Path, engine: Engine, *, verify: bool, as_json: bool
 ) -> None:
-    """One run, with a bar for its rounds and one for the round's clients."""
+    """Train one run, with a progress bar for its rounds and one for the clients of the round."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         tasks = {what: bars.add_task(f"{settings.label}: {what}s") for what in ("round", "client")}
@@ -77,54 +73,35 @@ def _train(
 
 
 def _summary(files: list[Path], out: Path, as_json: bool) -> None:
-    """The table of the runs on the screen; all their lines and a figure in the folder."""
+    """Print the table of the runs; write all their lines and a figure into the folder."""
     runs = report.load(files)
     report.figure(runs, out / "accuracy.png")
     if len(files) > 1:
         atomic.write(out / METRICS, b"".join(path.read_bytes() for path in files))
     if not as_json:
-        console = _console()
-        _show(console, report.table(runs))
-        console.print(f"lines: {out / METRICS}   figure: {out / 'accuracy.png'}", soft_wrap=True)
+        _print_tables(report.table(runs))
+        print(f"lines: {out / METRICS}   figure: {out / 'accuracy.png'}")
 
 
-def _console() -> Console:
-    """Standard output; where it is no terminal, wide enough for the table."""
-    return Console(width=None if sys.stdout.isatty() else WIDTH)
-
-
-def _show(console: Console, rows: list[dict[str, Any]]) -> None:
+def _print_tables(rows: list[dict[str, Any]]) -> None:
     """Print rows of `report.table`, a table for each data set and partition."""
     for (dataset, partition), some in groupby(rows, key=itemgetter("dataset", "partition")):
-        view = Table(title=f"{dataset}, {partition}: test accuracy and uplink")
-        for head in report.HEADS[2:]:
-            view.add_column(head, justify="left" if head == "method" else "right")
-        for row in some:
-            view.add_row(
-                row["method"],
-                str(row["seeds"]),
-                str(row["rounds"]),
-                str(Spread(row["last_accuracy"], row["last_spread"])),
-                str(Spread(row["recent_accuracy"], row["recent_spread"])),
-                str(Spread(row["best_accuracy"], row["best_spread"])),
-                f"{row['uplink_bytes_per_client_round']:,}",
-                "" if row["ratio"] is None else f"{row['ratio']:.1f}",
-            )
-        console.print(view)
+        title = f"{dataset}, {partition}: test accuracy and uplink"
+        print_table(title, report.HEADS[2:], [report.cells(row)[2:] for row in some])
 
 
 def sweep(planned: Sweep, *, as_json: bool) -> dict[str, str]:
-    """Do what is left of a sweep, then show its table.
+    """Run the unfinished part of a sweep, then print its table.
 
     Returns
     -------
     dict of str to str
-        The runs that failed, and why.
+        The names of the runs that failed, each with the reason.
     """
     messages = Console(stderr=True, highlight=False)
     left = planned.left()
     for name in sorted({run.settings.dataset for run in left}):
-        samples = data.load(name, planned.data_root)  # says at once what is missing, not once a run
+        samples = data.load(name, planned.data_root)  # missing files are reported once, not for each run
         _say_groups(messages, samples, [run.settings for run in left if run.settings.dataset == name])
     messages.print(f"{len(planned.runs)} runs, {len(planned.runs) - len(left)} of them done")
 
@@ -136,7 +113,7 @@ def sweep(planned: Sweep, *, as_json: bool) -> dict[str, str]:
     try:
         failed = planned.execute(round_done)
     except (KeyboardInterrupt, SystemExit):
-        messages.print("stopped; every finished round is kept, and the same command goes on")
+        messages.print("stopped; the finished rounds are kept; run the same command to continue")
         raise
     finished = planned.merge()
     rows = report.table(report.load([finished]))
@@ -144,9 +121,8 @@ def sweep(planned: Sweep, *, as_json: bool) -> dict[str, str]:
         for row in rows:
             print(json.dumps(row))
     elif rows:
-        console = _console()
-        _show(console, rows)
-        console.print(f"lines: {finished}   page: fedmrn report {planned.out}", soft_wrap=True)
+        _print_tables(rows)
+        print(f"lines: {finished}   page: fedmrn report {planned.out}")
     for name, reason in failed.items():
         messages.print(f"failed: {name}: {reason}", soft_wrap=True, markup=False)
     return failed

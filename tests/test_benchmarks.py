@@ -1,4 +1,4 @@
-"""The benchmarks: contenders give the right results, arithmetic and tables are right, and all of it runs."""
+"""The benchmarks: contenders give correct results, arithmetic and tables are correct, all programs run."""
 
 import itertools
 import math
@@ -25,9 +25,9 @@ from benchmarks import (
     uplink,
 )
 from benchmarks.figure import drawing
-from fedmrn_codec.primitives.codes import MaskKind
 from reference_fl import data as datasets
 from reference_fl import loop
+from reference_fl.report.documents import insert
 from reference_fl.seeds import derive
 from reference_fl.server import choose
 from reference_fl.settings import defaults, split
@@ -64,7 +64,7 @@ def test_an_idiom_is_the_update_on_average(name):
     sums = np.zeros(101, np.float32)
     for seed in range(1000):
         add(encode(update, 2 * seed, 2 * seed + 1), 2 * seed, sums)
-    # Of u inside the noise's reach, E[mask * noise] is u where |noise| > |u|, and the clipped rest otherwise.
+    # For u within the range of the noise, E[mask * noise] is u where |noise| > |u|, and clipped otherwise.
     a, u = float(idioms.SCALE), update.astype(float)
     expected = 0.5 * u * (1 - np.abs(u) / a) + np.sign(u) * u**2 / (4 * a)
     assert np.abs(sums / 1000 - expected).max() < 5 * a * math.sqrt(0.1 / 1000)
@@ -85,7 +85,7 @@ def test_bitarray_gives_numpys_bytes():
 @pytest.mark.parametrize("size", SIZES)
 def test_the_codecs_contenders_are_its_frames(size):
     schema = fm.Schema([fm.Tensor("w", (size,), masked=True)])
-    for mask, code in (("binary", MaskKind.BINARY), ("signed", MaskKind.SIGNED)):
+    for mask, code in (("binary", fm.MaskKind.BINARY), ("signed", fm.MaskKind.SIGNED)):
         frame = fm.encode(
             {"w": contenders.update_of(size)},
             schema,
@@ -158,7 +158,7 @@ def test_a_coder_gives_the_packed_mask_back(name, masks):
     coded = [coder.encode() for coder in coders]
     for mask, packed in zip(masks, coding.decoded(coders, coded), strict=True):
         assert packed.tobytes() == mask.packed.tobytes()
-    if name != coding.ZSTD:  # which is not bound by the entropy of this model
+    if name != coding.ZSTD:  # zstd is not limited by the entropy of this model
         assert 8 * coding.size_of(coded) >= sum(map(coding.conditional, masks))
 
 
@@ -213,7 +213,7 @@ def test_frames_of_a_run_are_those_of_its_next_round(tmp_path):
 
 def test_frames_of_another_method_are_refused(tmp_path):
     list(loop.run(defaults("digits", "fedavg", None, rounds=0), datasets.load("digits"), tmp_path))
-    with pytest.raises(ValueError, match="found a run of fedavg, required fedmrn"):
+    with pytest.raises(ValueError, match=r"method of the run in .*: expected fedmrn, got fedavg"):
         models.trained_frames(tmp_path, 1)
 
 
@@ -255,7 +255,7 @@ def test_every_round_calls_everyone_in_an_order_that_rotates(monkeypatch):
     assert timing.measure(works, rounds=2, limit=1).rounds == 2
 
 
-def test_a_call_may_do_its_thing_several_times(monkeypatch):
+def test_times_are_divided_by_the_operations_of_a_call(monkeypatch):
     clock = itertools.count()
     monkeypatch.setattr(timing.time, "perf_counter", lambda: float(next(clock)))
     works = {"one": timing.Work(lambda: None), "four": timing.Work(lambda: None, times=4)}
@@ -265,7 +265,7 @@ def test_a_call_may_do_its_thing_several_times(monkeypatch):
     assert timing.measure(works, rounds=9, limit=10).rounds == 5
 
 
-def test_threads_are_set_and_set_back(monkeypatch):
+def test_threads_are_set_and_restored(monkeypatch):
     monkeypatch.delenv("FEDMRN_THREADS", raising=False)
     with timing.on_threads(3):
         assert plan.every_thread() == 3
@@ -281,17 +281,18 @@ def test_growth_is_the_peak_during_the_call():
     assert memory.growth(lambda: None) < 8 * 2**20
 
 
-def test_a_table_in_both_forms():
+def test_a_table_as_text_and_as_markdown(capsys):
     table = tables.Table("Title", ("name", "x"), [["a|b", "1.00"], ["longer", "12"]], ["a note"])
-    assert tables.text(table).splitlines() == [
-        *("Title", "a note", ""),
-        *("name       x", "a|b     1.00", "longer    12"),
-    ]
-    assert tables.markdown(table).splitlines() == [
+    table.print()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["Title", "a note"]
+    cells = [line.split() for line in lines[2:]]
+    assert [row for row in cells if len(row) == 2] == [["name", "x"], ["a|b", "1.00"], ["longer", "12"]]
+    assert table.markdown().splitlines() == [
         *("| name | x |", "|---|---:|", r"| a\|b | 1.00 |", "| longer | 12 |")
     ]
-    with pytest.raises(ValueError, match=r"found rows of \[1, 2\], required 2"):
-        tables.text(tables.Table("bad", ("a", "b"), [["1"]]))
+    with pytest.raises(ValueError, match=r"cells of a row of 'bad': expected 2, got \[1\]"):
+        tables.Table("bad", ("a", "b"), [["1"]])
 
 
 def test_numbers_and_targets():
@@ -304,12 +305,12 @@ def test_numbers_and_targets():
 def test_a_document_gets_its_tables(tmp_path):
     path = tmp_path / "README.md"
     path.write_text("a\n<!-- speed: by hand -->\nold\n<!-- end of speed -->\nb\n")
-    tables.insert(path, r"new \1")
-    tables.insert(path, r"newer \1")
+    insert(path, r"new \1", "speed")
+    insert(path, r"newer \1", "speed")
     assert path.read_text() == "a\n<!-- speed: by hand -->\nnewer \\1\n<!-- end of speed -->\nb\n"
     path.write_text("nothing")
-    with pytest.raises(ValueError, match="found 0 places for speeds, required 1"):
-        tables.insert(path, "new")
+    with pytest.raises(ValueError, match=r"places 'speed' in .*README.md: expected 1, got 0"):
+        insert(path, "new", "speed")
 
 
 def test_the_command_prints_draws_and_writes(tmp_path, monkeypatch, capsys):
@@ -323,6 +324,7 @@ def test_the_command_prints_draws_and_writes(tmp_path, monkeypatch, capsys):
     command.main([*names, "--trial", "--figure", str(figure), "--readme", str(readme)])
     out = capsys.readouterr().out
     for line in (
+        "'check' followed by 'add' of a coded CNN2 frame",
         "NumPy idiom",
         "gaussian, signed",
         "constriction, ANS",
@@ -340,10 +342,10 @@ def test_the_command_prints_draws_and_writes(tmp_path, monkeypatch, capsys):
     assert "pays below, Mbit/s" in written
 
 
-def test_what_starts_processes(tmp_path):
+def test_measurements_in_processes(tmp_path):
     encode, add = memory.peaks_of(contenders.NUMPY, "1000000")
     assert 11e6 < encode < 15e6  # three arrays of float32
-    assert 4e6 < add < 7e6  # one, and a byte a bit
+    assert 4e6 < add < 7e6  # one, and a byte for each bit
     path = tmp_path / "frame.fmrn"
     path.write_bytes(models.made_frame("cnn2", embed_schema=True))
     inner, whole = startup.first_decode(path, "numpy")
@@ -371,8 +373,8 @@ def test_a_second_process_is_compared_round_by_round(monkeypatch):
 
 def test_a_wrong_command_line_is_refused(capsys):
     for arguments, message in (
-        (["kernel"], "unknown: kernel; known: kernels"),
-        (["uplink", "--figure", "x.png"], "found no kernels"),
+        (["kernel"], "NAME: expected kernels, uplink, coding, clients, memory, startup, got kernel"),
+        (["uplink", "--figure", "x.png"], "--figure: expected kernels among the names, got uplink"),
     ):
         with pytest.raises(SystemExit):
             command.main(arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 
@@ -39,19 +40,22 @@ def printable(text: str) -> str:
     )
 
 
-def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
-    """A Rich table on stdout, as wide as it needs to be when stdout is not a terminal."""
+def print_table(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()
+) -> None:
+    """Print a title, notes and a Rich table on stdout; without a terminal their width is not limited."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console() if sys.stdout.isatty() else Console(width=10_000)
-    table = Table(
-        title=Text(printable(title)), title_justify="left", box=box.SIMPLE_HEAD, show_header=any(header)
-    )
+    table = Table(box=box.SIMPLE_HEAD, show_header=any(header))
     for position, name in enumerate(header):
         table.add_column(name, justify="left" if position == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
+    for line in (title, *notes):
+        if line:
+            console.print(Text(printable(line)), soft_wrap=True)
     console.print(table)

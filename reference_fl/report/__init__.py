@@ -1,8 +1,7 @@
-"""Tables, figures and a page of finished runs, from their metrics files alone.
+"""Tables, figures and a page about finished runs, made from their metrics files alone.
 
-`load` reads runs; `table`, `markdown` and `figure` make what the README shows, `page` the report.
-
-Matplotlib is loaded by what draws, when it draws.
+`load` reads runs; `table`, `markdown` and `figure` make the table and the figure of the README; `page` makes
+the report. Matplotlib is imported only when a figure is drawn.
 """
 
 from __future__ import annotations
@@ -10,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from .documents import insert, markdown
 from .runs import Run, load, uplink
-from .table import HEADS, insert, markdown, table
+from .table import HEADS, cells, table
 
-__all__ = ["HEADS", "Run", "figure", "insert", "load", "markdown", "table", "uplink"]
+__all__ = ["HEADS", "Run", "cells", "figure", "insert", "load", "markdown", "table", "uplink"]
 
 
 def figure(runs: Sequence[Run], path: Path) -> None:
-    """Draw accuracy against the bytes a client has sent and against rounds, a row a task; PNG or SVG."""
+    """Draw accuracy against sent bytes and against rounds, one row for each task, into a PNG or SVG file."""
     from .figures import overview
     from .sections import sections
 

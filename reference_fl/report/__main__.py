@@ -1,27 +1,29 @@
-"""`python -m reference_fl.report`: tables and figures of documents."""
+"""`python -m reference_fl.report`: tables and figures for documents."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from . import figure, insert, load, markdown, table
+from . import HEADS, cells, figure, insert, load, markdown, table
 from .runs import first_rounds
 
 
 def main() -> None:
-    """Print the table of runs; draw their figure; put the table between two comments of a document."""
+    """Print the table of runs, draw their figure, and write the table between two comments of a document."""
     parser = argparse.ArgumentParser(prog="python -m reference_fl.report", description=main.__doc__)
-    parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("-o", "--output", type=Path, help="PNG or SVG of the figure")
-    parser.add_argument("--document", type=Path)
-    parser.add_argument("--place", default="results", help="name in the comments; default: %(default)s")
-    parser.add_argument("--rounds", type=int, help="of each run only the first")
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs, or their metrics files")
+    parser.add_argument("-o", "--output", type=Path, help="draw the figure into this PNG or SVG file")
+    parser.add_argument("--document", type=Path, help="write the table into this file")
+    parser.add_argument(
+        "--place", default="results", help="name in the comments of the document; default: %(default)s"
+    )
+    parser.add_argument("--rounds", type=int, help="use only this many rounds of each run")
     arguments = parser.parse_args()
     runs = load(arguments.runs)
     if arguments.rounds:
         runs = first_rounds(runs, arguments.rounds)
-    text = markdown(table(runs))
+    text = markdown(HEADS, map(cells, table(runs)))
     print(text)
     if arguments.output:
         figure(runs, arguments.output)

@@ -14,10 +14,11 @@ EXIT_USAGE, EXIT_FILES = 2, 3
 
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUNS...", help="Folders of runs, or their metrics files.")
+        list[Path], typer.Argument(metavar="RUNS...", help="folders of runs, or their metrics files")
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the page and its figures go.")
+        Path,
+        typer.Option("--out", "-o", metavar="FOLDER", help="write the page and its figures into this folder"),
     ] = Path("runs/report"),
     target: Annotated[
         list[float] | None,
@@ -25,15 +26,18 @@ def report(
             min=0.0,
             max=1.0,
             metavar="ACCURACY",
-            help="Give the time to this accuracy; may be repeated. Default: FedAvg's last and below.",
+            help="show the time to this accuracy; may be repeated; default: FedAvg's last one, and 2 and 5 "
+            "points below",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print the table's rows as JSON lines")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print the rows of the table as JSON lines")
+    ] = False,
 ) -> None:
-    """Write a page of tables and figures of finished runs: index.html and PNG files.
+    """Write a page of tables and figures about finished runs: index.html and PNG files.
 
-    The page needs no network and no other file. Runs that differ by their seed alone are one method, shown as
-    mean and spread; every data set and partition is a section.
+    The page needs no network and no other file. Runs that differ only by their seed are shown as one row, by
+    mean and standard deviation. Each data set and partition is a section.
     """
     # Imported here: Matplotlib takes a second, and `fedmrn --help` reads this module.
     from . import page
@@ -45,7 +49,7 @@ def report(
         found = distinct(every)
         if not found:
             names = ", ".join(map(str, runs))
-            raise ValueError(f"{names}: found no run with a finished round, at least one is required")
+            raise ValueError(f"runs with a finished round in {names}: expected at least 1, got no run")
         files = page.write(found, out, target or (), left_out=contradicting(every, found))
     except OSError as error:
         _fail(error, EXIT_FILES)

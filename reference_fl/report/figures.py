@@ -1,4 +1,4 @@
-"""The figures: drawn small, so that they fill a phone's width at the size they are drawn for."""
+"""The figures, drawn at a size that fills the width of a phone."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from .runs import uplink
 from .sections import Row, Section, all_labels
 
 WIDTH, HEIGHT, LEGEND_LINE = 4.6, 3.1, 0.19  # inches
-SHORT, LONG = 24, 58  # characters that fit into half a figure's width, and into all of it
-# Okabe and Ito's palette for all kinds of colour vision, less its yellow, too light for a line on white.
+SHORT, LONG = 24, 58  # characters that fit into half of a figure's width, and into the whole width
+# Okabe and Ito's palette for all kinds of colour vision, without yellow, which is too light on white.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS, DASHES = "osD^vPX<>", ("-", "--", ":")
 KINDS = (("mask", "#0072B2"), ("dense", "#E69F00"), ("header", "#999999"))
 LOOK: Any = {
-    "font.family": "DejaVu Sans",  # comes with Matplotlib: the same drawing on every machine
+    "font.family": "DejaVu Sans",  # part of Matplotlib, so that drawings are the same on every machine
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.spines.right": False,
@@ -45,7 +45,7 @@ LOOK: Any = {
     "legend.frameon": False,
     "svg.fonttype": "path",
     "svg.hashsalt": "fedmrn",
-    "text.parse_math": False,  # a "$" in a name is a "$"
+    "text.parse_math": False,  # a "$" in a name does not start a formula
 }
 
 Styles = dict[str, dict[str, Any]]
@@ -54,7 +54,7 @@ Axis = Callable[[Row], np.ndarray]
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure, the words for those who do not see it, and a title for where no heading stands above it."""
+    """A figure, a description for screen readers, and a title for use without a heading."""
 
     name: str
     words: str
@@ -62,11 +62,11 @@ class Drawing:
     title: str = ""
 
     def save(self, path: Path) -> None:
-        """Write it as PNG or SVG, whole or not at all."""
+        """Write the figure as PNG or SVG, in one atomic step."""
         atomic.write(path, self.data(path.suffix.lstrip(".") or "png"))
 
     def data(self, kind: str) -> bytes:
-        """The bytes of the file: the same for the same input and Matplotlib."""
+        """The bytes of the file; the same for the same input and version of Matplotlib."""
         buffer = io.BytesIO()
         no_date = dict.fromkeys(("Date", "Creator", "Format", "Type")) if kind == "svg" else {}
         with mpl.rc_context(LOOK):
@@ -75,7 +75,7 @@ class Drawing:
         return buffer.getvalue()
 
     def inline(self, prefix: str) -> str:
-        """The SVG element, scaling with its box; its ids begin with `prefix`, to be unique in a page."""
+        """The SVG element, scaled to the box around it; `prefix` makes its ids unique in a page."""
         text = self.data("svg").decode()
         text = text[text.index("<svg") :]
         text = re.sub(r'(<svg [^>]*?)width="[^"]*"', r"\1", text, count=1)
@@ -90,7 +90,7 @@ def _look() -> Iterator[None]:
 
 
 def styles(sections: Sequence[Section]) -> Styles:
-    """A colour, marker and dash for each label: the same in all figures of a report."""
+    """A colour, marker and line style for each label, the same in all figures of a report."""
     return {
         label: {
             "color": COLOURS[i % len(COLOURS)],
@@ -106,7 +106,7 @@ def _round_numbers(row: Row) -> np.ndarray:
 
 
 def _sent(value: Callable[[dict[str, Any]], float]) -> Axis:
-    """Bytes that one client has moved that took part in every round so far."""
+    """Bytes sent, or sent and received, by a client that took part in every round so far."""
 
     def axis(row: Row) -> np.ndarray:
         each = row.series(lambda line: value(line) / line["clients"])
@@ -120,7 +120,7 @@ def _total(line: dict[str, Any]) -> float:
 
 
 def _curves(axes: Axes, section: Section, look: Styles, axis: Axis) -> None:
-    """A line a row: the mean over seeds, in a band from the lowest to the highest."""
+    """Draw a line for each row: the mean over seeds, with a band from the lowest to the highest seed."""
     for row in section.rows:
         x, y, style = axis(row), row.accuracy, look[row.label]
         axes.plot(x, y.mean(axis=0), label=row.label, markevery=max(1, len(x) // 10), **style)
@@ -132,9 +132,9 @@ def _curves(axes: Axes, section: Section, look: Styles, axis: Axis) -> None:
 
 
 def _range(section: Section) -> tuple[float, float]:
-    """The accuracy axis: just enough for all that follows the first tenth of the rounds.
+    """The range of the accuracy axis: that of the values after the first tenth of the rounds.
 
-    So that the steep beginning, which leaves the figure at its lower edge, does not flatten all else.
+    The steep first part, which would flatten the rest of the curves, is cut off at the lower edge.
     """
     late = [row.accuracy[:, math.ceil(row.rounds / 10) :] for row in section.rows]
     if not all(part.size for part in late):
@@ -145,7 +145,7 @@ def _range(section: Section) -> tuple[float, float]:
 
 
 def _byte_axis(axes: Axes, *copies: Any) -> None:
-    """A logarithmic axis of bytes; `copies` are axes of other bytes with the same look."""
+    """Make a logarithmic axis of bytes; `copies` are other axes that get the same format."""
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     steps = (1.0, 2.0, 5.0) if high / low < 30 else (1.0,)
@@ -156,7 +156,7 @@ def _byte_axis(axes: Axes, *copies: Any) -> None:
 
 
 def _new(labels: Sequence[str], panels: int = 1, height: float = HEIGHT) -> tuple[Figure, Any]:
-    """An empty figure of this height, and below it room for a legend of these labels."""
+    """An empty figure of this height, with additional space below for a legend of these labels."""
     figure = Figure(figsize=(WIDTH, height + LEGEND_LINE * _legend_lines(labels)), layout="constrained")
     return figure, figure.subplots(panels, 1, sharex=True)
 
@@ -178,12 +178,12 @@ def _legend_lines(labels: Sequence[str]) -> int:
 
 
 def _wrapped(text: str, width: int) -> str:
-    """The text in lines of at most `width` characters."""
+    """Wrap the text into lines of at most `width` characters."""
     return "\n".join(textwrap.wrap(text, width)) or text
 
 
 def against_rounds(section: Section, look: Styles) -> Drawing:
-    """Accuracy against rounds."""
+    """Draw accuracy against rounds."""
     with _look():
         figure, axes = _new([row.label for row in section.rows])
         _curves(axes, section, look, _round_numbers)
@@ -194,12 +194,12 @@ def against_rounds(section: Section, look: Styles) -> Drawing:
 
 
 def against_bytes(section: Section, look: Styles, name: str) -> Drawing:
-    """Accuracy against bytes, "uplink" or "total": one client's below, all clients' above the axes."""
+    """Draw accuracy against "uplink" or "total" bytes: one client's below the axes, all clients' above."""
     value, what = (uplink, "sent") if name == "uplink" else (_total, "sent and received")
     with _look():
         figure, axes = _new([row.label for row in section.rows], height=HEIGHT + 0.4)
         _curves(axes, section, look, _sent(value))
-        axes.set_xscale("log")  # now: a secondary axis copies the scale when it is made
+        axes.set_xscale("log")  # set it first: a secondary axis copies the scale when it is made
         axes.set_xlabel(f"{what} by a client that takes part in every round")
         count = section.task["clients_per_round"]
         every = axes.secondary_xaxis("top", functions=(lambda x: x * count, lambda x: x / count))
@@ -211,7 +211,7 @@ def against_bytes(section: Section, look: Styles, name: str) -> Drawing:
 
 
 def kinds_of_bytes(section: Section) -> Drawing:
-    """The share of mask, dense and header bytes in each method's messages."""
+    """Draw the shares of mask, dense and header bytes in the messages of each method."""
     rows = section.rows[::-1]
     names = [_wrapped(row.label, SHORT) for row in rows]
     with _look():
@@ -237,7 +237,7 @@ def kinds_of_bytes(section: Section) -> Drawing:
 
 
 def mask_layers(section: Section, row: Row) -> Drawing | None:
-    """Density and entropy of each layer's masks, means over seeds; None without mask counts."""
+    """Draw density and entropy of each layer's masks, means over seeds; None without mask counts."""
     shares = mask_shares(row)
     if not shares:
         return None
@@ -263,7 +263,7 @@ def mask_layers(section: Section, row: Row) -> Drawing | None:
 
 
 def _at_least(axes: Axes, span: float, top: float | None = None) -> None:
-    """Widen the vertical axis to this span, so that noise does not look like news."""
+    """Widen the vertical axis to at least this span, so that noise is not magnified."""
     low, high = axes.get_ylim()
     high = high if top is None else top
     more = max(0.0, span - (high - low))
@@ -271,7 +271,7 @@ def _at_least(axes: Axes, span: float, top: float | None = None) -> None:
 
 
 def mask_shares(row: Row) -> dict[str, dict[int, list[float]]]:
-    """Mask density by tensor and round, one value a seed; empty without mask counts."""
+    """Mask density by tensor and round, with one value for each seed; empty without mask counts."""
     found: dict[str, dict[int, list[float]]] = {}
     for run in row.runs:
         for line in run.masks:
@@ -283,7 +283,7 @@ def mask_shares(row: Row) -> dict[str, dict[int, list[float]]]:
 
 
 def overview(sections: Sequence[Section]) -> Drawing:
-    """Accuracy against uplink bytes and against rounds, side by side; a row of panels a task."""
+    """Draw accuracy against uplink bytes and against rounds, side by side, in one row for each task."""
     look = styles(sections)
     with _look():
         columns = 4 if max(map(len, look)) <= SHORT else 2

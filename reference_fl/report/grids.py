@@ -1,4 +1,4 @@
-"""The tables of the page, as cells of text. What was not run or is not known is an empty cell."""
+"""The tables of the page, as cells of text. A cell is empty if its value is not known or was not run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOT_REACHED = "not reached"
 
 @dataclass(frozen=True)
 class Grid:
-    """A table: its caption, the heads of its columns, rows of cells; the first column names the row."""
+    """A table: its caption, the heads of its columns, and rows whose first cell is the name of the row."""
 
     caption: str
     heads: Sequence[str]
@@ -25,7 +25,7 @@ class Grid:
 
 
 def matrix(sections: Sequence[Section]) -> Grid:
-    """Last accuracy of every method on every task."""
+    """The last accuracy of every method on every task."""
     by_section = [{row.label: row for row in section.rows} for section in sections]
     grid = Grid("Last accuracy, and after how many rounds", ["method", *(s.name for s in sections)])
     for label in all_labels(sections):
@@ -35,7 +35,7 @@ def matrix(sections: Sequence[Section]) -> Grid:
 
 
 def accuracy(section: Section) -> Grid:
-    """Last, recent and best accuracy; where the rows' rounds differ, also after those that all have."""
+    """Last, recent and best accuracy; if the rows' rounds differ, also after the rounds that all have."""
     common = section.rounds
     unequal = any(row.rounds != common for row in section.rows)
     values = ["last", f"mean of last {RECENT}", "best", *[f"after round {common}"] * unequal]
@@ -48,7 +48,7 @@ def accuracy(section: Section) -> Grid:
 
 
 def sizes(section: Section) -> Grid:
-    """Bytes of a message by kind, and of the download."""
+    """The bytes of a message by kind, and of the download."""
     dense = section.float32
     heads = ("method", "mask", "dense", "header", "message", "FedAvg / message", "download")
     grid = Grid("Bytes a client and round", heads)
@@ -61,7 +61,7 @@ def sizes(section: Section) -> Grid:
 
 
 def seconds(section: Section) -> Grid:
-    """What a round takes, and in relation to FedAvg's."""
+    """The seconds of a round, and their ratio to FedAvg's."""
     grid = Grid("Seconds a round", ["method", "median", "ratio to FedAvg", "quartiles", "measured on"])
     for row in section.rows:
         low, middle, high = times.round_seconds(row)
@@ -85,7 +85,7 @@ def _machine(machine: dict[str, Any], settings: dict[str, Any]) -> str:
 
 
 def to_accuracy(section: Section, target: float) -> Grid:
-    """Rounds, bytes and time to an accuracy."""
+    """Rounds, bytes and time until an accuracy is reached."""
     rates = [f"{rate} Mbit/s" for rate in times.RATES]
     heads = ["method", *rates, "computing", "rounds", "sent"]
     grid = Grid(f"Time to a test accuracy of {target:g}, by uplink", heads)
@@ -100,7 +100,7 @@ def to_accuracy(section: Section, target: float) -> Grid:
 
 
 def provenance(sections: Sequence[Section]) -> Grid:
-    """Where every number comes from."""
+    """The settings, commit and machine of every run."""
     heads = ["method", "task", "seed", "rounds", "commit", "machine", "other settings"]
     grid = Grid("The runs", heads)
     for section in sections:
@@ -125,7 +125,7 @@ def _origin(section: Section, row: Row) -> list[list[str]]:
 
 
 def size(count: float) -> str:
-    """Bytes in the unit that leaves one to three digits before the point: "1.57 MB"."""
+    """Format bytes in the unit that gives one to three digits before the point, such as "1.57 MB"."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 999.5 or unit == "GB":
             break
@@ -134,7 +134,7 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: "4.2 s", "3 min 20 s", "2 h 05 min"."""
+    """Format seconds as "4.2 s", "3 min 20 s" or "2 h 05 min"."""
     if seconds < 99.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

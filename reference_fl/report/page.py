@@ -1,4 +1,4 @@
-"""The report: one HTML page with everything in it, and its figures as PNG files beside it."""
+"""The report: one self-contained HTML page, and its figures as PNG files beside it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PAGE = "index.html"
 
 @dataclass(frozen=True)
 class Part:
-    """What the page shows of one section."""
+    """The figures and tables of one section of the page."""
 
     slug: str
     section: Section
@@ -38,19 +38,19 @@ class Part:
         return [*self.accuracy, *self.sizes, *self.masks]
 
 
-def write(runs: Sequence[Run], folder: Path, wanted: Sequence[float] = (), left_out: int = 0) -> list[Path]:
+def write(runs: Sequence[Run], folder: Path, chosen: Sequence[float] = (), left_out: int = 0) -> list[Path]:
     """Write the page and its figures.
 
     Parameters
     ----------
     runs : sequence of Run
-        Distinct ones, as `load` gives them.
+        Distinct runs, as `load` returns them.
     folder : pathlib.Path
-        Made if need be; files of these names in it are replaced.
-    wanted : sequence of float
-        Accuracies to give the time to; empty for those of `times.targets`.
+        Made if it does not exist; existing files of the same names are replaced.
+    chosen : sequence of float
+        Accuracies to show the time to; empty for those of `times.targets`.
     left_out : int
-        How many runs there were beside these, with the settings and seed of one but other results.
+        The number of other runs that have the settings and seed of one of these but other results.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def write(runs: Sequence[Run], folder: Path, wanted: Sequence[float] = (), left_
     """
     found = sections(runs)
     look = figures.styles(found)
-    parts = [_part(s, slug, look, wanted) for s, slug in zip(found, _slugs(found), strict=True)]
+    parts = [_part(s, slug, look, chosen) for s, slug in zip(found, _slugs(found), strict=True)]
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for part in parts:
@@ -71,7 +71,7 @@ def write(runs: Sequence[Run], folder: Path, wanted: Sequence[float] = (), left_
 
 
 def render(parts: Sequence[Part], left_out: int) -> str:
-    """The page's HTML; names from the runs are escaped."""
+    """The HTML of the page; names from the runs are escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -89,7 +89,7 @@ def render(parts: Sequence[Part], left_out: int) -> str:
     )
 
 
-def _part(section: Section, slug: str, look: Styles, wanted: Sequence[float]) -> Part:
+def _part(section: Section, slug: str, look: Styles, chosen: Sequence[float]) -> Part:
     masks = [figures.mask_layers(section, row) for row in section.rows]
     return Part(
         slug=slug,
@@ -101,12 +101,12 @@ def _part(section: Section, slug: str, look: Styles, wanted: Sequence[float]) ->
         ],
         sizes=[figures.kinds_of_bytes(section)],
         masks=[drawing for drawing in masks if drawing is not None],
-        to_accuracy=[grids.to_accuracy(section, target) for target in wanted or times.targets(section)],
+        to_accuracy=[grids.to_accuracy(section, target) for target in chosen or times.targets(section)],
     )
 
 
 def _slugs(found: Sequence[Section]) -> list[str]:
-    """A name for files and links for each section, no two alike."""
+    """A unique name for each section, for use in file names and links."""
     slugs: list[str] = []
     for section in found:
         slug = _slug(section.name)

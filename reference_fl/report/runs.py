@@ -10,26 +10,26 @@ from typing import Any
 from .. import layers
 from ..record import LATER_SETTINGS, METRICS, read
 
-# What every method of a comparison has in common.
+# Settings that must be equal in all runs of a comparison.
 TASK = ("dataset", "partition", "model", "clients", "clients_per_round", "epochs", "batch_size")
-# What one method may have several of, without becoming another.
+# Settings in which runs of one method may differ.
 REPEATED = ("seed", "rounds", "threads")
 REQUIRED = (*TASK, "method", "mask", "seed", "rounds")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its settings and the rounds that are finished.
+    """One run: its settings and its finished rounds.
 
     Attributes
     ----------
     settings : dict
     rounds : list of dict
-        The lines of `record.ROUND_KEYS`.
+        The lines with the keys `record.ROUND_KEYS`.
     commit : str or None
     machine : dict
     masks : list of dict
-        The lines of `layers.jsonl`; empty for a method without masks, or where the file is not at hand.
+        The lines of `layers.jsonl`; empty for a method without masks, or if the file is missing.
     """
 
     settings: dict[str, Any]
@@ -46,38 +46,38 @@ class Run:
 
     @property
     def task(self) -> tuple[Any, ...]:
-        """What runs must share to be compared."""
+        """The settings that must be equal for runs to be compared."""
         return tuple(self.settings[key] for key in TASK)
 
     @property
     def variant(self) -> dict[str, Any]:
-        """The settings by which methods differ, options among them; what is None is left out."""
+        """The settings and options by which methods differ, except those that are None."""
         settings = {k: v for k, v in self.settings.items() if k not in (*TASK, *REPEATED, "options")}
         settings |= self.settings["options"]
         return {key: settings[key] for key in sorted(settings) if settings[key] is not None}
 
 
 def uplink(line: dict[str, Any]) -> int:
-    """All bytes that the clients of a round sent."""
+    """The number of bytes that the clients of a round sent."""
     return int(line["uplink_mask_bytes"] + line["uplink_dense_bytes"] + line["uplink_header_bytes"])
 
 
 def load(paths: Sequence[Path]) -> list[Run]:
-    """The runs of these files or folders, each once: `distinct` of `read_all`."""
+    """Read the runs of these files or folders, each once: `distinct` of `read_all`."""
     return distinct(read_all(paths))
 
 
 def read_all(paths: Sequence[Path]) -> list[Run]:
-    """The runs with a finished round, of metrics files or of folders.
+    """Read the runs with a finished round from metrics files or folders.
 
-    Of a folder and each one below it: its file `metrics.jsonl`; without one, all its `.jsonl` files.
+    In a folder and in each folder below it, the file `metrics.jsonl` is read; without it, all `.jsonl` files.
 
     Raises
     ------
     OSError
         A file cannot be read.
     ValueError
-        It holds no metrics, or settings without one of `REQUIRED`.
+        A file does not hold metrics, or its settings lack one of `REQUIRED`.
     """
     return [run for path in paths for file in _files(path) for run in _read(file)]
 
@@ -94,9 +94,8 @@ def _read(file: Path) -> list[Run]:
     masks = layers.read(layers.path_beside(file)) if len(runs) == 1 else []
     for header, _ in runs:
         if missing := [key for key in REQUIRED if key not in header["settings"]]:
-            raise ValueError(
-                f"{file}: settings without {', '.join(missing)}, required: {', '.join(REQUIRED)}"
-            )
+            expected = ", ".join(REQUIRED)
+            raise ValueError(f"{file}: settings: expected {expected}, got none for {', '.join(missing)}")
     return [
         Run(
             {**LATER_SETTINGS, **header["settings"]},
@@ -111,7 +110,7 @@ def _read(file: Path) -> list[Run]:
 
 
 def distinct(runs: Iterable[Run]) -> list[Run]:
-    """One run of those with the same settings and seed: that with most rounds, then with mask counts."""
+    """One of the runs with the same settings and seed: the one with most rounds, then most mask counts."""
     kept: dict[str, Run] = {}
     for run in runs:
         other = kept.setdefault(_identity(run), run)
@@ -121,7 +120,7 @@ def distinct(runs: Iterable[Run]) -> list[Run]:
 
 
 def first_rounds(runs: Iterable[Run], count: int) -> list[Run]:
-    """The runs as they were after their first rounds."""
+    """The runs as they were after their first `count` rounds."""
     return [
         replace(run, rounds=run.rounds[:count], masks=[m for m in run.masks if m["round"] <= count])
         for run in runs
@@ -129,7 +128,7 @@ def first_rounds(runs: Iterable[Run], count: int) -> list[Run]:
 
 
 def contradicting(runs: Iterable[Run], kept: Iterable[Run]) -> int:
-    """How many runs are not in `kept`, though their rounds differ from those of the run that is."""
+    """The number of runs whose rounds differ from those of the kept run with the same settings and seed."""
     by_identity = {_identity(run): run for run in kept}
     return sum(by_identity[_identity(run)].rounds[: len(run.rounds)] != run.rounds for run in runs)
 

@@ -1,4 +1,4 @@
-"""Runs sorted for a comparison: a section a task, in it a row a method, in it a run a seed."""
+"""Runs sorted for a comparison: sections by task, in them rows by method, in them runs by seed."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from .runs import TASK, Run
 FLOAT32 = "fedavg"
 RECENT = 5
 """Rounds of `Row.recent`."""
-FIRST = (FLOAT32, "fedmrn")  # the methods that others are compared with lead every table
+FIRST = (FLOAT32, "fedmrn")  # the methods at the top of every table
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A mean over seeds and, of two or more, the sample standard deviation."""
+    """A mean over seeds and, for two seeds or more, the sample standard deviation."""
 
     mean: float
     deviation: float | None
 
     @classmethod
     def of(cls, values: Sequence[float] | np.ndarray) -> Spread:
-        """Of one value a seed."""
+        """Compute it from one value for each seed."""
         v = np.asarray(values, np.float64)
         return cls(float(v.mean()), float(v.std(ddof=1)) if len(v) > 1 else None)
 
@@ -42,9 +42,9 @@ class Row:
     Attributes
     ----------
     label : str
-        Method and mask kind, and what else tells it from the section's other rows.
+        Method and mask kind, and the settings that distinguish it from the other rows of the section.
     runs : tuple of Run
-        One a seed, in the order of the seeds.
+        One for each seed, in the order of the seeds.
     """
 
     label: str
@@ -57,16 +57,16 @@ class Row:
 
     @property
     def rounds(self) -> int:
-        """The rounds that all seeds have finished; what is said of the row is said of these."""
+        """The number of rounds that all seeds have finished; all values of the row refer to these rounds."""
         return min(len(run.rounds) for run in self.runs)
 
     @property
     def planned(self) -> int:
-        """The rounds that were asked for."""
+        """The number of rounds in the settings."""
         return max(int(run.settings["rounds"]) for run in self.runs)
 
     def series(self, value: Callable[[dict[str, Any]], float]) -> np.ndarray:
-        """A number of each line: float64, shape (seeds, rounds)."""
+        """A value of each line: float64, shape (seeds, rounds)."""
         return np.array(
             [[value(line) for line in run.rounds[: self.rounds]] for run in self.runs], np.float64
         )
@@ -83,16 +83,16 @@ class Row:
 
     @property
     def recent(self) -> Spread:
-        """Mean accuracy of the last five rounds: with label skew that of one round says little."""
+        """Mean accuracy of the last `RECENT` rounds: with label skew, it varies much from round to round."""
         return Spread.of(self.accuracy[:, -RECENT:].mean(axis=1))
 
     @property
     def best(self) -> Spread:
-        """The highest accuracy of each seed's rounds; chosen on the test set, so a little too good."""
+        """The highest accuracy of each seed. It is chosen on the test set, so it is optimistically biased."""
         return Spread.of(self.accuracy.max(axis=1))
 
     def per_message(self, value: Callable[[dict[str, Any]], float]) -> float:
-        """Mean of a number over all messages: the sum over rounds and seeds, by the clients."""
+        """The mean over all messages: the sum over rounds and seeds, divided by the number of clients."""
         return float(self.series(value).sum() / self.series(itemgetter("clients")).sum())
 
 
@@ -103,9 +103,9 @@ class Section:
     Attributes
     ----------
     name : str
-        Data set and partition, and what else tells it from the other sections.
+        Data set and partition, and the settings that distinguish it from the other sections.
     task : dict
-        The settings that all runs share.
+        The settings that are equal in all runs.
     rows : tuple of Row
     """
 
@@ -115,27 +115,27 @@ class Section:
 
     @property
     def rounds(self) -> int:
-        """The rounds that every row has."""
+        """The number of rounds that every row has."""
         return min(row.rounds for row in self.rows)
 
     @property
     def float32(self) -> Row | None:
-        """The FedAvg row to compare with: of several, the one with the highest last accuracy."""
+        """The FedAvg row to compare with; of several, the one with the highest last accuracy."""
         rows = [row for row in self.rows if row.method == FLOAT32]
         return max(rows, key=lambda row: row.last.mean) if rows else None
 
 
 def sections(runs: Iterable[Run]) -> list[Section]:
-    """Distinct runs, sorted into sections by task and into rows by all else but the seed."""
+    """Sort distinct runs into sections by task, and into rows by all other settings except the seed."""
     groups: dict[tuple[Any, ...], dict[str, list[Run]]] = {}
     for run in sorted(runs, key=lambda run: (_order(run), run.settings["seed"])):
         groups.setdefault(run.task, {}).setdefault(repr(run.variant), []).append(run)
-    telling = _telling(groups.values())
+    distinguishing = _distinguishing(groups.values())
     return [
         Section(
             name=_name(task, groups),
             task=dict(zip(TASK, task, strict=True)),
-            rows=tuple(Row(_label(of[0], telling[of[0].label]), tuple(of)) for of in rows.values()),
+            rows=tuple(Row(_label(of[0], distinguishing[of[0].label]), tuple(of)) for of in rows.values()),
         )
         for task, rows in groups.items()
     ]
@@ -154,20 +154,20 @@ def all_labels(found: Sequence[Section]) -> list[str]:
 
 
 def _order(run: Run) -> tuple[Any, ...]:
-    """By data set, by partition (IID first), by method."""
+    """The sort key: by data set, partition (IID first) and method."""
     dataset, partition, model, *numbers = run.task
     return (dataset, partition != "iid", partition, model, *map(float, numbers), *_place(run))
 
 
 def _place(run: Run) -> tuple[Any, ...]:
-    """FedAvg and FedMRN first, the others by name; the plainest variant first."""
+    """The sort key of methods: FedAvg and FedMRN first, the others by name; fewest settings first."""
     method = run.settings["method"]
     first = FIRST.index(method) if method in FIRST else len(FIRST)
     return (first, run.label, len(run.variant), repr(run.variant))
 
 
-def _telling(groups: Iterable[dict[str, list[Run]]]) -> dict[str, list[str]]:
-    """By method and mask kind: the settings that differ between its rows of one section."""
+def _distinguishing(groups: Iterable[dict[str, list[Run]]]) -> dict[str, list[str]]:
+    """For each method and mask kind, the settings that differ between its rows of one section."""
     found: dict[str, list[str]] = {}
     for rows in groups:
         variants: dict[str, list[dict[str, Any]]] = {}
@@ -181,8 +181,10 @@ def _telling(groups: Iterable[dict[str, list[Run]]]) -> dict[str, list[str]]:
     return found
 
 
-def _label(run: Run, telling: Sequence[str]) -> str:
-    parts = [f"{key.replace('_', ' ')} {_short(run.variant[key])}" for key in telling if key in run.variant]
+def _label(run: Run, distinguishing: Sequence[str]) -> str:
+    parts = [
+        f"{key.replace('_', ' ')} {_short(run.variant[key])}" for key in distinguishing if key in run.variant
+    ]
     return ", ".join([run.label, *parts])
 
 

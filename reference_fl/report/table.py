@@ -1,13 +1,9 @@
-"""The table of the README and of `fedmrn train`: a row a method."""
+"""The table of the README and of `fedmrn train`, with one row for each method."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
-
-from fedmrn_codec.primitives import atomic
 
 from .runs import Run, uplink
 from .sections import RECENT, Row, Section, Spread, sections
@@ -18,11 +14,11 @@ HEADS = ("data", "partition", "method", "seeds", "rounds", *ACCURACIES, BYTES, "
 
 
 def table(runs: Iterable[Run]) -> list[dict[str, Any]]:
-    """A row a task and method: accuracies (means over seeds), bytes, and the ratio to FedAvg's bytes.
+    """A row for each task and method: accuracies (means over seeds), bytes, and the ratio to FedAvg's bytes.
 
-    Last, recent (`Row.recent`) and best accuracy are those of the rounds that all seeds of the row have
-    finished; the spreads are sample standard deviations over seeds, None with one seed. The ratio is None
-    without a FedAvg run of the same task.
+    Last, recent (`Row.recent`) and best accuracy refer to the rounds that all seeds of the row have finished.
+    The spreads are sample standard deviations over seeds, None for one seed. The ratio is None without a
+    FedAvg run of the same task.
     """
     return [_line(section, row) for section in sections(runs) for row in section.rows]
 
@@ -48,34 +44,11 @@ def _line(section: Section, row: Row) -> dict[str, Any]:
     }
 
 
-def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """The table as Markdown."""
-    lines = [f"| {' | '.join(HEADS)} |", "|---" * len(HEADS) + "|"]
-    for r in rows:
-        cells = (
-            *(r[key] for key in ("dataset", "partition", "method", "seeds", "rounds")),
-            Spread(r["last_accuracy"], r["last_spread"]),
-            Spread(r["recent_accuracy"], r["recent_spread"]),
-            Spread(r["best_accuracy"], r["best_spread"]),
-            f"{r['uplink_bytes_per_client_round']:,}",
-            "" if r["ratio"] is None else f"{r['ratio']:.1f}",
-        )
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
-
-
-def insert(document: Path, text: str, place: str = "results") -> None:
-    """Replace what stands between a document's comments `<!-- PLACE... -->` and `<!-- end of PLACE -->`.
-
-    Raises
-    ------
-    ValueError
-        The document has no such comments.
-    """
-    old = document.read_text()
-    name = re.escape(place)
-    pattern = re.compile(rf"(<!-- {name}\b[^\n]*-->\n).*?(<!-- end of {name} -->)", re.S)
-    new, count = pattern.subn(lambda m: f"{m[1]}{text}\n{m[2]}", old)
-    if count != 1:
-        raise ValueError(f"{document}: found {count} places for {place}, required 1")
-    atomic.write(document, new.encode())
+def cells(row: dict[str, Any]) -> list[str]:
+    """A row of `table` as text, in the order of `HEADS`."""
+    return [
+        *(str(row[key]) for key in ("dataset", "partition", "method", "seeds", "rounds")),
+        *(str(Spread(row[f"{kind}_accuracy"], row[f"{kind}_spread"])) for kind in ("last", "recent", "best")),
+        f"{row['uplink_bytes_per_client_round']:,}",
+        "" if row["ratio"] is None else f"{row['ratio']:.1f}",
+    ]

@@ -1,12 +1,12 @@
-"""What a round takes, and how long a federation would take to an accuracy on a given uplink.
+"""The seconds of a round, and the time that a federation needs to reach an accuracy with a given uplink.
 
-Time to an accuracy, of one run and one uplink rate (bits a second):
+Time to an accuracy, for one run and one uplink rate (bits per second):
 
     T = R * median(seconds / clients) + sum over rounds 1..R of 8 * uplink bytes / (clients * rate)
 
 R is the first round whose test accuracy reaches the target. The clients of a round work and send at the same
-time, each on its own uplink; here they ran one after the other, so that a client's time is its share of the
-round's seconds (with the server's work and the test in it). The median is over the run's rounds.
+time, each on its own uplink. In the runs they trained one after the other, so a client's time is its share
+of the seconds of the round, which include the server's work and the test. The median is over all rounds.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ RATES = (1, 10, 100)  # Mbit/s
 
 @dataclass(frozen=True)
 class Reached:
-    """When the seeds of a row reached an accuracy, means over seeds.
+    """What the seeds of a row needed to reach an accuracy, as means over seeds.
 
     Attributes
     ----------
     rounds : float
     sent : float
-        Bytes that a client sent which took part in every round.
+        Bytes sent by a client that took part in every round.
     work : float
-        Seconds without those for sending.
+        Seconds without sending.
     seconds : tuple of float
-        With them, for each of `RATES`.
+        Seconds with sending, for each of `RATES`.
     """
 
     rounds: float
@@ -54,9 +54,9 @@ def round_seconds(row: Row) -> tuple[float, float, float]:
 
 
 def overhead(section: Section, row: Row) -> float | None:
-    """The median seconds of a round in relation to FedAvg's.
+    """The ratio of the median seconds of a round to FedAvg's.
 
-    None without FedAvg, and where machine or threads differ: such times say nothing of the methods.
+    None without FedAvg, or if machine or threads differ, since such times cannot be compared.
     """
     other = section.float32
     if other is None or _machines(row) != _machines(other) or len(_machines(row)) != 1:
@@ -70,14 +70,14 @@ def _machines(row: Row) -> set[str]:
 
 
 def targets(section: Section) -> list[float]:
-    """Accuracies worth asking for: FedAvg's last (else the best row's) in full points, and 2 and 5 below."""
+    """Default accuracies: FedAvg's last (else the best row's) in full points, and 2 and 5 points below."""
     row = section.float32 or max(section.rows, key=lambda row: row.last.mean)
     top = math.floor(100 * row.last.mean + 1e-9)
     return [points / 100 for points in (top, top - 2, top - 5) if points > 0]
 
 
 def reached(row: Row, target: float) -> Reached | None:
-    """When this accuracy was reached; None where a seed has not."""
+    """What a row needed to reach this accuracy; None if a seed has not reached it."""
     each = [_reached(run, target, row.rounds) for run in row.runs]
     if None in each:
         return None

@@ -1,4 +1,4 @@
-"""Metrics files of runs that never were, for the tests of the report."""
+"""Synthetic metrics files for the tests of the report."""
 
 import json
 
@@ -54,7 +54,7 @@ def as_lines(*objects):
 
 
 def write(folder, accuracies=ACCURACIES, seconds=10.0, machine=MACHINE, **given):
-    """One run in its folder, with mask counts if it has masks; the folder."""
+    """Write one run, with mask counts if it has masks, into a folder, which is returned."""
     first = header(machine, **given)
     settings = first["settings"]
     rounds = [line(settings, i, accuracy, seconds) for i, accuracy in enumerate(accuracies, 1)]
@@ -69,7 +69,7 @@ def write(folder, accuracies=ACCURACIES, seconds=10.0, machine=MACHINE, **given)
 
 
 def write_many(folder):
-    """Two tasks; FedAvg and FedMRN binary over two seeds, of the second task FedAvg alone; the folder."""
+    """Write two tasks: FedAvg and FedMRN binary with two seeds, and FedAvg alone. Returns the folder."""
     for seed in (0, 1):
         shifted = [a + 0.02 * seed for a in ACCURACIES]
         write(folder / f"fedavg-{seed}", shifted, seed=seed)

@@ -1,4 +1,4 @@
-"""The report's numbers, from metrics files made by hand."""
+"""The numbers of the report, from synthetic metrics files."""
 
 import json
 import math
@@ -176,7 +176,7 @@ def test_the_table_and_its_markdown(many):
     ]
     assert rows[1]["uplink_bytes_per_client_round"] == 3000
     assert rows[1]["ratio"] == pytest.approx(80_100 / 3000, abs=0.005)
-    lines = report.markdown(rows).splitlines()
+    lines = report.markdown(report.HEADS, map(report.cells, rows)).splitlines()
     assert lines[3] == (
         "| digits | iid | fedmrn binary | 2 | 4 "
         "| 0.7600 ± 0.0141 | 0.6850 ± 0.0141 | 0.8600 ± 0.0141 | 3,000 | 26.7 |"
@@ -294,7 +294,7 @@ def test_the_verb(many, tmp_path):
     assert (row["method"], row["partition"], row["last_accuracy"]) == ("fedavg", "labels:3", 0.8)
     text = (tmp_path / "out" / page.PAGE).read_text()
     assert "Time to a test accuracy of 0.7, by uplink" in text
-    assert "Left out were 1 runs" in text
+    assert "Left out: 1 runs" in text
     assert len(list((tmp_path / "out").glob("*.png"))) == 4
 
 
@@ -303,9 +303,9 @@ def test_errors_have_codes_and_no_traceback(tmp_path):
     (tmp_path / "odd.jsonl").write_text("odd\n")
     (tmp_path / "short.jsonl").write_text('{"settings": {"dataset": "digits"}}\n')
     cases = [
-        (2, [tmp_path / "empty"], "no run"),
-        (2, [tmp_path / "odd.jsonl"], "line 1"),
-        (2, [tmp_path / "short.jsonl"], "partition"),
+        (2, [tmp_path / "empty"], "expected at least 1, got no run"),
+        (2, [tmp_path / "odd.jsonl"], "line 1: expected metrics, got"),
+        (2, [tmp_path / "short.jsonl"], "settings: expected dataset, partition"),
         (3, [tmp_path / "nowhere"], "nowhere"),
         (2, [tmp_path / "empty", "--target", "7"], "target"),
     ]
@@ -316,7 +316,7 @@ def test_errors_have_codes_and_no_traceback(tmp_path):
         assert not (tmp_path / "out").exists()
 
 
-def test_listing_the_verb_loads_nothing_heavy():
+def test_importing_the_verb_loads_no_heavy_package():
     script = "import sys, reference_fl.report.cli; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "typer" in done.stdout.split()
@@ -334,8 +334,8 @@ def test_the_readme_s_table_and_figure(many, tmp_path):
     assert text.endswith("<!-- end of results -->\nafter\n")
     assert (tmp_path / "docs" / "f.png").read_bytes().startswith(b"\x89PNG")
     document.write_text("no place\n")
-    with pytest.raises(ValueError, match="found 0 places"):
-        report.insert(document, "table")
+    with pytest.raises(ValueError, match=r"places 'results' in .*README.md: expected 1, got 0"):
+        report.insert(document, "table", "results")
 
 
 def test_a_table_at_a_place_of_its_own_after_fewer_rounds(many, tmp_path):

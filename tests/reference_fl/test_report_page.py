@@ -1,4 +1,4 @@
-"""The report in headless Chromium: drawn, silent, and inside its width on a desk and on a phone."""
+"""The report in headless Chromium: figures are drawn, no console message, no overflow of the width."""
 
 import html
 import json
@@ -61,7 +61,7 @@ window.onload = () => { document.body.textContent = JSON.stringify(frames.map(me
 
 
 def browse(address, profile):
-    """The DOM after loading, and what the console said."""
+    """The DOM after loading, and the console messages."""
     environment = {
         **os.environ,
         "HOME": str(profile),
@@ -87,7 +87,7 @@ def browse(address, profile):
 
 
 def look(path, folder):
-    """What is wrong with a page, in words: nothing, for a good one."""
+    """The faults of a page, in words; none for a good page."""
     harness = folder / "harness.html"
     harness.write_text(
         HARNESS.replace("WIDTHS", str(list(WIDTHS))).replace("PAGE", json.dumps(f"file://{path}"))
@@ -117,7 +117,7 @@ def _not_drawn(figure, width):
         yield f"{width}: {figure['words']}: nothing drawn in {colour}"
 
 
-def test_a_report_is_drawn_silent_and_inside_its_width(tmp_path):
+def test_a_report_has_no_faults_at_any_width(tmp_path):
     runs = made_runs.write_many(tmp_path / "runs")
     wordy = {**made_runs.BINARY, "options": {"a_setting_with_a_long_name": "and-an-unbroken-value-" * 3}}
     made_runs.write(tmp_path / "runs" / "wordy", partition="labels:3", **wordy)
@@ -130,7 +130,7 @@ def test_a_report_is_drawn_silent_and_inside_its_width(tmp_path):
         assert view["tables"] == 1 + 2 * 6 + 1
 
 
-def test_these_checks_see_a_bad_page(tmp_path):
+def test_these_checks_fail_for_a_bad_page(tmp_path):
     path = tmp_path / "bad.html"
     path.write_text(
         "<!DOCTYPE html><meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; "
