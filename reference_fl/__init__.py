@@ -1,1 +1,1 @@
-"""Reference federated training: data, models, methods and the loop that proves the codec on real images."""
+"""Reference federated training: data sets, models, methods, and the loop that runs the codec on real data."""

@@ -23,23 +23,23 @@ class Engine(StrEnum):
 DEMO = (("fedavg", None), ("fedmrn", "binary"), ("fedmrn", "signed"))
 EXIT_USAGE, EXIT_FILES, EXIT_FAILED = 2, 3, 4
 
-Noise = Annotated[str | None, typer.Option(help="NAME:SCALE, like uniform:0.01")]
+Noise = Annotated[str | None, typer.Option(help="NAME:SCALE, such as uniform:0.01")]
 Partition = Annotated[str | None, typer.Option(help="iid, dirichlet:ALPHA, labels:K or natural")]
 Model = Annotated[str | None, typer.Option(help="cnn2, cnn4 or cnn8; lstm or lstm-small for text")]
 Count = Annotated[int | None, typer.Option(min=1)]
 Epochs = Annotated[int | None, typer.Option(min=1, help="local epochs")]
 BatchSize = Annotated[int | None, typer.Option(min=2)]
 LearningRate = Annotated[float | None, typer.Option(min=0.0)]
-Threads = Annotated[int | None, typer.Option(min=1, help="of torch")]
-DataRoot = Annotated[Path | None, typer.Option(help="folder of the data set's files")]
+Threads = Annotated[int | None, typer.Option(min=1, help="threads of torch")]
+DataRoot = Annotated[Path | None, typer.Option(help="folder with the files of the data set")]
 Options = Annotated[
     list[str] | None,
-    typer.Option("--option", metavar="NAME=VALUE", help="an option of the method; may be repeated"),
+    typer.Option("--option", metavar="NAME=VALUE", help="set an option of the method; may be repeated"),
 ]
 
 
-def _list_presets(wanted: bool) -> None:
-    if wanted:
+def _list_presets(given: bool) -> None:
+    if given:
         from . import presets
 
         for name in presets.names():
@@ -55,14 +55,19 @@ ListPresets = Annotated[
 
 def train(
     preset: Annotated[
-        str | None, typer.Option(help="an experiment of the protocol, or a TOML file; options win over it")
+        str | None,
+        typer.Option(
+            help="an experiment of the protocol, or a TOML file; other options override its settings"
+        ),
     ] = None,
     dataset: Annotated[
         str | None,
         typer.Option(help="digits (no download), fashion-mnist, svhn, cifar10, cifar100, shakespeare"),
     ] = None,
     method: Annotated[str, typer.Option(help="fedavg, fedmrn, eden, ... or fedmrn-signed")] = "fedmrn",
-    mask: Annotated[str | None, typer.Option(help="binary or signed; of fedmrn")] = None,
+    mask: Annotated[
+        str | None, typer.Option(help="kind of the masks, for fedmrn and postmask: binary or signed")
+    ] = None,
     noise: Noise = None,
     partition: Partition = None,
     model: Model = None,
@@ -76,27 +81,32 @@ def train(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     threads: Threads = None,
     data_root: DataRoot = None,
-    out: Annotated[Path, typer.Option(help="folder of the run; an unfinished run there goes on")] = Path(
+    out: Annotated[Path, typer.Option(help="folder of the run; an unfinished run in it is continued")] = Path(
         "runs/train"
     ),
     engine: Annotated[
         Engine,
-        typer.Option(help="where clients train: this process, or Flower's simulation; the same results"),
+        typer.Option(help="where the clients train: in this process or in Flower's simulation; same results"),
     ] = Engine.LOCAL,
     ray_address: Annotated[
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="of --engine flower: run on this Ray cluster, from one of its machines; all have this "
-            "package, and the data set at the same place",
+            help="with --engine flower: run on this Ray cluster, started from one of its machines; each "
+            "machine needs this package, and the data set at the same path",
         ),
     ] = None,
     verify: Annotated[bool, typer.Option(help="decode every frame with every backend and compare")] = False,
-    demo: Annotated[bool, typer.Option(help="FedAvg and FedMRN, binary and signed, on the digits")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print a JSON line a round")] = False,
+    demo: Annotated[
+        bool, typer.Option(help="train FedAvg and FedMRN, binary and signed, on the digits")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON line for each round")] = False,
     list_presets: ListPresets = False,
 ) -> None:
-    """Train a federation; every update travels as a frame. Settings left out are the protocol's."""
+    """Train a federation in which every update is sent as a frame.
+
+    Settings that are not given have the values of the protocol.
+    """
     given: dict[str, Any] = {
         "noise": noise,
         "partition": partition,
@@ -117,7 +127,7 @@ def train(
         from .settings import defaults
 
         if ray_address is not None and engine is not Engine.FLOWER:
-            raise ValueError(f"--ray-address: found {ray_address!r}, required: --engine flower with it")
+            raise ValueError(f"--engine: expected flower with --ray-address, got {engine.value}")
         given["options"] = plan.pairs(option or ())
         if demo:
             runs = [defaults("digits", which, kind, **given) for which, kind in DEMO]
@@ -140,17 +150,17 @@ def train(
 
 
 def sweep(
-    preset: Annotated[str, typer.Option(help="as of train; several are parted by commas")] = "digits",
+    preset: Annotated[str, typer.Option(help="as in train; several are separated by commas")] = "digits",
     methods: Annotated[
         str,
         typer.Option(
             metavar="LABELS",
-            help="parted by commas; +NAME=VALUE after one is a setting or an option of that method alone, "
-            "like fedmrn-signed+learning_rate=0.3",
+            help="separated by commas; +NAME=VALUE after a label sets a setting or an option of that method "
+            "alone, as in fedmrn-signed+learning_rate=0.3",
         ),
     ] = "fedavg,fedmrn-binary,fedmrn-signed",
-    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="the seeds 0 to N-1")] = 1,
-    jobs: Annotated[int, typer.Option(min=1, help="runs at a time")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="use the seeds 0 to N-1")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="number of runs at the same time")] = 1,
     noise: Noise = None,
     partition: Partition = None,
     model: Model = None,
@@ -162,19 +172,21 @@ def sweep(
     learning_rate: LearningRate = None,
     option: Options = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="of each run; an even share of the cores if left out")
+        int | None, typer.Option(min=1, help="threads of each run; default: an even share of the cores")
     ] = None,
     data_root: DataRoot = None,
-    out: Annotated[Path, typer.Option(help="a folder a run; what is done there is skipped")] = Path(
-        "runs/sweep"
-    ),
-    as_json: Annotated[bool, typer.Option("--json", help="print the table's rows as JSON lines")] = False,
+    out: Annotated[
+        Path, typer.Option(help="holds one folder for each run; finished rounds in it are skipped")
+    ] = Path("runs/sweep"),
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print the rows of the table as JSON lines")
+    ] = False,
     list_presets: ListPresets = False,
 ) -> None:
     """Train with several methods and seeds, each run in a process of its own.
 
-    Kill it at any moment: the same command goes on, and no finished round is lost. A run that fails stops no
-    other; exit code 4 says that some failed. All lines are in metrics.jsonl at the end.
+    The command can be interrupted at any time: no finished round is lost, and the same command continues. If
+    a run fails, the others continue; the exit code is then 4. At the end all lines are in metrics.jsonl.
     """
     given: dict[str, Any] = {
         "noise": noise,
@@ -204,7 +216,7 @@ def _parts(text: str) -> list[str]:
 
 @contextmanager
 def _errors(verb: str) -> Iterator[None]:
-    """Turn what can be wrong with settings and files into a message and an exit code."""
+    """Turn errors of settings, files and clients into a message and an exit code."""
     try:
         yield
     except (OSError, ValueError, KeyError) as error:
@@ -217,6 +229,6 @@ def _errors(verb: str) -> Iterator[None]:
 
         if not isinstance(error, ClientError):
             raise
-        advice = ", and the same command goes on" if isinstance(error, WorkerError) else ""
-        print(f"fedmrn {verb}: {error}; the rounds before are kept{advice}", file=sys.stderr)
+        advice = "; run the same command to continue" if isinstance(error, WorkerError) else ""
+        print(f"fedmrn {verb}: {error}; the finished rounds are kept{advice}", file=sys.stderr)
         raise typer.Exit(EXIT_FAILED) from None

@@ -1,7 +1,8 @@
-"""What each tensor's masks look like, round by round: the lines of `layers.jsonl` beside a run's metrics.
+"""Counts of the set mask bits of each tensor and round: `layers.jsonl`, beside the metrics of a run.
 
-A line: `{"round": 3, "tensors": {"conv1.weight": {"elements": 288, "ones": 1301, "frames": 10}, ...}}`, with
-the masked tensors in schema order, `ones` summed over the round's frames. A round without masks has no line.
+A line: `{"round": 3, "tensors": {"conv1.weight": {"elements": 288, "ones": 1301, "frames": 10}, ...}}`. The
+masked tensors are in schema order; `ones` is the sum over the frames of the round. A round without masks has
+no line.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ COUNTS = ("elements", "ones", "frames")
 
 
 class MaskCounts:
-    """The set bits of the masks that a server received in one round."""
+    """The number of set bits in the masks that a server received in one round."""
 
     def __init__(self) -> None:
         self._tensors: dict[str, dict[str, int]] = {}
@@ -30,23 +31,23 @@ class MaskCounts:
             counts["frames"] += 1
 
     def line(self, number: int) -> dict[str, Any] | None:
-        """The line of this round; None without masks."""
+        """The line of this round, or None if there were no masks."""
         return {"round": number, "tensors": self._tensors} if self._tensors else None
 
 
 def path_beside(metrics: Path) -> Path:
-    """Where the lines of a metrics file are: `layers.jsonl`, or `NAME.layers.jsonl` for `NAME.jsonl`."""
+    """The path of the counts: `layers.jsonl` for `metrics.jsonl`, `NAME.layers.jsonl` for `NAME.jsonl`."""
     name = "layers.jsonl" if metrics.name == "metrics.jsonl" else f"{metrics.stem}.layers.jsonl"
     return metrics.with_name(name)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file, in order; none if there is no file. A last line cut short by a kill is left out.
+    """Read the lines of a file, in order; none if there is no file. An incomplete last line is left out.
 
     Raises
     ------
     ValueError
-        It is no such file.
+        The file does not hold mask counts.
     """
     if not path.exists():
         return []
@@ -62,12 +63,11 @@ def _parse(text: str, where: str) -> dict[str, Any]:
         tensors = {name: {key: int(t[key]) for key in COUNTS} for name, t in line["tensors"].items()}
         for name, t in tensors.items():
             if not 0 <= t["ones"] <= t["elements"] * t["frames"]:
-                raise ValueError(
-                    f"ones of {name}: found {t['ones']}, in {t['frames']} x {t['elements']} bits"
-                )
+                most = f"{t['elements']} x {t['frames']}"
+                raise ValueError(f"ones of {name}: expected 0 to {most}, got {t['ones']}")
         return {"round": int(line["round"]), "tensors": tensors}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{where}: no mask counts ({type(error).__name__}: {error})") from None
+        raise ValueError(f"{where}: expected mask counts, got {type(error).__name__}: {error}") from None
 
 
 def density(counts: dict[str, int]) -> float:
@@ -77,7 +77,7 @@ def density(counts: dict[str, int]) -> float:
 
 
 def entropy(share: float) -> float:
-    """Bits of information in one mask bit that is set with this probability: the binary entropy."""
+    """The binary entropy: bits of information in one mask bit that is set with this probability."""
     if math.isnan(share) or share in (0.0, 1.0):
         return 0.0 * share
     return -share * math.log2(share) - (1 - share) * math.log2(1 - share)

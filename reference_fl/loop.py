@@ -1,4 +1,4 @@
-"""The federated loop: a round after the other, each kept before the next begins."""
+"""The federated loop: the rounds run in order, and each is saved before the next begins."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ def run(
     verify: bool = False,
     progress: PROGRESS = lambda what, done, of: None,
 ) -> Iterator[dict[str, Any]]:
-    """Train a federation, one round at a time; go on where an earlier call stopped.
+    """Train a federation, one round at a time; continue where an earlier call stopped.
 
-    A round depends on the settings, its number, the global model and what server and clients remember alone;
-    the last two are saved together after each round. So a run that was killed and resumed gives what an
-    unbroken one gives, to the bit, on the same machine; on the same kind of machine, with any engine.
+    A round depends only on the settings, its number, the global model and the states that server and clients
+    keep; model and states are saved together after each round. On the same kind of machine a run that was
+    killed and resumed therefore gives the same bits as an uninterrupted one, with any engine.
 
     Parameters
     ----------
     settings : Settings
     data : Dataset
     folder : pathlib.Path
-        Holds `metrics.jsonl` (spec of the keys: `record.py`) and `state.safetensors`.
+        Holds `metrics.jsonl` and `state.safetensors`, which `record.py` describes.
     engine : Engine, optional
-        Where the clients run; by default in this process. Started if there are rounds to do.
+        Runs the clients; by default they run in this process. Started only if a round is left to do.
     verify : bool
-        Decode every frame with every installed backend too, and compare the bytes.
+        Also decode every frame with every installed backend, and compare the bytes.
     progress : callable
-        Called with ("round" or "client", how many are done, of how many).
+        Called with "round" or "client", the number done and the total.
 
     Yields
     ------
     dict
-        The line of each finished round, those of earlier calls included.
+        The line of each finished round, including those of earlier calls.
 
     Raises
     ------

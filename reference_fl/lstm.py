@@ -1,4 +1,4 @@
-"""The network for next-character prediction of McMahan et al., AISTATS 2017: an embedding and LSTM layers."""
+"""The network of McMahan et al., AISTATS 2017, for next-character prediction: embedding and LSTM layers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def uninitialised(kind: type[M], *args: Any, **options: Any) -> M:
 
 
 class CharLSTM(nn.Module):
-    """Scores of the next token after a sequence of tokens.
+    """Scores the next token after a sequence of tokens. The weights are not initialised.
 
     Parameters
     ----------
     tokens : int
-        How many there are, as input and as class.
+        The number of different tokens; also the number of classes.
     embedding, hidden, layers : int
-        Values of a token; values of a layer's state; how many layers. The weights are not initialised.
+        The size of a token's embedding, the size of a layer's state, and the number of layers.
     """
 
     def __init__(self, tokens: int, embedding: int, hidden: int, layers: int) -> None:
@@ -56,7 +56,7 @@ class CharLSTM(nn.Module):
 
     @torch.no_grad()
     def initialise(self, rng: np.random.Generator) -> None:
-        """Draw the weights as PyTorch does: the embedding N(0, 1), all else uniform within 1/sqrt(hidden)."""
+        """Draw the weights as PyTorch does: the embedding from N(0, 1), all others within 1/sqrt(hidden)."""
         bound = 1 / math.sqrt(self.linear.in_features)
         for name, parameter in self.named_parameters():
             shape = tuple(parameter.shape)

@@ -1,8 +1,9 @@
-"""The networks by name: those of the main experiments (Li et al., ACM MM 2024), one for 8x8 images, LSTMs.
+"""The networks: those of the main experiments (Li et al., ACM MM 2024), one for 8x8 images, and LSTMs.
 
-The convolutional ones have one building block: 3x3 convolution (padding 1, no bias), BatchNorm, ReLU; a 2x2
-max-pool closes each group of blocks, just before its last ReLU, where it gives the same bits, gradients
-included, and leaves ReLU a quarter of the work; one linear layer without bias at the end.
+The convolutional networks consist of one kind of block: 3x3 convolution (padding 1, no bias), BatchNorm,
+ReLU. Each group of blocks ends with a 2x2 max-pool, placed before the last ReLU: there it gives the same
+outputs and gradients, and ReLU has a quarter of the elements to process. The last layer is linear, without
+bias.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ ARCHITECTURES: dict[str, tuple[tuple[int, ...], ...]] = {
     "cnn4": ((32,), (64,), (128,), (256,)),
     "cnn8": ((32, 32), (64, 64), (128, 128), (256, 256)),
 }
-# Embedding, hidden size, layers: that of McMahan et al., AISTATS 2017; and one for a quick try.
+# Embedding size, hidden size, layers: those of McMahan et al., AISTATS 2017, and smaller ones for quick runs.
 LSTMS = {"lstm": (8, 256, 2), "lstm-small": (8, 64, 1)}
 
 
 class ConvNet(nn.Module):
-    """Groups of convolution blocks, each closed by a 2x2 max-pool, and one linear layer.
+    """Groups of convolution blocks, each ended by a 2x2 max-pool, and one linear layer.
 
-    The weights are not initialised; `build` does that.
+    The weights are not initialised; `build` initialises them.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ class ConvNet(nn.Module):
     Raises
     ------
     ValueError
-        The image is too small for so many pools.
+        The image is too small for the number of pools.
     """
 
     def __init__(self, in_shape: tuple[int, int, int], classes: int, groups: Sequence[Sequence[int]]) -> None:
@@ -53,8 +54,8 @@ class ConvNet(nn.Module):
         channels, height, width = in_shape
         shrink = 2 ** len(groups)
         if min(height, width) < shrink:
-            found, need = f"{height}x{width}", f"{shrink}x{shrink}"
-            raise ValueError(f"image size: found {found}, {len(groups)} pools need at least {need}")
+            expected = f"at least {shrink}x{shrink} for {len(groups)} pools"
+            raise ValueError(f"image size: expected {expected}, got {height}x{width}")
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         number = 0
         for pool, group in enumerate(groups, 1):
@@ -86,9 +87,8 @@ class ConvNet(nn.Module):
         torch.Tensor
             float32, shape (batch, classes).
         """
-        # Channels-last activations take a third off a training step on the CPU. Only the input is converted:
-        # the layout spreads from layer to layer, and the parameters keep the plain layout that the codec and
-        # the optimiser see.
+        # With channels-last activations a training step takes a third less time on the CPU. Only the input is
+        # converted: each layer keeps the layout of its input, and the parameters keep their plain layout.
         features: torch.Tensor = self.features(x.to(memory_format=torch.channels_last))
         scores: torch.Tensor = self.linear(features.flatten(1))
         return scores
@@ -102,7 +102,7 @@ def names() -> list[str]:
 def build(name: str, in_shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
     """A network with its initial weights.
 
-    The weights are a function of the arguments alone; no global random state is read or changed.
+    The weights depend only on the arguments; no global random state is read or changed.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def build(name: str, in_shape: tuple[int, ...], classes: int, seed: int) -> nn.M
     in_shape : tuple of int
         Channels, height, width of an image; or, for an LSTM, the length of a sequence.
     classes : int
-        Number of classes; for an LSTM of tokens too.
+        Number of classes; for an LSTM also the number of tokens.
     seed : int
         Seed of the initial weights, >= 0.
 
@@ -124,13 +124,14 @@ def build(name: str, in_shape: tuple[int, ...], classes: int, seed: int) -> nn.M
     Raises
     ------
     ValueError
-        An unknown name, a network for another kind of samples, or an image too small for the network's pools.
+        An unknown name, samples of another kind than the network takes, or an image too small for its pools.
     """
     if name not in names():
-        raise ValueError(f"unknown model {name!r}; known: {', '.join(names())}")
+        raise ValueError(f"model: expected one of {', '.join(names())}, got {name!r}")
     kind, dimensions = ("sequences", 1) if name in LSTMS else ("images", 3)
     if len(in_shape) != dimensions:
-        raise ValueError(f"model {name!r} takes {kind}: found samples of {len(in_shape)} dimensions")
+        expected = f"{kind} of {dimensions} dimensions"
+        raise ValueError(f"samples for model {name!r}: expected {expected}, got {len(in_shape)} dimensions")
     rng = np.random.default_rng(seed)
     if name in LSTMS:
         lstm = CharLSTM(classes, *LSTMS[name])

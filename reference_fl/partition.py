@@ -1,7 +1,8 @@
-"""Splits of a training set among clients: IID, Dirichlet label skew, labels a client, the data's own groups.
+"""Splits of a training set among clients: IID, Dirichlet label skew, labels per client, natural groups.
 
-Pure functions from labels to index arrays. Every sample goes to exactly one client and every client gets at
-least one; the same arguments give the same split. Protocol: Li et al., ACM MM 2024, main experiments.
+All are pure functions from labels to index arrays. Every sample goes to exactly one client, every client gets
+at least one sample, and the same arguments give the same split. The protocol is that of the main experiments
+of Li et al., ACM MM 2024.
 """
 
 from __future__ import annotations
@@ -15,25 +16,25 @@ from numpy.typing import ArrayLike, NDArray
 Indices = NDArray[np.int64]
 Seed = int | np.random.Generator
 
-MAX_DRAWS = 1000  # Dirichlet: draws before the smallest size is held to be out of reach
+MAX_DRAWS = 1000  # Dirichlet: draws before the minimum size is considered out of reach
 
 
 def iid(labels: ArrayLike, clients: int, seed: Seed) -> list[Indices]:
-    """Deal the samples at random; sizes differ by one at most.
+    """Deal the samples to the clients at random; sizes differ by one at most.
 
     Parameters
     ----------
     labels : array_like
-        Integers, shape (samples,). Only their number matters here.
+        Integers, shape (samples,). Only their number is used.
     clients : int
-        How many parts, 1..samples.
+        Number of clients, 1..samples.
     seed : int or numpy.random.Generator
-        Where the randomness comes from.
+        Seed or source of the random numbers.
 
     Returns
     -------
     list of numpy.ndarray
-        int64 sample indices, ascending, one array a client.
+        int64 sample indices, ascending, one array for each client.
 
     Raises
     ------
@@ -48,45 +49,45 @@ def iid(labels: ArrayLike, clients: int, seed: Seed) -> list[Indices]:
 def dirichlet(
     labels: ArrayLike, clients: int, seed: Seed, *, alpha: float, min_size: int = 10
 ) -> list[Indices]:
-    """Label skew: each class is shared out by proportions drawn from a symmetric Dirichlet distribution.
+    """Label skew: each class is divided by proportions drawn from a symmetric Dirichlet distribution.
 
-    Class after class, the proportions of the clients that have reached the mean size are set to zero and the
-    rest scaled to one, so that such a client takes no more. The whole draw is repeated until every client has
-    `min_size` samples.
+    The classes are divided one after the other. Clients that have reached the mean size get no more samples:
+    their proportions are set to zero, and the others are scaled to a sum of one. The whole draw is repeated
+    until every client has `min_size` samples.
 
     Parameters
     ----------
     labels : array_like
         Integers, shape (samples,).
     clients : int
-        How many parts, 1..samples.
+        Number of clients, 1..samples.
     seed : int or numpy.random.Generator
-        Where the randomness comes from.
+        Seed or source of the random numbers.
     alpha : float
-        Concentration, finite, > 0; small is skewed, large approaches IID.
+        Concentration, finite, > 0. Small values give skewed splits, large values approach IID.
     min_size : int
-        The fewest samples a client may have, at least 1.
+        The minimum number of samples of a client, at least 1.
 
     Returns
     -------
     list of numpy.ndarray
-        int64 sample indices, ascending, one array a client.
+        int64 sample indices, ascending, one array for each client.
 
     Raises
     ------
     ValueError
-        As `iid`; alpha or min_size out of range; fewer than clients * min_size samples; or no draw out of
-        `MAX_DRAWS` gave every client its `min_size`.
+        As `iid`; alpha or min_size out of range; fewer than clients * min_size samples; or none of
+        `MAX_DRAWS` draws gave every client `min_size` samples.
     """
     values = _checked_labels(labels, clients)
     if not (math.isfinite(alpha) and alpha > 0):
-        raise ValueError(f"alpha: found {alpha}, required finite and > 0")
+        raise ValueError(f"alpha: expected a finite number above 0, got {alpha}")
     if operator.index(min_size) < 1:
-        raise ValueError(f"min_size: found {min_size}, required at least 1")
+        raise ValueError(f"min_size: expected at least 1, got {min_size}")
     if len(values) < clients * min_size:
         raise ValueError(
-            f"{clients} clients of at least {min_size} samples need {clients * min_size}: "
-            f"found {len(values)}; take fewer clients or a smaller min_size"
+            f"samples: expected at least {clients * min_size} for {clients} clients of at least {min_size}, "
+            f"got {len(values)}; use fewer clients or a smaller min_size"
         )
     rng = np.random.default_rng(seed)
     smallest = 0
@@ -96,9 +97,9 @@ def dirichlet(
         if smallest >= min_size:
             return parts
     raise ValueError(
-        f"Dirichlet({alpha}) of {len(values)} samples over {clients} clients: in {MAX_DRAWS} draws "
-        f"the smallest client had {smallest} at best, required {min_size}; "
-        "take a larger alpha, fewer clients or a smaller min_size"
+        f"samples of the smallest client, for Dirichlet({alpha}), {len(values)} samples, {clients} clients: "
+        f"expected {min_size}, got at most {smallest} in {MAX_DRAWS} draws; "
+        "use a larger alpha, fewer clients or a smaller min_size"
     )
 
 
@@ -110,10 +111,10 @@ def _dirichlet_draw(
     for label in np.unique(values):
         members = rng.permutation(np.flatnonzero(values == label))
         proportions = rng.dirichlet(np.full(clients, alpha))
-        # "Below the mean" in integers. Samples are left over, so at least one client is below it.
+        # "Below the mean", in integers. Some samples are not dealt yet, so at least one client is below it.
         takers = np.flatnonzero(sizes * clients < len(values))
         shares = proportions[takers]
-        # With a tiny alpha all the mass can sit on clients that are full: then share evenly.
+        # With a tiny alpha, full clients can have all the proportions: the others then share equally.
         shares = shares / shares.sum() if shares.sum() > 0 else np.full(len(takers), 1 / len(takers))
         cuts = (np.cumsum(shares)[:-1] * len(members)).astype(np.int64)
         for client, part in zip(takers, np.split(members, cuts), strict=True):
@@ -125,40 +126,40 @@ def _dirichlet_draw(
 def labels_per_client(labels: ArrayLike, clients: int, seed: Seed, *, k: int) -> list[Indices]:
     """Label count: every client holds samples of exactly `k` labels.
 
-    Labels are dealt so that the numbers of clients that hold each differ by one at most. The samples of a
-    label are shared evenly among its holders; what does not divide goes one each to holders drawn at random,
-    so no sample is left over and the sizes of two shares of a label differ by one at most.
+    The labels are dealt so that the numbers of clients that hold each label differ by one at most. The
+    samples of a label are divided evenly among these clients; the remainder goes, one sample each, to clients
+    drawn at random. Every sample is dealt, and the shares of a label differ by one sample at most.
 
     Parameters
     ----------
     labels : array_like
         Integers, shape (samples,).
     clients : int
-        How many parts, 1..samples.
+        Number of clients, 1..samples.
     seed : int or numpy.random.Generator
-        Where the randomness comes from.
+        Seed or source of the random numbers.
     k : int
-        Labels a client, 1..number of distinct labels.
+        Labels per client, 1..number of distinct labels.
 
     Returns
     -------
     list of numpy.ndarray
-        int64 sample indices, ascending, one array a client.
+        int64 sample indices, ascending, one array for each client.
 
     Raises
     ------
     ValueError
-        As `iid`; k out of range; clients * k labels do not cover every label; or a label has fewer samples
-        than holders.
+        As `iid`; k out of range; clients * k is less than the number of labels; or a label has fewer samples
+        than clients that hold it.
     """
     values = _checked_labels(labels, clients)
     distinct = np.unique(values)
     if not 1 <= operator.index(k) <= len(distinct):
-        raise ValueError(f"labels per client: found {k}, required 1..{len(distinct)} (distinct labels)")
+        raise ValueError(f"labels per client: expected 1..{len(distinct)} (distinct labels), got {k}")
     if clients * k < len(distinct):
         raise ValueError(
-            f"{clients} clients of {k} labels hold {clients * k} at most: found {len(distinct)} labels, "
-            "and every sample needs a client; take more clients or labels per client"
+            f"distinct labels: expected at most {clients * k} for {clients} clients of {k} labels, "
+            f"got {len(distinct)}; use more clients or more labels per client"
         )
     rng = np.random.default_rng(seed)
     holders = _deal_labels(len(distinct), clients, k, rng)
@@ -167,17 +168,17 @@ def labels_per_client(labels: ArrayLike, clients: int, seed: Seed, *, k: int) ->
         members = rng.permutation(np.flatnonzero(values == label))
         if len(members) < len(who):
             raise ValueError(
-                f"label {label} is held by {len(who)} clients but has {len(members)} samples; "
-                "take fewer clients or labels per client"
+                f"samples of label {label}: expected at least {len(who)}, one for each of its clients, "
+                f"got {len(members)}; use fewer clients or fewer labels per client"
             )
-        # array_split gives the remainder to the first parts; the order of the holders is random.
+        # array_split gives the remainder to the first parts; the order of the clients is random.
         for client, part in zip(rng.permutation(who), np.array_split(members, len(who)), strict=True):
             held[client].append(part)
     return [np.sort(np.concatenate(parts)) for parts in held]
 
 
 def _deal_labels(distinct: int, clients: int, k: int, rng: np.random.Generator) -> list[list[int]]:
-    """The clients that hold each label: each client takes the k labels held least so far, ties at random."""
+    """Clients by label: each client gets the k labels that the fewest clients hold so far, ties at random."""
     holders: list[list[int]] = [[] for _ in range(distinct)]
     for client in range(clients):
         counts = [len(who) for who in holders]
@@ -189,20 +190,19 @@ def _deal_labels(distinct: int, clients: int, k: int, rng: np.random.Generator) 
 def by_group(groups: ArrayLike, clients: int) -> list[Indices]:
     """Natural clients: each group of samples goes to one client as a whole.
 
-    With as many clients as groups each has one; with fewer, each has a run of consecutive groups, and the
-    numbers of groups differ by one at most. No randomness.
+    Each client gets consecutive groups; their numbers differ by one at most. No random numbers are used.
 
     Parameters
     ----------
     groups : array_like
         Integers, shape (samples,): the group of each sample, ascending.
     clients : int
-        How many parts, 1..distinct groups.
+        Number of clients, 1..distinct groups.
 
     Returns
     -------
     list of numpy.ndarray
-        int64 sample indices, ascending, one array a client.
+        int64 sample indices, ascending, one array for each client.
 
     Raises
     ------
@@ -212,7 +212,7 @@ def by_group(groups: ArrayLike, clients: int) -> list[Indices]:
     values = _checked_labels(groups, 1)
     distinct = np.unique(values)
     if not 1 <= operator.index(clients) <= len(distinct):
-        raise ValueError(f"clients: found {clients}, required 1..{len(distinct)} (groups of the data)")
+        raise ValueError(f"clients: expected 1..{len(distinct)} (groups of the data), got {clients}")
     return [
         np.flatnonzero(np.isin(values, part)).astype(np.int64) for part in np.array_split(distinct, clients)
     ]
@@ -221,8 +221,7 @@ def by_group(groups: ArrayLike, clients: int) -> list[Indices]:
 def _checked_labels(labels: ArrayLike, clients: int) -> NDArray[np.integer]:
     values = np.asarray(labels)
     if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
-        found = f"{values.dtype} of shape {values.shape}"
-        raise ValueError(f"labels: found {found}, required a vector of integers")
+        raise ValueError(f"labels: expected a vector of integers, got {values.dtype} of shape {values.shape}")
     if not 1 <= operator.index(clients) <= len(values):
-        raise ValueError(f"clients: found {clients}, required 1..{len(values)} (one sample each at least)")
+        raise ValueError(f"clients: expected 1..{len(values)} (at least one sample each), got {clients}")
     return values

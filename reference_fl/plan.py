@@ -1,4 +1,4 @@
-"""The runs of a sweep: presets by methods by seeds, each with a name."""
+"""The runs of a sweep: every combination of preset, method and seed, each with a name."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from . import methods, presets
 from .settings import Settings
 
 NAMED = ("learning_rate", "noise", "rounds", "epochs", "batch_size", "clients", "clients_per_round")
-"""Settings that a method of a sweep may be given by name, besides its options."""
+"""The settings that "+NAME=VALUE" can set for one method of a sweep, beside its options."""
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One run: its settings, and its name, which is that of its folder."""
+    """One run: its name, which is also the name of its folder, and its settings."""
 
     name: str
     settings: Settings
 
 
 def value(text: str) -> bool | int | float | str:
-    """A value as it is written on the command line: true, false, an integer, a float, or else text."""
+    """Parse a value from the command line: true, false, an integer, a float, or else text."""
     if text in ("true", "false"):
         return text == "true"
     for kind in (int, float):
@@ -36,20 +36,20 @@ def value(text: str) -> bool | int | float | str:
 
 
 def pairs(texts: Iterable[str]) -> dict[str, Any]:
-    """NAME=VALUE, each with its typed value.
+    """Parse texts of the form NAME=VALUE.
 
     Raises
     ------
     ValueError
-        Something else, or a name twice.
+        A text of another form, or a name that occurs twice.
     """
     found: dict[str, Any] = {}
     for text in texts:
         name, equals, written = text.partition("=")
         if not (name.strip() and equals):
-            raise ValueError(f"option: found {text!r}, required NAME=VALUE")
+            raise ValueError(f"option: expected NAME=VALUE, got {text!r}")
         if name.strip() in found:
-            raise ValueError(f"option: found {name.strip()} twice")
+            raise ValueError(f"option {name.strip()}: expected one value, got two")
         found[name.strip()] = value(written.strip())
     return found
 
@@ -57,23 +57,23 @@ def pairs(texts: Iterable[str]) -> dict[str, Any]:
 def runs(
     preset_names: Sequence[str], entries: Sequence[str], seeds: Iterable[int], given: dict[str, Any]
 ) -> list[Planned]:
-    """All runs, seed after seed, so that an unfinished sweep compares as many methods as it can.
+    """All runs, in the order of the seeds, so that an unfinished sweep compares as many methods as possible.
 
     Parameters
     ----------
     preset_names : sequence of str
         As `presets.load`.
     entries : sequence of str
-        Labels of methods, as "fedmrn-binary". "+NAME=VALUE" after one, once or more, gives that method a
-        setting (one of `NAMED`) or an option of its own.
+        Labels of methods, such as "fedmrn-binary". Each "+NAME=VALUE" after a label sets a setting (one of
+        `NAMED`) or an option for that method alone.
     seeds : iterable of int
     given : dict
-        Settings of all runs that win over the presets; those after a "+" win over these.
+        Settings of all runs. They override the presets; those after a "+" override these.
 
     Raises
     ------
     ValueError
-        Anything that is unknown or out of range, or two runs of one name.
+        A name or value that is unknown or out of range, or two runs with the same name.
     """
     loaded = [presets.load(name) for name in preset_names]
     planned = [
@@ -81,7 +81,7 @@ def runs(
     ]
     names = [run.name for run in planned]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"runs: found {', '.join(twice)} more than once")
+        raise ValueError(f"names of runs: expected different ones, got {', '.join(twice)} more than once")
     return planned
 
 
@@ -94,13 +94,13 @@ def _planned(preset: presets.Preset, entry: str, seed: int, given: dict[str, Any
     settings = presets.settings(
         preset, method, mask, **{**given, **changed, "seed": seed, "options": options}
     )
-    methods.build(settings)  # refuses options that the method does not have
+    methods.build(settings)  # refuses unknown options
     digest = _digest({**changed, **options})
     return Planned("-".join([preset.name, settings.label, *digest, f"seed{seed}"]), settings)
 
 
 def _digest(extras: dict[str, Any]) -> list[str]:
-    """Eight hexadecimal digits that stand for a method's own settings and options; none for none."""
+    """Eight hexadecimal digits that identify a method's own settings and options; an empty list for none."""
     if not extras:
         return []
     return [hashlib.sha256(json.dumps(extras, sort_keys=True).encode()).hexdigest()[:8]]

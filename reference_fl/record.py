@@ -1,11 +1,11 @@
-"""What a run leaves behind: a line of JSON a round, and the state to go on from.
+"""The files of a run: one line of JSON for each round, and the state that the next round needs.
 
-`metrics.jsonl`: the first line holds the settings, the commit, the machine and the engines it was started
-on (the result does not depend on these); each further line a finished round, with the keys `ROUND_KEYS`
-(bytes are sums over the round's clients of the lengths of real messages).
-`layers.jsonl`: for methods with masks, the counts of `layers.py`, a line a round.
-`state.safetensors`: the global model after the last round. The lines are written before the state, so that
-after a kill there may be one line too many, never one too few; it is dropped and its round done again.
+`metrics.jsonl`: the first line holds the settings, the commit, the machine and the engines of the run (the
+result does not depend on the last three). Each further line is a finished round with the keys `ROUND_KEYS`;
+bytes are the lengths of the messages, summed over the clients of the round.
+`layers.jsonl`: for methods with masks, the counts of `layers.py`, one line for each round.
+`state.safetensors`: the state after the last round. The lines are written before the state: if the process
+is killed in between, there is one line too many, which is dropped, and its round is repeated.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fedmrn_codec.primitives import atomic
 
 from . import layers
 
-if TYPE_CHECKING:  # reading a record needs no torch
+if TYPE_CHECKING:  # `settings` imports torch, which reading a record does not need
     from .settings import Settings
 
 ROUND_KEYS = (
@@ -45,12 +45,12 @@ ROUND_KEYS = (
     "seconds",
 )
 METRICS, STATE = "metrics.jsonl", "state.safetensors"
-LOCAL = "local"  # the engine of runs that do not say
-LATER_SETTINGS: dict[str, Any] = {"options": {}}  # what runs meant that were made before these existed
+LOCAL = "local"  # the engine of runs whose header names none
+LATER_SETTINGS: dict[str, Any] = {"options": {}}  # values for runs that are older than these settings
 
 
 class Record:
-    """The files of one run; use `open`.
+    """The files of one run, made by `open`.
 
     Attributes
     ----------
@@ -64,19 +64,19 @@ class Record:
 
     @classmethod
     def open(cls, folder: Path, settings: Settings, engine: str | None = None) -> Record:
-        """The record of a run, new or resumed; only the number of rounds may differ from before.
+        """Open the record of a new or a resumed run; of the settings only the number of rounds may differ.
 
         Parameters
         ----------
         folder : pathlib.Path
         settings : Settings
         engine : str, optional
-            What is going to run the clients of the rounds that are left.
+            The name of the engine for the remaining rounds.
 
         Raises
         ------
         ValueError
-            The folder holds a run with other settings, or files that are none of a run.
+            The folder holds a run with other settings, or files that are not those of a run.
         """
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / METRICS).exists():
@@ -86,12 +86,13 @@ class Record:
         changed = [key for key in now if key != "rounds" and before.get(key) != now[key]]
         if changed:
             raise ValueError(
-                f"{folder / METRICS} is a run with other settings: "
-                + ", ".join(f"{key} found {before.get(key)!r}, required {now[key]!r}" for key in changed)
+                f"settings of the run in {folder / METRICS}: "
+                + ", ".join(f"{key} expected {now[key]!r}, got {before.get(key)!r}" for key in changed)
             )
         done = _finished_rounds(folder / STATE)
         if len(rounds) < done:
-            raise ValueError(f"{folder / METRICS} has {len(rounds)} rounds, its {STATE} comes after {done}")
+            what = f"rounds in {folder / METRICS}"
+            raise ValueError(f"{what}: expected at least {done}, as {STATE} states, got {len(rounds)}")
         header["settings"] = {**now, "rounds": max(done, settings.rounds)}
         engines = header.setdefault("engines", [LOCAL])
         if engine is not None and engine not in engines and done < settings.rounds:
@@ -117,11 +118,11 @@ class Record:
             self._file.close()
 
     def load_state(self) -> bytes | None:
-        """The model after the last finished round, as safetensors; None before the first."""
+        """The state after the last finished round, as safetensors; None before the first."""
         return (self.folder / STATE).read_bytes() if self.rounds else None
 
     def append(self, line: dict[str, Any], state: bytes, counts: dict[str, Any] | None = None) -> None:
-        """Keep a finished round, each file whole or not at all: its mask counts, its line, then its state."""
+        """Save a finished round: its mask counts, its line, then its state."""
         assert self._file is not None
         assert tuple(line) == ROUND_KEYS
         if counts is not None:
@@ -137,14 +138,14 @@ def _as_lines(lines: list[dict[str, Any]]) -> bytes:
 
 
 def _add_line(file: BinaryIO, line: dict[str, Any]) -> None:
-    """Append a line and wait until it is on the disk."""
+    """Append a line, and wait until it is on the disk."""
     file.write(_as_lines([line]))
     file.flush()
     os.fsync(file.fileno())
 
 
 def header_line(settings: Settings, engine: str | None = None) -> dict[str, Any]:
-    """A run's first line: its settings, the commit, the machine and the engine."""
+    """The first line of a run: its settings, the commit, the machine and the engine."""
     import torch
 
     return {
@@ -162,14 +163,14 @@ def header_line(settings: Settings, engine: str | None = None) -> dict[str, Any]
 
 
 def read(path: Path) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """The runs of a metrics file, each its first line and its rounds; usually one.
+    """Read the runs of a metrics file, each its first line and its rounds; usually one run.
 
-    A last line that a kill cut short is left out.
+    An incomplete last line, which a killed process leaves, is left out.
 
     Raises
     ------
     ValueError
-        It is no metrics file.
+        The file does not hold metrics.
     """
     lines = path.read_text().splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
@@ -183,12 +184,13 @@ def read(path: Path) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
             else:
                 runs[-1][1].append({key: line[key] for key in ROUND_KEYS})
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise ValueError(f"{path}, line {number}: no metrics ({type(error).__name__}: {error})") from None
+            got = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{path}, line {number}: expected metrics, got {got}") from None
     return runs
 
 
 def _finished_rounds(path: Path) -> int:
-    """The round after which a state was kept; 0 without one."""
+    """The round after which the state was saved; 0 without a state."""
     if not path.exists():
         return 0
     with safetensors.safe_open(path, "np") as file:
@@ -215,7 +217,7 @@ def _commit() -> str | None:
 
 
 def _processor() -> str:
-    """The processor's name, where the system tells it."""
+    """The name of the processor, where the system provides it."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -1,4 +1,4 @@
-"""Seeds that follow from a run's seed, one for each purpose, round and client."""
+"""Seeds derived from the seed of a run, one for each purpose, round and client."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import hashlib
 
 
 def derive(*parts: int | str) -> int:
-    """An unsigned 63-bit integer that depends on all the parts and on nothing else.
+    """Hash the parts to an unsigned integer of 63 bits, a size that every generator accepts.
 
-    63 bits, so that every generator takes it. Different parts give different seeds but for hash collisions,
-    about 1 in 2^63 for a pair.
+    Different parts give different seeds, except for hash collisions: about 1 in 2^63 for a pair.
     """
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "little") >> 1

@@ -1,4 +1,4 @@
-"""The server of the reference training: assign, collect real messages, aggregate exactly, evaluate."""
+"""The server of the reference training: assigns clients, collects their messages, aggregates, evaluates."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .train import evaluate
 
 PROGRESS = Callable[[str, int, int], None]
 OWN, MEMORY = "method state/", "client memory/"
-"""Before the names of what method and clients remember, in the file of the model's state."""
+"""Prefixes of the names of the method's state and the clients' states in the state file."""
 
 
 @dataclass
@@ -45,13 +45,13 @@ class Uplink:
 
 
 class Server:
-    """The global model, what its method remembers, and what it keeps for the clients between their rounds.
+    """The global model, the method with its state, and the states that the clients keep between rounds.
 
     Parameters
     ----------
     settings : Settings
     data : Dataset
-        To evaluate on.
+        Its test samples are used for the evaluation.
     weights : sequence of int
         The number of each client's samples.
     """
@@ -66,7 +66,7 @@ class Server:
     def round(
         self, number: int, engine: Engine, masks: MaskCounts, verify: bool, progress: PROGRESS
     ) -> dict[str, Any]:
-        """One round; its line of metrics, and what its masks add to `masks`."""
+        """Run one round; return its line of metrics, and add its mask counts to `masks`."""
         start = time.perf_counter()
         broadcast = safetensors.torch.save(_state(self.model))
         base_model = int.from_bytes(hashlib.sha256(broadcast).digest()[:8], "little") or 1
@@ -109,7 +109,7 @@ class Server:
         }
 
     def state(self) -> dict[str, torch.Tensor]:
-        """All that the next round depends on, the settings aside."""
+        """Everything that the next round depends on, except the settings."""
         own = {OWN + name: tensor for name, tensor in self.method.state().items()}
         memories = {
             f"{MEMORY}{client}/{name}": tensor
@@ -119,7 +119,7 @@ class Server:
         return {**_state(self.model), **own, **memories}
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
-        """Go on from a saved state."""
+        """Continue from a saved state."""
         own: dict[str, torch.Tensor] = {}
         memories: dict[int, dict[str, torch.Tensor]] = {}
         model: dict[str, torch.Tensor] = {}
@@ -148,7 +148,7 @@ class Server:
 
 
 def choose(settings: Settings, number: int) -> list[int]:
-    """The clients of a round, without replacement."""
+    """Draw the clients of a round, without replacement."""
     rng = np.random.default_rng(derive(settings.seed, "clients", number))
     return [int(c) for c in rng.choice(settings.clients, settings.clients_per_round, replace=False)]
 
@@ -158,16 +158,18 @@ def _state(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def compare_backends(message: bytes, schema: fm.Schema) -> None:
-    """Decode a frame, or the frame in a message, with every installed backend.
+    """Decode a frame with every installed backend, each from the bytes, and compare the results.
 
     Raises
     ------
     RuntimeError
-        Two of them give different bytes: a defect of a backend.
+        Two backends give different bytes, which is a defect of one of them.
     """
     names = backends.installed()
     first = fm.decode(message, schema, backend=names[0])
     for other in names[1:]:
         for name, array in fm.decode(message, schema, backend=other).items():
             if array.tobytes() != first[name].tobytes():
-                raise RuntimeError(f"backends {names[0]} and {other} decode {name!r} differently")
+                raise RuntimeError(
+                    f"{name!r} decoded by {other}: expected the bytes of {names[0]}, got others"
+                )

@@ -1,22 +1,24 @@
-"""The settings of a run, and the protocol's defaults for each data set."""
+"""The settings of a run, and the defaults of the protocol for each data set."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 import fedmrn_codec as fm
-from fedmrn_codec.primitives.noise import parse_noise
+from fedmrn_codec.adapter_api import parse_noise
 
 from . import partition
 from .data import Dataset
 
+N = TypeVar("N", int, float)
+
 
 @dataclass(frozen=True)
 class Settings:
-    """All that a run's result depends on, the code and the machine's arithmetic aside.
+    """Everything that the result of a run depends on, except the code and the arithmetic of the machine.
 
     Attributes
     ----------
@@ -24,18 +26,18 @@ class Settings:
     mask : {"binary", "signed"} or None
         None where the method has no masks.
     noise : str or None
-        Distribution and scale of the noise, as "uniform:0.01".
+        Distribution and scale of the noise, such as "uniform:0.01".
     partition : str
-        "iid", "dirichlet:ALPHA", "labels:K", or "natural": the data's own clients.
+        "iid", "dirichlet:ALPHA", "labels:K", or "natural" for the natural clients of the data set.
     clients, clients_per_round, epochs, batch_size, rounds : int
     learning_rate : float
-        Of the clients' plain SGD.
+        Of the clients' optimiser.
     seed : int
-        Everything random in a run follows from it.
+        The source of all random numbers of a run.
     threads : int
         Of torch; sums of floats may depend on it.
     options : dict
-        What only this method knows, by name; what is left out has the default of `methods/NAME.py`.
+        Options of this method alone, by name; the defaults are in `methods/NAME.py`.
     """
 
     dataset: str
@@ -60,13 +62,13 @@ class Settings:
 
     @property
     def label(self) -> str:
-        """The method's name with its mask kind, as in tables: "fedmrn-binary"."""
+        """The method's name with its mask kind, such as "fedmrn-binary"."""
         return f"{self.method}-{self.mask}" if self.mask else self.method
 
 
-# Li et al., ACM MM 2024: 100 clients, 10 a round, 10 local epochs of batches of 64; CNN4 and 100 rounds for
-# Fashion-MNIST and SVHN, CNN8 and 200 for CIFAR. The digits are too few for that: their row is this project's
-# own, and so is that of Shakespeare. The same, a file an experiment, is in `presets/`.
+# Li et al., ACM MM 2024: 100 clients, 10 in each round, 10 local epochs of batches of 64; CNN4 and 100 rounds
+# for Fashion-MNIST and SVHN, CNN8 and 200 rounds for CIFAR. The rows of the digits, which are too few for
+# this, and of Shakespeare are this project's own. `presets/` holds the same settings, one file an experiment.
 DATASET_DEFAULTS: dict[str, dict[str, Any]] = {
     "digits": {"model": "cnn2", "clients": 10, "clients_per_round": 5, "epochs": 5, "rounds": 15},
     "fashion-mnist": {"model": "cnn4", "clients": 100, "clients_per_round": 10, "epochs": 10, "rounds": 100},
@@ -77,9 +79,9 @@ DATASET_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 BATCH_SIZE = {"digits": 16, "shakespeare": 10}
 
-# Of the clients' optimiser. FedAvg's and FedMRN's are those of Li et al., ACM MM 2024 (tuned on a grid); what
-# compresses an ordinary update has FedAvg's. FedBAT's is that of its authors' code for the same experiment,
-# FedPM's is Adam's for the scores in its authors' code.
+# Of the clients' optimiser. FedAvg and FedMRN have the rates of Li et al., ACM MM 2024, tuned on a grid.
+# Methods that compress an ordinary update have FedAvg's. FedBAT has the rate of its authors' code for the
+# same experiment, FedPM that of Adam for the scores in its authors' code.
 LEARNING_RATE = {
     "fedavg": 0.03,
     "fedmrn": 0.1,
@@ -94,27 +96,27 @@ LEARNING_RATE = {
     "fedpm": 0.1,
 }
 MASKS = ("fedmrn", "postmask")
-"""The methods that have a mask kind and noise."""
+"""The methods that have a mask kind and a noise."""
 
 NOISE = {"binary": "uniform:0.01", "signed": "uniform:0.005"}
 
 
 def defaults(dataset: str, method: str, mask: str | None, **given: Any) -> Settings:
-    """The protocol's settings for a data set and a method; what is `given` and not None replaces them.
+    """The settings of the protocol for a data set and a method; values in `given`, if not None, replace them.
 
     Raises
     ------
     ValueError
-        An unknown method, mask or setting, or a mask where the method has none.
+        An unknown method, mask or setting, or a mask for a method without masks.
     """
     if method not in LEARNING_RATE:
-        raise ValueError(f"method: found {method!r}, known are {', '.join(sorted(LEARNING_RATE))}")
+        raise ValueError(f"method: expected one of {', '.join(sorted(LEARNING_RATE))}, got {method!r}")
     if method in MASKS:
         mask = mask or "binary"
         if mask not in NOISE:
-            raise ValueError(f"mask: found {mask!r}, required: {' or '.join(NOISE)}")
+            raise ValueError(f"mask: expected {' or '.join(NOISE)}, got {mask!r}")
     elif mask is not None:
-        raise ValueError(f"mask: found {mask!r}, the method {method} has none")
+        raise ValueError(f"mask: expected none for the method {method}, got {mask!r}")
     row = DATASET_DEFAULTS.get(dataset, DATASET_DEFAULTS["fashion-mnist"])
     settings = Settings(
         dataset=dataset,
@@ -130,7 +132,9 @@ def defaults(dataset: str, method: str, mask: str | None, **given: Any) -> Setti
     )
     known = {f.name for f in fields(Settings)}
     if unknown := set(given) - known:
-        raise ValueError(f"settings: found {sorted(unknown)}, known are {sorted(known)}")
+        raise ValueError(
+            f"settings: expected only {', '.join(sorted(known))}, got {', '.join(sorted(unknown))}"
+        )
     settings = replace(settings, **{key: value for key, value in given.items() if value is not None})
     if settings.noise is not None:
         parse_noise(settings.noise)
@@ -138,7 +142,7 @@ def defaults(dataset: str, method: str, mask: str | None, **given: Any) -> Setti
 
 
 def noise_of(settings: Settings) -> fm.Noise:
-    """The noise of a run whose method has masks."""
+    """The noise of a run; its method must have masks."""
     assert settings.noise is not None
     return parse_noise(settings.noise)
 
@@ -149,24 +153,29 @@ def split(settings: Settings, data: Dataset) -> list[np.ndarray]:
     Raises
     ------
     ValueError
-        A partition that does not exist, or that this data set does not allow.
+        An unknown partition, or one that is not possible for this data set.
     """
     if not 1 <= settings.clients_per_round <= settings.clients:
-        found = settings.clients_per_round
-        raise ValueError(f"clients a round: found {found}, required 1 to all {settings.clients}")
+        got = settings.clients_per_round
+        raise ValueError(f"clients per round: expected 1 to {settings.clients} (all), got {got}")
     name, _, argument = settings.partition.partition(":")
-    labels = data.train_y.numpy()
-    if name == "iid" and not argument:
-        return partition.iid(labels, settings.clients, settings.seed)
-    if name == "dirichlet" and argument:
-        return partition.dirichlet(labels, settings.clients, settings.seed, alpha=float(argument))
-    if name == "labels" and argument:
-        return partition.labels_per_client(labels, settings.clients, settings.seed, k=int(argument))
-    if name == "natural" and not argument:
+    labels, clients, seed = data.train_y.numpy(), settings.clients, settings.seed
+    if settings.partition == "iid":
+        return partition.iid(labels, clients, seed)
+    if name == "dirichlet" and (alpha := _parsed(float, argument)) is not None:
+        return partition.dirichlet(labels, clients, seed, alpha=alpha)
+    if name == "labels" and (k := _parsed(int, argument)) is not None:
+        return partition.labels_per_client(labels, clients, seed, k=k)
+    if settings.partition == "natural":
         if data.groups is None:
-            raise ValueError(
-                f"partition: found 'natural', the data set {data.name} has no clients of its own"
-            )
-        return partition.by_group(data.groups.numpy(), settings.clients)
-    required = "iid, dirichlet:ALPHA, labels:K or natural"
-    raise ValueError(f"partition: found {settings.partition!r}, required {required}")
+            raise ValueError(f"partition natural: expected a data set with natural clients, got {data.name}")
+        return partition.by_group(data.groups.numpy(), clients)
+    expected = "iid, dirichlet:ALPHA, labels:K or natural"
+    raise ValueError(f"partition: expected {expected}, got {settings.partition!r}")
+
+
+def _parsed(kind: type[N], text: str) -> N | None:
+    try:
+        return kind(text)
+    except ValueError:
+        return None

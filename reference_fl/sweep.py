@@ -1,4 +1,4 @@
-"""Many runs, several at a time, each in a process of its own; what is done is kept and skipped."""
+"""Runs many experiments, several at a time, each in its own process; finished rounds are kept and skipped."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ from fedmrn_codec.primitives import atomic
 from .plan import Planned
 from .record import METRICS, Record, read
 
-LOG = "log.txt"  # what a run wrote to stderr
-GRACE = 5.0  # seconds that a process has to end by itself
+LOG = "log.txt"  # the standard error of a run
+GRACE = 5.0  # seconds between asking a process to end and killing it
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 Report = Callable[[str, dict[str, Any]], None]
-"""Called with a run's name and the line of a round that it has finished."""
+"""Called with the name of a run and the line of a round that has just finished."""
 
 
 class Sweep:
-    """Runs below one folder.
+    """Runs whose folders are below one folder.
 
     Parameters
     ----------
     runs : sequence of Planned
     out : pathlib.Path
-        Each run has the folder below it that has its name.
+        Holds one folder for each run, with its name.
     data_root : pathlib.Path or None
-        As `data.load`.
+        As in `data.load`.
     threads : int or None
-        Of each run. None: those that it began with, or an even share of the cores.
+        Threads of each run. None keeps the number that an unfinished run began with; a new run gets an even
+        share of the cores.
     jobs : int
-        Runs at a time.
+        Number of runs at the same time.
     """
 
     def __init__(
@@ -58,18 +59,19 @@ class Sweep:
         self._stopped = False
 
     def left(self) -> list[Planned]:
-        """The runs that have rounds to do."""
+        """The runs with unfinished rounds."""
         return [run for run in self.runs if not is_done(self.out / run.name, run)]
 
     def execute(self, report: Report) -> dict[str, str]:
-        """Do all that is left.
+        """Do all unfinished rounds.
 
-        Whatever ends this call early, Ctrl-C too, ends the processes; every finished round is kept.
+        If the call is interrupted, by Ctrl-C or an exception, the processes are ended; finished rounds are
+        kept.
 
         Returns
         -------
         dict of str to str
-            Names of the runs that failed, and why.
+            The names of the runs that failed, each with the reason.
         """
         failed: dict[str, str] = {}
         with ThreadPoolExecutor(self.jobs) as pool:
@@ -85,12 +87,9 @@ class Sweep:
         return failed
 
     def merge(self) -> Path:
-        """Write the finished rounds of all runs into one file, run after run; a foreign run is left out.
+        """Write the finished rounds of all runs into one file, whose path is returned.
 
-        Returns
-        -------
-        pathlib.Path
-            The file.
+        A folder that holds a run with other settings is left out.
         """
         path = self.out / METRICS
         records = [record for run in self.runs if (record := kept(self.out / run.name, run))]
@@ -99,7 +98,7 @@ class Sweep:
         return path
 
     def _run(self, run: Planned, report: Report) -> str | None:
-        """One run in a process; why it failed, if it did."""
+        """Do one run in a process; return the reason if it failed, else None."""
         folder = self.out / run.name
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +108,7 @@ class Sweep:
         with log:
             child = self._start(run, log)
             if child is None:
-                return "not begun"
+                return "not started"
             assert child.stdout is not None
             with child:
                 for text in child.stdout:
@@ -123,7 +122,7 @@ class Sweep:
         job = {"settings": settings.as_json(), "folder": str(self.out / run.name), "data_root": root}
         command = [sys.executable, "-m", f"{__package__}.worker", json.dumps(job)]
         environment = os.environ | dict.fromkeys(THREADS, str(settings.threads))
-        with self._lock:  # so that `_stop` misses no process
+        with self._lock:  # so that `_stop` ends this process too
             if self._stopped:
                 return None
             child = subprocess.Popen(
@@ -152,7 +151,7 @@ class Sweep:
 
 
 def begun_with(folder: Path) -> int | None:
-    """The threads of the run in a folder, on which the last bits of its results may depend; None without."""
+    """The number of threads of the run in a folder, or None; the last bits of its results depend on it."""
     try:
         ((header, _),) = read(folder / METRICS)
         return int(header["settings"]["threads"])
@@ -161,7 +160,7 @@ def begun_with(folder: Path) -> int | None:
 
 
 def kept(folder: Path, run: Planned) -> Record | None:
-    """The record of a run that has finished rounds; None without one, or where the folder holds another."""
+    """The record of a run with finished rounds; None if there is none, or the folder holds another run."""
     try:
         record = Record.open(folder, run.settings)
     except (OSError, ValueError):

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from .data import Augment
 
-# Fewest samples of a batch. BatchNorm has no variance to normalise by where a channel has one value, as with
-# one sample once the image has shrunk to 1x1; PyTorch refuses it.
+# Minimum number of samples of a batch. PyTorch's BatchNorm refuses a channel with a single value, which has
+# no variance: one sample whose image has shrunk to 1x1.
 MIN_BATCH = 2
 
 
@@ -23,7 +23,7 @@ def local_steps(n: int, batch_size: int, epochs: int) -> int:
     n : int
         Samples, >= 0.
     batch_size : int
-        Samples a batch, >= 2.
+        Samples in a batch, >= 2.
     epochs : int
         Passes over the samples, >= 0.
 
@@ -32,9 +32,9 @@ def local_steps(n: int, batch_size: int, epochs: int) -> int:
     ValueError
         An argument out of range.
     """
-    for what, found, least in (("n", n, 0), ("batch_size", batch_size, MIN_BATCH), ("epochs", epochs, 0)):
-        if found < least:
-            raise ValueError(f"{what}: found {found}, required at least {least}")
+    for what, got, least in (("n", n, 0), ("batch_size", batch_size, MIN_BATCH), ("epochs", epochs, 0)):
+        if got < least:
+            raise ValueError(f"{what}: expected at least {least}, got {got}")
     full, rest = divmod(n, batch_size)
     return epochs * (full + (rest >= MIN_BATCH))
 
@@ -42,15 +42,15 @@ def local_steps(n: int, batch_size: int, epochs: int) -> int:
 def batches(n: int, batch_size: int, epochs: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
     """Batches of sample indices, in a new random order each epoch.
 
-    The last batch of an epoch is kept when it is short, but dropped when it would be a single sample, on
-    which BatchNorm cannot train. The order is new each epoch, so it is another sample each time.
+    A short last batch of an epoch is kept, except that a single sample is dropped, because BatchNorm cannot
+    train on it. The order is new in each epoch, so another sample is dropped each time.
 
     Parameters
     ----------
     n, batch_size, epochs : int
         As `local_steps`.
     generator : torch.Generator
-        Where the randomness comes from; it advances by one permutation an epoch.
+        Source of the random numbers; each epoch draws one permutation.
 
     Yields
     ------
@@ -62,7 +62,7 @@ def batches(n: int, batch_size: int, epochs: int, generator: torch.Generator) ->
     ValueError
         An argument out of range.
     """
-    local_steps(n, batch_size, epochs)  # checks the arguments, before the first batch is asked for
+    local_steps(n, batch_size, epochs)  # checks the arguments now, not at the first batch
     return _batches(n, batch_size, epochs, generator)
 
 
@@ -93,24 +93,24 @@ def local_train(
     model : torch.nn.Module
         Changed in place, and left in training mode.
     optimizer : torch.optim.Optimizer
-        Over the parameters to train.
+        Holds the parameters to train.
     x : torch.Tensor
-        Samples as the model takes them, shape (samples, ...).
+        Samples of the model's input shape: (samples, ...).
     y : torch.Tensor
         int64, shape (samples,).
     batch_size, epochs : int
         As `local_steps`.
     generator : torch.Generator
-        Orders the samples, as `batches`, and augments them.
+        Source of the random numbers for `batches` and `augment`.
     after_step : callable, optional
-        Called after each optimiser step with the number of steps done, 1..local_steps(...).
+        Called after each optimiser step with the number of steps so far, 1..local_steps(...).
     augment : callable, optional
         Changes each batch of samples; see `data.Dataset`.
 
     Returns
     -------
     float
-        Mean loss over all samples seen, each at its own step.
+        Mean loss over all samples, each at the step in which it was used.
 
     Raises
     ------
@@ -119,8 +119,8 @@ def local_train(
     """
     _check_pair(x, y)
     if local_steps(len(y), batch_size, epochs) == 0:
-        what = f"{len(y)} samples in batches of {batch_size} for {epochs} epochs"
-        raise ValueError(f"{what} give no batch of at least {MIN_BATCH} to train on")
+        what = f"batches of {len(y)} samples, at most {batch_size} each, over {epochs} epochs"
+        raise ValueError(f"{what}: expected at least 1 of {MIN_BATCH} samples or more, got none")
     model.train()
     total, seen = 0.0, 0
     for step, index in enumerate(batches(len(y), batch_size, epochs, generator), 1):
@@ -143,19 +143,19 @@ def evaluate(model: nn.Module, x: torch.Tensor, y: torch.Tensor, batch: int = 12
     Parameters
     ----------
     model : torch.nn.Module
-        Unchanged; every submodule's mode is put back afterwards.
+        Unchanged; the mode of every submodule is restored afterwards.
     x : torch.Tensor
-        Samples as the model takes them, shape (samples, ...).
+        Samples of the model's input shape: (samples, ...).
     y : torch.Tensor
         int64, shape (samples,).
     batch : int
-        Samples at a time; bounds the memory. Past about 256 the buffers of CNN4 no longer come from the heap
-        but from fresh pages each time, and it takes twice as long.
+        Samples that are evaluated together; limits the memory. Above about 256 the buffers of CNN4 are
+        allocated as new pages each time instead of from the heap, which takes twice as long.
 
     Returns
     -------
     tuple of float
-        The share of samples whose highest score is at their label (0..1), and the mean loss.
+        The share (0..1) of samples whose label has the highest score, and the mean loss.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def evaluate(model: nn.Module, x: torch.Tensor, y: torch.Tensor, batch: int = 12
     """
     _check_pair(x, y)
     if len(y) == 0 or batch < 1:
-        raise ValueError(f"found {len(y)} samples in batches of {batch}, required at least 1 of each")
+        raise ValueError(f"samples and batch: expected at least 1 each, got {len(y)} and {batch}")
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -181,4 +181,4 @@ def evaluate(model: nn.Module, x: torch.Tensor, y: torch.Tensor, batch: int = 12
 
 def _check_pair(x: torch.Tensor, y: torch.Tensor) -> None:
     if len(x) != len(y):
-        raise ValueError(f"labels: found {len(y)}, {len(x)} samples need as many")
+        raise ValueError(f"labels: expected {len(x)}, one for each sample, got {len(y)}")

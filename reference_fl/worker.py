@@ -1,8 +1,8 @@
-"""One run of a sweep, as a process of its own: `python -m reference_fl.worker JOB`.
+"""One run of a sweep, in a process of its own: `python -m reference_fl.worker JOB`.
 
-JOB is JSON with the keys `settings`, `folder` and `data_root`. Each finished round is a line of JSON.
-Standard input is the parent's hand: when it closes, the parent is gone, and so is this process. Ended at any
-moment it leaves a run that can go on (`record`).
+JOB is JSON with the keys `settings`, `folder` and `data_root`. The process prints one line of JSON for each
+finished round. It exits when standard input closes, which happens when the parent process ends. It can be
+killed at any moment, and the run can then be continued (`record`).
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LOCK, PATIENCE = "lock", 10.0  # seconds for an earlier worker of the same run to be gone
+LOCK, PATIENCE = "lock", 10.0  # seconds to wait for an earlier worker of the same run to end
 
 
 def main() -> None:
-    """Do the job."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    """Do the run that the command line names."""
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches all processes of the group; the parent handles it
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     job = json.loads(sys.argv[1])
     folder = Path(job["folder"])
     folder.mkdir(parents=True, exist_ok=True)
@@ -37,7 +39,7 @@ def main() -> None:
             print(json.dumps(line), flush=True)
 
 
-def _die_with_parent() -> None:
+def _exit_with_parent() -> None:
     while os.read(0, 1024):
         pass
     os._exit(128 + signal.SIGTERM)
@@ -45,16 +47,16 @@ def _die_with_parent() -> None:
 
 @contextmanager
 def locked(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
-    """Keep a run's folder to this process; the system gives it back however the process ends.
+    """Lock the folder of a run; the system releases the lock when the process ends, in whatever way.
 
     Raises
     ------
     RuntimeError
-        Another process still has it after `patience` seconds.
+        Another process still holds the lock after `patience` seconds.
     """
     try:
         import fcntl
-    except ImportError:  # Windows: two sweeps in one folder are the user's to avoid
+    except ImportError:  # Windows has no such lock: do not run two sweeps in one folder there
         yield
         return
     with (folder / LOCK).open("w") as file:
@@ -65,7 +67,8 @@ def locked(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise RuntimeError(f"{folder}: another process works in this folder") from None
+                    what = f"lock of {folder}"
+                    raise RuntimeError(f"{what}: expected a free one, got one of another process") from None
                 time.sleep(0.05)
         yield
 

@@ -1,10 +1,10 @@
-"""Data sets for the reference training, each by one name in one registry.
+"""Data sets for the reference training, registered by name.
 
-A loader takes an optional folder and gives a `Dataset`: normalised float32 images or int64 tokens, int64
+A loader takes an optional folder and returns a `Dataset`: normalised float32 images or int64 tokens, int64
 labels, and a train/test split that is the same on every machine. ``load("digits")`` needs no download.
 """
 
-from . import cifar, digits, fashion_mnist, shakespeare, svhn  # noqa: F401  (they register themselves)
+from . import cifar, digits, fashion_mnist, shakespeare, svhn  # noqa: F401  (each module registers its loaders)
 from .cifar_pickle import CifarError
 from .dataset import Augment, Dataset
 from .files import (

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100, from the official "python version": the archive, or the folder in it."""
+"""CIFAR-10 and CIFAR-100, from the official "python version": the archive or its unpacked folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SOURCE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
 @dataclass(frozen=True)
 class Release:
-    """One of the two data sets, as it is published; MD5s as the publisher or torchvision has them."""
+    """One of the two data sets as published; the MD5s are those of the publisher or of torchvision."""
 
     name: str
     archive: str
@@ -54,7 +54,7 @@ CIFAR10 = Release(
     test={"test_batch": "40351d587109b95175f43aff81a1287e"},
     labels=b"labels",
     classes=10,
-    mean=(0.485, 0.456, 0.406),  # ImageNet's
+    mean=(0.485, 0.456, 0.406),  # of ImageNet
     std=(0.229, 0.224, 0.225),
 )
 CIFAR100 = Release(
@@ -75,7 +75,8 @@ CIFAR100 = Release(
 def _cifar10(root: Path | None) -> Dataset:
     """CIFAR-10 (Krizhevsky, 2009): 50,000 + 10,000 images of 32x32 in colour, 10 classes.
 
-    Normalised as ImageNet is, and augmented by crop and flip (Li et al., ACM MM 2024, main experiments).
+    Normalised by ImageNet's mean and standard deviation, and augmented by crop and flip (Li et al., ACM MM
+    2024, main experiments).
     """
     return _load(CIFAR10, root)
 
@@ -84,7 +85,8 @@ def _cifar10(root: Path | None) -> Dataset:
 def _cifar100(root: Path | None) -> Dataset:
     """CIFAR-100 (Krizhevsky, 2009): 50,000 + 10,000 images of 32x32 in colour, 100 fine classes.
 
-    Normalised by its own mean and deviation, and augmented by crop and flip (Li et al., ACM MM 2024).
+    Normalised by its own mean and standard deviation, and augmented by crop and flip (Li et al., ACM MM
+    2024).
     """
     return _load(CIFAR100, root)
 
@@ -92,7 +94,7 @@ def _cifar100(root: Path | None) -> Dataset:
 def _load(release: Release, root: Path | None) -> Dataset:
     md5 = release.train | release.test
     unpacked = [f"{release.folder}/{file}" for file in md5]
-    get = f"Put {release.archive} from {SOURCE} there, or the folder {release.folder} that is in it"
+    get = f"Put {release.archive} from {SOURCE} there, or its unpacked folder {release.folder}"
     choices = [[release.archive], unpacked, list(md5)]
     paths = find_either(release.name, choices, root, Path("data") / release.name, get)
     if release.archive in paths:
@@ -107,32 +109,32 @@ def _load(release: Release, root: Path | None) -> Dataset:
     return Dataset(release.name, train_x, train_y, test_x, test_y, release.classes, augment)
 
 
-def _members(path: Path, md5: str, wanted: list[str]) -> Iterator[tuple[str, bytes]]:
-    """The names without folder, and the bytes, of files of an archive; nothing is unpacked to the disk."""
+def _members(path: Path, md5: str, names: list[str]) -> Iterator[tuple[str, bytes]]:
+    """Read files of an archive: the name without folder, and the bytes. Nothing is written to disk."""
     with path.open("rb") as file:
         check_md5(path, hashlib.file_digest(file, "md5").hexdigest(), md5)
-    left = set(wanted)
+    left = set(names)
     try:
         with tarfile.open(path, "r:gz") as archive:
             for member in archive:
                 if member.name in left and member.isfile():
                     if member.size > MAX_MEMBER:
-                        found = f"{member.name} of {member.size} bytes"
-                        raise CifarError(f"{path}: found {found}, required at most {MAX_MEMBER}")
+                        what = f"{path}: size of {member.name}"
+                        raise CifarError(f"{what}: expected at most {MAX_MEMBER} bytes, got {member.size}")
                     stream = archive.extractfile(member)
                     assert stream is not None
                     left.remove(member.name)
                     yield Path(member.name).name, stream.read()
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise CifarError(f"{path}: broken archive: {error}") from error
+        raise CifarError(f"{path}: expected a gzipped tar archive, got a damaged one: {error}") from error
     if left:
-        raise CifarError(f"{path}: found no {', '.join(sorted(left))}, required in the archive")
+        raise CifarError(f"{path}: expected {', '.join(sorted(left))} in the archive, got none of that name")
 
 
 def _join(
     release: Release, path: Path, contents: dict[str, bytes], files: Iterable[str]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The samples of these files, one after the other."""
+    """The samples of these files, in their order."""
     batches = [
         read_batch(f"{path}: {file}", io.BytesIO(contents.pop(file)), release.labels, release.classes)
         for file in files

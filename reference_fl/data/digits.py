@@ -1,4 +1,4 @@
-"""Handwritten digits, the data set that needs no download."""
+"""scikit-learn's handwritten digits; no download is needed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .registry import register
 
 @register("digits")
 def _digits(root: Path | None) -> Dataset:
-    """scikit-learn's 8x8 handwritten digits: 1797 images, 10 classes. No files; `root` is not used.
+    """scikit-learn's 8x8 handwritten digits: 1797 images, 10 classes. `root` is not used.
 
-    Split: within each class, in the order of scikit-learn's file, every fifth image is a test image. No
-    random generator, so no version of one can move it.
+    Within each class, in the order of scikit-learn's file, every fifth image is a test image. The split uses
+    no random generator, so it does not depend on the version of one.
     """
     from sklearn.datasets import load_digits
 

@@ -13,9 +13,9 @@ from .idx import IdxError, read_idx
 from .images import normalise
 from .registry import register
 
-FOLDER = Path("/usr/share/datasets/fashion-mnist")  # of Debian's package
+FOLDER = Path("/usr/share/datasets/fashion-mnist")  # where the Debian package installs the files
 
-# MD5 of the unpacked files: Debian's and the authors' differ in how they are packed.
+# MD5 of the unpacked files: the compressed files of Debian and of the authors differ.
 MD5 = {
     "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
     "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
@@ -43,5 +43,5 @@ def _split(paths: dict[str, Path], split: str) -> tuple[torch.Tensor, torch.Tens
     y = read_idx(paths[labels], (len(x),), MD5[labels])
     if len(y) and y.max() > 9:
         at = int(np.argmax(y > 9))
-        raise IdxError(f"{paths[labels]}: label at byte {8 + at}: found {y[at]}, required 0..9")
+        raise IdxError(f"{paths[labels]}: label, byte {8 + at}: expected 0..9, got {y[at]}")
     return normalise(x[:, None], 255, (0.2860,), (0.3530,)), torch.from_numpy(y.astype(np.int64))

@@ -1,4 +1,4 @@
-"""Finding the files of a data set, and seeing that they are the official ones."""
+"""Finding the files of a data set, and checking that they are the official ones."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-ENVIRONMENT = "FEDMRN_DATA"  # a folder to read instead of a data set's default one
-UNCHECKED = "FEDMRN_DATA_UNCHECKED"  # "1": take files whose checksum is not the official one
+ENVIRONMENT = "FEDMRN_DATA"  # a folder to read instead of the default folder
+UNCHECKED = "FEDMRN_DATA_UNCHECKED"  # "1": accept files whose checksum is not the official one
 
 
 class DataMissingError(FileNotFoundError):
-    """Files of a data set are not where they were looked for."""
+    """Files of a data set are in none of the folders that were searched."""
 
 
 class DataFileError(ValueError):
-    """A file of a data set is not what is required; says file, field, found and required."""
+    """A file of a data set fails a check; the message says file, field, expected and got."""
 
 
 class ChecksumError(DataFileError):
@@ -28,13 +28,14 @@ def find_files(
 ) -> dict[str, Path]:
     """Find all files of a data set in one folder, each plain or with ``.gz``.
 
-    An explicit `root` is the only place looked at; without one, FEDMRN_DATA if set; else `default`. Under the
-    first two a subfolder called `name` counts too. Files of two folders are never mixed.
+    Only one location is searched: `root` if given, else the folder named by the environment variable
+    FEDMRN_DATA if it is set, else `default`. In the first two, a subfolder called `name` is searched too.
+    Files of two folders are never mixed.
 
     Returns
     -------
     dict of str to Path
-        The path of every entry of `files`.
+        The path of each entry of `files`.
 
     Raises
     ------
@@ -53,16 +54,16 @@ def find_either(
     *,
     zipped: bool = False,
 ) -> dict[str, Path]:
-    """Find the files of one of several forms in which a data set comes, the first that is there.
+    """Find the files of a data set that is published in several forms; the first complete form is taken.
 
     Parameters
     ----------
     name, root, default, how_to_get
         As `find_files`.
     choices : sequence of sequence of str
-        Each form's files, as paths below the folder.
+        For each form its files, as paths below the folder.
     zipped : bool
-        Whether ``.gz`` may follow each name.
+        Whether each name may be followed by ``.gz``.
 
     Returns
     -------
@@ -72,12 +73,12 @@ def find_either(
     Raises
     ------
     DataMissingError
-        No folder has all the files of a form. The message names the files of the first form, and of those
-        others of which a part is there.
+        No folder has all the files of a form. The message lists the files of the first form, and of any other
+        form that is incomplete.
     """
     given = root if root is not None else os.environ.get(ENVIRONMENT) or None
     folders = [default] if given is None else [Path(given), Path(given) / name]
-    lines = [f"data set {name!r}: files are missing" + (" (each may also end in .gz)" if zipped else "")]
+    lines = [f"data set {name!r}: expected these files{' (.gz may follow each name)' if zipped else ''}"]
     for folder in folders:
         for number, files in enumerate(choices):
             found = {file: _existing(folder / file, zipped) for file in files}
@@ -101,31 +102,25 @@ def _states(folder: Path, found: dict[str, Path | None]) -> Iterator[str]:
 
 
 def read_checked(path: Path, md5: str) -> bytes:
-    """A file's bytes, if their MD5 is the official one.
-
-    Raises
-    ------
-    ChecksumError
-        It is another, and FEDMRN_DATA_UNCHECKED is not 1.
-    """
+    """Read a file and check its MD5; errors as `check_md5`."""
     data = path.read_bytes()
     check_md5(path, hashlib.md5(data, usedforsecurity=False).hexdigest(), md5)
     return data
 
 
-def check_md5(path: Path, found: str, required: str) -> None:
-    """Refuse a file by its MD5, unless FEDMRN_DATA_UNCHECKED is 1.
+def check_md5(path: Path, got: str, expected: str) -> None:
+    """Refuse a file with another MD5 than the official one, unless FEDMRN_DATA_UNCHECKED is 1.
 
-    MD5, because that is what the publishers state. It finds damaged and mistaken files; against an attacker
-    the readers have checks of their own.
+    The publishers state MD5 checksums. They detect damaged and mistaken files, not an attacker's; the readers
+    check the contents themselves.
 
     Raises
     ------
     ChecksumError
         The two differ.
     """
-    if found != required and os.environ.get(UNCHECKED) != "1":
+    if got != expected and os.environ.get(UNCHECKED) != "1":
         raise ChecksumError(
-            f"{path}: MD5: found {found}, required {required}, that of the official file; "
-            f"{UNCHECKED}=1 takes other files"
+            f"{path}: MD5: expected {expected}, that of the official file, got {got}; "
+            f"set {UNCHECKED}=1 to accept other files"
         )

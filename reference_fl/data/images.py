@@ -1,4 +1,4 @@
-"""Images as a network takes them: normalised; and augmented, for training."""
+"""Preparing images for a network: normalisation, and augmentation for training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 def normalise(
     images: NDArray[np.uint8], top: int, mean: Sequence[float], std: Sequence[float]
 ) -> torch.Tensor:
-    """(images / top - mean) / std, channel by channel.
+    """Normalise images: (images / top - mean) / std, channel by channel.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ def normalise(
     top : int
         The value of a white pixel.
     mean, std : sequence of float
-        One number a channel.
+        One number for each channel.
 
     Returns
     -------
@@ -31,7 +31,7 @@ def normalise(
     """
     shift = np.asarray(mean, np.float32).reshape(-1, 1, 1)
     spread = np.asarray(std, np.float32).reshape(-1, 1, 1)
-    out = images.astype(np.float32, order="C")  # the one copy; the rest is in place
+    out = images.astype(np.float32, order="C")  # the only copy; the rest works in place
     out /= np.float32(top)
     out -= shift
     out /= spread
@@ -40,14 +40,14 @@ def normalise(
 
 @dataclass(frozen=True)
 class CropAndFlip:
-    """Random crop of the padded image, and a flip from left to right in half of all cases.
+    """Crop the padded image at a random position, and flip it horizontally with probability 1/2.
 
     Attributes
     ----------
     fill : tuple of float
-        The normalised value of a black pixel, for each channel: with it the border is padded.
+        The value of the padding, for each channel: that of a black pixel after normalisation.
     pad : int
-        Pixels at each side; a crop has the size of the image.
+        Pixels added at each side; the crop has the size of the original image.
     """
 
     fill: tuple[float, ...]
@@ -61,7 +61,7 @@ class CropAndFlip:
         x : torch.Tensor
             float32, shape (samples, channels, height, width). Unchanged.
         generator : torch.Generator
-            On the CPU; gives three numbers a sample.
+            On the CPU; three numbers are drawn for each sample.
 
         Returns
         -------
@@ -86,5 +86,5 @@ class CropAndFlip:
 
 
 def crop_and_flip(mean: Sequence[float], std: Sequence[float]) -> CropAndFlip:
-    """The augmentation of images that `normalise` made with this mean and standard deviation."""
+    """The augmentation for images that were normalised with this mean and standard deviation."""
     return CropAndFlip(tuple(-m / s for m, s in zip(mean, std, strict=True)))

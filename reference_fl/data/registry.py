@@ -1,4 +1,4 @@
-"""The data sets by name."""
+"""The registry of data sets."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def register(name: str) -> Callable[[Loader], Loader]:
     Raises
     ------
     ValueError
-        The name is taken.
+        The name is already registered.
     """
 
     def add(loader: Loader) -> Loader:
         if name in _LOADERS:
-            raise ValueError(f"data set {name!r} is registered already")
+            raise ValueError(f"data set: expected an unused name, got {name!r}")
         _LOADERS[name] = loader
         return loader
 
@@ -44,15 +44,15 @@ def load(name: str = "digits", root: str | os.PathLike[str] | None = None) -> Da
         One of `names()`.
     root : path, optional
         The folder with its files. Without it: the environment variable FEDMRN_DATA, then the data set's
-        default folder. A data set that needs no files ("digits") does not look at it.
+        default folder. "digits" needs no files and ignores it.
 
     Raises
     ------
     ValueError
         An unknown name, or files with wrong contents (`DataFileError`).
     DataMissingError
-        Files are not there; the message names each, where it was looked for, and how to get them.
+        Files are missing; the message lists the paths that were searched and says how to get the files.
     """
     if name not in _LOADERS:
-        raise ValueError(f"unknown data set {name!r}; known: {', '.join(names())}")
+        raise ValueError(f"data set: expected one of {', '.join(names())}, got {name!r}")
     return _LOADERS[name](None if root is None else Path(root))

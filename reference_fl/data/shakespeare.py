@@ -1,4 +1,4 @@
-"""Shakespeare: the next character, the task that is not of images."""
+"""Shakespeare: prediction of the next character."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ FILE = "shakespeare.txt"
 
 @register("shakespeare")
 def _shakespeare(root: Path | None) -> Dataset:
-    """Next-character prediction on any plain text, after McMahan et al., AISTATS 2017: 80 characters seen.
+    """Next-character prediction from 80 characters of a plain text, after McMahan et al., AISTATS 2017.
 
-    `root` is the text file, or a folder with it as ``shakespeare.txt``. There is no official file, so none is
-    checked. Its groups are the speaking roles of a play; of any other text they are chunks of equal length.
+    `root` is the text file, or a folder that holds it as ``shakespeare.txt``. There is no official file, so
+    no checksum is compared. The groups are the speaking roles of a play, or chunks of equal length of any
+    other text.
     """
     if root is not None and root.is_file():
         path = root
     else:
-        get = f"Put a plain text of the plays (UTF-8) there as {FILE}, or name the file itself as root"
+        get = f"Put a plain text of the plays (UTF-8) there as {FILE}, or give the path of the file as root"
         path = find_either("shakespeare", [[FILE]], root, Path("data/shakespeare"), get)[FILE]
     kind, texts = split_groups(read_text(path))
     train, test, alphabet = make_samples(path, texts)

@@ -1,4 +1,4 @@
-"""SVHN, the cropped digits."""
+"""SVHN, in the format of cropped digits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .files import DataFileError, find_either, read_checked
 from .images import normalise
 from .registry import register
 
-# As torchvision has them.
+# The MD5s that torchvision states.
 MD5 = {
     "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
     "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
@@ -23,7 +23,7 @@ MEAN, STD = (0.4496,) * 3, (0.1995,) * 3
 
 
 class MatError(DataFileError):
-    """A file that is not the MATLAB file required."""
+    """A file is not the expected MATLAB file."""
 
 
 @register("svhn")
@@ -39,20 +39,21 @@ def _svhn(root: Path | None) -> Dataset:
 
 
 def _read(path: Path, md5: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images and labels of one file: X is (32, 32, 3, samples), y (samples, 1), where 10 is the digit 0."""
+    """Read one file: X of shape (32, 32, 3, samples), y of shape (samples, 1), where 10 is the digit 0."""
     from scipy.io import loadmat
 
     data = read_checked(path, md5)
     try:
-        found = loadmat(io.BytesIO(data), variable_names=["X", "y"])
-        x, y = found["X"], found["y"]
-    except Exception as error:  # whatever scipy's reader meets in a damaged file
-        raise MatError(f"{path}: no MATLAB file with X and y ({type(error).__name__}: {error})") from error
+        arrays = loadmat(io.BytesIO(data), variable_names=["X", "y"])
+        x, y = arrays["X"], arrays["y"]
+    except Exception as error:  # scipy's reader can raise anything for a damaged file
+        got = f"{type(error).__name__}: {error}"
+        raise MatError(f"{path}: expected a MATLAB file with X and y, got {got}") from error
     if x.dtype != np.uint8 or x.ndim != 4 or x.shape[:3] != (32, 32, 3):
-        raise MatError(f"{path}: X: found {x.dtype} {x.shape}, required uint8 (32, 32, 3, samples)")
+        raise MatError(f"{path}: X: expected uint8 (32, 32, 3, samples), got {x.dtype} {x.shape}")
     if y.dtype.kind not in "iu" or y.shape != (x.shape[3], 1):
-        raise MatError(f"{path}: y: found {y.dtype} {y.shape}, required integers ({x.shape[3]}, 1)")
+        raise MatError(f"{path}: y: expected integers ({x.shape[3]}, 1), got {y.dtype} {y.shape}")
     if y.size and not (y.min() >= 1 and y.max() <= 10):
-        raise MatError(f"{path}: y: found {y.min()}..{y.max()}, required 1..10")
+        raise MatError(f"{path}: y: expected 1..10, got {y.min()}..{y.max()}")
     labels = torch.from_numpy(y[:, 0].astype(np.int64) % 10)
     return normalise(x.transpose(3, 2, 0, 1), 255, MEAN, STD), labels

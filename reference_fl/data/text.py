@@ -1,4 +1,4 @@
-"""From a plain text to the samples of next-character prediction, and whom they belong to."""
+"""Samples for next-character prediction from a plain text, grouped by speaker or by chunk."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from .files import DataFileError
 
-CONTEXT = 80  # characters that a prediction sees (McMahan et al., AISTATS 2017)
+CONTEXT = 80  # characters in the input of a prediction (McMahan et al., AISTATS 2017)
 STEP = 10  # a sample begins at every tenth character
-TRAIN_SHARE = 0.8  # of each group's text, its beginning
-CHUNK = 10_000  # characters of a group, in a text without roles
-FEWEST = 2  # training samples of a group; one with fewer cannot train
+TRAIN_SHARE = 0.8  # the first part of each group's text is for training
+CHUNK = 10_000  # characters in a group of a text without roles
+FEWEST = 2  # training samples of a group; a group with fewer is left out
 
 ROLES, CHUNKS = "speaking roles", f"chunks of {CHUNK:,} characters"
 
@@ -26,7 +26,7 @@ SPEAKER = re.compile(r"([A-Z][A-Za-z' ,&-]{0,40}):|([A-Z][A-Z' ,&-]{0,40})\.")
 
 
 class TextError(DataFileError):
-    """A text that gives no samples."""
+    """A text is not UTF-8, or too short to give samples."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,31 +39,31 @@ class Samples:
 
 
 def read_text(path: Path) -> str:
-    """A text file in UTF-8, its lines ended by a newline each.
+    """Read a text file in UTF-8, with any line ending read as a newline.
 
     Raises
     ------
     TextError
-        It is not UTF-8.
+        The file is not UTF-8.
     """
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        found = error.object[error.start]
-        raise TextError(f"{path}: byte {error.start}: found 0x{found:02x}, required UTF-8") from None
+        got = error.object[error.start]
+        raise TextError(f"{path}: byte {error.start}: expected UTF-8, got 0x{got:02x}") from None
 
 
 def split_groups(text: str) -> tuple[str, list[str]]:
-    """Share a text out among its own clients: its speaking roles, or chunks if it is no play.
+    """Split a text into groups: the speaking roles of a play, or chunks of any other text.
 
-    It is a play if at least half of its paragraphs begin with a line that names who speaks: "First Citizen:",
-    or "HAMLET." in capitals. Paragraphs without such a line are then left out. A role of the same name in two
-    plays counts as one.
+    A text is a play if at least half of its paragraphs begin with a line that names the speaker: "First
+    Citizen:", or "HAMLET." in capitals. Paragraphs without such a line are then left out. Roles of the same
+    name in two plays are one group.
 
     Returns
     -------
     (str, list of str)
-        `ROLES` or `CHUNKS`, and the text of each: roles in the order of their first words.
+        `ROLES` or `CHUNKS`, and the text of each group; roles are in the order of their first appearance.
     """
     paragraphs = [part for part in re.split(r"\n\s*\n", text.strip()) if part]
     roles: dict[str, list[str]] = {}
@@ -79,16 +79,16 @@ def split_groups(text: str) -> tuple[str, list[str]]:
 
 
 def make_samples(path: Path, texts: Sequence[str]) -> tuple[Samples, Samples, str]:
-    """Training and test samples of these groups, and the alphabet.
+    """Make training samples, test samples and the alphabet from the texts of the groups.
 
-    Of each group the first four fifths are for training and the rest is for test: a test sample's label lies
-    in the rest, its context may begin before. Groups with fewer than `FEWEST` training samples are left out.
-    Tokens are places in the alphabet: the sorted characters of all groups.
+    The first four fifths of each text are for training, the rest is for test: the label of a test sample lies
+    in the rest, its context may begin earlier. Groups with fewer than `FEWEST` training samples are left out.
+    A token is the index of a character in the alphabet, the sorted characters of all texts.
 
     Raises
     ------
     TextError
-        Nothing is left for training or for test.
+        There is no sample for training or for test.
     """
     alphabet = "".join(sorted(set().union(*texts)))
     code = {ord(character): place for place, character in enumerate(alphabet)}
@@ -107,7 +107,7 @@ def make_samples(path: Path, texts: Sequence[str]) -> tuple[Samples, Samples, st
     if not sum(len(samples.y) for samples in parts[1]):
         longest = max(map(len, texts), default=0)
         raise TextError(
-            f"{path}: found {longest} characters in the longest group, required some 130 and more"
+            f"{path}: characters in the longest group: expected at least about 130, got {longest}"
         )
     return _joined(parts[0]), _joined(parts[1]), alphabet
 

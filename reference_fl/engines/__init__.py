@@ -1,4 +1,4 @@
-"""Where the clients of a round run: an engine takes the round's assignments and gives the replies."""
+"""Engines run the clients of a round: an engine takes the round's assignments and returns the replies."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ QUIET = {
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
 }
-"""What keeps Flower from calling home, unless the user decides otherwise."""
+"""Turns off Flower's telemetry, update check and installation of packages, unless the user has set these."""
 
 
 @dataclass(frozen=True, eq=False)
 class Assignment:
-    """What the server asks of one client in one round; no data, which the client has.
+    """The work of one client in one round, without the samples, which the client has.
 
     Attributes
     ----------
     client, round, base_model, seed, private_seed, order_seed : int
-        As `methods.Task`.
+        As in `methods.Task`.
     memory : dict of str to torch.Tensor
-        What the client remembers from its earlier rounds.
+        The client's state from its earlier rounds.
     """
 
     client: int
@@ -45,7 +45,7 @@ class Assignment:
 
 @dataclass(frozen=True, eq=False)
 class Reply:
-    """What a client gives back: its message, which counts as uplink, and what it remembers from now on."""
+    """A client's reply: its message, which counts as uplink, and its new state."""
 
     client: int
     message: bytes
@@ -53,23 +53,23 @@ class Reply:
 
 
 class ClientError(RuntimeError):
-    """A client has failed, and with it the round."""
+    """A client has failed, and therefore the round."""
 
 
 class WorkerError(ClientError):
-    """What ran it has failed, not the client: another try may do."""
+    """The worker process has failed, not the client; a retry may succeed."""
 
 
 class Engine(Protocol):
-    """Runs clients; a `with` block starts and stops it.
+    """Runs clients; a `with` block starts and stops the engine.
 
-    The bits of a reply depend on the settings, the broadcast and the assignment alone: not on the engine, nor
-    on what else the process did before.
+    The bits of a reply depend only on the settings, the broadcast and the assignment: not on the engine, nor
+    on earlier work of the process.
     """
 
     @property
     def name(self) -> str:
-        """For the record of a run."""
+        """The name in the record of a run."""
 
     def __enter__(self) -> Self: ...
 
@@ -78,29 +78,29 @@ class Engine(Protocol):
     ) -> None: ...
 
     def replies(self, broadcast: bytes, assignments: Sequence[Assignment]) -> Iterator[Reply]:
-        """One reply an assignment, in any order, each as soon as it is there.
+        """Yield one reply for each assignment, in any order, each as soon as it is ready.
 
         Parameters
         ----------
         broadcast : bytes
-            The global model's state, as safetensors.
+            The state of the global model, as safetensors.
         assignments : sequence of Assignment
-            Of different clients.
+            For different clients.
 
         Raises
         ------
         ClientError
-            A client that runs elsewhere failed; what a client raises in this process is not changed.
+            A client in another process failed. An error of a client in this process is raised unchanged.
         """
 
 
 def on_flower(settings: Settings, data: Dataset, root: Path | None, address: str | None) -> Engine:
-    """Flower's engine; the arguments are those of `flower.Flower`.
+    """Make Flower's engine; the arguments are those of `flower.Flower`.
 
     Raises
     ------
     ValueError
-        A package that it needs is not installed.
+        A package that the engine needs is not installed.
     """
     for name, value in QUIET.items():  # flwr reads them while it is imported
         os.environ.setdefault(name, value)
@@ -109,7 +109,6 @@ def on_flower(settings: Settings, data: Dataset, root: Path | None, address: str
 
         return Flower(settings, data, root, address)
     except ModuleNotFoundError as error:
-        extras = "pip install 'fedmrn-codec[reference,simulation]'"
-        raise ValueError(
-            f"--engine flower: the package {error.name} is not installed, required: {extras}"
-        ) from None
+        install = "pip install 'fedmrn-codec[reference,simulation]'"
+        expected = f"the package {error.name}, which `{install}` installs"
+        raise ValueError(f"--engine flower: expected {expected}, got none") from None

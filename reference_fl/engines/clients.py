@@ -1,4 +1,4 @@
-"""The clients of a run as one process holds them: the data set, and a model to train."""
+"""The clients of a run in one process: the data set, and one model that they train in turn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from . import Assignment, Reply
 
 
 class Clients:
-    """All clients of a run, one at work at a time; sets the number of torch's threads.
+    """All clients of a run, trained one at a time. Sets the number of torch's threads.
 
     Parameters
     ----------

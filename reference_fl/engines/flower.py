@@ -1,9 +1,9 @@
-"""Flower's simulation engine: each client a message to a Flower app, in worker processes that Ray starts.
+"""Flower's simulation engine: each client is a message to a Flower app, in worker processes that Ray starts.
 
-The workers are on this machine or on those of a Ray cluster, where this project and the data set's files are
-installed as here. Each loads the data set once. As many clients run at a time as there are processors for,
-each with the threads of the settings. A process that dies fails its client and so the round: Flower does not
-start it again. The run goes on from the round before when it is started again.
+The workers run on this machine or on those of a Ray cluster, where this project and the files of the data set
+must be installed as here. Each worker loads the data set once. As many clients run at the same time as the
+processors allow, each with the number of threads of the settings. If a worker process dies, its client and
+the round fail: Flower does not restart it. The next start of the run continues after the last finished round.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from ..data import Dataset
 from ..settings import Settings
 from . import Assignment, ClientError, Reply, WorkerError, flower_app
 
-RUN, SERVER = 1, 1  # ids, in Flower's messages; nothing else uses this engine
+RUN, SERVER = 1, 1  # ids in Flower's messages; nothing else runs in this engine
 
 
 class Flower:
-    """An engine on Ray; see the module.
+    """An engine on Ray, as described in the module.
 
     Parameters
     ----------
     settings : Settings
     data : Dataset
-        The workers must find the same.
+        The workers must load the same data.
     root : pathlib.Path or None
-        Where the workers load it from, as `data.load`.
+        The folder from which the workers load it, as in `data.load`.
     address : str or None
-        Of a Ray cluster; None starts Ray on this machine.
+        The address of a Ray cluster; None starts Ray on this machine.
     """
 
     def __init__(self, settings: Settings, data: Dataset, root: Path | None, address: str | None) -> None:
@@ -71,12 +71,12 @@ class Flower:
         self._stack.close()
 
     def replies(self, broadcast: bytes, assignments: Sequence[Assignment]) -> Iterator[Reply]:
-        """In the order in which they are ready."""
+        """Yield the replies in the order in which they are ready."""
         for done in as_completed([self._threads.submit(self._ask, broadcast, each) for each in assignments]):
             yield done.result()
 
     def _ask(self, broadcast: bytes, assignment: Assignment) -> Reply:
-        """Have one client trained by an idle worker; the node of a client has its number plus 2."""
+        """Train one client in an idle worker; the node id of a client is its number plus 2."""
         client = assignment.client
         node = SERVER + 1 + client
         context = Context(
@@ -98,7 +98,7 @@ class Flower:
         return flower_app.answer(client, message, context)
 
     def _stop(self, ray: Any, actors: list[Any]) -> None:
-        """End the workers, whatever they do: nobody waits for what they have not answered yet."""
+        """End the workers at once; replies that are not ready are dropped."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         for actor in actors:
             ray.kill(actor)
@@ -110,7 +110,7 @@ def _app() -> Any:
 
 
 def _cpus(ray: Any, threads: int) -> int:
-    """The processors that a client takes: one a thread, or all of a machine that has fewer."""
+    """The processors that a client takes: one for each thread, or all of a machine that has fewer."""
     most = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes())
     return max(1, min(threads, most))
 

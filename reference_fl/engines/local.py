@@ -1,4 +1,4 @@
-"""The clients in this process, one after the other."""
+"""The engine that runs the clients in this process, one after the other."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ class Local:
         pass
 
     def replies(self, broadcast: bytes, assignments: Sequence[Assignment]) -> Iterator[Reply]:
-        """In the order of the assignments."""
+        """Yield the replies in the order of the assignments."""
         return (self._clients.answer(broadcast, assignment) for assignment in assignments)

@@ -1,4 +1,4 @@
-"""The methods: one small file each, what a client sends and what the server does with it."""
+"""The methods, one file each: what a client sends, and what the server does with it."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ from ..train import local_train
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What one client is asked to do in one round.
+    """The work of one client in one round.
 
     Attributes
     ----------
     x, y : torch.Tensor
         The client's samples.
     round, base_model : int
-        For the message's header.
+        Values for the message's header.
     seed, private_seed : int
-        Of the noise, given by the server; and of the client's own draws. (A real client keeps the latter to
-        itself; here both follow from the run's seed, so that a run can be repeated.)
+        The seed of the noise, chosen by the server, and the seed of the client's own draws. (A real client
+        keeps the latter secret; here both are derived from the seed of the run, so that a run can be
+        repeated.)
     order_seed : int
-        Of the order of the samples.
+        The seed of the order of the samples.
     client : int
-        Which client this is.
+        The number of the client.
     augment : callable, optional
         Applied to each training batch; see `data.Dataset`.
     memory : dict of str to torch.Tensor
-        What this client remembers from its earlier rounds. The one thing here that `Method.client` may
-        change: it is kept for the client's next round, wherever that runs (`engines`).
+        The client's state from its earlier rounds. `Method.client` may change it, and nothing else here; it
+        is kept for the client's next round, wherever that runs (`engines`).
     """
 
     x: torch.Tensor
@@ -54,92 +55,93 @@ class Task:
 
 
 class Sizes(Protocol):
-    """The bytes of one message: the three kinds add up to its length."""
+    """The sizes of one message in bytes; mask, dense and header bytes add up to its length."""
 
     @property
     def frame_bytes(self) -> int:
-        """The message's length."""
+        """The length of the message."""
 
     @property
     def mask_bytes(self) -> int:
-        """Of the coded weights of convolution and linear layers: masks, or what the method has instead."""
+        """The weights of convolution and linear layers: masks, or the method's own coding."""
 
     @property
     def dense_bytes(self) -> int:
-        """Of BatchNorm and whatever else travels as it is."""
+        """The tensors that are not compressed, such as those of BatchNorm."""
 
     @property
     def header_bytes(self) -> int:
-        """All else."""
+        """Everything else."""
 
 
 class Summing(Protocol):
-    """What the server collects messages in."""
+    """A collector: adds the messages of one round."""
 
     def add(self, data: bytes, weight: int, *, seed: int | None = None) -> Sizes:
-        """Check, decode and add one message; a refused one (fedmrn_codec.FrameError) changes nothing."""
+        """Check, decode and add a message; one that is refused (fedmrn_codec.FrameError) changes nothing."""
 
     def mean(self) -> dict[str, np.ndarray]:
-        """The weighted mean of what was sent: what the method's `apply_` takes."""
+        """The weighted mean of the added updates, as the method's `apply_` takes it."""
 
 
 class Method(Protocol):
-    """One way to send an update; `base.Base` has what most methods share."""
+    """One way to send an update; `base.Base` implements the parts that most methods share."""
 
     OPTIONS: ClassVar[dict[str, Any]]
-    """The options that only this method has, with their defaults."""
+    """The options of this method alone, with their defaults."""
 
     SERVER_OPTIONS: ClassVar[dict[str, Any]]
-    """Those of the server's step, which most methods have in common."""
+    """The options of the server's step, which most methods share, with their defaults."""
 
     HAS_MASKS: ClassVar[bool]
-    """Whether the bits of its frames are masks, worth counting; where they are signs (`signs`), they are as
-    random as the noise."""
+    """Whether the bits of its frames are masks, so that counting them is useful. In methods that send signs
+    (`signs`) the bits are as random as the noise."""
 
     def __init__(self, settings: Settings) -> None: ...
 
     def schema(self, model: nn.Module) -> fm.Schema:
-        """The schema that client and server agree on."""
+        """The schema, the same on client and server."""
 
     def start(self, model: nn.Module) -> None:
-        """Turn the initial weights into what the server broadcasts, in place; once a run."""
+        """Turn the initial weights into the broadcast state, in place; called once in a run."""
 
     def client(self, model: nn.Module, task: Task) -> bytes:
-        """Train `model`, which holds the broadcast state, and return the message; it may stay changed.
+        """Train `model`, which holds the broadcast state, and return the message.
 
-        It changes nothing else but the task's memory: the next client may have another copy of this method.
+        The model may be left changed. Apart from it, only the task's memory may change: the next client may
+        have another copy of this method.
         """
 
     def frame(self, message: bytes, schema: fm.Schema) -> tuple[bytes, fm.Schema]:
-        """The frame in a message, and its schema: the message itself where it is one."""
+        """The frame in a message, or the message itself if it is a frame, and the schema of the frame."""
 
     def server(
         self, schema: fm.Schema, round: int, base_model: int, model: nn.Module | None = None
     ) -> Summing:
-        """A new collector for one round; `model` as broadcast, for methods whose noise depends on it."""
+        """A new collector for one round; `model` is the broadcast one, on which the noise may depend."""
 
     def apply_(self, model: nn.Module, mean: dict[str, np.ndarray], round: int) -> None:
-        """Change `model`, which holds the broadcast state, by what the round's collector gave."""
+        """Update `model`, which holds the broadcast state, by the mean of the round's collector."""
 
     def evaluated(self, model: nn.Module, round: int) -> nn.Module:
-        """The model to evaluate; `model` itself where it is the trained state."""
+        """The model to evaluate: `model` itself unless the method trains something else."""
 
     def state(self) -> dict[str, torch.Tensor]:
-        """What the server remembers from one round to the next, the model aside; saved with it."""
+        """The state of the server between rounds, without the model; saved together with the model."""
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Go on from a saved state."""
+        """Continue from a saved state."""
 
 
 METHODS: dict[str, type[Method]] = {}
 
 
 def register(name: str) -> Callable[[type[Method]], type[Method]]:
-    """Class decorator that makes a method known by name; a name can be taken once."""
+    """Class decorator that registers a method under an unused name."""
 
     def add(method: type[Method]) -> type[Method]:
         if name in METHODS:
-            raise ValueError(f"method {name!r} is registered already")
+            raise ValueError(f"method: expected an unused name, got {name!r}")
         METHODS[name] = method
         return method
 
@@ -152,10 +154,10 @@ def build(settings: Settings) -> Method:
     Raises
     ------
     ValueError
-        There is no such method, or one of its options is unknown or out of range.
+        The method is unknown, or one of its options is unknown or out of range.
     """
     if settings.method not in METHODS:
-        raise ValueError(f"method: found {settings.method!r}, known are {', '.join(sorted(METHODS))}")
+        raise ValueError(f"method: expected one of {', '.join(sorted(METHODS))}, got {settings.method!r}")
     return METHODS[settings.method](settings)
 
 
@@ -168,7 +170,7 @@ def run_sgd(
 ) -> None:
     """The clients' local training: plain SGD, no momentum, no weight decay (Li et al., ACM MM 2024).
 
-    A method that trains something else than the model's parameters brings its own optimiser.
+    A method that does not train the model's parameters passes its own optimiser.
     """
     if optimizer is None:
         parameters = [p for p in model.parameters() if p.requires_grad]
@@ -186,7 +188,7 @@ def run_sgd(
     )
 
 
-from . import (  # noqa: E402  (they register themselves)
+from . import (  # noqa: E402  (each module registers its method)
     drive,  # noqa: F401
     eden,  # noqa: F401
     fedavg,  # noqa: F401

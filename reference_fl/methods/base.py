@@ -1,4 +1,4 @@
-"""What most methods share: their options, and the hooks that only a few of them need."""
+"""The base class of methods: options, defaults of the hooks, and helpers for local training."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class Base:
     Attributes
     ----------
     OPTIONS : dict
-        What only this method has.
+        The options of this method alone.
     SERVER_OPTIONS : dict
-        Of the server's step (`server_step`); none where the server does not add the mean of updates.
+        The options of the server's step (`server_step`); empty if the server does not add the mean update.
     settings : Settings
     options : dict
-        The settings' options, the defaults filled in.
+        The options of the settings, completed by the defaults.
 
     Raises
     ------
     ValueError
-        An option that the method does not have, of another type, or out of range.
+        An option is unknown, of another type, or out of range.
     """
 
     OPTIONS: ClassVar[dict[str, Any]] = {}
@@ -50,87 +50,86 @@ class Base:
             self.require("server_momentum", 0 <= self.options["server_momentum"] < 1, "0 to below 1")
         self._server_step = server_step.ServerStep({**server_step.OPTIONS, **self.options})
 
-    def require(self, option: str, holds: bool, required: str) -> None:
-        """Refuse an option's value."""
+    def require(self, option: str, holds: bool, expected: str) -> None:
+        """Refuse the value of an option unless `holds`."""
         if not holds:
-            found = self.options[option]
-            raise ValueError(
-                f"option {option} of {self.settings.method}: found {found!r}, required {required}"
-            )
+            got = repr(self.options[option])
+            raise ValueError(f"option {option} of {self.settings.method}: expected {expected}, got {got}")
 
     def schema(self, model: nn.Module) -> fm.Schema:
-        """Weights of convolution and linear layers masked, all else dense."""
+        """Weights of convolution and linear layers masked, all other tensors dense."""
         return fedmrn_torch.schema(model)
 
     def start(self, model: nn.Module) -> None:
-        """The initial weights are what is broadcast."""
+        """Broadcast the initial weights unchanged."""
 
     def frame(self, message: bytes, schema: fm.Schema) -> tuple[bytes, fm.Schema]:
-        """The message is the frame."""
+        """The message, which is a frame."""
         return message, schema
 
     def server(
         self, schema: fm.Schema, round: int, base_model: int, model: nn.Module | None = None
     ) -> Summing:
-        """The exact weighted mean of the decoded frames."""
+        """A collector of the exact weighted mean of the decoded frames."""
         return FrameSum(schema, round, base_model)
 
     def apply_(self, model: nn.Module, mean: dict[str, np.ndarray], round: int) -> None:
-        """Add what the server's step makes of the mean update."""
+        """Add the mean update to the model, after the server's step."""
         fedmrn_torch.apply_(model, self._server_step.update(model, mean))
 
     def evaluated(self, model: nn.Module, round: int) -> nn.Module:
-        """The model is the trained state."""
+        """The model itself."""
         return model
 
     def state(self) -> dict[str, torch.Tensor]:
-        """The server's velocity, where there is momentum."""
+        """The server's velocity, if there is momentum."""
         return self._server_step.state()
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Go on with a saved velocity.
+        """Continue with a saved velocity.
 
         Raises
         ------
         ValueError
-            The state holds something else, of another method or an older version of this one.
+            The state has other entries, as of another method or an older version of this one.
         """
         if other := sorted(name for name in state if not name.startswith(server_step.PREFIX)):
-            raise ValueError(f"state of {self.settings.method}: found {other[0]}, which it does not keep")
+            expected = f"only names that begin with {server_step.PREFIX!r}"
+            raise ValueError(f"state of {self.settings.method}: expected {expected}, got {other[0]!r}")
         self._server_step.load_state(state)
 
 
 def checked_options(method: str, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The defaults, replaced by what is given; an int is fine for a float.
+    """The defaults, overridden by the given options; an int is accepted for a float.
 
     Raises
     ------
     ValueError
-        An unknown name, or a value of another type than the default's.
+        An unknown name, or a value of another type than the default.
     """
     if unknown := sorted(set(given) - set(defaults)):
-        known = ", ".join(sorted(defaults)) or "none"
-        raise ValueError(f"options of {method}: found {', '.join(unknown)}, known are {known}")
+        known = f"only {', '.join(sorted(defaults))}" if defaults else "none"
+        raise ValueError(f"options of {method}: expected {known}, got {', '.join(unknown)}")
     out = dict(defaults)
     for name, value in given.items():
         kind = type(defaults[name])
         if kind is float and type(value) is int:
             value = float(value)
         if type(value) is not kind:
-            raise ValueError(f"option {name} of {method}: found {value!r}, required: of type {kind.__name__}")
+            raise ValueError(f"option {name} of {method}: expected {kind.__name__}, got {value!r}")
         out[name] = value
     return out
 
 
 def copy_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The tensors of a model as they are now."""
+    """A copy of the tensors of a model."""
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
 def changes(
     model: nn.Module, before: Mapping[str, torch.Tensor], schema: fm.Schema, masked: bool | None = None
 ) -> dict[str, np.ndarray]:
-    """What training changed: now minus before, by name, of all tensors or only the masked or dense ones."""
+    """The change of a model: its tensors minus `before`, by name; all, or only masked or dense ones."""
     now = model.state_dict()
     return {
         tensor.name: difference(now[tensor.name].detach(), before[tensor.name])
@@ -142,7 +141,7 @@ def changes(
 def trained_update(
     model: nn.Module, task: Task, settings: Settings, schema: fm.Schema
 ) -> dict[str, np.ndarray]:
-    """Train as FedAvg does; the update."""
+    """Train as FedAvg does, and return the update."""
     before = copy_state(model)
     run_sgd(model, task, settings)
     return changes(model, before, schema)

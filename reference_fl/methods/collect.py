@@ -8,7 +8,7 @@ from ..messages import verified
 
 
 def dense_sum(schema: fm.Schema) -> fm.Aggregator:
-    """An aggregator of decoded updates, masked tensors included: fill it with `Aggregator.add_arrays`."""
+    """An aggregator in which all tensors are dense: add decoded updates by `Aggregator.add_arrays`."""
     return fm.Aggregator(fm.Schema(fm.Tensor(t.name, t.shape, dtype=t.dtype) for t in schema))
 
 

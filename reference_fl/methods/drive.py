@@ -1,12 +1,12 @@
 """DRIVE: One-bit Distributed Mean Estimation (Vargaftik et al., NeurIPS 2021).
 
-Rotate the update at random, send the signs and one scale. Of the paper's two scales, for x rotated to r of
-d elements, ||x||^2 / ||r||_1 makes the decoded vector unbiased (the paper's choice for a mean over clients,
-with a normalised squared error near pi/2 - 1 = 0.571), and ||r||_1 / d makes the squared error the least
-(near 1 - 2/pi = 0.363), at a bias. As in the paper, a randomised Hadamard rotation stands in for a uniform
-one; here each tensor is rotated by itself, in power-of-two chunks, so that nothing is paid for padding. Its
-bias is that of a uniform rotation, none, for long vectors only: of cubed normal numbers, 0.07% of the
-squared norm with 1,280 elements, and less than could be measured (0.002%) with 5,120.
+The client rotates the update at random, and sends the signs and one scale. The paper has two scales, for x
+rotated to r of d elements. ||x||^2 / ||r||_1 makes the decoded vector unbiased; the paper uses it for a mean
+over clients, and its normalised squared error is near pi/2 - 1 = 0.571. ||r||_1 / d gives the least squared
+error, near 1 - 2/pi = 0.363, with a bias. As in the paper, a randomised Hadamard rotation replaces a uniform
+one; here each tensor is rotated by itself, in chunks whose lengths are powers of two, so that no padding is
+sent. The Hadamard rotation is unbiased only for long vectors: for cubed normal numbers the bias is 0.07 % of
+the squared norm with 1,280 elements, and below what could be measured (0.002 %) with 5,120.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from .packed import PackedMethod
 
 
 def unbiased(rotated: np.ndarray) -> float:
-    """The scale whose expectation over the rotations gives back the vector."""
+    """The scale for which the decoded vector, in expectation over the rotations, is the original one."""
     r = rotated.astype(np.float64)
     return ratio(float(r @ r), float(np.abs(r).sum()))
 
 
 def least_squares(rotated: np.ndarray) -> float:
-    """The scale of the least squared error."""
+    """The scale with the least squared error."""
     return float(np.abs(rotated).mean(dtype=np.float64))
 
 
@@ -38,7 +38,7 @@ SCALES = {"unbiased": unbiased, "least-squares": least_squares}
 
 @register("drive")
 class Drive(PackedMethod):
-    """One bit a parameter, and a float32 a chunk.
+    """One bit for each parameter, and a float32 for each chunk.
 
     Options: `scale`, "unbiased" or "least-squares".
     """
@@ -51,7 +51,7 @@ class Drive(PackedMethod):
         self.require("scale", self.options["scale"] in SCALES, f"one of {', '.join(SCALES)}")
 
     def pack(self, update: np.ndarray, stream: int, task: Task) -> bytes:
-        """Signs of the rotated tensor, a scale a chunk."""
+        """Encode the signs of the rotated tensor, and a scale for each chunk."""
         return pack_signs(update, task.seed, stream, SCALES[self.options["scale"]])
 
     def unpack(self, part: Part, size: int, stream: int, seed: int) -> np.ndarray:

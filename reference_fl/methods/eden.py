@@ -1,13 +1,13 @@
 """EDEN at one bit (Vargaftik et al., ICML 2022).
 
-"EDEN: Communication-Efficient and Robust Distributed Mean Estimation for Federated Learning": rotate the
-update at random, quantise each rotated element, brought to unit variance, to the nearest Lloyd-Max centroid
-of the normal distribution (at one bit -sqrt(2/pi) or +sqrt(2/pi)), and send a scale that makes the decoded
-vector unbiased: ||x||^2 / <centroids, rotated>. Its normalised squared error for a long vector is pi/2 - 1
-= 0.571.
+"EDEN: Communication-Efficient and Robust Distributed Mean Estimation for Federated Learning". The client
+rotates the update at random and normalises it to unit variance. It quantises each element to the nearest
+Lloyd-Max centroid of the normal distribution, at one bit -sqrt(2/pi) or +sqrt(2/pi), and sends a scale that
+makes the decoded vector unbiased: ||x||^2 / <centroids, rotated>. The normalised squared error for a long
+vector is pi/2 - 1 = 0.571.
 
-At one bit this is, up to rounding, the estimator of DRIVE with the unbiased scale, which EDEN generalises
-to other rates; the two differ in what is sent as the scale. Rotation and chunks are those of `drive.py`.
+EDEN generalises DRIVE with the unbiased scale to other rates. At one bit the two estimators are equal up to
+rounding; only the number that is sent as the scale differs. Rotation and chunks are those of `drive.py`.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def scale(rotated: np.ndarray) -> float:
 
 @register("eden")
 class Eden(PackedMethod):
-    """One bit a parameter, and a float32 a chunk. No options."""
+    """One bit for each parameter, and a float32 for each chunk. No options."""
 
     ID = 2
 
     def pack(self, update: np.ndarray, stream: int, task: Task) -> bytes:
-        """Signs of the rotated tensor, a scale a chunk."""
+        """Encode the signs of the rotated tensor, and a scale for each chunk."""
         return pack_signs(update, task.seed, stream, scale)
 
     def unpack(self, part: Part, size: int, stream: int, seed: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""FedAvg (McMahan et al., AISTATS 2017): every parameter's difference, 32 bits each."""
+"""FedAvg (McMahan et al., AISTATS 2017): sends the change of every parameter with 32 bits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .base import Base, trained_update
 
 @register("fedavg")
 class FedAvg(Base):
-    """Frames whose tensors are all dense. No options."""
+    """Sends frames in which all tensors are dense. No options."""
 
     def schema(self, model: nn.Module) -> fm.Schema:
         """All tensors of the model, dense."""
@@ -35,5 +35,5 @@ class FedAvg(Base):
     def server(
         self, schema: fm.Schema, round: int, base_model: int, model: nn.Module | None = None
     ) -> fm.Aggregator:
-        """The exact weighted mean."""
+        """A collector of the exact weighted mean."""
         return fm.Aggregator(schema, round=round, base_model=base_model)

@@ -1,4 +1,4 @@
-"""FedMRN (Li et al., ACM MM 2024): train masks over random noise, send one bit a parameter."""
+"""FedMRN (Li et al., ACM MM 2024): trains masks over random noise, and sends one bit for each parameter."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 
 import fedmrn_codec as fm
 import fedmrn_torch
-from fedmrn_codec.format import codings
+from fedmrn_codec.adapter_api import check_settings
 
 from ..settings import Settings, noise_of
 from ..train import local_steps
@@ -20,12 +20,13 @@ from .base import Base
 class FedMRN(Base):
     """Progressive stochastic masking on the client, exact aggregation on the server.
 
-    Options, the paper's ablations: `stochastic`, false for the nearest mask instead of a sampled one;
-    `progressive`, false to mask every element from the first step on. Neither: ordinary training, and a
-    deterministic mask of its result. And the frame's: `coding`, "rans" for masks in fewer than one bit an
-    element, the same bits; `dense_coding`, "float16" or "bfloat16" for BatchNorm in 16 bits. And of the noise
-    (`scales`), constant in the paper: `schedule`, "cosine" or "step" for a scale that falls to `final` times
-    its first value in `over` rounds; `per_layer`, for a scale that follows each layer's spread.
+    Options for the paper's ablations: `stochastic`, false for the nearest mask instead of a sampled one;
+    `progressive`, false to mask every element from the first step on. With both false, training is ordinary
+    and the mask is the nearest one to its result. Options of the frame: `coding`, "rans" to entropy-code the
+    masks below one bit an element; `dense_coding`, "float16" or "bfloat16" for BatchNorm in 16 bits. Options
+    of the noise scale (`scales`), which is constant in the paper: `schedule`, "cosine" or "step" for a scale
+    that falls to `final` times its first value in `over` rounds; `per_layer`, for a scale that follows the
+    standard deviation of each layer.
     """
 
     OPTIONS: ClassVar[dict[str, Any]] = {
@@ -40,17 +41,14 @@ class FedMRN(Base):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.noise = noise_of(settings)
-        for option, allowed in (
-            ("coding", [coding.label for coding in codings.MASKED]),
-            ("dense_coding", [coding.label for coding in codings.DENSE]),
-            ("schedule", list(scales.SCHEDULES)),
-        ):
-            self.require(option, self.options[option] in allowed, f"one of {', '.join(allowed)}")
+        check_settings(self.noise, settings.mask, self.options["coding"], self.options["dense_coding"])
+        known = ", ".join(scales.SCHEDULES)
+        self.require("schedule", self.options["schedule"] in scales.SCHEDULES, f"one of {known}")
         self.require("over", self.options["over"] >= 1, "at least 1")
         self.require("final", 0 < self.options["final"] <= 1, "above 0 and at most 1")
 
     def client(self, model: nn.Module, task: Task) -> bytes:
-        """Train with PSM; send the frame of the masks."""
+        """Train with PSM, and send the masks."""
         s = self.settings
         with fedmrn_torch.PSM(
             model,
@@ -73,13 +71,13 @@ class FedMRN(Base):
     def server(
         self, schema: fm.Schema, round: int, base_model: int, model: nn.Module | None = None
     ) -> fm.Aggregator:
-        """The exact weighted mean; the server fixes the noise."""
+        """A collector of the exact weighted mean; frames with another noise are refused."""
         noise = self.round_noise(model, schema, round)
         return fm.Aggregator(schema, noise=noise, round=round, base_model=base_model)
 
     def round_noise(
         self, model: nn.Module | None, schema: fm.Schema, round: int
     ) -> fm.Noise | dict[str, fm.Noise]:
-        """The noise of a round, by the options."""
+        """The noise of a round, as the options define it."""
         masked = [tensor.name for tensor in schema if tensor.masked]
         return scales.round_noise(self.noise, self.options, model, masked, round)

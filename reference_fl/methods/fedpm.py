@@ -1,20 +1,20 @@
 """FedPM (Isik et al., "Sparse Random Networks for Communication-Efficient Federated Learning", ICLR 2023).
 
 The weights are random and frozen: plus or minus sqrt(2 / fan_in), the standard deviation of Kaiming's
-normal initialisation. Trained are scores; an element is kept with probability sigmoid(score), drawn anew in
-every forward pass, straight-through. A client sends one sample of its mask; the server makes the
-probabilities of the next round from the masks, and broadcasts their scores in place of the weights.
-Evaluated is the network of one sampled mask, so the model that is evaluated is not the trained state.
+normal initialisation. The clients train scores: an element is kept with probability sigmoid(score), drawn
+anew in every forward pass; the gradient passes straight through the draw. A client sends one sample of its
+mask. The server computes the probabilities of the next round from the masks, and broadcasts their scores in
+place of the weights. The evaluated model is the network of one sampled mask, not the trained state.
 
-`aggregate` "bayes": counts of ones and zeros since the last reset are added to a Beta(1, 1) prior, whose
-mode is the new probability; every client counts the same. "mean": the masks' mean by samples. `reset_every`
-1 is what the authors' code does; the paper also keeps the counts over several rounds. As in that code, a
-mask element counts as 0.01 or 0.99, so that no score becomes infinite, initial scores are normal, and
-scores train with Adam at 0.1. BatchNorm, which the paper's networks have not, trains beside them with
-Adam's usual 0.001 and travels dense, as with every method here.
+With `aggregate` "bayes", the counts of ones and zeros since the last reset are added to a Beta(1, 1) prior,
+whose mode is the new probability; all clients have the same weight. With "mean" it is the mean of the masks,
+weighted by samples. The authors' code resets the counts every round (`reset_every` 1); the paper also keeps
+them over several rounds. As in that code, a mask element counts as 0.01 or 0.99, so that no score becomes
+infinite; initial scores are normal; and Adam trains the scores at a rate of 0.1. BatchNorm, which the paper's
+networks do not have, is trained by Adam at its usual rate of 0.001 and sent dense, as in every method here.
 
-The message is a frame of binary masks over Bernoulli noise whose seed, one for the run, gives the frozen
-weights: it decodes to the sparse network itself.
+The message is a frame of binary masks over Bernoulli noise. The seed of the noise, one for the whole run,
+gives the frozen weights: the frame decodes to the sparse network itself.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ COUNTS = "ones"
 
 @register("fedpm")
 class FedPM(Base):
-    """One bit a parameter; the model's masked tensors hold scores.
+    """One bit for each parameter; the masked tensors of the model hold scores.
 
     Options: `aggregate`, "bayes" or "mean"; `reset_every`, rounds between two resets of the counts, at least
-    1; `dense_learning_rate`, of BatchNorm. The settings' learning rate is Adam's for the scores.
+    1; `dense_learning_rate`, of BatchNorm. The learning rate of the settings is that of the scores.
     """
 
     OPTIONS: ClassVar[dict[str, Any]] = {
@@ -69,7 +69,7 @@ class FedPM(Base):
         self._rounds = 0
 
     def start(self, model: nn.Module) -> None:
-        """Normal scores in place of the weights."""
+        """Replace the weights by normal scores."""
         generator = torch.Generator().manual_seed(derive(self.settings.seed, "fedpm scores"))
         with torch.no_grad():
             for tensor in self.schema(model):
@@ -78,7 +78,7 @@ class FedPM(Base):
                     scores.copy_(torch.randn(scores.shape, generator=generator))
 
     def client(self, model: nn.Module, task: Task) -> bytes:
-        """Train the scores; send a sample of the mask."""
+        """Train the scores, and send a sample of the mask."""
         schema, before = self.schema(model), copy_state(model)
         generator = torch.Generator().manual_seed(derive(task.private_seed, "fedpm"))
         frozen = self.frozen(schema)
@@ -120,12 +120,12 @@ class FedPM(Base):
     def server(
         self, schema: fm.Schema, round: int, base_model: int, model: nn.Module | None = None
     ) -> Summing:
-        """Shares of ones, and the mean of the dense tensors."""
+        """A collector of the shares of ones, and of the mean of the dense tensors."""
         by_samples = self.options["aggregate"] == "mean"
         return MaskShares(schema, round, base_model, self.seed, by_samples)
 
     def apply_(self, model: nn.Module, mean: dict[str, np.ndarray], round: int) -> None:
-        """Scores of the new probabilities; the dense tensors change by their mean."""
+        """Set the scores of the new probabilities, and add the mean change of the dense tensors."""
         masked = [tensor.name for tensor in self.schema(model) if tensor.masked]
         if self.options["aggregate"] == "mean" or (round - 1) % self.options["reset_every"] == 0:
             self._rounds, self._kept = 0, {}
@@ -149,31 +149,31 @@ class FedPM(Base):
         return network
 
     def state(self) -> dict[str, Tensor]:
-        """The counts since the last reset, where they are kept at all."""
+        """The counts since the last reset, if they are kept between rounds."""
         if self.options["aggregate"] == "mean" or self.options["reset_every"] == 1:
             return {}
         kept = {f"{COUNTS}/{name}": torch.from_numpy(share) for name, share in self._kept.items()}
         return {**kept, "rounds": torch.tensor(self._rounds)}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go on with saved counts."""
+        """Continue with saved counts."""
         self._rounds = int(state.get("rounds", torch.tensor(0)))
         prefix = f"{COUNTS}/"
         self._kept = {k.removeprefix(prefix): t.numpy() for k, t in state.items() if k.startswith(prefix)}
 
 
 class MaskShares:
-    """The collector of FedPM's frames: the share of clients that kept each element.
+    """A collector of FedPM's frames: the share of clients that kept each element.
 
     Parameters
     ----------
     schema : fedmrn_codec.Schema
     round, base_model : int
-        Frames of others are refused; 0 asks nothing.
+        Frames with another value are refused; 0 accepts any value.
     seed : int
-        Of the frozen weights; frames of another are refused.
+        Of the frozen weights; frames with another seed are refused.
     by_samples : bool
-        Weight the masks by samples; else all alike.
+        Weight the masks by samples; otherwise equally.
     """
 
     def __init__(self, schema: fm.Schema, round: int, base_model: int, seed: int, by_samples: bool) -> None:
@@ -199,7 +199,7 @@ class MaskShares:
         return checked
 
     def mean(self) -> dict[str, np.ndarray]:
-        """The share of ones of the masked tensors, the mean change of the dense ones."""
+        """The shares of ones of the masked tensors, and the mean change of the dense ones."""
         return {**self._masks.mean(), **self._dense.mean()}
 
 
@@ -213,7 +213,7 @@ def noises(schema: fm.Schema) -> dict[str, fm.Noise]:
 
 
 def sample(scores: Tensor, generator: torch.Generator) -> Tensor:
-    """A mask of 0s and 1s, float32; the gradient goes straight through to the probability."""
+    """A random mask of 0s and 1s, float32; the gradient passes straight through to the probability."""
     theta = torch.sigmoid(scores)
     bits = (torch.rand(theta.shape, generator=generator) < theta.detach()).to(theta.dtype)
     return bits + (theta - theta.detach())

@@ -1,12 +1,12 @@
 """FedSparsify, its local variant (Stripelis et al., 2022, arXiv 2204.12430).
 
-"Federated Progressive Sparsification (Purge, Merge, Tune)+": each client trains the weights that are still
-there, then prunes its model to the round's sparsity by magnitude over all layers together, and sends the
-weights that are left with their positions: as gaps or as a bitmap, whichever is shorter (`sparse.py`). The
-server takes the weighted mean and, with `vote`, keeps the positions that at least half of the clients kept.
-The sparsity rises as s * (1 - (1 - t / over)^3), the cubic schedule of Zhu and Gupta (2017) that the
-authors' code uses (from 0, exponent 3, every round, one threshold for the whole model). The paper goes to a
-tenth of the weights without loss: `sparsity` is 0.9.
+"Federated Progressive Sparsification (Purge, Merge, Tune)+". Each client trains the remaining weights, then
+prunes its model to the sparsity of the round, by magnitude over all layers together. It sends the remaining
+weights with their positions, as gaps or as a bitmap, whichever is shorter (`sparse.py`). The server takes
+the weighted mean and, with `vote`, keeps the positions that at least half of the clients kept. The sparsity
+rises as s * (1 - (1 - t / over)^3), the cubic schedule of Zhu and Gupta (2017) that the authors' code uses
+(from 0, exponent 3, every round, one threshold for the whole model). In the paper a tenth of the weights is
+enough for the full accuracy: `sparsity` is 0.9.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from .topk import largest
 
 @register("fedsparsify")
 class FedSparsify(PackedMethod):
-    """Sparse weights, not differences, of convolution and linear layers.
+    """Sends sparse weights, not differences, of convolution and linear layers.
 
-    Options: `sparsity` at the end, from 0 to below 1; `over` how many rounds it rises (100, the protocol's
-    number, whatever the run's: a run can be made longer later); `vote`.
+    Options: `sparsity` at the end, from 0 to below 1; `over`, the number of rounds in which it rises (100 as
+    in the protocol, independent of the rounds of the run, which can be extended later); `vote`.
     """
 
     ID = 5
@@ -53,7 +53,7 @@ class FedSparsify(PackedMethod):
         return float(self.options["sparsity"] * (1 - (1 - done) ** 3))
 
     def client(self, model: nn.Module, task: Task) -> bytes:
-        """Train what is left of the model, prune it further, and send it."""
+        """Train the remaining weights, prune the model further, and send it."""
         schema = self.schema(model)
         before = copy_state(model)
         weights = {t.name: model.get_parameter(t.name) for t in schema if t.masked}
@@ -70,21 +70,21 @@ class FedSparsify(PackedMethod):
         return self.message(sent, schema, task)
 
     def pack(self, update: np.ndarray, stream: int, task: Task) -> bytes:
-        """The weights of one tensor that are not 0."""
+        """Encode the weights of one tensor that are not 0."""
         return pack_sparse(update, update != 0)
 
     def unpack(self, part: Part, size: int, stream: int, seed: int) -> np.ndarray:
-        """The weights, 0 where they were pruned."""
+        """Decode the weights; pruned ones are 0."""
         return unpack_sparse(part, size)[0]
 
     def server(
         self, schema: fm.Schema, round: int, base_model: int, model: nn.Module | None = None
     ) -> Summing:
-        """The mean of the pruned models, with a vote on the positions."""
+        """A collector of the mean of the pruned models, with a vote on the positions."""
         return VotingSum(self, schema, round, base_model)
 
     def apply_(self, model: nn.Module, mean: dict[str, np.ndarray], round: int) -> None:
-        """The weights become the mean; the dense tensors change by it."""
+        """Replace the weights by their mean, and add the mean change of the dense tensors."""
         masked = {tensor.name for tensor in self.schema(model) if tensor.masked}
         with torch.no_grad():
             for name in masked:
@@ -93,7 +93,7 @@ class FedSparsify(PackedMethod):
 
 
 class VotingSum(PackedSum):
-    """The mean of sparse models; a weight stays if at least half of the clients have it."""
+    """The mean of sparse models; a weight is kept if at least half of the clients kept it."""
 
     def __init__(self, method: FedSparsify, schema: fm.Schema, round: int, base_model: int) -> None:
         super().__init__(method, schema, round, base_model)
@@ -108,7 +108,7 @@ class VotingSum(PackedSum):
             votes += arrays[name] != 0
 
     def mean(self) -> dict[str, np.ndarray]:
-        """Weights of the masked tensors, and the mean change of the dense ones."""
+        """The mean weights of the masked tensors, and the mean change of the dense ones."""
         mean = super().mean()
         if self._vote:
             for name, votes in self._votes.items():
@@ -117,7 +117,7 @@ class VotingSum(PackedSum):
 
 
 def pruned(weights: Mapping[str, np.ndarray], sparsity: float) -> dict[str, np.ndarray]:
-    """The weights with the smallest of all tensors together set to 0."""
+    """Set the smallest weights, over all tensors together, to 0."""
     together = np.concatenate([weight.reshape(-1) for weight in weights.values()])
     kept = np.where(largest(together, 1 - sparsity), together, np.float32(0))
     parts = np.split(kept, np.cumsum([weight.size for weight in weights.values()])[:-1])

@@ -1,6 +1,7 @@
-"""What DRIVE and EDEN share at one bit: the signs of a rotated vector, and a scale a chunk.
+"""The message part of DRIVE and EDEN at one bit: the signs of a rotated vector, and a scale for each chunk.
 
-A part is one float32 a chunk, then one bit an element: 1 where the rotated element is not negative.
+A part is one float32 for each chunk, then one bit for each element: 1 where the rotated element is not
+negative.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from .rotation import chunk_lengths, chunks, rotate, rotate_back
 
 
 def pack_signs(update: np.ndarray, seed: int, stream: int, scale: Callable[[np.ndarray], float]) -> bytes:
-    """Rotate, and keep signs and scales.
+    """Rotate a vector, and encode its signs and scales.
 
     Parameters
     ----------
@@ -23,7 +24,7 @@ def pack_signs(update: np.ndarray, seed: int, stream: int, scale: Callable[[np.n
     seed, stream : int
         Of the rotation.
     scale : callable
-        From a rotated chunk to its scale, finite and >= 0.
+        Computes the scale of a rotated chunk: finite and >= 0.
     """
     rotated = rotate(update, seed, stream)
     scales = np.array([scale(chunk) for chunk in chunks(rotated)], "<f4")
@@ -31,12 +32,12 @@ def pack_signs(update: np.ndarray, seed: int, stream: int, scale: Callable[[np.n
 
 
 def unpack_signs(part: Part, size: int, seed: int, stream: int, unit: float = 1.0) -> np.ndarray:
-    """The vector whose rotation has these signs times scale times `unit`: float32, shape (size,).
+    """Decode the vector whose rotation is sign * scale * `unit`: float32, shape (size,).
 
     Raises
     ------
     MessageError
-        The part is of another length, or a scale is negative or not finite.
+        The part has another length, or a scale is negative or not finite.
     """
     lengths = chunk_lengths(size)
     if len(part.data) < 4 * len(lengths):
@@ -56,5 +57,5 @@ def unpack_signs(part: Part, size: int, seed: int, stream: int, unit: float = 1.
 
 
 def ratio(above: float, below: float) -> float:
-    """A quotient as a finite float32; 0 where the chunk is all 0."""
+    """A quotient that is finite as float32; 0 for a chunk of zeros."""
     return min(above / below, float(np.finfo(np.float32).max)) if below > 0 else 0.0

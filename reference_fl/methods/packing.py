@@ -1,6 +1,6 @@
-"""Integers as packed bytes: fields of k bits, gaps between positions, trits; the lowest bit comes first.
+"""Packing of integers into bytes: fields of k bits, gaps between positions, trits; the lowest bit is first.
 
-All of it is whole-array NumPy. Readers check every length and every padding bit.
+All functions work on whole NumPy arrays. The readers check every length and every padding bit.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ import numpy as np
 from ..messages import Part
 
 TRITS = 5
-"""Trits a byte: 3^5 = 243 of 256 values are used, 1.6 bits a trit; the least possible is log2(3) = 1.585."""
+"""Trits in a byte: 3^5 = 243 of 256 values are used, 1.6 bits for a trit; the minimum is log2(3) = 1.585."""
 
 POWERS = 3 ** np.arange(TRITS)
 MAX_WIDTH = 24
 
 
 def pack_fields(values: np.ndarray, width: int) -> bytes:
-    """Unsigned integers below 2^width, `width` bits each, lowest bit first."""
+    """Pack unsigned integers below 2^width into `width` bits each, lowest bit first."""
     bits = (values[:, None].astype(np.int64) >> np.arange(width)) & 1
     return np.packbits(bits.astype(np.uint8).reshape(-1), bitorder="little").tobytes()
 
 
 def unpack_fields(part: Part, at: int, count: int, width: int, name: str) -> tuple[np.ndarray, int]:
-    """The inverse of `pack_fields`: int64 of shape (count,), and the byte of the part where they end."""
+    """The inverse of `pack_fields`: int64 of shape (count,), and the offset in the part after the fields."""
     bits, end = unpack_bits(part, at, count * width, name)
     return bits.reshape(count, width).astype(np.int64) @ (1 << np.arange(width, dtype=np.int64)), end
 
 
 def unpack_bits(part: Part, at: int, count: int, name: str) -> tuple[np.ndarray, int]:
-    """Bits as bool of shape (count,), and where they end; what pads their last byte must be 0."""
+    """Bits as bool of shape (count,), and the offset after them; padding bits in the last byte must be 0."""
     end = at + (count + 7) // 8
     if end > len(part.data):
         raise part.error(name, f"{end - at} bytes for {count} bits", f"{len(part.data) - at} bytes left", at)
@@ -40,16 +40,16 @@ def unpack_bits(part: Part, at: int, count: int, name: str) -> tuple[np.ndarray,
 
 
 def gaps_width(gaps: np.ndarray) -> int:
-    """The width k at which `pack_gaps` gives the fewest bytes; the smallest such k."""
+    """The smallest width k for which `pack_gaps` gives the fewest bytes."""
     sizes = [k * len(gaps) + int((gaps >> k).sum()) for k in range(MAX_WIDTH + 1)]
     return int(np.argmin(sizes))
 
 
 def pack_gaps(gaps: np.ndarray, width: int) -> bytes:
-    """Non-negative integers in Golomb-Rice code: all remainders of `width` bits, then all quotients in unary.
+    """Encode non-negative integers in Golomb-Rice code: all remainders in `width` bits, then unary quotients.
 
-    A quotient q is q bits 0 and a bit 1. For gaps between positions that are kept with probability p this is
-    within a few hundredths of a bit of the entropy (Golomb, 1966; Rice and Plaunt, 1971).
+    A quotient q is written as q bits 0 and a bit 1. For gaps between positions that are kept with probability
+    p, the length is within a few hundredths of a bit of the entropy (Golomb, 1966; Rice and Plaunt, 1971).
     """
     ends = np.cumsum((gaps >> width) + 1) - 1
     unary = np.zeros(int(ends[-1]) + 1 if len(ends) else 0, np.uint8)
@@ -59,7 +59,7 @@ def pack_gaps(gaps: np.ndarray, width: int) -> bytes:
 
 
 def unpack_gaps(part: Part, at: int, count: int, width: int) -> np.ndarray:
-    """The inverse of `pack_gaps` for what fills the rest of a part: int64 of shape (count,)."""
+    """The inverse of `pack_gaps`, from offset `at` to the end of a part: int64 of shape (count,)."""
     remainders, at = unpack_fields(part, at, count, width, "gap remainders")
     raw = np.frombuffer(part.data, np.uint8, len(part.data) - at, at)
     ends = np.flatnonzero(np.unpackbits(raw, bitorder="little"))
@@ -73,14 +73,14 @@ def unpack_gaps(part: Part, at: int, count: int, width: int) -> np.ndarray:
 
 
 def pack_trits(trits: np.ndarray) -> bytes:
-    """Integers -1, 0, 1, five a byte: digits 2, 0, 1, with element 5i as the lowest digit of byte i."""
+    """Pack integers -1, 0, 1 (digits 2, 0, 1) five to a byte; element 5i is the lowest digit of byte i."""
     digits = np.zeros(-(-len(trits) // TRITS) * TRITS, np.int64)
     digits[: len(trits)] = trits % 3
     return (digits.reshape(-1, TRITS) @ POWERS).astype(np.uint8).tobytes()
 
 
 def unpack_trits(part: Part, at: int, count: int) -> np.ndarray:
-    """The inverse of `pack_trits` for what fills the rest of a part: int64 of shape (count,)."""
+    """The inverse of `pack_trits`, from offset `at` to the end of a part: int64 of shape (count,)."""
     need = -(-count // TRITS)
     raw = np.frombuffer(part.data, np.uint8, len(part.data) - at, at).astype(np.int64)
     if len(raw) != need:

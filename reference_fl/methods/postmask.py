@@ -1,9 +1,9 @@
 """Post-training masking: an ablation of FedMRN (Li et al., ACM MM 2024) that trains as FedAvg does.
 
-The masks are made only of the final update, by the same stochastic masking (spec 4.3), and travel in the
-same frame; so training never sees what masking does to it. The default learning rate is FedAvg's: with
-FedMRN's 0.1 an ordinary update leaves the reach of the noise, and what is cut off is lost. (FedMRN with
-neither SM nor PM has FedMRN's rate, and the nearest masks in place of sampled ones.)
+The client masks only the final update, by the same stochastic masking (spec 4.3), and sends the same frame;
+the masks have no influence on training. The default learning rate is FedAvg's: with FedMRN's 0.1, values of
+an ordinary update lie outside the range of the noise and are clipped. (FedMRN with neither SM nor PM has
+FedMRN's rate, and the nearest masks in place of sampled ones.)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .base import Base, trained_update
 
 @register("postmask")
 class PostMask(Base):
-    """Masks of an ordinary update. No options; mask kind and noise are settings."""
+    """Sends masks of an ordinary update. No options; mask kind and noise are settings."""
 
     HAS_MASKS = True
 
@@ -28,7 +28,7 @@ class PostMask(Base):
         self.noise = noise_of(settings)
 
     def client(self, model: nn.Module, task: Task) -> bytes:
-        """Train with SGD; send sampled masks of the difference."""
+        """Train with SGD, and send sampled masks of the difference."""
         schema = self.schema(model)
         return fm.encode(
             trained_update(model, task, self.settings, schema),
@@ -44,5 +44,5 @@ class PostMask(Base):
     def server(
         self, schema: fm.Schema, round: int, base_model: int, model: nn.Module | None = None
     ) -> fm.Aggregator:
-        """The exact weighted mean; the server fixes the noise."""
+        """A collector of the exact weighted mean; frames with another noise are refused."""
         return fm.Aggregator(schema, noise=self.noise, round=round, base_model=base_model)

@@ -1,9 +1,9 @@
 """Randomised Hadamard rotations of vectors of any length, without padding.
 
-A vector is cut into chunks whose lengths are the powers of two of its length, the largest first: 389,920
-elements are 262,144 + 65,536 + ... + 32. Padding the whole to 524,288 would cost 1.34 bits an element
-instead of 1. Each chunk is multiplied by random signs and by the Hadamard matrix over the root of its length:
-an orthogonal map whose inverse is the same two steps in the other order.
+A vector is split into chunks whose lengths are the powers of two that add up to its length, the largest
+first: 389,920 elements are 262,144 + 65,536 + ... + 32. Padding to 524,288 would cost 1.34 bits an element
+instead of 1. Each chunk is multiplied by random signs, then by the Hadamard matrix divided by the square root
+of its length. This map is orthogonal; its inverse is the same two steps in reverse order.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ def chunk_lengths(size: int) -> list[int]:
 
 
 def chunks(vector: np.ndarray) -> list[np.ndarray]:
-    """Views of a flat vector's chunks."""
+    """Views of the chunks of a flat vector."""
     return np.split(vector, np.cumsum(chunk_lengths(len(vector)))[:-1])
 
 
 def signs(seed: int, stream: int, size: int) -> np.ndarray:
-    """Random signs: float32 of -1 and 1, shape (size,), from the codec's words (spec 3.3)."""
+    """Random signs from the codec's noise (spec 3.3): float32 of -1 and 1, shape (size,)."""
     return fm.noise(fm.Bernoulli(1.0), seed=seed, stream=stream, count=size)
 
 
@@ -37,7 +37,7 @@ def rotate(vector: np.ndarray, seed: int, stream: int) -> np.ndarray:
     ----------
     vector : float32, shape (n,)
     seed, stream : int
-        Of the signs; the server gives the seed, the stream is the tensor's position in the schema.
+        Of the signs. The server chooses the seed; the stream is the tensor's position in the schema.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def rotate(vector: np.ndarray, seed: int, stream: int) -> np.ndarray:
 
 
 def rotate_back(vector: np.ndarray, seed: int, stream: int) -> np.ndarray:
-    """The inverse of `rotate`, but for rounding."""
+    """The inverse of `rotate`, up to rounding."""
     turned = np.concatenate([hadamard(chunk) for chunk in chunks(vector)])
     back: np.ndarray = turned * signs(seed, stream, len(vector))
     return back
@@ -57,8 +57,8 @@ def rotate_back(vector: np.ndarray, seed: int, stream: int) -> np.ndarray:
 def hadamard(vector: np.ndarray) -> np.ndarray:
     """The orthonormal Walsh-Hadamard transform of a vector whose length is a power of two; float32.
 
-    The vector is seen as a matrix: the butterflies of the high index bits run over whole rows; those of the
-    low bits do after it is transposed. So every step adds long contiguous pieces, in a fixed order.
+    The vector is treated as a matrix: the butterflies of the high index bits add whole rows; those of the low
+    bits do the same after a transposition. Every step adds long contiguous pieces, in a fixed order.
     """
     bits = len(vector).bit_length() - 1
     rows = 1 << (bits - bits // 2)

@@ -1,8 +1,8 @@
-"""The noise of a round: its scale over the rounds, and over the layers.
+"""The noise scale of a round: how it changes over the rounds, and how it differs between layers.
 
-A fixed scale caps how far a weight moves in a round, and its masks leave the same noise in the last round as
-in the first. Two remedies of this project, not of Li et al., ACM MM 2024: a scale that falls over the rounds,
-and one that follows each layer's own spread.
+A fixed scale limits how far a weight can move in a round, and the masks add as much noise in the last round
+as in the first. This project, not Li et al., ACM MM 2024, offers two remedies: a scale that falls over the
+rounds, and one that follows the standard deviation of each layer.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: (1 - math.cos(math.pi * done)) / 2,
     "step": lambda done: float(done >= 0.5),
 }
-"""The share of the way to the final scale, by the share of the rounds that are done."""
+"""How far the scale has fallen, 0 to 1, as a function of the share of the rounds that are done."""
 
 RANGE = 8.0
-"""How far a layer's scale may be from the common one, as a factor."""
+"""The largest factor between the scale of a layer and the common one."""
 
 
 def factor(options: dict[str, Any], round: int) -> float:
@@ -38,16 +38,16 @@ def factor(options: dict[str, Any], round: int) -> float:
 def round_noise(
     noise: fm.Noise, options: dict[str, Any], model: nn.Module | None, masked: Iterable[str], round: int
 ) -> fm.Noise | dict[str, fm.Noise]:
-    """The noise of a round, for all masked tensors or for each; both sides work it out alike.
+    """The noise of a round, one for all masked tensors or one for each; server and client compute it alike.
 
     Parameters
     ----------
     noise : fedmrn_codec.Noise
-        Of the first round, and of a layer of common spread.
+        The noise of the first round, for a layer whose standard deviation is the common one.
     options : dict
-        `OPTIONS`, with values.
+        Values of `OPTIONS`.
     model : torch.nn.Module or None
-        As broadcast; needed only if `per_layer`.
+        The broadcast model; needed only if `per_layer`.
     masked : iterable of str
         Names of the masked parameters.
     round : int
@@ -56,19 +56,22 @@ def round_noise(
     Raises
     ------
     ValueError
-        No model where one is needed.
+        The model is needed but missing.
     """
     scale = noise.scale * factor(options, round)
     if not options["per_layer"]:
         return noise if scale == noise.scale else type(noise)(scale)
     if model is None:
-        raise ValueError("per_layer: found no model, required: the broadcast one")
+        raise ValueError("model for per_layer: expected the broadcast one, got None")
     spreads = relative_spreads({name: model.get_parameter(name).detach() for name in masked})
     return {name: type(noise)(scale * spread) for name, spread in spreads.items()}
 
 
 def relative_spreads(weights: dict[str, torch.Tensor]) -> dict[str, float]:
-    """Each layer's standard deviation over that of all weights within their layers, at most `RANGE` off 1."""
+    """The standard deviation of each layer divided by the common one, limited to 1/RANGE..RANGE.
+
+    The common variance is the mean of the layers' variances, weighted by their numbers of weights.
+    """
     variances = {name: float(w.double().var(correction=0)) for name, w in weights.items()}
     count = sum(w.numel() for w in weights.values())
     common = sum(variances[name] * w.numel() for name, w in weights.items()) / max(count, 1)

@@ -1,8 +1,9 @@
-"""What a server makes of the mean update before it adds it: a learning rate and momentum of its own.
+"""The server's step: a learning rate and momentum that the server applies to the mean update.
 
 FedAvgM of Hsu, Qi and Brown, "Measuring the Effects of Non-Identical Data Distribution for Federated Visual
-Classification" (2019, arXiv 1909.06335): v <- momentum * v + mean, w <- w + rate * v. Only parameters move
-so; running statistics take the mean update itself, for momentum could make a variance negative.
+Classification" (2019, arXiv 1909.06335): v <- momentum * v + mean, w <- w + rate * v. The step applies to
+parameters only; running statistics change by the mean update itself, because momentum could make a variance
+negative.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ PREFIX = "server velocity/"
 
 
 class ServerStep:
-    """The step, and the velocity that it keeps from round to round where there is momentum.
+    """The step and, if there is momentum, the velocity that it keeps between rounds.
 
     Parameters
     ----------
@@ -33,12 +34,12 @@ class ServerStep:
         self._velocity: dict[str, np.ndarray] = {}
 
     def update(self, model: nn.Module, mean: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """What to add to the model, by name.
+        """The update to add to the model, by name.
 
         Parameters
         ----------
         model : torch.nn.Module
-            Tells which names are parameters.
+            Defines which names are parameters.
         mean : mapping of str to ndarray
         """
         out = dict(mean)
@@ -56,6 +57,6 @@ class ServerStep:
         return {PREFIX + name: torch.from_numpy(v) for name, v in sorted(self._velocity.items())}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on with what `state` gave; other names are left alone."""
+        """Continue with a velocity from `state`; other names are ignored."""
         kept = {name: tensor for name, tensor in state.items() if name.startswith(PREFIX)}
         self._velocity = {name.removeprefix(PREFIX): tensor.numpy() for name, tensor in kept.items()}

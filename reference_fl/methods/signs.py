@@ -1,8 +1,8 @@
-"""Signs times a scale a tensor, as a frame of signed masks over Bernoulli noise.
+"""Frames that encode signs with one scale for each tensor, as signed masks over Bernoulli noise.
 
-The noise of such a frame is -a or +a by the seed's bits, and a mask bit keeps or negates it: any pattern of
-signs can be written, at one bit an element, and the 4 bytes of a are in the tensor's table entry. Every
-decoder of the format decodes it.
+The noise of such a frame is -a or +a, and a mask bit keeps or negates it: the mask can encode any pattern of
+signs at one bit an element. The scale a is in the table entry of the tensor, 4 bytes. Every decoder of the
+format can decode the frame.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def signs_frame(
     positive : mapping of name to bool array
         One for each masked tensor, of its shape.
     scales : mapping of name to float
-        One for each masked tensor; what is below the format's least (2^-126) becomes that.
+        One for each masked tensor; values below the minimum of the format, 2^-126, are raised to it.
     dense : mapping of name to array
     schema : fedmrn_codec.Schema
     task : Task

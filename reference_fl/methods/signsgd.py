@@ -3,15 +3,15 @@
 "signSGD: Compressed Optimisation for Non-Convex Problems"; "z-SignFedAvg: A Unified Stochastic Sign-Based
 Compression for Federated Learning".
 
-Without noise the client sends the signs of its update, and the mean magnitude of each tensor as its scale,
-which makes the squared error the least that signs allow (Karimireddy et al., ICML 2019).
+Without noise the client sends the signs of its update, and the mean magnitude of each tensor as its scale.
+This scale gives the least squared error that is possible with signs (Karimireddy et al., ICML 2019).
 
-With noise it sends sign(update + s * z), z independent of density proportional to exp(-|z|^(2p) / 2):
-Gaussian for p = 1, uniform on (-1, 1) as p goes to infinity. The scale eta * s, eta the density's integral
-over the positive numbers (sqrt(pi/2); 1), makes the expectation the update itself, to first order in update
-/ s for Gaussian and exactly where |update| <= s for uniform noise. The paper tunes one s for each data set;
-here it is `sigma` root mean squares of the tensor's update, so that nothing has to be tuned anew for each
-layer. The default of 1 is this project's own.
+With noise the client sends sign(update + s * z), where z is independent with density proportional to
+exp(-|z|^(2p) / 2): Gaussian for p = 1, uniform on (-1, 1) as p goes to infinity. The scale is eta * s, where
+eta is the integral of exp(-|z|^(2p) / 2) over the positive numbers: sqrt(pi/2) or 1. The expectation is then
+the update itself, to first order in update / s for Gaussian noise, and exactly where |update| <= s for
+uniform noise. The paper tunes s for each data set; here s is `sigma` times the root mean square of the
+tensor's update, so that it need not be tuned for each layer. The default of 1 is this project's own.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ NOISES = {"gaussian": math.sqrt(math.pi / 2), "uniform": 1.0}
 
 @register("signsgd")
 class SignSGD(Base):
-    """One bit a parameter, and a float32 a tensor.
+    """One bit for each parameter, and a float32 for each tensor.
 
-    Options: `noise`, "none", "gaussian" or "uniform"; `sigma`, its scale in root mean squares, above 0.
+    Options: `noise`, "none", "gaussian" or "uniform"; `sigma`, its scale divided by the root mean square of
+    the update, above 0.
     """
 
     OPTIONS: ClassVar[dict[str, Any]] = {"noise": "none", "sigma": 1.0}
@@ -50,12 +51,12 @@ class SignSGD(Base):
         self.require("sigma", 0 < self.options["sigma"] < math.inf, "above 0")
 
     def client(self, model: nn.Module, task: Task) -> bytes:
-        """Train with SGD; send signs and scales of the difference."""
+        """Train with SGD, and send signs and scales of the difference."""
         schema = self.schema(model)
         return self.message(trained_update(model, task, self.settings, schema), schema, task)
 
     def message(self, update: Mapping[str, np.ndarray], schema: Schema, task: Task) -> bytes:
-        """The frame of an update."""
+        """Encode an update as a frame."""
         positive, scales, dense = {}, {}, {}
         for stream, tensor in enumerate(schema):
             array = update[tensor.name]
@@ -68,7 +69,7 @@ class SignSGD(Base):
         return signs_frame(positive, scales, dense, schema, task)
 
     def signs(self, update: np.ndarray, stream: int, task: Task) -> tuple[np.ndarray, float]:
-        """Which signs of one tensor are positive, and the scale of all."""
+        """Which signs of one tensor are positive, and their scale."""
         wide = update.astype(np.float64)
         if self.options["noise"] == "none":
             return update >= 0, float(np.abs(wide).mean())

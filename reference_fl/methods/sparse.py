@@ -1,11 +1,11 @@
-"""Sparse vectors as bytes: the kept values, and their positions in whichever coding is the shortest.
+"""Sparse vectors as bytes: the kept values, and their positions in the shortest of three codings.
 
 | offset | size | name      | allowed                                                             |
 |--------|------|-----------|---------------------------------------------------------------------|
 | 0      | 1    | positions | 0 gaps, 1 bitmap, 2 all are kept                                    |
-| 1      | 1    | width     | of the gaps' remainders in bits, 0 to 24; else 0                    |
+| 1      | 1    | width     | bits of the remainder of a gap, 0 to 24; 0 without gaps             |
 | 2      | 2    | reserved  | 0                                                                   |
-| 4      | 4    | count     | of the kept elements                                                |
+| 4      | 4    | count     | number n of kept elements                                           |
 | 8      | 4 n  | values    | float32, finite, in order of position                               |
 |        |      | positions | Golomb-Rice coded gaps, or one bit an element, or nothing           |
 """
@@ -24,7 +24,7 @@ GAPS, BITMAP, ALL = 0, 1, 2
 
 
 def pack_sparse(vector: np.ndarray, kept: np.ndarray) -> bytes:
-    """A vector of which only some elements are kept.
+    """Encode a vector of which only some elements are kept.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def pack_sparse(vector: np.ndarray, kept: np.ndarray) -> bytes:
     Returns
     -------
     bytes
-        The shortest of the codings; its first byte says which.
+        In the shortest of the codings, which the first byte identifies.
     """
     positions = np.flatnonzero(kept)
     values = vector[positions].astype("<f4").tobytes()
@@ -54,16 +54,16 @@ def unpack_sparse(part: Part, size: int) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     vector : float32, shape (size,)
-        0 where nothing was kept.
+        0 where no element was kept.
     kept : bool, shape (size,)
 
     Raises
     ------
     MessageError
-        The part is not of the form above.
+        The part does not have the form above.
     """
     if len(part.data) < HEADER.size:
-        raise part.error("sparse header", f"{HEADER.size} bytes", f"{len(part.data)} bytes")
+        raise part.error("sparse header", f"at least {HEADER.size} bytes", f"{len(part.data)} bytes")
     coding, width, reserved, count = HEADER.unpack_from(part.data)
     if coding not in (GAPS, BITMAP, ALL):
         raise part.error("coding of positions", "0 (gaps), 1 (bitmap) or 2 (all)", coding)
@@ -82,12 +82,12 @@ def unpack_sparse(part: Part, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _values(part: Part, count: int) -> np.ndarray:
     if len(part.data) < HEADER.size + 4 * count:
-        found = f"{len(part.data) - HEADER.size} bytes left"
-        raise part.error("values", f"{4 * count} bytes for {count} values", found, HEADER.size)
+        got = f"{len(part.data) - HEADER.size} bytes left"
+        raise part.error("values", f"{4 * count} bytes for {count} values", got, HEADER.size)
     values = np.frombuffer(part.data, "<f4", count, HEADER.size)
     if not np.isfinite(values).all():
         first = int(np.argmin(np.isfinite(values)))
-        raise part.error("value", "finite values", values[first], HEADER.size + 4 * first)
+        raise part.error("value", "a finite number", values[first], HEADER.size + 4 * first)
     return values
 
 
@@ -95,7 +95,7 @@ def _kept(part: Part, at: int, coding: int, count: int, width: int, size: int) -
     if coding == GAPS:
         positions = np.cumsum(unpack_gaps(part, at, count, width) + 1) - 1
         if count and positions[-1] >= size:
-            raise part.error("last position", f"at most the tensor's {size} elements", positions[-1], at)
+            raise part.error("last position", f"below {size}, the tensor's elements", positions[-1], at)
         kept = np.zeros(size, np.bool_)
         kept[positions] = True
         return kept

@@ -1,4 +1,4 @@
-"""A model whose weights are computed from other, trained tensors in each forward pass."""
+"""A model whose weights are computed from other tensors, which are trained, in each forward pass."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch.func import functional_call
 
 
 class Substituted(nn.Module):
-    """Runs a model with other weights; its buffers and all other parameters are the model's own.
+    """Runs a model with other weights; buffers and all other parameters are those of the model.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Its own weights of these names are neither used nor trained.
+        Its own weights of the substituted names are neither used nor trained.
     weights : callable
-        Gives the weights, by name; called once a forward pass.
+        Returns the weights by name; called once in each forward pass.
     """
 
     def __init__(self, model: nn.Module, weights: Callable[[], dict[str, torch.Tensor]]) -> None:
@@ -26,7 +26,7 @@ class Substituted(nn.Module):
         self.model, self.weights = model, weights
 
     def forward(self, *inputs: Any) -> Any:
-        """The model's output under these weights."""
+        """The model's output with these weights."""
         return functional_call(self.model, self.weights(), inputs)
 
 

@@ -1,9 +1,9 @@
-"""TernGrad (Wen et al., NeurIPS 2017), on the update of a round in place of the gradient of a step.
+"""TernGrad (Wen et al., NeurIPS 2017), applied to the update of a round instead of the gradient of a step.
 
-"TernGrad: Ternary Gradients to Reduce Communication in Distributed Deep Learning". Layer by layer: clip to
-c standard deviations (the paper's c = 2.5), then send s * sign(g) with probability |g| / s and 0 otherwise,
-s the largest magnitude. Unbiased for the clipped update. A part is s as float32 and five trits a byte: 1.6
-bits a parameter.
+"TernGrad: Ternary Gradients to Reduce Communication in Distributed Deep Learning". Each layer is clipped to c
+standard deviations (c = 2.5 in the paper). The client then sends s * sign(g) with probability |g| / s, and 0
+otherwise, where s is the largest magnitude. This is unbiased for the clipped update. A part is s as float32,
+then five trits in each byte: 1.6 bits for a parameter.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from .packing import pack_trits, unpack_trits
 
 @register("terngrad")
 class TernGrad(PackedMethod):
-    """Trits and a float32 a tensor.
+    """A trit for each parameter, and a float32 for each tensor.
 
-    Options: `clip`, in standard deviations of the tensor's update; 0 clips nothing.
+    Options: `clip`, in standard deviations of the tensor's update; 0 turns clipping off.
     """
 
     ID = 3
@@ -35,7 +35,7 @@ class TernGrad(PackedMethod):
         self.require("clip", self.options["clip"] >= 0, "at least 0")
 
     def pack(self, update: np.ndarray, stream: int, task: Task) -> bytes:
-        """Clip and ternarise one tensor."""
+        """Clip one tensor, and encode a random ternary sample."""
         clipped = clip(update, self.options["clip"])
         s = np.float32(np.abs(clipped).max(initial=0))
         draws = np.random.default_rng([task.private_seed, stream]).random(len(update), np.float32)
@@ -43,9 +43,9 @@ class TernGrad(PackedMethod):
         return struct.pack("<f", s) + pack_trits(trits.astype(np.int64))
 
     def unpack(self, part: Part, size: int, stream: int, seed: int) -> np.ndarray:
-        """Trits times scale."""
+        """Decode trits times scale."""
         if len(part.data) < 4:
-            raise part.error("scale", "4", f"{len(part.data)} bytes")
+            raise part.error("scale", "4 bytes", f"{len(part.data)} bytes")
         (s,) = struct.unpack_from("<f", part.data)
         if not (np.isfinite(s) and s >= 0):
             raise part.error("scale", "a finite value that is not negative", s)
@@ -54,7 +54,7 @@ class TernGrad(PackedMethod):
 
 
 def clip(update: np.ndarray, deviations: float) -> np.ndarray:
-    """The update cut off at so many of its standard deviations; as it is for 0."""
+    """Clip the update to this many of its standard deviations; 0 leaves it unchanged."""
     if deviations == 0:
         return update
     bound = np.float32(deviations * update.std(dtype=np.float64))

@@ -2,13 +2,14 @@
 
 "Sparse Communication for Distributed Gradient Descent"; "Sparsified SGD with Memory".
 
-Each tensor sends its largest elements as float32 with their positions in Golomb-Rice coded gaps. A kept
-element costs 32 bits and about 6.8 for its position, so that the default fraction of 0.025 comes to 0.97
-bits a parameter: what one bit a parameter buys. (Fixed 19-bit positions would allow 0.0196.)
+The client sends the largest elements of each tensor as float32, with their positions as Golomb-Rice coded
+gaps. A kept element costs 32 bits, and about 6.8 bits for its position. The default fraction of 0.025 costs
+0.97 bits for each parameter of the tensor, comparable to one bit for each. (With fixed 19-bit positions the
+same cost would allow a fraction of 0.0196.)
 
-With `error_feedback` a client adds what it did not send to its next update (Stich et al.). It is off by
-default: clients that take part once in ten rounds come with old leftovers, and cross-device clients keep
-nothing at all.
+With `error_feedback` a client adds the elements that it did not send to its next update (Stich et al.). It is
+off by default: the leftovers of clients that take part once in ten rounds are old, and cross-device clients
+keep no state.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from .sparse import pack_sparse, unpack_sparse
 
 @register("topk")
 class TopK(PackedMethod):
-    """The largest elements of each tensor, at least one.
+    """Sends the largest elements of each tensor, at least one.
 
     Options: `fraction` of the elements that are sent, above 0 and at most 1; `error_feedback`.
     """
@@ -43,7 +44,7 @@ class TopK(PackedMethod):
         self.require("fraction", 0 < self.options["fraction"] <= 1, "above 0 and at most 1")
 
     def client(self, model: nn.Module, task: Task) -> bytes:
-        """Train with SGD; send the largest elements, and remember the others if asked to."""
+        """Train with SGD, and send the largest elements; with `error_feedback`, store the others."""
         schema = self.schema(model)
         update = trained_update(model, task, self.settings, schema)
         if not self.options["error_feedback"]:
@@ -56,7 +57,7 @@ class TopK(PackedMethod):
     def feed_back(
         self, update: Mapping[str, np.ndarray], leftovers: Mapping[str, np.ndarray], names: list[str]
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """The update with what the client has left over from before, and what of that will be left now."""
+        """Add the leftovers of earlier rounds to the update; return the sum and the new leftovers."""
         corrected = dict(update)
         for name, leftover in leftovers.items():
             corrected[name] = corrected[name] + leftover
@@ -67,16 +68,16 @@ class TopK(PackedMethod):
         return corrected, left
 
     def pack(self, update: np.ndarray, stream: int, task: Task) -> bytes:
-        """The largest elements of one tensor."""
+        """Encode the largest elements of one tensor."""
         return pack_sparse(update, largest(update, self.options["fraction"]))
 
     def unpack(self, part: Part, size: int, stream: int, seed: int) -> np.ndarray:
-        """The sent elements at their positions, 0 elsewhere."""
+        """Decode the sent elements at their positions; all others are 0."""
         return unpack_sparse(part, size)[0]
 
 
 def largest(vector: np.ndarray, fraction: float) -> np.ndarray:
-    """Which elements are among the largest in magnitude: bool, of the nearest whole number, at least one."""
+    """Select a fraction of the elements, the largest in magnitude: bool; the count is rounded, at least 1."""
     count = min(len(vector), max(1, round(fraction * len(vector))))
     kept = np.zeros(len(vector), np.bool_)
     if len(vector):

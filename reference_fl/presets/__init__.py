@@ -1,7 +1,8 @@
-"""Presets: the protocol's experiments, one TOML file each, by the file's name.
+"""Presets: the experiments of the protocol, one TOML file each; the file's name is the preset's name.
 
-A file holds settings, a line `about` for the list, and for some methods a table of settings of their own,
-`[methods.fedmrn-binary]`, which win over the file's others. The rest is left to `settings`.
+A file holds settings, a line `about` for the list of presets, and for some methods a table such as
+`[methods.fedmrn-binary]`, whose settings override those of the file. All others have the defaults of
+`settings`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, get_type_hints
 from ..settings import NOISE, Settings, defaults
 
 FOLDER = Path(__file__).parent
-NOT_HERE = {"method", "mask", "seed", "threads", "options"}  # of a run, not of an experiment
+NOT_HERE = {"method", "mask", "seed", "threads", "options"}  # settings of a run, not of an experiment
 KEYS = [f.name for f in fields(Settings) if f.name not in NOT_HERE]
 METHOD_KEYS = [*(key for key in KEYS if key not in ("dataset", "model", "partition")), "options"]
 TYPES = {**get_type_hints(Settings), "noise": str, "options": dict, "about": str, "methods": dict}
@@ -28,11 +29,11 @@ class Preset:
     Attributes
     ----------
     name, about : str
-        The file's name, and a line about it.
+        The file's name, and a line that describes it.
     common : dict
-        Settings of every method.
+        Settings of all methods.
     methods : dict of dict
-        Settings of one method, by its label.
+        Settings of single methods, by their label.
     """
 
     name: str
@@ -42,46 +43,46 @@ class Preset:
 
 
 def names() -> list[str]:
-    """The presets that come with the package, sorted."""
+    """The names of the presets in the package, sorted."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
 def load(name: str) -> Preset:
-    """A preset by its name, or from a file of one's own whose name ends in ``.toml``.
+    """Load a preset by its name, or from another file whose name ends in ``.toml``.
 
     Raises
     ------
     ValueError
-        An unknown name; or the file is no TOML, has an unknown key or a value of another type.
+        An unknown name; or the file is not TOML, has an unknown key or a value of another type.
     OSError
         The file cannot be read.
     """
     if not name.endswith(".toml") and name not in names():
-        raise ValueError(f"preset: found {name!r}, known are {', '.join(names())}, and files *.toml")
+        raise ValueError(f"preset: expected one of {', '.join(names())} or a file *.toml, got {name!r}")
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: no TOML: {error}") from None
-    _check(path, "key", found, ["about", *KEYS, "methods"])
-    if "dataset" not in found:
-        raise ValueError(f"{path}: key dataset: found none, required")
-    methods, about = found.pop("methods", {}), found.pop("about", "")
+        raise ValueError(f"{path}: expected TOML, got {error}") from None
+    _check(path, "key", content, ["about", *KEYS, "methods"])
+    if "dataset" not in content:
+        raise ValueError(f"{path}: key dataset: expected a name, got none")
+    methods, about = content.pop("methods", {}), content.pop("about", "")
     for label, table in methods.items():
         if not isinstance(table, dict):
-            raise ValueError(f"{path}: methods.{label}: found {table!r}, required a table")
+            raise ValueError(f"{path}: methods.{label}: expected a table, got {table!r}")
         _check(path, f"methods.{label}: key", table, METHOD_KEYS)
-        _settings(f"{path}: methods.{label}", found["dataset"], label)
-    return Preset(path.stem, about, found, methods)
+        _settings(f"{path}: methods.{label}", content["dataset"], label)
+    return Preset(path.stem, about, content, methods)
 
 
 def _check(path: Path, what: str, table: Mapping[str, Any], known: list[str]) -> None:
     for key, value in table.items():
         if key not in known:
-            raise ValueError(f"{path}: {what}: found {key}, known are {', '.join(known)}")
+            raise ValueError(f"{path}: {what}: expected one of {', '.join(known)}, got {key}")
         kind = TYPES[key]
         if type(value) is not kind and not (kind is float and type(value) is int):
-            raise ValueError(f"{path}: {what} {key}: found {value!r}, required: of type {kind.__name__}")
+            raise ValueError(f"{path}: {what} {key}: expected {kind.__name__}, got {value!r}")
 
 
 def _settings(where: str, dataset: str, label: str) -> Settings:
@@ -92,24 +93,24 @@ def _settings(where: str, dataset: str, label: str) -> Settings:
 
 
 def parse_label(label: str) -> tuple[str, str | None]:
-    """Method and mask kind of a label as in tables: "fedmrn-binary" is ("fedmrn", "binary")."""
+    """Split a label into method and mask kind: "fedmrn-binary" gives ("fedmrn", "binary")."""
     method, _, mask = label.rpartition("-")
     return (method, mask) if method and mask in NOISE else (label, None)
 
 
 def settings(preset: Preset, method: str, mask: str | None, **given: Any) -> Settings:
-    """The preset's settings for a method; what is `given` and not None wins, options one by one.
+    """The settings of a preset for a method; values in `given` that are not None override them.
 
     Raises
     ------
     ValueError
         As `settings.defaults`.
     """
-    wanted = {key: value for key, value in given.items() if value is not None}
-    dataset = wanted.pop("dataset", preset.common["dataset"])
+    stated = {key: value for key, value in given.items() if value is not None}
+    dataset = stated.pop("dataset", preset.common["dataset"])
     label = defaults(dataset, method, mask).label
     own = {**preset.common, **preset.methods.get(label, {})}
-    options = {**own.get("options", {}), **wanted.get("options", {})}
-    merged = {**own, **wanted, "options": options}
+    options = {**own.get("options", {}), **stated.get("options", {})}
+    merged = {**own, **stated, "options": options}
     del merged["dataset"]
     return defaults(dataset, method, mask, **merged)

@@ -52,7 +52,7 @@ def folder(tmp_path, arrays, unchecked, request):
 def test_names_and_unknown():
     assert data.names() == sorted(data.names())
     assert {"digits", "fashion-mnist"} <= set(data.names())
-    with pytest.raises(ValueError, match=r"unknown data set 'mnits'; known: .*digits"):
+    with pytest.raises(ValueError, match=r"data set: expected one of .*digits.*, got 'mnits'"):
         data.load("mnits")
 
 
@@ -61,7 +61,7 @@ def test_second_registration_is_refused(monkeypatch):
     digits = data.load("digits")
     data.register("again")(lambda root: digits)
     assert data.load("again") is digits
-    with pytest.raises(ValueError, match="'again' is registered already"):
+    with pytest.raises(ValueError, match="data set: expected an unused name, got 'again'"):
         data.register("again")(lambda root: digits)
 
 
@@ -83,14 +83,32 @@ def test_dataset_in_shape_and_frozen():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"train_x": torch.zeros(4, 1, 2, 2, dtype=torch.float64)}, "toy train images: found torch.float64"),
-        ({"train_x": torch.zeros(4, 2, 2)}, "toy train images: .* 3 dimensions"),
-        ({"test_y": torch.tensor([0, 1, 1])}, r"toy test labels: .* shape \(3,\), required"),
-        ({"test_y": torch.tensor([0, 1], dtype=torch.int32)}, "toy test labels: found torch.int32"),
-        ({"train_y": torch.tensor([0, 1, 2, 0])}, r"toy train labels: found 0\.\.2, required 0\.\.1"),
-        ({"train_y": torch.tensor([0, 1, -1, 0])}, r"toy train labels: found -1\.\.1"),
-        ({"test_x": torch.zeros(2, 1, 3, 2)}, r"toy test image shape: found \(1, 3, 2\)"),
-        ({"test_x": torch.zeros(0, 1, 2, 2), "test_y": torch.zeros(0, dtype=torch.int64)}, "found 0 samples"),
+        (
+            {"train_x": torch.zeros(4, 1, 2, 2, dtype=torch.float64)},
+            "toy train samples: expected torch.float32 of 4 .*, got torch.float64 of 4",
+        ),
+        (
+            {"train_x": torch.zeros(4, 2, 2)},
+            "toy train samples: expected torch.float32 of 4 .*, got torch.float32 of 3",
+        ),
+        (
+            {"test_y": torch.tensor([0, 1, 1])},
+            r"toy test labels: expected torch.int64 of shape \(2,\), got torch.int64 of shape \(3,\)",
+        ),
+        (
+            {"test_y": torch.tensor([0, 1], dtype=torch.int32)},
+            r"toy test labels: expected torch.int64 of shape \(2,\), got torch.int32",
+        ),
+        ({"train_y": torch.tensor([0, 1, 2, 0])}, r"toy train labels: expected 0\.\.1, got 0\.\.2"),
+        ({"train_y": torch.tensor([0, 1, -1, 0])}, r"toy train labels: expected 0\.\.1, got -1\.\.1"),
+        (
+            {"test_x": torch.zeros(2, 1, 3, 2)},
+            r"shape of toy test images: expected \(1, 2, 2\), .*, got \(1, 3, 2\)",
+        ),
+        (
+            {"test_x": torch.zeros(0, 1, 2, 2), "test_y": torch.zeros(0, dtype=torch.int64)},
+            "toy test samples: expected at least 1 .*, got 0 samples of 0 values",
+        ),
     ],
 )
 def test_dataset_refuses(change, message):
@@ -115,14 +133,23 @@ def test_a_dataset_of_sequences():
     [
         (
             {"train_x": torch.tensor([[0, 1, 3], [1, 2, 0]])},
-            r"toy train tokens: found 0\.\.3, required 0\.\.2",
+            r"toy train tokens: expected 0\.\.2, got 0\.\.3",
         ),
-        ({"test_x": torch.tensor([[0, -1, 1], [1, 2, 0]])}, r"toy test tokens: found -1\.\."),
-        ({"train_x": torch.zeros(2, 3)}, "found torch.float32 of 2 dimensions"),
-        ({"test_x": torch.zeros(2, 4, dtype=torch.int64)}, r"test sequence shape: found \(4,\)"),
-        ({"train_x": torch.zeros(2, 0, dtype=torch.int64)}, "found 2 samples of 0 values"),
-        ({"groups": torch.tensor([0])}, r"groups: found torch.int64 of shape \(1,\), .* shape \(2,\)"),
-        ({"groups": torch.tensor([1, 0])}, "groups: .* required ascending"),
+        ({"test_x": torch.tensor([[0, -1, 1], [1, 2, 0]])}, r"toy test tokens: expected 0\.\.2, got -1\.\."),
+        ({"train_x": torch.zeros(2, 3)}, "toy train samples: expected .*, got torch.float32 of 2"),
+        (
+            {"test_x": torch.zeros(2, 4, dtype=torch.int64)},
+            r"shape of toy test sequences: expected \(3,\), .*, got \(4,\)",
+        ),
+        (
+            {"train_x": torch.zeros(2, 0, dtype=torch.int64)},
+            "toy train samples: expected at least 1 .*, got 2 samples of 0 values",
+        ),
+        (
+            {"groups": torch.tensor([0])},
+            r"toy groups: expected torch.int64 of shape \(2,\), got torch.int64 of shape \(1,\)",
+        ),
+        ({"groups": torch.tensor([1, 0])}, "toy groups: expected ascending numbers, got a smaller one"),
     ],
 )
 def test_a_dataset_of_sequences_refuses(change, message):
@@ -233,11 +260,19 @@ def test_folders_are_not_mixed(folder):
         (
             "train-labels-idx1-ubyte",
             np.zeros(TRAIN - 1),
-            "size of dimension 0 at byte 4: found 6, required 7",
+            "size of dimension 0, byte 4: expected 7, got 6",
         ),
-        ("t10k-labels-idx1-ubyte", np.array([0, 10, 3]), r"label at byte 9: found 10, required 0\.\.9"),
-        ("t10k-images-idx3-ubyte", np.zeros((TEST, 28, 27)), "dimension 2 at byte 12: found 27, required 28"),
-        ("train-images-idx3-ubyte", np.zeros((TRAIN, 28)), "magic at byte 0: found 00 00 08 02"),
+        ("t10k-labels-idx1-ubyte", np.array([0, 10, 3]), r"label, byte 9: expected 0\.\.9, got 10"),
+        (
+            "t10k-images-idx3-ubyte",
+            np.zeros((TEST, 28, 27)),
+            "size of dimension 2, byte 12: expected 28, got 27",
+        ),
+        (
+            "train-images-idx3-ubyte",
+            np.zeros((TRAIN, 28)),
+            "magic, byte 0: expected 00 00 08 03, got 00 00 08 02",
+        ),
     ],
 )
 def test_fashion_mnist_wrong_contents(tmp_path, arrays, unchecked, name, array, message):
@@ -250,15 +285,15 @@ def test_fashion_mnist_wrong_contents(tmp_path, arrays, unchecked, name, array, 
 
 def test_other_files_are_refused_by_their_checksum(folder, arrays, monkeypatch):
     monkeypatch.delenv("FEDMRN_DATA_UNCHECKED")
-    required = "f4a8712d7a061bf5bd6d2ca38dc4d50a"
+    expected = "f4a8712d7a061bf5bd6d2ca38dc4d50a"
     want = idx_bytes(arrays["train-images-idx3-ubyte"])
-    found = hashlib.md5(want, usedforsecurity=False).hexdigest()
-    with pytest.raises(data.ChecksumError, match=f"found {found}, required {required}") as caught:
+    got = hashlib.md5(want, usedforsecurity=False).hexdigest()
+    with pytest.raises(data.ChecksumError, match=f"MD5: expected {expected}, .*, got {got}") as caught:
         data.load("fashion-mnist", root=folder)
     assert "train-images-idx3-ubyte" in str(caught.value)
     assert "FEDMRN_DATA_UNCHECKED=1" in str(caught.value)
-    monkeypatch.setattr(fashion_mnist, "MD5", {**fashion_mnist.MD5, "train-images-idx3-ubyte": found})
-    with pytest.raises(data.ChecksumError, match="train-labels-idx1-ubyte"):
+    monkeypatch.setattr(fashion_mnist, "MD5", {**fashion_mnist.MD5, "train-images-idx3-ubyte": got})
+    with pytest.raises(data.ChecksumError, match=r"train-labels-idx1-ubyte(.gz)?: MD5: expected 9018921c"):
         data.load("fashion-mnist", root=folder)
 
 
@@ -266,17 +301,23 @@ def test_other_files_are_refused_by_their_checksum(folder, arrays, monkeypatch):
 
 GOOD = idx_bytes(np.arange(6).reshape(2, 3))
 BAD = {
-    "empty": (b"", "magic at byte 0: found nothing, required 00 00 08 02"),
-    "magic cut": (GOOD[:3], "magic at byte 0: found 00 00 08, required"),
-    "type int32": (b"\0\0\x0c\x02" + GOOD[4:], "magic at byte 0: found 00 00 0c 02"),
-    "nonzero start": (b"\1" + GOOD[1:], "magic at byte 0: found 01 00 08 02"),
-    "one dimension": (idx_bytes(np.arange(6)), "magic at byte 0: found 00 00 08 01"),
-    "sizes cut": (GOOD[:9], "header length at byte 0: found 9, required 12"),
-    "other size": (GOOD[:8] + struct.pack(">I", 4) + GOOD[12:], "dimension 1 at byte 8: found 4, required 3"),
-    "data cut": (GOOD[:-1], "data length at byte 12: found 5, required 6"),
-    "no data": (GOOD[:12], "data length at byte 12: found 0, required 6"),
-    "trailing byte": (GOOD + b"\0", "data length at byte 12: found more than 6, required 6"),
-    "huge claim": (GOOD[:4] + b"\xff" * 4 + GOOD[8:], r"sizes at byte 4: found 4294967295 \* 3, required"),
+    "empty": (b"", "magic, byte 0: expected 00 00 08 02, got nothing"),
+    "magic cut": (GOOD[:3], "magic, byte 0: expected 00 00 08 02, got 00 00 08$"),
+    "type int32": (b"\0\0\x0c\x02" + GOOD[4:], "magic, byte 0: expected 00 00 08 02, got 00 00 0c 02"),
+    "nonzero start": (b"\1" + GOOD[1:], "magic, byte 0: expected 00 00 08 02, got 01 00 08 02"),
+    "one dimension": (idx_bytes(np.arange(6)), "magic, byte 0: expected 00 00 08 02, got 00 00 08 01"),
+    "sizes cut": (GOOD[:9], "header length, byte 0: expected 12, got 9"),
+    "other size": (
+        GOOD[:8] + struct.pack(">I", 4) + GOOD[12:],
+        "size of dimension 1, byte 8: expected 3, got 4",
+    ),
+    "data cut": (GOOD[:-1], "data length, byte 12: expected 6, got 5"),
+    "no data": (GOOD[:12], "data length, byte 12: expected 6, got 0"),
+    "trailing byte": (GOOD + b"\0", "data length, byte 12: expected 6, got more than 6"),
+    "huge claim": (
+        GOOD[:4] + b"\xff" * 4 + GOOD[8:],
+        r"sizes, byte 4: expected at most 1073741824 elements, got 4294967295 \* 3",
+    ),
 }
 
 
@@ -287,7 +328,7 @@ def test_read_idx(tmp_path, pack):
     got = data.read_idx(path, (None, 3))
     assert got.dtype == np.uint8
     assert got.tolist() == [[0, 1, 2], [3, 4, 5]]
-    got[0, 0] = 9  # the caller's own, writable
+    got[0, 0] = 9  # a new, writable array
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
@@ -314,7 +355,7 @@ def test_read_idx_refuses(tmp_path, case, pack):
 def test_read_idx_refuses_broken_gzip(tmp_path, spoil):
     path = tmp_path / "bad.gz"
     path.write_bytes(spoil(gzip.compress(GOOD)))
-    with pytest.raises(data.IdxError, match="broken gzip stream"):
+    with pytest.raises(data.IdxError, match=r"bad.gz: expected a gzip stream, got a damaged one: "):
         data.read_idx(path, (None, 3))
 
 

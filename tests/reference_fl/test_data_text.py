@@ -72,7 +72,7 @@ def test_a_text_without_roles_is_cut_in_chunks(load):
     assert counts == [len(range(80, 8000, 10))] * 2 + [len(range(80, 4160, 10))]
 
 
-def test_few_speakers_among_prose_make_no_play(load):
+def test_a_text_with_few_speakers_is_not_a_play(load):
     prose = "\n\n".join(["A paragraph of prose that nobody speaks aloud."] * 40)
     got = load("HAMLET.\nTo be, or not to be.\n\nNURSE.\nWhat is that?\n\n" + prose)
     assert got.group_kind.startswith("chunks")
@@ -87,7 +87,7 @@ def test_stage_directions_and_tiny_roles_are_left_out(load):
     assert "X" not in "".join(groups)
 
 
-def test_a_file_may_be_named_itself(tmp_path, load):
+def test_the_root_can_be_the_file_itself(tmp_path, load):
     load(play(STYLES["tiny"]))
     other = tmp_path / "anything.text"
     other.write_text("\ufeff" + play(STYLES["capitals"]), encoding="utf-8")
@@ -97,18 +97,18 @@ def test_a_file_may_be_named_itself(tmp_path, load):
 @pytest.mark.parametrize(
     ("contents", "message"),
     [
-        (b"caf\xe9 " * 100, "byte 3: found 0xe9, required UTF-8"),
-        (b"too short", "found 9 characters in the longest group"),
-        (b"", "found 0 characters"),
+        (b"caf\xe9 " * 100, "byte 3: expected UTF-8, got 0xe9"),
+        (b"too short", "characters in the longest group: expected at least about 130, got 9"),
+        (b"", "characters in the longest group: expected at least about 130, got 0"),
     ],
 )
-def test_texts_that_give_nothing(tmp_path, contents, message):
+def test_texts_that_give_no_samples(tmp_path, contents, message):
     (tmp_path / "shakespeare.txt").write_bytes(contents)
     with pytest.raises(data.TextError, match=message):
         data.load("shakespeare", tmp_path)
 
 
-def test_no_text(tmp_path, monkeypatch):
+def test_a_missing_text_is_reported(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FEDMRN_DATA", raising=False)
     with pytest.raises(data.DataMissingError, match=r"(?s)shakespeare.txt: not found.*plain text"):

@@ -1,4 +1,4 @@
-"""Engines: whatever runs the clients, in whatever order, the rounds are the same to the bit."""
+"""Engines: the rounds have the same bits wherever, and in whatever order, the clients run."""
 
 import json
 from dataclasses import replace
@@ -39,7 +39,7 @@ def run(settings, digits, folder, **kwargs):
 
 
 class Scattered(Local):
-    """Each client in another place that has seen nothing before; the last one answers first."""
+    """Runs each client with a new `Clients` object; the last client replies first."""
 
     name = "scattered"
 
@@ -53,7 +53,7 @@ class Scattered(Local):
 
 
 class Forgetful(Scattered):
-    """Loses what clients remember."""
+    """Drops the states of the clients."""
 
     def replies(self, broadcast, assignments):
         return super().replies(broadcast, [replace(each, memory={}) for each in assignments])
@@ -79,7 +79,7 @@ def test_the_engine_changes_no_bit(method, mask, options, digits, tmp_path):
     assert (tmp_path / "scattered" / STATE).read_bytes() == (tmp_path / "local" / STATE).read_bytes()
 
 
-def test_an_engine_that_forgets_is_seen(digits, tmp_path):
+def test_an_engine_that_drops_states_changes_the_result(digits, tmp_path):
     """The test above can fail."""
     settings = settings_of("topk", None, {"error_feedback": True})
     want = run(settings, digits, tmp_path / "local")
@@ -102,7 +102,7 @@ def engines_of(folder):
     return header["engines"]
 
 
-def test_the_record_says_which_engines(digits, tmp_path):
+def test_the_record_lists_the_engines(digits, tmp_path):
     one, two = settings_of(rounds=1), settings_of(rounds=2)
     run(one, digits, tmp_path)
     assert engines_of(tmp_path) == ["local"]
@@ -134,9 +134,12 @@ def test_an_engine_is_started_only_for_rounds_that_are_left(digits, tmp_path):
     assert (first.entered, first.left, second.entered, second.left) == (1, 1, 0, 0)
 
 
-def test_a_method_refuses_what_it_did_not_save(digits, tmp_path):
+def test_a_method_refuses_a_state_of_another_method(digits, tmp_path):
     settings = settings_of("topk")
-    with pytest.raises(ValueError, match="found 3/conv, which it does not keep"):
+    with pytest.raises(
+        ValueError,
+        match="state of topk: expected only names that begin with 'server velocity/', got '3/conv'",
+    ):
         methods.build(settings).load_state({"3/conv": digits.train_x})
 
 
@@ -156,7 +159,7 @@ def test_a_failed_client_is_a_message_and_an_exit_code(capsys, tmp_path, monkeyp
     monkeypatch.setattr(engines, "on_flower", lambda settings, digits, **_: Failing(settings, digits))
     code, message = fedmrn(capsys, "--engine=flower", "--out", tmp_path)
     assert code == 4
-    assert "fedmrn train: round 2: client 1 failed: as asked; the rounds before are kept" in message
+    assert "fedmrn train: round 2: client 1 failed: as asked; the finished rounds are kept" in message
     ((_, kept),) = read(tmp_path / METRICS)
     assert len(kept) == 1
     assert fedmrn(capsys, "--out", tmp_path)[0] == 0
@@ -182,22 +185,23 @@ def test_a_missing_package_is_named(package, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(engines, "on_flower", on_flower)
     code, message = fedmrn(capsys, "--engine=flower", "--out", tmp_path / "run")
     assert code == 2
-    assert f"the package {package} is not installed" in message
-    assert "pip install 'fedmrn-codec[reference,simulation]'" in message
+    install = "pip install 'fedmrn-codec[reference,simulation]'"
+    expected = f"the package {package}, which `{install}` installs"
+    assert f"--engine flower: expected {expected}, got none" in message
     assert not (tmp_path / "run").exists()
 
 
-def test_a_cluster_is_flower_s(capsys, tmp_path):
+def test_a_ray_address_needs_the_flower_engine(capsys, tmp_path):
     code, message = fedmrn(capsys, "--ray-address=127.0.0.1:1", "--out", tmp_path)
     assert code == 2
-    assert "--ray-address: found '127.0.0.1:1', required: --engine flower" in message
+    assert "--engine: expected flower with --ray-address, got local" in message
 
 
 # --- Flower's app, without Flower's engine ------------------------------------------------------------
 
 
-def asked(settings, digits, broadcast, assignment, **changed):
-    """What the app answers to the engine's message."""
+def reply_of_app(settings, digits, broadcast, assignment, **changed):
+    """The reply of the app to the engine's message."""
     flower = pytest.importorskip("flwr.app")
     from flwr.supercore.task_identity import TaskIdentity
 
@@ -217,47 +221,47 @@ def asked(settings, digits, broadcast, assignment, **changed):
 
 
 class Kept(Local):
-    """Keeps what it was asked, and what it answered."""
+    """Keeps the broadcasts, the assignments and the replies."""
 
     def replies(self, broadcast, assignments):
-        self.asked = [(broadcast, each, self._clients.answer(broadcast, each)) for each in assignments]
-        return (reply for _, _, reply in self.asked)
+        self.kept = [(broadcast, each, self._clients.answer(broadcast, each)) for each in assignments]
+        return (reply for _, _, reply in self.kept)
 
 
 @pytest.fixture(scope="module")
 def second_round(digits, tmp_path_factory):
-    """Settings, and broadcast, assignment and reply of a client that remembers."""
+    """Settings; and broadcast, assignment and reply of a client that has a state."""
     settings = settings_of("topk", None, {"error_feedback": True})
     engine = Kept(settings, digits)
     run(settings, digits, tmp_path_factory.mktemp("run"), engine=engine)
-    broadcast, assignment, reply = next(each for each in engine.asked if each[1].memory)
+    broadcast, assignment, reply = next(each for each in engine.kept if each[1].memory)
     return settings, broadcast, assignment, reply
 
 
-def test_the_app_answers_as_the_clients_do(digits, second_round):
+def test_the_app_replies_as_the_clients_do(digits, second_round):
     settings, broadcast, assignment, want = second_round
-    _, got = asked(settings, digits, broadcast, assignment)
+    _, got = reply_of_app(settings, digits, broadcast, assignment)
     assert (got.client, got.message) == (want.client, want.message)
     assert {n: t.numpy().tobytes() for n, t in got.memory.items()} == {
         n: t.numpy().tobytes() for n, t in want.memory.items()
     }
     largest = replace(assignment, base_model=2**64 - 1, memory={})
-    assert asked(settings, digits, broadcast, largest)[1].message != want.message
+    assert reply_of_app(settings, digits, broadcast, largest)[1].message != want.message
 
 
 @pytest.mark.parametrize("what", ["torch", "training data"])
-def test_the_app_refuses_another_world(what, digits, second_round):
+def test_the_app_refuses_other_data_or_packages(what, digits, second_round):
     from reference_fl.engines import flower_app
 
     settings, broadcast, assignment, _ = second_round
-    required = flower_app.identity(digits) | {what: "another"}
-    reply, _ = asked(settings, digits, broadcast, assignment, required=json.dumps(required))
+    expected = flower_app.identity(digits) | {what: "another"}
+    reply, _ = reply_of_app(settings, digits, broadcast, assignment, expected=json.dumps(expected))
     assert reply.error.reason.startswith(f"ValueError: {what} of a worker on ")
-    assert reply.error.reason.endswith(", required another")
+    assert f": expected another, got {flower_app.identity(digits)[what]}" in reply.error.reason
 
 
-def test_the_app_says_what_a_client_raised(digits, second_round):
+def test_the_app_reports_what_a_client_raised(digits, second_round):
     settings, _, assignment, _ = second_round
-    reply, _ = asked(settings, digits, b"no tensors", assignment)
+    reply, _ = reply_of_app(settings, digits, b"no tensors", assignment)
     assert "SafetensorError" in reply.error.reason
     assert isinstance(assignment, Assignment)

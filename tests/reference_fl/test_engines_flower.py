@@ -1,4 +1,4 @@
-"""`fedmrn train --engine flower`, the real thing: Flower's actors on Ray, killed ones among them."""
+"""`fedmrn train --engine flower` with Flower's actors on Ray, some of which are killed."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def without_seconds(lines):
 
 @pytest.fixture
 def start():
-    """Begin to train with Flower's engine, in a process; those that still run at the end are killed."""
+    """Start training with Flower's engine in a process; it is killed if it still runs at the end."""
     started = []
 
     def begin(folder, method, *more, env=None, **changed):
@@ -60,7 +60,7 @@ def start():
 
 
 def finish(process):
-    """Wait for the end; the lines, and nothing is left running."""
+    """Wait for the end; return the lines, and check that no process is left."""
     seen, deadline = set(), time.monotonic() + 600
     while process.poll() is None:
         assert time.monotonic() < deadline
@@ -112,7 +112,7 @@ def test_a_cluster_by_its_address(start, tmp_path):
     assert state(tmp_path / "flower") == state(tmp_path / "local")
 
 
-def test_a_killed_run_goes_on(start, tmp_path):
+def test_a_killed_run_continues(start, tmp_path):
     want = local(tmp_path / "whole", "topk", options={"error_feedback": True}, threads=1)
     process = start(tmp_path / "killed", "topk", "--option=error_feedback=true", threads=1, rounds=100)
     assert process.stdout.readline()  # the first round is done
@@ -131,11 +131,14 @@ def test_a_killed_run_goes_on(start, tmp_path):
 
 
 TRAINING = "ClientAppActor.run"
-"""In the name that Ray gives to a worker process that trains a client just now."""
+"""Part of the name that Ray gives to a worker process while it trains a client."""
 
 
 def test_a_killed_worker_fails_its_round_and_no_other(start, tmp_path):
-    long = {"threads": 1, "epochs": 40}  # a second a client: who is seen training still trains when killed
+    long = {
+        "threads": 1,
+        "epochs": 40,
+    }  # one second for each client, so that a worker seen training is still training when it is killed
     process = start(tmp_path / "run", "fedmrn", **long, rounds=100)
     assert process.stdout.readline()  # the first round is done
     deadline = time.monotonic() + 180

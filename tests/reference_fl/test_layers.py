@@ -1,4 +1,4 @@
-"""Mask counts: right for the frames that were sent, and safe against a kill."""
+"""Mask counts: correct for the sent frames, also after the process is killed."""
 
 import json
 import math
@@ -58,7 +58,7 @@ def test_messages_without_masks_give_no_line():
 
 
 def test_only_masks_are_counted(digits, tmp_path):
-    """Signs travel as masks over random signs, and are as random; other methods' messages are no frames."""
+    """Signs are sent as masks over random signs, and are as random; packed messages are not counted."""
     tiny = {**TINY, "rounds": 1}
     for name in methods.METHODS:
         list(loop.run(defaults("digits", name, None, **tiny), digits, tmp_path / name))
@@ -84,7 +84,9 @@ def test_the_counts_of_a_run_are_those_of_its_frames(digits, tmp_path, monkeypat
             if number == line["round"]:
                 arrays = fm.decode(message, _schema(digits))
                 for name in kept:
-                    kept[name] += int(np.count_nonzero(arrays[name]))  # noise is never 0: a bit 1 shows
+                    kept[name] += int(
+                        np.count_nonzero(arrays[name])
+                    )  # noise is never 0, so each set bit gives a nonzero value
         assert {name: t["ones"] for name, t in line["tensors"].items()} == kept
         assert {t["frames"] for t in line["tensors"].values()} == {2}
 
@@ -107,7 +109,7 @@ def test_a_resumed_run_has_the_lines_of_an_unbroken_one(extra, digits, tmp_path)
     want = run(settings, digits, tmp_path / "unbroken")
     folder = tmp_path / "killed"
     run(defaults("digits", "fedmrn", "signed", **{**TINY, "rounds": 2}), digits, folder)
-    with (folder / "layers.jsonl").open("ab") as file:  # a kill after or within the first write of round 3
+    with (folder / "layers.jsonl").open("ab") as file:  # killed after or within the first write of round 3
         file.write(want.splitlines(keepends=True)[0].replace(b'"round": 1', b'"round": 3'))
         if extra == "half":
             file.seek(-20, 2)
@@ -124,17 +126,23 @@ def test_counts_of_another_run_are_dropped(digits, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "word"),
+    ("text", "message"),
     [
-        ("no counts\n", "line 1"),
-        ('{"round": 1, "tensors": {"w": {"elements": 8, "ones": 1}}}\n', "frames"),
-        ('{"round": 1, "tensors": {"w": {"elements": 8, "ones": 17, "frames": 2}}}\n', "found 17"),
-        ("[]\n", "line 1"),
+        ("no counts\n", "line 1: expected mask counts, got JSONDecodeError"),
+        (
+            '{"round": 1, "tensors": {"w": {"elements": 8, "ones": 1}}}\n',
+            "line 1: expected mask counts, got KeyError: 'frames'",
+        ),
+        (
+            '{"round": 1, "tensors": {"w": {"elements": 8, "ones": 17, "frames": 2}}}\n',
+            "ones of w: expected 0 to 8 x 2, got 17",
+        ),
+        ("[]\n", "line 1: expected mask counts, got TypeError"),
     ],
 )
-def test_files_of_something_else_are_refused(text, word, tmp_path):
+def test_files_of_something_else_are_refused(text, message, tmp_path):
     (tmp_path / "layers.jsonl").write_text(text)
-    with pytest.raises(ValueError, match=word):
+    with pytest.raises(ValueError, match=message):
         layers.read(tmp_path / "layers.jsonl")
 
 
@@ -146,7 +154,7 @@ def test_density_and_entropy():
     assert math.isnan(layers.entropy(layers.density({"elements": 0, "ones": 0, "frames": 2})))
 
 
-def test_runs_from_before_options_go_on(digits, tmp_path):
+def test_runs_that_are_older_than_options_continue(digits, tmp_path):
     settings = defaults("digits", "fedavg", None, **{**TINY, "rounds": 1})
     list(loop.run(settings, digits, tmp_path))
     first, rest = (tmp_path / METRICS).read_text().split("\n", 1)

@@ -1,4 +1,4 @@
-"""The LSTM, and that masks reach its every weight: `nn.LSTM` keeps a list of its weights of its own."""
+"""The LSTM; and masks on each of its weights, of which `nn.LSTM` keeps a separate list."""
 
 import numpy as np
 import pytest
@@ -64,7 +64,7 @@ def test_under_psm_without_masks_it_trains_as_without_psm():
     plain, masked = small(), small()
     start = {name: parameter.detach().clone() for name, parameter in plain.named_parameters()}
     train(plain)
-    noise = fm.Uniform(10.0)  # wide enough to clip nothing
+    noise = fm.Uniform(10.0)  # wide enough that no value is clipped
     with fedmrn_torch.PSM(
         masked, seed=1, noise=noise, private_seed=2, steps=4, stochastic=False, progressive=False
     ) as psm:
@@ -106,11 +106,13 @@ def test_a_federation_of_roles_learns_its_letters(method, mask, tmp_path):
 
 
 def test_natural_clients_need_a_data_set_that_has_them():
-    with pytest.raises(ValueError, match="digits has no clients of its own"):
+    with pytest.raises(
+        ValueError, match="partition natural: expected a data set with natural clients, got digits"
+    ):
         split(defaults("digits", "fedavg", None, partition="natural"), data.load("digits"))
 
 
-def test_the_shell_says_what_the_clients_are(tmp_path, capsys):
+def test_the_shell_prints_what_the_clients_are(tmp_path, capsys):
     (tmp_path / "text.txt").write_text("No play, just words that anybody may say. " * 600)
     given = {"model": "lstm-small", "clients": 2, "clients_per_round": 1, "rounds": 1, "threads": 1}
     settings = defaults("shakespeare", "fedavg", None, **given, partition="natural", batch_size=500)

@@ -1,4 +1,4 @@
-"""Every method through the loop: it learns, reports the bytes of its messages, and goes on after a kill."""
+"""Every method in the loop: it learns, reports the bytes of its messages, and continues after a kill."""
 
 import numpy as np
 import pytest
@@ -16,10 +16,10 @@ from reference_fl.settings import LEARNING_RATE, MASKS, defaults
 TINY = {"clients": 8, "clients_per_round": 2, "epochs": 2, "rounds": 3, "threads": 1}
 NAMES = sorted(methods.METHODS)
 
-# What needs other settings to learn in so few rounds, with the reason.
+# Methods that need other settings to learn in so few rounds, with the reason.
 OTHER = {
-    "topk": {"learning_rate": 0.1, "rounds": 8},  # a fortieth of the update at a time
-    "postmask": {"learning_rate": 0.01},  # steps within the noise's reach
+    "topk": {"learning_rate": 0.1, "rounds": 8},  # each round sends only a fortieth of the update
+    "postmask": {"learning_rate": 0.01},  # updates within the range of the noise
 }
 
 
@@ -89,7 +89,7 @@ def test_it_learns_and_reports_the_bytes_of_its_messages(
 
 
 def test_dense_tensors_cost_the_same_in_every_method(digits):
-    """BatchNorm travels in float32 everywhere; only FedAvg sends the other weights with it."""
+    """Every method sends BatchNorm in float32; only FedAvg also sends the other weights dense."""
     model = models.build("cnn2", digits.in_shape, 10, 0)
     schemas = {name: methods.build(settings_of(name)).schema(model) for name in NAMES}
     dense = {name: sum(t.payload_bytes for t in s if not t.masked) for name, s in schemas.items()}
@@ -98,7 +98,7 @@ def test_dense_tensors_cost_the_same_in_every_method(digits):
 
 
 def test_drive_and_eden_agree_at_one_bit(digits, tmp_path):
-    """EDEN generalises DRIVE with the unbiased scale; at one bit the two are one estimator."""
+    """EDEN generalises DRIVE with the unbiased scale; at one bit the two estimators are equal."""
     short = {"rounds": 1, "epochs": 1}
     drive, eden = (run(settings_of(m, **short), digits, tmp_path / m) for m in ("drive", "eden"))
     assert drive[0]["loss"] == pytest.approx(eden[0]["loss"], rel=1e-3)
@@ -136,8 +136,8 @@ def test_a_run_killed_within_a_round_resumes_equal(method, options, digits, tmp_
     assert (tmp_path / "parts" / STATE).read_bytes() == (tmp_path / "whole" / STATE).read_bytes()
 
 
-def test_what_a_method_remembers_matters(digits, tmp_path, monkeypatch):
-    """The test above can fail: without its memory a resumed run is another."""
+def test_the_state_of_a_method_changes_the_result(digits, tmp_path, monkeypatch):
+    """The test above can fail: without the saved states, a resumed run gives another result."""
     settings = settings_of("topk", None, {"error_feedback": True}, rounds=3, epochs=1, clients=4)
     want = run(settings, digits, tmp_path / "whole")
     steps = loop.run(settings, digits, tmp_path / "parts")
@@ -155,7 +155,7 @@ def test_what_a_method_remembers_matters(digits, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_refused_messages_change_nothing(name, digits):
-    """A damaged message raises FrameError, as a frame does, and the collector stays as it was."""
+    """A damaged message raises FrameError, as a frame does, and does not change the collector."""
     settings = settings_of(name, clients=30, epochs=1, rounds=1)
     method = methods.build(settings)
     model = models.build("cnn2", digits.in_shape, 10, 0)
@@ -169,21 +169,24 @@ def test_refused_messages_change_nothing(name, digits):
     damaged = [message[:-1], message + b"\0", message[:20], b"", *(_flipped(message, at) for at in (0, 4, 9))]
     damaged += [_flipped(message, len(message) // 2), _flipped(message, len(message) - 1)]
     for bad in damaged:
-        with pytest.raises(fm.FrameError, match="found"):
+        with pytest.raises(fm.FrameError, match=r"^[^:]+, byte \d+: expected .+, got "):
             server.add(bad, 3, seed=5)
-    for other in ((2, 77), (1, 78)):
-        with pytest.raises(fm.FrameError, match=r"round|base_model"):
+    for other, words in (
+        ((2, 77), "round, byte [0-9]+: expected 2, got 1"),
+        ((1, 78), "expected 78, got 77"),
+    ):
+        with pytest.raises(fm.FrameError, match=words):
             method.server(schema, *other).add(message, 3, seed=5)
-    if name != "fedpm":  # there the seed is the run's
-        with pytest.raises(fm.FrameError, match="seed"):
+    if name != "fedpm":  # there the seed is that of the run
+        with pytest.raises(fm.FrameError, match=r"seed, byte [0-9]+: expected 8, got 5"):
             server.add(message, 3, seed=8)
-    with pytest.raises(fm.AggregateError):
+    with pytest.raises(fm.AggregateError, match="weight: expected a positive integer, got 0"):
         server.add(message, 0, seed=5)
     assert {key: array.tobytes() for key, array in server.mean().items()} == before
     other = next(cls for n, cls in methods.METHODS.items() if n != name and issubclass(cls, PackedMethod))
     if issubclass(methods.METHODS[name], PackedMethod):
         foreign = other(settings_of(next(n for n in NAMES if methods.METHODS[n] is other)))
-        with pytest.raises(fm.FrameError, match="method"):
+        with pytest.raises(fm.FrameError, match=r"method, byte 5: expected [0-9], got [0-9]"):
             foreign.server(schema, 1, 77).add(message, 3, seed=5)
 
 
@@ -234,8 +237,8 @@ def options_of(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_unknown_options_are_refused(name):
-    known = ", ".join(sorted(options_of(name)))
-    with pytest.raises(ValueError, match=f"options of {name}: found colour, known are {known}"):
+    known = f"only {', '.join(sorted(options_of(name)))}"
+    with pytest.raises(ValueError, match=f"options of {name}: expected {known}, got colour"):
         methods.build(defaults("digits", name, None, options={"colour": 1}))
 
 
@@ -244,9 +247,9 @@ def test_unknown_options_are_refused(name):
     [
         ("topk", {"fraction": 0}, "above 0"),
         ("topk", {"fraction": 1.5}, "above 0"),
-        ("topk", {"error_feedback": 1}, "of type bool"),
+        ("topk", {"error_feedback": 1}, "bool"),
         ("terngrad", {"clip": -1.0}, "at least 0"),
-        ("terngrad", {"clip": "2.5"}, "of type float"),
+        ("terngrad", {"clip": "2.5"}, "float"),
         ("drive", {"scale": "best"}, "one of unbiased"),
         ("signsgd", {"noise": "cauchy"}, "none, gaussian or uniform"),
         ("signsgd", {"sigma": 0.0}, "above 0"),
@@ -256,28 +259,40 @@ def test_unknown_options_are_refused(name):
         ("fedsparsify", {"over": 0}, "at least 1"),
         ("fedbat", {"warmup": 2.0}, "0 to 1"),
         ("fedbat", {"least": 1.0}, "at most"),
-        ("fedmrn", {"stochastic": "no"}, "of type bool"),
-        ("fedmrn", {"coding": "zip"}, "one of raw, rans"),
-        ("fedmrn", {"dense_coding": "rans"}, "one of raw, float16, bfloat16"),
+        ("fedmrn", {"stochastic": "no"}, "bool"),
     ],
 )
 def test_options_out_of_range_are_refused(name, options, words):
     (option,) = options
-    with pytest.raises(ValueError, match=f"option {option} of {name}: found .*{words}"):
+    with pytest.raises(
+        ValueError, match=f"option {option} of {name}: expected .*{words}.*, got {options[option]!r}"
+    ):
         methods.build(defaults("digits", name, None, options=options))
 
 
-def test_masks_and_methods_that_do_not_exist():
-    with pytest.raises(ValueError, match="eden has none"):
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"coding": "zip"}, "^coding: expected one of raw, rans, got 'zip'"),
+        ({"dense_coding": "rans"}, "^dense_coding: expected one of raw, float16, bfloat16, got 'rans'"),
+    ],
+)
+def test_unknown_codings_are_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        methods.build(defaults("digits", "fedmrn", None, options=options))
+
+
+def test_unknown_masks_and_methods_are_refused():
+    with pytest.raises(ValueError, match="mask: expected none for the method eden, got 'binary'"):
         defaults("digits", "eden", "binary")
-    with pytest.raises(ValueError, match="'ternary', required: binary or signed"):
+    with pytest.raises(ValueError, match="mask: expected binary or signed, got 'ternary'"):
         defaults("digits", "postmask", "ternary")
-    with pytest.raises(ValueError, match="'telepathy', known are drive"):
+    with pytest.raises(ValueError, match=r"method: expected one of drive, .*, got 'telepathy'"):
         defaults("digits", "telepathy", None)
 
 
 def test_the_ablations_reach_psm(digits, monkeypatch):
-    """Each switch changes the message, and stands for what it is called."""
+    """Each option changes the message, and reaches PSM under its name."""
     import fedmrn_torch
 
     asked = []

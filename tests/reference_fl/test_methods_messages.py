@@ -66,7 +66,7 @@ def with_checksum(data):
 
 @pytest.mark.parametrize("name", PACKED)
 def test_a_message_decodes_from_its_bytes_alone(name):
-    """By another object, that knows neither the update nor the seeds."""
+    """The decoding object knows neither the update nor the seeds."""
     data = message(name)
     first, sizes = built(name).decode(data, SCHEMA)
     second, _ = built(name).decode(bytearray(data), SCHEMA, round=3, base_model=99, seed=11)
@@ -82,7 +82,7 @@ def test_a_message_decodes_from_its_bytes_alone(name):
 
 
 def test_sizes_of_the_parts():
-    """One bit an element, and 4 bytes a chunk (15 = 8 + 4 + 2 + 1, 37 = 32 + 4 + 1) or a tensor."""
+    """One bit an element, and 4 bytes for each chunk (15 = 8 + 4 + 2 + 1, 37 = 32 + 4 + 1) or tensor."""
     sizes = {name: built(name).decode(message(name), SCHEMA)[1].mask_bytes for name in PACKED}
     assert sizes["drive"] == sizes["eden"] == (4 * 4 + 2) + (3 * 4 + 5)
     assert sizes["terngrad"] == (4 + 3) + (4 + 8)
@@ -94,15 +94,15 @@ def test_any_damaged_byte_is_found(name):
     data, method = message(name), built(name)
     for at in range(len(data)):
         damaged = data[:at] + bytes([data[at] ^ 0x41]) + data[at + 1 :]
-        with pytest.raises(fm.FrameError, match=r"at byte \d+: found"):
+        with pytest.raises(fm.FrameError, match=r"^[^:]+, byte \d+: expected .+, got "):
             method.decode(damaged, SCHEMA)
-        with pytest.raises(fm.FrameError, match="found"):
+        with pytest.raises(fm.FrameError, match=r"^[^:]+, byte \d+: expected .+, got "):
             method.decode(data[:at], SCHEMA)
 
 
 @pytest.mark.parametrize("name", PACKED)
 def test_hostile_bytes_with_a_right_checksum_never_crash(name):
-    """Whatever a client writes, the server gives arrays of finite numbers or refuses."""
+    """For any bytes, the server returns arrays of finite numbers or refuses the message."""
     data, method = message(name), built(name)
     for at in range(len(data) - 4):
         for value in (0, 0x7F, 0xFF):
@@ -117,14 +117,14 @@ def test_hostile_bytes_with_a_right_checksum_never_crash(name):
 @pytest.mark.parametrize(
     ("at", "value", "field"),
     [
-        (0, b"X", "magic at byte 0: found b'XLPM', required: b'FLPM'"),
-        (4, b"\2", "version at byte 4: found 2, required: 1"),
-        (5, b"\xff", "method at byte 5: found 255, required: 4"),
-        (6, b"\1", "reserved bytes at byte 6: found 1, required: 0"),
-        (8, b"\0\0", "schema digest at byte 8: found 0000"),
-        (24, b"\3", "part count at byte 24: found 3, required: 2"),
-        (28, b"\0", "message length at byte"),
-        (32, b"\0", "message length at byte"),
+        (0, b"X", "magic, byte 0: expected b'FLPM', got b'XLPM'"),
+        (4, b"\2", "version, byte 4: expected 1, got 2"),
+        (5, b"\xff", "method, byte 5: expected 4, got 255"),
+        (6, b"\1", "reserved bytes, byte 6: expected 0, got 1"),
+        (8, b"\0\0", "schema digest, byte 8: expected '[0-9a-f]{32}', got 0000"),
+        (24, b"\3", "part count, byte 24: expected 2, got 3"),
+        (28, b"\0", r"message length, byte \d+: expected \d+ bytes of parts, got \d+"),
+        (32, b"\0", r"message length, byte \d+: expected \d+ bytes of parts, got \d+"),
     ],
 )
 def test_each_field_of_the_header_is_checked(at, value, field):
@@ -135,13 +135,16 @@ def test_each_field_of_the_header_is_checked(at, value, field):
 
 def test_the_checksum_is_checked():
     data = message("topk")
-    with pytest.raises(MessageError, match=f"checksum at byte {len(data) - 4}: found 0x"):
+    with pytest.raises(
+        MessageError,
+        match=f"checksum, byte {len(data) - 4}: expected 0x[0-9a-f]+, computed from the bytes, got 0x",
+    ):
         built("topk").decode(data[:-1] + bytes([data[-1] ^ 1]), SCHEMA)
 
 
 def test_a_message_of_another_schema_is_refused():
     other = fm.Schema([*SCHEMA.tensors[:-1], fm.Tensor("linear.weight", (36,), masked=True)])
-    with pytest.raises(MessageError, match="schema digest"):
+    with pytest.raises(MessageError, match=r"schema digest, byte 8: expected .*, got [0-9a-f]{32}"):
         built("eden").decode(message("eden"), other)
 
 
@@ -149,7 +152,7 @@ def test_method_ids_are_unique():
     from reference_fl.methods.packed import IDS, PackedMethod
 
     assert sorted(IDS) == [1, 2, 3, 4, 5]
-    with pytest.raises(ValueError, match="Drive's already"):
+    with pytest.raises(ValueError, match="method id of Second: expected an unused one, got 1"):
         type("Second", (PackedMethod,), {"ID": 1})
 
 
@@ -196,9 +199,9 @@ def test_trits_by_hand():
 @pytest.mark.parametrize(
     ("data", "count", "words"),
     [
-        ([88], 6, "trits at byte 10: found 1 bytes, 6 elements need 2"),
-        ([0, 243], 10, "trits at byte 11: found 243, required: below 243"),
-        ([9], 2, "padding of trits at byte 10"),
+        ([88], 6, "trits, byte 10: expected 2 bytes for 6 elements, got 1 bytes"),
+        ([0, 243], 10, "trits, byte 11: expected below 243, got 243"),
+        ([9], 2, "padding of trits, byte 10: expected 0 .*, got 9"),
     ],
 )
 def test_bad_trits_are_refused(data, count, words):
@@ -237,24 +240,45 @@ ONE = struct.pack("<f", 1.0)
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"\0" * 7, "sparse header at byte 5: found 7 bytes"),
-        (sparse_bytes(3, 0, 0, 0, b""), "coding of positions at byte 5: found 3"),
-        (sparse_bytes(GAPS, 25, 0, 0, b""), "width of gaps at byte 6: found 25"),
-        (sparse_bytes(BITMAP, 1, 0, 0, b"\0\0"), "width of gaps at byte 6: found 1"),
-        (sparse_bytes(BITMAP, 0, 1, 0, b"\0\0"), "reserved bytes at byte 7"),
-        (sparse_bytes(BITMAP, 0, 0, 10, b""), "count of values at byte 9: found 10, the tensor has 9"),
-        (sparse_bytes(ALL, 0, 0, 8, ONE * 8), "count of values at byte 9: found 8"),
-        (sparse_bytes(ALL, 0, 0, 9, ONE * 8), "values at byte 13: found 32 bytes left, 9 need 36"),
-        (sparse_bytes(ALL, 0, 0, 9, ONE * 9 + b"\0"), "length of the part"),
-        (sparse_bytes(BITMAP, 0, 0, 1, b"\0\0\x80\x7f\0\1"), "value at byte 13: found inf"),
-        (sparse_bytes(BITMAP, 0, 0, 1, ONE + b"\1"), "bitmap at byte 17: found 1 bytes left"),
-        (sparse_bytes(BITMAP, 0, 0, 1, ONE + b"\3\0"), "bitmap at byte 17: found 2 bits set, 1 values"),
-        (sparse_bytes(BITMAP, 0, 0, 1, ONE + b"\1\2"), "padding of bitmap at byte 18"),
-        (sparse_bytes(GAPS, 8, 0, 1, ONE), "gap remainders at byte 17: found 0 bytes left"),
-        (sparse_bytes(GAPS, 0, 0, 1, ONE), "gap quotients at byte 17: found 0, 1 positions"),
-        (sparse_bytes(GAPS, 0, 0, 1, ONE + b"\3"), "gap quotients at byte 17: found 2, 1 positions"),
-        (sparse_bytes(GAPS, 0, 0, 1, ONE + b"\1\0"), "gap quotients at byte 18: found 2 bytes"),
-        (sparse_bytes(GAPS, 0, 0, 1, ONE + b"\0\2"), "last position at byte 17: found 9"),
+        (b"\0" * 7, "sparse header, byte 5: expected at least 8 bytes, got 7 bytes"),
+        (sparse_bytes(3, 0, 0, 0, b""), r"coding of positions, byte 5: expected 0 .* or 2 \(all\), got 3"),
+        (sparse_bytes(GAPS, 25, 0, 0, b""), "width of gaps, byte 6: expected 0 to 24, .*, got 25"),
+        (
+            sparse_bytes(BITMAP, 1, 0, 0, b"\0\0"),
+            "width of gaps, byte 6: expected 0 to 24, 0 without gaps, got 1",
+        ),
+        (sparse_bytes(BITMAP, 0, 1, 0, b"\0\0"), "reserved bytes, byte 7: expected 0, got 1"),
+        (
+            sparse_bytes(BITMAP, 0, 0, 10, b""),
+            "count of values, byte 9: expected at most the tensor's 9 elements, got 10",
+        ),
+        (sparse_bytes(ALL, 0, 0, 8, ONE * 8), "count of values, byte 9: expected .* 9 elements, got 8"),
+        (
+            sparse_bytes(ALL, 0, 0, 9, ONE * 8),
+            "values, byte 13: expected 36 bytes for 9 values, got 32 bytes left",
+        ),
+        (
+            sparse_bytes(ALL, 0, 0, 9, ONE * 9 + b"\0"),
+            "length of the part, byte 49: expected 44 bytes of fields, got 45",
+        ),
+        (
+            sparse_bytes(BITMAP, 0, 0, 1, b"\0\0\x80\x7f\0\1"),
+            "value, byte 13: expected a finite number, got inf",
+        ),
+        (
+            sparse_bytes(BITMAP, 0, 0, 1, ONE + b"\1"),
+            "bitmap, byte 17: expected 2 bytes for 9 bits, got 1 bytes left",
+        ),
+        (sparse_bytes(BITMAP, 0, 0, 1, ONE + b"\3\0"), "bitmap, byte 17: expected 1 values, got 2 bits set"),
+        (sparse_bytes(BITMAP, 0, 0, 1, ONE + b"\1\2"), "padding of bitmap, byte 18: expected 0 .*, got 0x02"),
+        (
+            sparse_bytes(GAPS, 8, 0, 1, ONE),
+            "gap remainders, byte 17: expected 1 bytes for 8 bits, got 0 bytes left",
+        ),
+        (sparse_bytes(GAPS, 0, 0, 1, ONE), "gap quotients, byte 17: expected 1 positions, got 0"),
+        (sparse_bytes(GAPS, 0, 0, 1, ONE + b"\3"), "gap quotients, byte 17: expected 1 positions, got 2"),
+        (sparse_bytes(GAPS, 0, 0, 1, ONE + b"\1\0"), "gap quotients, byte 18: expected 1 bytes, got 2 bytes"),
+        (sparse_bytes(GAPS, 0, 0, 1, ONE + b"\0\2"), "last position, byte 17: expected below 9, .*, got 9"),
     ],
 )
 def test_bad_sparse_vectors_are_refused(data, words):
@@ -266,18 +290,22 @@ def test_bad_sparse_vectors_are_refused(data, words):
 @pytest.mark.parametrize("scale", [-1.0, float("nan"), float("inf")])
 def test_bad_scales_are_refused(name, scale):
     data = struct.pack("<f", scale) + bytes(1)
-    with pytest.raises(MessageError, match="scale at byte 5: found"):
+    with pytest.raises(
+        MessageError, match=f"scale, byte 5: expected a finite value that is not negative, got {scale}"
+    ):
         built(name).unpack(part(data, 5), 1, 0, 0)
 
 
 @pytest.mark.parametrize("name", ["drive", "eden"])
 def test_scales_that_overflow_are_refused(name):
-    """Each is finite, but not what they add up to."""
+    """Each scale is finite, but their sum is not."""
     method = built(name)
     largest = float(np.finfo(np.float32).max)
     data = struct.pack("<4f", *[largest] * 4) + bytes(2)
     other = struct.pack("<3f", *[0.0] * 3) + bytes(5)
     dense = messages.dense_schema(SCHEMA)
     frame = fm.encode({t.name: update()[t.name] for t in dense}, dense, seed=1, noise={}, mask={})
-    with pytest.raises(MessageError, match=r"values of 'conv.weight' at byte 40: found an overflow"):
+    with pytest.raises(
+        MessageError, match=r"values of 'conv.weight', byte 40: expected finite values, got an overflow"
+    ):
         method.decode(messages.build(method.ID, SCHEMA, [data, other], frame), SCHEMA)

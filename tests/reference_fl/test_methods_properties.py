@@ -1,4 +1,4 @@
-"""The property that each method's paper states, on vectors."""
+"""The properties that the methods' papers state, tested on vectors."""
 
 import math
 
@@ -25,7 +25,7 @@ def task(number):
 
 
 def decoded(method, vector, number):
-    """What the server reads of a vector that one client sends."""
+    """A vector after encoding by a client and decoding by the server."""
     its = task(number)
     if hasattr(method, "pack"):
         return method.unpack(Part(memoryview(method.pack(vector, 2, its)), 0), len(vector), 2, its.seed)
@@ -48,7 +48,7 @@ def normalised_error(x, y):
 
 
 def assert_unbiased(samples, expected, tolerance=0.2):
-    """The mean of the samples is off by its own variance, not more; and it is as long as it should be.
+    """The error of the mean of the samples is that of its own variance, and its length is correct.
 
     Both over all elements together: single ones may be sampled too rarely to tell.
     """
@@ -64,7 +64,7 @@ def assert_unbiased(samples, expected, tolerance=0.2):
 
 
 def trials(method, vector, count=400):
-    """What the server reads of the same vector, sent with one seed after the other."""
+    """The same vector, encoded and decoded with different seeds."""
     return np.stack([decoded(method, vector, number) for number in range(count)])
 
 
@@ -124,7 +124,7 @@ def test_the_check_of_bias_can_fail():
 
 @pytest.mark.parametrize("name", ["drive", "eden"])
 def test_drive_and_eden_are_unbiased(name):
-    """And each single decoded vector is, along the true one, exactly as long as that."""
+    """Also, the projection of each decoded vector on the true one has the true length."""
     x = heavy_tailed(4096 + 1024)
     samples = trials(built(name), x, 250)
     assert_unbiased(samples, x)
@@ -132,7 +132,7 @@ def test_drive_and_eden_are_unbiased(name):
 
 
 def test_the_error_of_a_mean_falls_with_the_clients():
-    """That is what being unbiased buys: a tenth of the error with ten clients, within a tenth of it."""
+    """As the estimators are unbiased, ten clients have a tenth of the error, within 10 %."""
     x = heavy_tailed(2**14)
     method = built("eden")
     mean = np.mean([decoded(method, x, i) for i in range(10)], axis=0)
@@ -164,7 +164,7 @@ def test_terngrad_clips_at_the_paper_s_bound():
 
 @pytest.mark.parametrize(("mask", "low"), [("binary", 0.0), ("signed", -1.0)])
 def test_post_training_masks_are_unbiased_for_the_clipped_update(mask, low):
-    """Each client has noise of its own: the expectation of one sample is n * clip(x / n, low, 1)."""
+    """Each client has its own noise: the expectation of one sample is n * clip(x / n, low, 1)."""
     method = built("postmask", mask)
     x = heavy_tailed(512) * np.float32(3)
     noise = np.stack([fm.noise(method.noise, seed=task(i).seed, count=len(x)) for i in range(400)])
@@ -182,7 +182,7 @@ def test_signsgd_sends_signs_times_the_mean_magnitude():
 
 
 def test_uniform_noise_makes_signs_unbiased():
-    """Exactly so where no element is beyond the noise."""
+    """This holds exactly where no element is outside the range of the noise."""
     x = heavy_tailed(500)
     reach = 1.01 * np.abs(x).max() / math.sqrt((x.astype(np.float64) ** 2).mean())
     assert_unbiased(trials(built("signsgd", noise="uniform", sigma=float(reach)), x), x)
@@ -216,7 +216,7 @@ def test_topk_s_default_costs_about_one_bit():
 
 
 def test_error_feedback_loses_nothing():
-    """What was sent and what is left are what came in, to the bit, round after round."""
+    """In every round, the sent values plus the leftovers are the input, bit by bit."""
     method = built("topk", error_feedback=True, fraction=0.1)
     total, sent, left = np.zeros(200), np.zeros(200), {}
     for number in range(5):
@@ -331,7 +331,7 @@ def test_fedpm_s_message_decodes_to_the_sparse_network():
 
 @pytest.mark.parametrize(("aggregate", "share"), [("bayes", 0.5), ("mean", 0.75)])
 def test_fedpm_s_probabilities_are_shares_of_masks(aggregate, share):
-    """Every client counts the same, or by its samples; a mask element counts as 0.01 or 0.99."""
+    """Clients have equal weights, or weights by samples; a mask element counts as 0.01 or 0.99."""
     method, model = built("fedpm", aggregate=aggregate), Net()
     server = method.server(MASKS, 1, 1)
     server.add(mask_frame(method, [1] * 8), 3, seed=123)
@@ -355,12 +355,21 @@ def test_fedpm_keeps_counts_until_they_are_reset():
 
 
 @pytest.mark.parametrize(
-    "changed", [{"seed": 1}, {"mask": "signed"}, {"noise": fm.Bernoulli(0.5)}, {"noise": fm.Uniform(1.0)}]
+    ("changed", "words"),
+    [
+        ({"seed": 1}, "seed, byte [0-9]+: expected [0-9]+, got 1"),
+        ({"mask": "signed"}, r"mask of 'w': expected binary, Bernoulli\(.*\), got signed, Bernoulli"),
+        (
+            {"noise": fm.Bernoulli(0.5)},
+            r"mask of 'w': expected binary, .*, got binary, Bernoulli\(scale=0.5\)",
+        ),
+        ({"noise": fm.Uniform(1.0)}, r"mask of 'w': expected binary, Bernoulli.*, got binary, Uniform"),
+    ],
 )
-def test_fedpm_refuses_other_weights_than_its_own(changed):
+def test_fedpm_refuses_other_weights_than_its_own(changed, words):
     method = built("fedpm")
     server = method.server(MASKS, 1, 1)
-    with pytest.raises(fm.FrameError, match="found"):
+    with pytest.raises(fm.FrameError, match=words):
         server.add(mask_frame(method, [1] * 8, **changed), 1)
 
 

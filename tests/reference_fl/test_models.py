@@ -116,11 +116,13 @@ def test_seed_decides_and_global_state_is_left_alone():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="unknown model 'cnn5'; known: cnn2, cnn4, cnn8, lstm"):
+    with pytest.raises(
+        ValueError, match="model: expected one of cnn2, cnn4, cnn8, lstm, lstm-small, got 'cnn5'"
+    ):
         models.build("cnn5", (1, 28, 28), 10, seed=0)
-    with pytest.raises(ValueError, match="image size: found 8x32, 4 pools need at least 16x16"):
+    with pytest.raises(ValueError, match="image size: expected at least 16x16 for 4 pools, got 8x32"):
         models.build("cnn4", (1, 8, 32), 10, seed=0)
-    with pytest.raises(ValueError, match="'cnn4' takes images: found samples of 1 dimensions"):
+    with pytest.raises(ValueError, match="'cnn4': expected images of 3 dimensions, got 1 dimensions"):
         models.build("cnn4", (80,), 10, seed=0)
-    with pytest.raises(ValueError, match="'lstm' takes sequences: found samples of 3 dimensions"):
+    with pytest.raises(ValueError, match="'lstm': expected sequences of 1 dimensions, got 3 dimensions"):
         models.build("lstm", (1, 8, 8), 10, seed=0)

@@ -56,13 +56,13 @@ def test_dirichlet(labels, seed, alpha, min_size, picked):
 
 
 @given(seed=SEEDS, alpha=ALPHAS, clients=st.integers(1, 20), labels=LABELS)
-def test_dirichlet_full_client_takes_no_more(seed, alpha, clients, labels):
+def test_dirichlet_gives_a_full_client_no_more_samples(seed, alpha, clients, labels):
     parts = partition._dirichlet_draw(labels, clients, alpha, np.random.default_rng(seed))
     check_cover(parts, len(labels), clients)
     for part in parts:
         counts = [np.count_nonzero(labels[part] == label) for label in np.unique(labels)]
         before_last = sum(counts) - next((count for count in reversed(counts) if count), 0)
-        assert before_last * clients < len(labels)  # it was below the mean when it took its last share
+        assert before_last * clients < len(labels)  # it was below the mean when it got its last share
 
 
 @given(repeats=st.lists(st.integers(4, 40), min_size=1, max_size=7), seed=SEEDS, picked=st.data())
@@ -71,7 +71,7 @@ def test_labels_per_client(repeats, seed, picked):
     distinct, counts = np.unique(labels, return_counts=True)
     k = picked.draw(st.integers(1, len(distinct)))
     least = -(-len(distinct) // k)
-    most = int(counts.min()) * len(distinct) // k  # then no label has more holders than samples
+    most = int(counts.min()) * len(distinct) // k  # then no label is held by more clients than it has samples
     clients = picked.draw(st.integers(least, most))
     parts = partition.labels_per_client(labels, clients, seed, k=k)
     check_cover(parts, len(labels), clients)
@@ -116,8 +116,8 @@ def test_dirichlet_with_all_mass_on_full_clients():
         check_cover(parts, 150, 3)
 
 
-def test_remainders_go_to_holders_at_random():
-    labels = np.repeat([0, 1], 5)  # 5 of each label for 2 holders: 3 + 2
+def test_remainders_go_to_random_clients():
+    labels = np.repeat([0, 1], 5)  # 5 of each label for 2 clients: 3 + 2
     sizes = {tuple(map(len, partition.labels_per_client(labels, 2, seed, k=2))) for seed in range(20)}
     assert sizes == {(6, 4), (5, 5), (4, 6)}
 
@@ -163,35 +163,59 @@ TEN = np.arange(10)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: partition.iid(TEN, 0, 1), r"clients: found 0, required 1\.\.10"),
-        (lambda: partition.iid(TEN, 11, 1), r"clients: found 11, required 1\.\.10"),
-        (lambda: partition.iid(TEN.reshape(2, 5), 2, 1), r"labels: found int64 of shape \(2, 5\)"),
-        (lambda: partition.iid(TEN / 2, 2, 1), "labels: found float64"),
-        (lambda: partition.iid([], 1, 1), "labels: found float64"),
-        (lambda: partition.dirichlet(FASHION, 100, 1, alpha=0), "alpha: found 0, required finite and > 0"),
-        (lambda: partition.dirichlet(FASHION, 100, 1, alpha=float("nan")), "alpha: found nan"),
-        (lambda: partition.dirichlet(FASHION, 100, 1, alpha=1, min_size=0), "min_size: found 0"),
+        (lambda: partition.iid(TEN, 0, 1), r"clients: expected 1\.\.10 .*, got 0"),
+        (lambda: partition.iid(TEN, 11, 1), r"clients: expected 1\.\.10 .*, got 11"),
+        (
+            lambda: partition.iid(TEN.reshape(2, 5), 2, 1),
+            r"labels: expected a vector of integers, got int64 of shape \(2, 5\)",
+        ),
+        (
+            lambda: partition.iid(TEN / 2, 2, 1),
+            r"labels: expected a vector of integers, got float64 of shape \(10,\)",
+        ),
+        (
+            lambda: partition.iid([], 1, 1),
+            r"labels: expected a vector of integers, got float64 of shape \(0,\)",
+        ),
+        (
+            lambda: partition.dirichlet(FASHION, 100, 1, alpha=0),
+            "alpha: expected a finite number above 0, got 0",
+        ),
+        (
+            lambda: partition.dirichlet(FASHION, 100, 1, alpha=float("nan")),
+            "alpha: expected a finite number above 0, got nan",
+        ),
+        (
+            lambda: partition.dirichlet(FASHION, 100, 1, alpha=1, min_size=0),
+            "min_size: expected at least 1, got 0",
+        ),
         (
             lambda: partition.dirichlet(TEN, 2, 1, alpha=1),
-            "2 clients of at least 10 samples need 20: found 10",
+            "samples: expected at least 20 for 2 clients of at least 10, got 10",
         ),
         (
             lambda: partition.dirichlet(np.zeros(99, int), 5, 1, alpha=1e-3),
-            "the smallest client had 0 at best, required 10; take a larger alpha",
+            "samples of the smallest client, .*: expected 10, got at most 0 .*; use a larger alpha",
         ),
         (
             lambda: partition.labels_per_client(TEN, 3, 1, k=0),
-            r"labels per client: found 0, required 1\.\.10",
+            r"labels per client: expected 1\.\.10 .*, got 0",
         ),
-        (lambda: partition.labels_per_client(TEN, 3, 1, k=11), r"labels per client: found 11"),
+        (
+            lambda: partition.labels_per_client(TEN, 3, 1, k=11),
+            r"labels per client: expected 1\.\.10 .*, got 11",
+        ),
         (
             lambda: partition.labels_per_client(TEN, 3, 1, k=3),
-            "3 clients of 3 labels hold 9 at most: found 10",
+            "distinct labels: expected at most 9 for 3 clients of 3 labels, got 10",
         ),
-        (lambda: partition.labels_per_client(TEN, 10, 1, k=2), "held by 2 clients but has 1 samples"),
+        (
+            lambda: partition.labels_per_client(TEN, 10, 1, k=2),
+            "samples of label [0-9]: expected at least 2, .*, got 1",
+        ),
     ],
 )
-def test_impossible_demands(call, message):
+def test_impossible_splits_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
@@ -205,5 +229,5 @@ def test_by_group():
 
 @pytest.mark.parametrize("clients", [0, 5])
 def test_by_group_refuses(clients):
-    with pytest.raises(ValueError, match=f"clients: found {clients}, required 1..4"):
+    with pytest.raises(ValueError, match=rf"clients: expected 1\.\.4 \(groups of the data\), got {clients}"):
         partition.by_group([0, 0, 2, 3, 7], clients)

@@ -1,4 +1,4 @@
-"""The noise's scale over the rounds and over the layers."""
+"""The noise scale over the rounds and over the layers."""
 
 import itertools
 import math
@@ -54,12 +54,12 @@ def test_the_noise_of_a_round():
     assert scales.round_noise(noise, falling, None, names, 4) == fm.Uniform(0.125)
     layered = scales.round_noise(noise, {**falling, "per_layer": True}, model, names, 4)
     assert layered == dict.fromkeys(names, fm.Uniform(0.125))
-    with pytest.raises(ValueError, match="per_layer: found no model"):
+    with pytest.raises(ValueError, match="model for per_layer: expected the broadcast one, got None"):
         scales.round_noise(noise, {**falling, "per_layer": True}, None, names, 4)
 
 
 def test_frames_carry_the_round_s_noise_and_the_server_requires_it(tmp_path, monkeypatch):
-    """The aggregator refuses any other noise, so a run that ends has used the same on both sides."""
+    """The aggregator refuses any other noise, so a run that ends has used the same noise on both sides."""
     sent = []
     add = fm.Aggregator.add
     monkeypatch.setattr(
@@ -70,7 +70,9 @@ def test_frames_carry_the_round_s_noise_and_the_server_requires_it(tmp_path, mon
     lines = list(run(settings, data.load("digits"), tmp_path))
     assert len(lines) == 2
     scale = [[t.noise.scale for t in fm.inspect(frame).tensors if t.noise] for frame in (sent[0], sent[-1])]
-    assert scale[0] == pytest.approx([0.005] * 3, rel=0.1)  # the initial weights have one spread
+    assert scale[0] == pytest.approx(
+        [0.005] * 3, rel=0.1
+    )  # the initial weights of all layers have the same standard deviation
     assert scale[1] == pytest.approx([0.005 * 0.55] * 3, rel=0.3)
     assert len(set(scale[1])) == 3
 
@@ -78,9 +80,12 @@ def test_frames_carry_the_round_s_noise_and_the_server_requires_it(tmp_path, mon
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"schedule": "linear"}, "found 'linear', required one of constant, cosine, step"),
-        ({"over": 0}, "option over of fedmrn: found 0, required at least 1"),
-        ({"final": 0.0}, "option final of fedmrn: found 0.0, required above 0 and at most 1"),
+        (
+            {"schedule": "linear"},
+            "option schedule of fedmrn: expected one of constant, cosine, step, got 'linear'",
+        ),
+        ({"over": 0}, "option over of fedmrn: expected at least 1, got 0"),
+        ({"final": 0.0}, "option final of fedmrn: expected above 0 and at most 1, got 0.0"),
     ],
 )
 def test_values_out_of_range_are_refused(options, words):

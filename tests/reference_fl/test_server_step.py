@@ -1,4 +1,4 @@
-"""The server's learning rate and momentum, and what they leave alone."""
+"""The server's learning rate and momentum, which do not apply to running statistics."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_without_options_the_step_is_the_mean():
 
 
 @pytest.mark.parametrize("method", ["fedavg", "fedmrn", "topk"])
-def test_a_run_with_momentum_goes_on_where_it_stopped(method, tmp_path):
+def test_a_run_with_momentum_continues_where_it_stopped(method, tmp_path):
     digits = data.load("digits")
     options = {"server_momentum": 0.9} | ({"error_feedback": True} if method == "topk" else {})
     settings = defaults("digits", method, None, options=options, **TINY)
@@ -55,8 +55,8 @@ def test_a_run_with_momentum_goes_on_where_it_stopped(method, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"server_momentum": 1.0}, "option server_momentum of fedavg: found 1.0, required 0 to below 1"),
-        ({"server_learning_rate": 0.0}, "option server_learning_rate of fedavg: found 0.0, required above 0"),
+        ({"server_momentum": 1.0}, "option server_momentum of fedavg: expected 0 to below 1, got 1.0"),
+        ({"server_learning_rate": 0.0}, "option server_learning_rate of fedavg: expected above 0, got 0.0"),
     ],
 )
 def test_values_out_of_range_are_refused(options, words):
@@ -66,5 +66,5 @@ def test_values_out_of_range_are_refused(options, words):
 
 @pytest.mark.parametrize("method", ["fedpm", "fedsparsify"])
 def test_methods_that_do_not_add_a_mean_update_have_no_server_step(method):
-    with pytest.raises(ValueError, match="found server_momentum, known are"):
+    with pytest.raises(ValueError, match=f"options of {method}: expected only .*, got server_momentum"):
         methods.build(defaults("digits", method, None, options={"server_momentum": 0.9}))

@@ -1,4 +1,4 @@
-"""Sweeps: killed at random and resumed, with runs that fail, ended by a signal."""
+"""Sweeps that are killed at random and resumed, have failing runs, or are ended by a signal."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from reference_fl.worker import locked
 
 FEDMRN = Path(sys.executable).with_name("fedmrn")
 TINY = {"rounds": 4, "clients": 6, "clients_per_round": 2, "epochs": 1}
-METHODS = ["fedavg", "topk+error_feedback=true"]  # one that remembers nothing, one whose clients do
+METHODS = ["fedavg", "topk+error_feedback=true"]  # without and with states of the clients
 
 
 def arguments(out):
@@ -28,7 +28,7 @@ def arguments(out):
 
 
 def without_seconds(path):
-    """A metrics file's runs: their settings, and their rounds but for what a clock decides."""
+    """The runs of a metrics file: their settings, and their rounds without the seconds."""
     return [
         (
             header["settings"],
@@ -65,7 +65,7 @@ def unbroken(tmp_path_factory):
 
 
 def test_a_sweep_that_is_killed_three_times_ends_like_an_unbroken_one(unbroken, tmp_path):
-    luck = random.Random()  # another moment each time
+    luck = random.Random()  # kills at a different moment each time
     for number in range(3):
         process = begin(tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         rounds, delay = 2 * number + luck.randint(0, 2), luck.uniform(0, 0.1)
@@ -96,15 +96,15 @@ def test_a_run_that_fails_stops_no_other_and_what_is_done_is_skipped(unbroken, t
     runs = Sweep(planned, tmp_path, None, threads=1, jobs=2)
     failed = runs.execute(report_round)
     assert list(failed) == [foreign.name]
-    assert "epochs found 77, required 1" in failed[foreign.name]
+    assert "epochs expected 1, got 77" in failed[foreign.name]
     assert str(foreign / LOG) in failed[foreign.name]
     assert seen == [(other.name, number) for number in range(1, 5)]
     assert without_seconds(runs.merge()) == without_seconds(unbroken)[1:]
     assert [run.name for run in runs.left()] == [foreign.name]
 
 
-def test_a_failed_run_is_told_at_the_end(tmp_path, unbroken):
-    """Nothing is left to train: one run is done, the other's folder cannot be made."""
+def test_a_failed_run_is_reported_at_the_end(tmp_path, unbroken):
+    """No training is needed: one run is done, and the folder of the other cannot be made."""
     fine, broken = plan.runs(["digits"], METHODS, [0], TINY)
     (tmp_path / fine.name).mkdir()
     done = unbroken.parent / fine.name
@@ -123,23 +123,23 @@ def test_a_failed_run_is_told_at_the_end(tmp_path, unbroken):
 def test_a_signal_ends_the_sweep_and_its_runs(tmp_path, number):
     process = begin(tmp_path, "--rounds=1000", "--methods=fedavg", stderr=subprocess.PIPE, text=True)
     wait_until(lambda: finished_rounds(tmp_path) >= 1, process)
-    if number == signal.SIGINT:  # Ctrl-C: the terminal tells the whole group
+    if number == signal.SIGINT:  # Ctrl-C: the terminal signals the whole process group
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
     _, messages = process.communicate(timeout=60)
     assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
-    assert "the same command goes on" in messages
+    assert "run the same command to continue" in messages
     assert "Traceback" not in messages
     for path in tmp_path.glob(f"*/{METRICS}"):
-        with locked(path.parent, patience=0.0):  # no process has the folder any more
+        with locked(path.parent, patience=0.0):  # no process holds the lock any more
             pass
     before = finished_rounds(tmp_path)
     time.sleep(0.3)
     assert finished_rounds(tmp_path) == before
 
 
-def test_a_worker_whose_parent_is_gone_ends(tmp_path):
+def test_a_worker_exits_with_its_parent(tmp_path):
     (run,) = plan.runs(["digits"], ["fedavg"], [0], {**TINY, "rounds": 10_000})
     job = {"settings": run.settings.as_json(), "folder": str(tmp_path / "run"), "data_root": None}
     command = [sys.executable, "-m", "reference_fl.worker", json.dumps(job)]
@@ -152,7 +152,10 @@ def test_a_worker_whose_parent_is_gone_ends(tmp_path):
 
 def test_a_folder_has_one_process_at_a_time(tmp_path):
     with locked(tmp_path):
-        with pytest.raises(RuntimeError, match="another process works in this folder"), locked(tmp_path, 0.1):
+        with (
+            pytest.raises(RuntimeError, match=r"lock of .*: expected a free one, got one of another process"),
+            locked(tmp_path, 0.1),
+        ):
             pass
         begun = threading.Event()
 
@@ -167,7 +170,7 @@ def test_a_folder_has_one_process_at_a_time(tmp_path):
     assert begun.is_set()
 
 
-def test_a_run_goes_on_with_the_threads_that_it_began_with(unbroken, tmp_path):
+def test_a_run_continues_with_its_number_of_threads(unbroken, tmp_path):
     planned = plan.runs(["digits"], METHODS, [0], TINY)
     assert begun_with(unbroken.parent / planned[0].name) == 1
     assert begun_with(tmp_path) is None
@@ -177,9 +180,9 @@ def test_a_run_goes_on_with_the_threads_that_it_began_with(unbroken, tmp_path):
     assert {r.settings.threads for r in Sweep(planned, tmp_path, None, 3, jobs=1).runs} == {3}
 
 
-def test_wrong_sweeps_begin_nothing(tmp_path):
+def test_a_wrong_command_line_starts_no_run(tmp_path):
     cases = [
-        (2, ["--preset", "mnist"], "known are"),
+        (2, ["--preset", "mnist"], "preset: expected one of cifar10-dirichlet"),
         (3, ["--preset", "svhn-iid", "--data-root", tmp_path], "train_32x32.mat: not found"),
     ]
     for code, more, words in cases:

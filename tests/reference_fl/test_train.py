@@ -46,19 +46,19 @@ def test_global_random_state_is_left_alone():
 @pytest.mark.parametrize(
     ("n", "batch_size", "epochs", "message"),
     [
-        (-1, 2, 1, "n: found -1, required at least 0"),
-        (5, 1, 1, "batch_size: found 1, required at least 2"),
-        (5, 2, -1, "epochs: found -1, required at least 0"),
+        (-1, 2, 1, "n: expected at least 0, got -1"),
+        (5, 1, 1, "batch_size: expected at least 2, got 1"),
+        (5, 2, -1, "epochs: expected at least 0, got -1"),
     ],
 )
 def test_arguments_out_of_range(n, batch_size, epochs, message):
     with pytest.raises(ValueError, match=message):
         train.local_steps(n, batch_size, epochs)
     with pytest.raises(ValueError, match=message):
-        train.batches(n, batch_size, epochs, seeded())  # at the call, not at the first batch
+        train.batches(n, batch_size, epochs, seeded())  # raised by the call, not by the first batch
 
 
-def test_batch_norm_indeed_refuses_one_sample():
+def test_batch_norm_refuses_one_sample():
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         nn.BatchNorm2d(3)(torch.zeros(1, 3, 1, 1))
 
@@ -128,22 +128,25 @@ def test_local_train_augments_each_batch_from_its_generator():
     first, second = batches(), batches()
     assert torch.equal(first, second)
     assert not any(torch.equal(image, clean) for image in first for clean in x)
-    assert len(set(first.sum((1, 2, 3)).tolist())) == 16  # drawn anew in each epoch
+    assert len(set(first.sum((1, 2, 3)).tolist())) == 16  # drawn again in each epoch
 
 
 def test_local_train_refuses():
     x, y, model = toy()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with pytest.raises(ValueError, match="1 samples in batches of 4 for 3 epochs give no batch"):
+    with pytest.raises(
+        ValueError,
+        match=r"batches of 1 samples, at most 4 each, over 3 epochs: expected at least 1 .*, got none",
+    ):
         train.local_train(model, optimizer, x[:1], y[:1], batch_size=4, epochs=3, generator=seeded())
-    with pytest.raises(ValueError, match="labels: found 8, 9 samples need as many"):
+    with pytest.raises(ValueError, match="labels: expected 9, one for each sample, got 8"):
         train.local_train(model, optimizer, x, y[:8], batch_size=4, epochs=3, generator=seeded())
 
 
 @pytest.mark.parametrize("batch", [1, 4, 9, 128])
 def test_evaluate(batch):
     x, y, model = toy()
-    model.features.bn1.eval()  # a mode of its own, to be put back
+    model.features.bn1.eval()  # another mode than the rest, to be restored
     before = {key: value.clone() for key, value in model.state_dict().items()}
     accuracy, loss = train.evaluate(model, x, y, batch)
     modes = {name: module.training for name, module in model.named_modules()}
@@ -167,11 +170,11 @@ def test_evaluate_counts_hits():
 
 def test_evaluate_refuses_and_restores():
     x, y, model = toy()
-    with pytest.raises(ValueError, match="found 0 samples"):
+    with pytest.raises(ValueError, match="samples and batch: expected at least 1 each, got 0 and 128"):
         train.evaluate(model, x[:0], y[:0])
-    with pytest.raises(ValueError, match="in batches of 0"):
+    with pytest.raises(ValueError, match="samples and batch: expected at least 1 each, got 9 and 0"):
         train.evaluate(model, x, y, batch=0)
-    with pytest.raises(ValueError, match="labels: found 8"):
+    with pytest.raises(ValueError, match="labels: expected 9, one for each sample, got 8"):
         train.evaluate(model, x, y[:8])
     with pytest.raises(RuntimeError):
         train.evaluate(model, torch.zeros(9, 2, 4, 4), y)  # the wrong number of channels

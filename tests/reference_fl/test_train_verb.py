@@ -41,7 +41,7 @@ def test_the_demo_leaves_lines_a_table_and_a_figure(tmp_path):
         assert word in done.stdout
 
 
-def test_a_preset_and_options_and_the_command_line_wins(tmp_path):
+def test_the_command_line_overrides_presets_and_options(tmp_path):
     (tmp_path / "mine.toml").write_text(
         'dataset = "digits"\nrounds = 9\nclients = 6\nclients_per_round = 2\nepochs = 1\nbatch_size = 32\n'
         "[methods.topk]\nlearning_rate = 0.5\n"
@@ -65,14 +65,18 @@ def test_presets_are_listed():
 
 def test_errors_have_codes_and_no_traceback(tmp_path):
     cases = [
-        (2, ["--dataset", "letters"], "letters"),
-        (2, ["--method", "telepathy"], "telepathy"),
-        (2, ["--mask", "ternary"], "ternary"),
-        (2, ["--method", "fedavg", "--mask", "binary"], "has none"),
-        (2, ["--partition", "odd"], "odd"),
-        (2, ["--noise", "uniform:-1"], "-1"),
-        (2, ["--clients-per-round", "100"], "100"),
-        (2, ["--preset", "mnist"], "known are cifar10-dirichlet"),
+        (2, ["--dataset", "letters"], "data set: expected one of"),
+        (2, ["--method", "telepathy"], "method: expected one of"),
+        (2, ["--mask", "ternary"], "mask: expected binary or signed, got 'ternary'"),
+        (
+            2,
+            ["--method", "fedavg", "--mask", "binary"],
+            "mask: expected none for the method fedavg, got 'binary'",
+        ),
+        (2, ["--partition", "odd"], "partition: expected iid, dirichlet:ALPHA, labels:K or natural"),
+        (2, ["--noise", "uniform:-1"], "noise scale: expected"),
+        (2, ["--clients-per-round", "100"], "clients per round: expected 1 to 6 (all), got 100"),
+        (2, ["--preset", "mnist"], "preset: expected one of cifar10-dirichlet"),
         (3, ["--dataset", "fashion-mnist", "--data-root", tmp_path], "train-images-idx3-ubyte"),
     ]
     for code, arguments, word in cases:
