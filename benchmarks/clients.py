@@ -9,7 +9,7 @@ import numpy as np
 
 import fedmrn_codec as fm
 
-from .models import NOISE, SEED, float32_bytes, made_frame, schema_of
+from .frames import NOISE, SEED, float32_bytes, made_frame, schema_of
 from .plan import Plan, every_thread
 from .tables import Section, Table, Target, number
 from .timing import Timings, Work, adding, measure

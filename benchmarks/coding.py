@@ -23,7 +23,7 @@ from fedmrn_codec.backends.numpy import draws_of
 from fedmrn_codec.backends.rans_parts import BUCKETS, shift
 from fedmrn_codec.format import rans
 
-from .models import float32_bytes, made_frame, schema_of, trained_frames
+from .frames import float32_bytes, made_frame, schema_of, trained_frames
 from .plan import Plan
 from .tables import Section, Table, Target, number
 from .timing import Work, measure

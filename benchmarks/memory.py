@@ -93,7 +93,7 @@ def _highest() -> int:
 def aggregate(model: str, count: int) -> int:
     """The bytes that summing many frames takes in addition to its output; frames are made one at a time."""
     from .clients import endless_frames, sum_exactly, weights_of
-    from .models import schema_of
+    from .frames import schema_of
 
     schema = schema_of(model)
     frames = endless_frames(schema)

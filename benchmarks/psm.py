@@ -13,6 +13,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
@@ -23,6 +24,7 @@ import fedmrn_torch
 from reference_fl.models import build
 
 from .tables import Table
+from .timing import in_turns
 
 CLASSES, BATCH, HIDDEN = 10, 64, 512
 SHAPES = {"cnn4": (1, 28, 28), "cnn8": (3, 32, 32), "mlp": (1, 28, 28)}
@@ -52,7 +54,7 @@ def contender(name: str, mask: str | None, steps: int) -> tuple[Callable[[], Non
         psm = fedmrn_torch.PSM(model, seed=7, noise=NOISE[mask], mask=mask, steps=steps)
 
     def step() -> None:
-        F.cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
+        F.cross_entropy(model(x), y).backward()
         optimizer.step()
         optimizer.zero_grad()
         if psm is not None:
@@ -66,21 +68,23 @@ def measure(name: str, rounds: int, block: int, warm_up: int) -> None:
     steps = warm_up + rounds * block
     kinds = {PLAIN: None, "PSM, binary": "binary", "PSM, signed": "signed"}
     contenders = {label: contender(name, mask, steps) for label, mask in kinds.items()}
-    labels = list(contenders)
-    seconds: dict[str, list[float]] = {label: [] for label in labels}
     for step, _ in contenders.values():
         for _ in range(warm_up):
             step()
-    for number in range(rounds):
-        turn = number % len(labels)
-        for label in labels[turn:] + labels[:turn]:
-            step, start = contenders[label][0], time.perf_counter()
-            for _ in range(block):
-                step()
-            seconds[label].append((time.perf_counter() - start) / block)
-    rows = [_row(label, seconds[label], seconds[PLAIN]) for label in labels]
-    title = f"{name}: {contenders[labels[1]][1]:,} masked parameters"
+    seconds = in_turns(
+        {label: partial(_timed, step, block) for label, (step, _) in contenders.items()}, rounds
+    )
+    rows = [_row(label, seconds[label], seconds[PLAIN]) for label in contenders]
+    title = f"{name}: {max(count for _, count in contenders.values()):,} masked parameters"
     Table(title, ("contender", "ms a step", "ratio to plain", "quartiles"), rows).print()
+
+
+def _timed(step: Callable[[], None], count: int) -> float:
+    """Seconds of one of `count` steps."""
+    start = time.perf_counter()
+    for _ in range(count):
+        step()
+    return (time.perf_counter() - start) / count
 
 
 def _row(label: str, mine: list[float], plain: list[float]) -> list[str]:

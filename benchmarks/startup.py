@@ -8,11 +8,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
-from .models import made_frame
+from .frames import made_frame
 from .plan import Plan
 from .tables import Section, Table, Target, number
+from .timing import in_turns
 
 BACKENDS = "numba", "numpy"
 SCRIPT = """
@@ -30,15 +32,9 @@ def run(plan: Plan) -> Section:
         path = Path(folder, "frame.fmrn")
         path.write_bytes(made_frame(plan.model, embed_schema=True))
         cold, _ = first_decode(path, "numba")
-        inner: dict[str, list[float]] = {name: [] for name in BACKENDS}
-        whole: dict[str, list[float]] = {name: [] for name in BACKENDS}
-        for number_of_round in range(plan.processes + 1):
-            turn = number_of_round % len(BACKENDS)
-            for name in BACKENDS[turn:] + BACKENDS[:turn]:
-                seconds, all_of_it = first_decode(path, name)
-                if number_of_round:  # the first round warms the disk's cache
-                    inner[name].append(seconds)
-                    whole[name].append(all_of_it)
+        times = in_turns({name: partial(first_decode, path, name) for name in BACKENDS}, plan.processes + 1)
+    # The first round, which fills the disk's cache, is left out.
+    inner, whole = ({name: [pair[i] for pair in times[name][1:]] for name in BACKENDS} for i in (0, 1))
     rows = [[n, number(statistics.median(inner[n])), number(statistics.median(whole[n]))] for n in BACKENDS]
     rows.append(["numba, nothing cached", number(cold), ""])
     title = f"Seconds of a new process to import and to decode a {plan.model.upper()} frame"

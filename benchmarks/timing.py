@@ -12,6 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+T = TypeVar("T")
 
 SHORTEST = 2e-3
 """Seconds; shorter calls are repeated within one timing."""
@@ -81,13 +85,18 @@ def measure(works: dict[str, Work], rounds: int, limit: float = math.inf) -> Tim
     repeats = {name: max(1, math.ceil(SHORTEST / (s * works[name].times))) for name, s in again.items()}
     one_round = sum(seconds * repeats[name] * works[name].times for name, seconds in again.items())
     rounds = min(rounds, max(LEAST_ROUNDS, int(limit / one_round))) if math.isfinite(limit) else rounds
-    names = list(works)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    return Timings(in_turns({n: partial(_timed, works[n], repeats[n]) for n in works}, rounds))
+
+
+def in_turns(calls: dict[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
+    """Call all contenders once in each round, in rotating order; the results by name."""
+    names = list(calls)
+    results: dict[str, list[T]] = {name: [] for name in names}
     for number in range(rounds):
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
-            seconds[name].append(_timed(works[name], repeats[name]))
-    return Timings(seconds)
+            results[name].append(calls[name]())
+    return results
 
 
 def _timed(work: Work, repeats: int) -> float:

@@ -21,7 +21,7 @@ from reference_fl.methods.packed import PackedMethod
 from reference_fl.settings import defaults
 
 from .contenders import ZSTD_LEVEL
-from .models import NOISE, PRIVATE_SEED, SEED, float32_bytes, schema_of, update_of
+from .frames import NOISE, PRIVATE_SEED, SEED, float32_bytes, schema_of, update_of
 from .plan import Plan
 from .tables import Section, Table, number
 from .timing import Work, adding, measure

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -21,6 +21,11 @@ class Engine(StrEnum):
 
 
 DEMO = (("fedavg", None), ("fedmrn", "binary"), ("fedmrn", "signed"))
+SHARED = {
+    *("noise", "partition", "model", "rounds", "clients", "clients_per_round"),
+    *("epochs", "batch_size", "learning_rate"),
+}
+"""The parameters of both verbs that are settings."""
 EXIT_USAGE, EXIT_FILES, EXIT_FAILED = 2, 3, 4
 
 Noise = Annotated[str | None, typer.Option(help="NAME:SCALE, such as uniform:0.01")]
@@ -107,28 +112,16 @@ def train(
 
     Settings that are not given have the values of the protocol.
     """
-    given: dict[str, Any] = {
-        "noise": noise,
-        "partition": partition,
-        "model": model,
-        "rounds": rounds,
-        "clients": clients,
-        "clients_per_round": clients_per_round,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "seed": seed,
-        "threads": threads,
-    }
+    given = {name: value for name, value in locals().items() if name in (*SHARED, "seed", "threads")}
     with _errors("train"):
         # Imported here: torch takes seconds, and `fedmrn --help` reads this module.
-        from . import console, engines, plan, presets
+        from . import console, engines, presets, sweep_runs
         from .engines.local import Local
         from .settings import defaults
 
         if ray_address is not None and engine is not Engine.FLOWER:
             raise ValueError(f"--engine: expected flower with --ray-address, got {engine.value}")
-        given["options"] = plan.pairs(option or ())
+        given["options"] = sweep_runs.pairs(option or ())
         if demo:
             runs = [defaults("digits", which, kind, **given) for which, kind in DEMO]
         else:
@@ -188,23 +181,13 @@ def sweep(
     The command can be interrupted at any time: no finished round is lost, and the same command continues. If
     a run fails, the others continue; the exit code is then 4. At the end all lines are in metrics.jsonl.
     """
-    given: dict[str, Any] = {
-        "noise": noise,
-        "partition": partition,
-        "model": model,
-        "rounds": rounds,
-        "clients": clients,
-        "clients_per_round": clients_per_round,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-    }
+    given = {name: value for name, value in locals().items() if name in SHARED}
     with _errors("sweep"):
-        from . import console, plan
+        from . import console, sweep_runs
         from .sweep import Sweep
 
-        given["options"] = plan.pairs(option or ())
-        runs = plan.runs(_parts(preset), _parts(methods), range(seeds), given)
+        given["options"] = sweep_runs.pairs(option or ())
+        runs = sweep_runs.runs(_parts(preset), _parts(methods), range(seeds), given)
         failed = console.sweep(Sweep(runs, out, data_root, threads, jobs), as_json=as_json)
     if failed:
         raise typer.Exit(EXIT_FAILED)

@@ -13,7 +13,7 @@ import torch
 from .data import Dataset
 from .engines import Engine
 from .engines.local import Local
-from .layers import MaskCounts
+from .mask_counts import MaskCounts
 from .record import Record
 from .server import PROGRESS, Server
 from .settings import Settings, split

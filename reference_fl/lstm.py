@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils import skip_init
-
-M = TypeVar("M", bound=nn.Module)
-
-
-def uninitialised(kind: type[M], *args: Any, **options: Any) -> M:
-    """A module whose parameters are not initialised: PyTorch's `skip_init`, with types."""
-    module: M = skip_init(kind, *args, **options)  # type: ignore[no-untyped-call]
-    return module
 
 
 class CharLSTM(nn.Module):
@@ -32,10 +23,10 @@ class CharLSTM(nn.Module):
 
     def __init__(self, tokens: int, embedding: int, hidden: int, layers: int) -> None:
         super().__init__()
-        self.embedding = uninitialised(nn.Embedding, tokens, embedding)
+        self.embedding = skip_init(nn.Embedding, tokens, embedding)
         lstm = nn.LSTM(embedding, hidden, layers, batch_first=True, device="meta")
         self.lstm = lstm.to_empty(device="cpu")  # what skip_init does, which does not support LSTM
-        self.linear = uninitialised(nn.Linear, hidden, tokens)
+        self.linear = skip_init(nn.Linear, hidden, tokens)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Class scores.

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils import skip_init
 
-from .lstm import CharLSTM, uninitialised
+from .lstm import CharLSTM
 
 INIT_STD = 0.01  # Li et al., ACM MM 2024: convolution and linear weights start as N(0, 0.01^2)
 
@@ -61,7 +62,7 @@ class ConvNet(nn.Module):
         for pool, group in enumerate(groups, 1):
             for place, width_out in enumerate(group, 1):
                 number += 1
-                layers[f"conv{number}"] = uninitialised(
+                layers[f"conv{number}"] = skip_init(
                     nn.Conv2d, channels, width_out, kernel_size=3, padding=1, bias=False
                 )
                 layers[f"bn{number}"] = nn.BatchNorm2d(width_out)
@@ -70,7 +71,7 @@ class ConvNet(nn.Module):
                 layers[f"relu{number}"] = nn.ReLU()
                 channels = width_out
         self.features = nn.Sequential(layers)
-        self.linear = uninitialised(
+        self.linear = skip_init(
             nn.Linear, channels * (height // shrink) * (width // shrink), classes, bias=False
         )
 

@@ -57,21 +57,12 @@ def dirichlet(
 
     Parameters
     ----------
-    labels : array_like
-        Integers, shape (samples,).
-    clients : int
-        Number of clients, 1..samples.
-    seed : int or numpy.random.Generator
-        Seed or source of the random numbers.
+    labels, clients, seed
+        As in `iid`.
     alpha : float
         Concentration, finite, > 0. Small values give skewed splits, large values approach IID.
     min_size : int
         The minimum number of samples of a client, at least 1.
-
-    Returns
-    -------
-    list of numpy.ndarray
-        int64 sample indices, ascending, one array for each client.
 
     Raises
     ------
@@ -132,19 +123,10 @@ def labels_per_client(labels: ArrayLike, clients: int, seed: Seed, *, k: int) ->
 
     Parameters
     ----------
-    labels : array_like
-        Integers, shape (samples,).
-    clients : int
-        Number of clients, 1..samples.
-    seed : int or numpy.random.Generator
-        Seed or source of the random numbers.
+    labels, clients, seed
+        As in `iid`.
     k : int
         Labels per client, 1..number of distinct labels.
-
-    Returns
-    -------
-    list of numpy.ndarray
-        int64 sample indices, ascending, one array for each client.
 
     Raises
     ------
@@ -198,11 +180,6 @@ def by_group(groups: ArrayLike, clients: int) -> list[Indices]:
         Integers, shape (samples,): the group of each sample, ascending.
     clients : int
         Number of clients, 1..distinct groups.
-
-    Returns
-    -------
-    list of numpy.ndarray
-        int64 sample indices, ascending, one array for each client.
 
     Raises
     ------

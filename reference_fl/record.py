@@ -3,7 +3,7 @@
 `metrics.jsonl`: the first line holds the settings, the commit, the machine and the engines of the run (the
 result does not depend on the last three). Each further line is a finished round with the keys `ROUND_KEYS`;
 bytes are the lengths of the messages, summed over the clients of the round.
-`layers.jsonl`: for methods with masks, the counts of `layers.py`, one line for each round.
+`layers.jsonl`: for methods with masks, the counts of `mask_counts.py`, one line for each round.
 `state.safetensors`: the state after the last round. The lines are written before the state: if the process
 is killed in between, there is one line too many, which is dropped, and its round is repeated.
 """
@@ -23,7 +23,7 @@ import safetensors
 import fedmrn_codec as fm
 from fedmrn_codec.primitives import atomic
 
-from . import layers
+from . import mask_counts
 
 if TYPE_CHECKING:  # `settings` imports torch, which reading a record does not need
     from .settings import Settings
@@ -101,8 +101,8 @@ class Record:
 
     def __enter__(self) -> Record:
         done = len(self.rounds)
-        counts = layers.path_beside(self.folder / METRICS)
-        kept = [line for line in layers.read(counts) if line["round"] <= done]
+        counts = mask_counts.path_beside(self.folder / METRICS)
+        kept = [line for line in mask_counts.read(counts) if line["round"] <= done]
         if kept:
             atomic.write(counts, _as_lines(kept))
         else:
@@ -126,7 +126,7 @@ class Record:
         assert self._file is not None
         assert tuple(line) == ROUND_KEYS
         if counts is not None:
-            with layers.path_beside(self.folder / METRICS).open("ab") as file:
+            with mask_counts.path_beside(self.folder / METRICS).open("ab") as file:
                 _add_line(file, counts)
         _add_line(self._file, line)
         self.rounds.append(line)

@@ -19,7 +19,7 @@ from fedmrn_codec import backends
 from . import methods, models
 from .data import Dataset
 from .engines import Assignment, Engine
-from .layers import MaskCounts
+from .mask_counts import MaskCounts
 from .seeds import derive
 from .settings import Settings
 from .train import evaluate

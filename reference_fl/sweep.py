@@ -15,8 +15,8 @@ from typing import Any
 
 from fedmrn_codec.primitives import atomic
 
-from .plan import Planned
 from .record import METRICS, Record, read
+from .sweep_runs import Planned
 
 LOG = "log.txt"  # the standard error of a run
 GRACE = 5.0  # seconds between asking a process to end and killing it

@@ -127,7 +127,7 @@ def local_train(
         optimizer.zero_grad(set_to_none=True)
         batch = x[index] if augment is None else augment(x[index], generator)
         loss = F.cross_entropy(model(batch), y[index])
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         total += loss.item() * len(index)
         seen += len(index)

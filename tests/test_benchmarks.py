@@ -15,9 +15,9 @@ from benchmarks import (
     clients,
     coding,
     contenders,
+    frames,
     idioms,
     memory,
-    models,
     plan,
     startup,
     tables,
@@ -33,7 +33,7 @@ from reference_fl.server import choose
 from reference_fl.settings import defaults, split
 
 SIZES = (8, 1001)
-SCHEMA = models.schema_of("cnn2")
+SCHEMA = frames.schema_of("cnn2")
 IDIOMS = {
     "numpy": (idioms.numpy_encode, idioms.numpy_add),
     "torch": (idioms.torch_encode, idioms.torch_add),
@@ -141,7 +141,7 @@ def test_all_ways_to_sum_frames_agree():
 
 
 def test_made_updates_have_the_masks_of_trained_ones():
-    masks = coding.masks_of(models.made_frame("cnn4"), models.schema_of("cnn4"))
+    masks = coding.masks_of(frames.made_frame("cnn4"), frames.schema_of("cnn4"))
     shares = [mask.bits.mean() for mask in masks]
     assert np.abs(np.subtract(shares, (0.44, 0.37, 0.33, 0.15, 0.33))).max() < 0.05
     assert sum(map(coding.conditional, masks)) / sum(m.size for m in masks) == pytest.approx(0.64, abs=0.01)
@@ -149,7 +149,7 @@ def test_made_updates_have_the_masks_of_trained_ones():
 
 @pytest.fixture(scope="module")
 def masks():
-    return coding.masks_of(models.made_frame("cnn2", coding="rans"), SCHEMA)
+    return coding.masks_of(frames.made_frame("cnn2", coding="rans"), SCHEMA)
 
 
 @pytest.mark.parametrize("name", coding.CODERS)
@@ -163,7 +163,7 @@ def test_a_coder_gives_the_packed_mask_back(name, masks):
 
 
 def test_masks_and_buckets_are_the_formats(masks):
-    frame = models.made_frame("cnn2")
+    frame = frames.made_frame("cnn2")
     for mask, entry in zip(masks, [e for e in fm.inspect(frame).tensors if e.noise], strict=True):
         assert mask.packed.tobytes() == frame[entry.offset :][: entry.length]
         counted = rans_counts(mask)
@@ -180,8 +180,8 @@ def rans_counts(mask):
 
 
 def test_the_smallest_frame_has_the_same_masks():
-    frame = models.made_frame("cnn4")
-    schema = models.schema_of("cnn4")
+    frame = frames.made_frame("cnn4")
+    schema = frames.schema_of("cnn4")
     small = coding.smallest(frame, schema)
     assert len(small) < 0.75 * len(frame)
     before, after = fm.decode(frame, schema), fm.decode(small, schema)
@@ -198,11 +198,11 @@ def test_frames_of_a_run_are_those_of_its_next_round(tmp_path):
         "digits", "fedmrn", None, rounds=1, clients=100, clients_per_round=2, epochs=1, threads=1
     )
     list(loop.run(settings, data, tmp_path))
-    frames, schema, what = models.trained_frames(tmp_path, 10)
+    sent, schema, what = frames.trained_frames(tmp_path, 10)
     assert what == "digits, 2 clients of round 2, binary masks"
     server = fm.Aggregator(schema, round=2)
     sizes = [len(part) for part in split(settings, data)]
-    for client, frame in zip(choose(settings, 2), frames, strict=True):
+    for client, frame in zip(choose(settings, 2), sent, strict=True):
         server.add(frame, weight=sizes[client], seed=derive(settings.seed, "noise", 2, client))
     before = safetensors.numpy.load_file(tmp_path / "state.safetensors")
     list(loop.run(replace(settings, rounds=2), data, tmp_path))
@@ -214,7 +214,7 @@ def test_frames_of_a_run_are_those_of_its_next_round(tmp_path):
 def test_frames_of_another_method_are_refused(tmp_path):
     list(loop.run(defaults("digits", "fedavg", None, rounds=0), datasets.load("digits"), tmp_path))
     with pytest.raises(ValueError, match=r"method of the run in .*: expected fedmrn, got fedavg"):
-        models.trained_frames(tmp_path, 1)
+        frames.trained_frames(tmp_path, 1)
 
 
 def test_entropy_by_hand():
@@ -347,7 +347,7 @@ def test_measurements_in_processes(tmp_path):
     assert 11e6 < encode < 15e6  # three arrays of float32
     assert 4e6 < add < 7e6  # one, and a byte for each bit
     path = tmp_path / "frame.fmrn"
-    path.write_bytes(models.made_frame("cnn2", embed_schema=True))
+    path.write_bytes(frames.made_frame("cnn2", embed_schema=True))
     inner, whole = startup.first_decode(path, "numpy")
     assert 0 < inner < whole
     path.write_bytes(b"no frame")

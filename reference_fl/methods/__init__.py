@@ -53,6 +53,11 @@ class Task:
     augment: Augment | None = None
     memory: dict[str, torch.Tensor] = field(default_factory=dict)
 
+    @property
+    def header(self) -> dict[str, Any]:
+        """Seed, round and base model, as arguments of `fedmrn_codec.encode`."""
+        return {"seed": self.seed, "round": self.round, "base_model": self.base_model}
+
 
 class Sizes(Protocol):
     """The sizes of one message in bytes; mask, dense and header bytes add up to its length."""

@@ -22,15 +22,8 @@ class FedAvg(Base):
     def client(self, model: nn.Module, task: Task) -> bytes:
         """Train with SGD; send the difference."""
         schema = self.schema(model)
-        return fm.encode(
-            trained_update(model, task, self.settings, schema),
-            schema,
-            seed=task.seed,
-            noise={},
-            mask={},
-            round=task.round,
-            base_model=task.base_model,
-        )
+        update = trained_update(model, task, self.settings, schema)
+        return fm.encode(update, schema, noise={}, mask={}, **task.header)
 
     def server(
         self, schema: fm.Schema, round: int, base_model: int, model: nn.Module | None = None

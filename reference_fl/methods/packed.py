@@ -79,15 +79,8 @@ class PackedMethod(Base):
             if tensor.masked
         ]
         dense = messages.dense_schema(schema)
-        frame = fm.encode(
-            {tensor.name: update[tensor.name] for tensor in dense},
-            dense,
-            seed=task.seed,
-            noise={},
-            mask={},
-            round=task.round,
-            base_model=task.base_model,
-        )
+        arrays = {tensor.name: update[tensor.name] for tensor in dense}
+        frame = fm.encode(arrays, dense, noise={}, mask={}, **task.header)
         return messages.build(self.ID, schema, parts, frame)
 
     def decode(

@@ -33,12 +33,10 @@ class PostMask(Base):
         return fm.encode(
             trained_update(model, task, self.settings, schema),
             schema,
-            seed=task.seed,
             noise=self.noise,
             mask=self.settings.mask or "binary",
-            round=task.round,
-            base_model=task.base_model,
             private_seed=task.private_seed,
+            **task.header,
         )
 
     def server(

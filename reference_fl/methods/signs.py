@@ -41,13 +41,4 @@ def signs_frame(
         if tensor.masked:
             draw = fm.noise(noise[tensor.name], seed=task.seed, stream=stream, count=tensor.size)
             bits[tensor.name] = (draw > 0).reshape(tensor.shape) == positive[tensor.name]
-    return fm.encode_bits(
-        bits,
-        schema,
-        seed=task.seed,
-        noise=noise,
-        mask="signed",
-        dense=dense,
-        round=task.round,
-        base_model=task.base_model,
-    )
+    return fm.encode_bits(bits, schema, noise=noise, mask="signed", dense=dense, **task.header)

@@ -21,7 +21,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, PercentForm
 
 from fedmrn_codec.primitives import atomic
 
-from .. import layers
+from .. import mask_counts
 from .runs import uplink
 from .sections import Row, Section, all_labels
 
@@ -249,7 +249,9 @@ def mask_layers(section: Section, row: Row) -> Drawing | None:
             rounds = sorted(by_round)
             style["markevery"] = max(1, len(rounds) // 10)
             upper.plot(rounds, [np.mean(by_round[r]) for r in rounds], **style)
-            lower.plot(rounds, [np.mean([layers.entropy(p) for p in by_round[r]]) for r in rounds], **style)
+            lower.plot(
+                rounds, [np.mean([mask_counts.entropy(p) for p in by_round[r]]) for r in rounds], **style
+            )
         _at_least(upper, 0.1)
         _at_least(lower, 0.1, top=1.005)
         upper.set_title(_wrapped(row.label, LONG))
@@ -278,7 +280,7 @@ def mask_shares(row: Row) -> dict[str, dict[int, list[float]]]:
             for tensor, counts in line["tensors"].items():
                 if line["round"] <= row.rounds and counts["elements"] * counts["frames"]:
                     by_round = found.setdefault(tensor, {})
-                    by_round.setdefault(line["round"], []).append(layers.density(counts))
+                    by_round.setdefault(line["round"], []).append(mask_counts.density(counts))
     return found
 
 

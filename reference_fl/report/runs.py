@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .. import layers
+from .. import mask_counts
 from ..record import LATER_SETTINGS, METRICS, read
 
 # Settings that must be equal in all runs of a comparison.
@@ -91,7 +91,7 @@ def _files(path: Path) -> list[Path]:
 
 def _read(file: Path) -> list[Run]:
     runs = read(file)
-    masks = layers.read(layers.path_beside(file)) if len(runs) == 1 else []
+    masks = mask_counts.read(mask_counts.path_beside(file)) if len(runs) == 1 else []
     for header, _ in runs:
         if missing := [key for key in REQUIRED if key not in header["settings"]]:
             expected = ", ".join(REQUIRED)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reference_fl import data, models, partition, plan, presets
+from reference_fl import data, models, partition, presets, sweep_runs
 from reference_fl.settings import DATASET_DEFAULTS, LEARNING_RATE, defaults
 
 # Li et al., ACM MM 2024: data set, model, rounds, alpha, labels per client.
@@ -134,7 +134,7 @@ def test_unknown_presets():
     [("true", True), ("false", False), ("3", 3), ("-1", -1), ("0.5", 0.5), ("1e-3", 1e-3), ("True", "True")],
 )
 def test_options_are_typed(text, value):
-    found = plan.pairs([f"name={text}", "other=a=b"])
+    found = sweep_runs.pairs([f"name={text}", "other=a=b"])
     assert found == {"name": value, "other": "a=b"}
     assert type(found["name"]) is type(value)
 
@@ -149,11 +149,11 @@ def test_options_are_typed(text, value):
 )
 def test_texts_that_are_not_options(texts, message):
     with pytest.raises(ValueError, match=message):
-        plan.pairs(texts)
+        sweep_runs.pairs(texts)
 
 
 def names(*entries, presets=("digits",), seeds=1, **given):
-    return [run.name for run in plan.runs(presets, entries, range(seeds), given)]
+    return [run.name for run in sweep_runs.runs(presets, entries, range(seeds), given)]
 
 
 def test_runs_and_their_names():
@@ -181,7 +181,7 @@ def test_a_method_s_own_settings_and_options_show_in_its_name():
     assert len({plain, half, tenth, swapped, again}) == 5
     assert names("topk+error_feedback=true+fraction=0.5") == [half]
     assert names("topk", options={"fraction": 0.1}) == [tenth]
-    (run,) = plan.runs(
+    (run,) = sweep_runs.runs(
         ["digits"], ["topk+fraction=0.5+learning_rate=0.2"], [7], {"rounds": 3, "epochs": None}
     )
     assert run.settings.options == {"fraction": 0.5}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reference_fl import data, loop, plan, report
+from reference_fl import data, loop, report, sweep_runs
 from reference_fl.record import METRICS, read
 from reference_fl.sweep import LOG, Sweep, begun_with
 from reference_fl.worker import locked
@@ -58,7 +58,7 @@ def wait_until(condition, process, seconds=120):
 def unbroken(tmp_path_factory):
     """The same runs, one after the other in this process."""
     out, digits = tmp_path_factory.mktemp("unbroken"), data.load("digits")
-    runs = Sweep(plan.runs(["digits"], METHODS, [0], TINY), out, None, threads=1, jobs=1)
+    runs = Sweep(sweep_runs.runs(["digits"], METHODS, [0], TINY), out, None, threads=1, jobs=1)
     for run in runs.runs:
         list(loop.run(run.settings, digits, out / run.name))
     return runs.merge()
@@ -82,7 +82,7 @@ def test_a_sweep_that_is_killed_three_times_ends_like_an_unbroken_one(unbroken, 
 
 
 def test_a_run_that_fails_stops_no_other_and_what_is_done_is_skipped(unbroken, tmp_path):
-    planned = plan.runs(["digits"], METHODS, [0], TINY)
+    planned = sweep_runs.runs(["digits"], METHODS, [0], TINY)
     foreign, other = (tmp_path / run.name for run in planned)
     foreign.mkdir()
     (header, _), *_ = read(unbroken)
@@ -105,7 +105,7 @@ def test_a_run_that_fails_stops_no_other_and_what_is_done_is_skipped(unbroken, t
 
 def test_a_failed_run_is_reported_at_the_end(tmp_path, unbroken):
     """No training is needed: one run is done, and the folder of the other cannot be made."""
-    fine, broken = plan.runs(["digits"], METHODS, [0], TINY)
+    fine, broken = sweep_runs.runs(["digits"], METHODS, [0], TINY)
     (tmp_path / fine.name).mkdir()
     done = unbroken.parent / fine.name
     for file in done.iterdir():
@@ -140,7 +140,7 @@ def test_a_signal_ends_the_sweep_and_its_runs(tmp_path, number):
 
 
 def test_a_worker_exits_with_its_parent(tmp_path):
-    (run,) = plan.runs(["digits"], ["fedavg"], [0], {**TINY, "rounds": 10_000})
+    (run,) = sweep_runs.runs(["digits"], ["fedavg"], [0], {**TINY, "rounds": 10_000})
     job = {"settings": run.settings.as_json(), "folder": str(tmp_path / "run"), "data_root": None}
     command = [sys.executable, "-m", "reference_fl.worker", json.dumps(job)]
     worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -171,7 +171,7 @@ def test_a_folder_has_one_process_at_a_time(tmp_path):
 
 
 def test_a_run_continues_with_its_number_of_threads(unbroken, tmp_path):
-    planned = plan.runs(["digits"], METHODS, [0], TINY)
+    planned = sweep_runs.runs(["digits"], METHODS, [0], TINY)
     assert begun_with(unbroken.parent / planned[0].name) == 1
     assert begun_with(tmp_path) is None
     share = max(1, (os.cpu_count() or 1) // 2)

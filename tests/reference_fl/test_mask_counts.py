@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fedmrn_codec as fm
-from reference_fl import data, layers, loop, methods
+from reference_fl import data, loop, mask_counts, methods
 from reference_fl.record import METRICS, STATE, Record
 from reference_fl.settings import defaults
 
@@ -37,7 +37,7 @@ def frame(w, v, **options):
 
 @pytest.mark.parametrize("options", [{}, {"embed_schema": True}])
 def test_ones_are_counted_over_frames(options):
-    counts = layers.MaskCounts()
+    counts = mask_counts.MaskCounts()
     counts.add(fm.verify(frame([1] * 21, [1] * 8, **options), SCHEMA))
     counts.add(fm.verify(frame([0] * 20 + [1], [0, 1] * 4, **options), SCHEMA))
     assert counts.line(4) == {
@@ -50,7 +50,7 @@ def test_ones_are_counted_over_frames(options):
 
 
 def test_messages_without_masks_give_no_line():
-    counts = layers.MaskCounts()
+    counts = mask_counts.MaskCounts()
     plain = fm.Schema([fm.Tensor("b", (2,))])
     plain_frame = fm.encode({"b": np.zeros(2, np.float32)}, plain, seed=1, noise={}, mask={})
     counts.add(fm.verify(plain_frame, plain))
@@ -76,7 +76,7 @@ def test_the_counts_of_a_run_are_those_of_its_frames(digits, tmp_path, monkeypat
 
     monkeypatch.setattr(methods.METHODS["fedmrn"], "client", client)
     run(defaults("digits", "fedmrn", "binary", **TINY), digits, tmp_path)
-    lines = layers.read(tmp_path / "layers.jsonl")
+    lines = mask_counts.read(tmp_path / "layers.jsonl")
     assert [line["round"] for line in lines] == [1, 2, 3]
     for line in lines:
         kept = dict.fromkeys(line["tensors"], 0)
@@ -143,15 +143,15 @@ def test_counts_of_another_run_are_dropped(digits, tmp_path):
 def test_files_of_something_else_are_refused(text, message, tmp_path):
     (tmp_path / "layers.jsonl").write_text(text)
     with pytest.raises(ValueError, match=message):
-        layers.read(tmp_path / "layers.jsonl")
+        mask_counts.read(tmp_path / "layers.jsonl")
 
 
 def test_density_and_entropy():
     counts = {"elements": 8, "ones": 4, "frames": 2}
-    assert layers.density(counts) == 0.25
-    assert layers.entropy(0.25) == pytest.approx(0.811278, abs=1e-6)
-    assert (layers.entropy(0.0), layers.entropy(0.5), layers.entropy(1.0)) == (0, 1, 0)
-    assert math.isnan(layers.entropy(layers.density({"elements": 0, "ones": 0, "frames": 2})))
+    assert mask_counts.density(counts) == 0.25
+    assert mask_counts.entropy(0.25) == pytest.approx(0.811278, abs=1e-6)
+    assert (mask_counts.entropy(0.0), mask_counts.entropy(0.5), mask_counts.entropy(1.0)) == (0, 1, 0)
+    assert math.isnan(mask_counts.entropy(mask_counts.density({"elements": 0, "ones": 0, "frames": 2})))
 
 
 def test_runs_that_are_older_than_options_continue(digits, tmp_path):
