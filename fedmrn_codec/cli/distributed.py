@@ -1,17 +1,16 @@
-"""The work of `fedmrn aggregate --engine ray`: the frames in parts, each summed by some process, merged here.
+"""The work of `fedmrn aggregate --engine ray`: workers sum parts of the frames, and this process merges them.
 
-Sums are exact, so that it does not matter which process adds which frame, nor how often a part is begun.
-Parts are merged in the order of the frames, which decides what is refused. Whatever is unusual about a part,
-a refused frame or noise that the parts before it do not have, is left to the local engine: it adds the part's
-frames once more, one after the other, and says what there is to say.
+Sums are exact, so the result does not depend on which process adds which frame, nor on how often a part is
+repeated. Parts are merged in the order of the frames, because that order decides which frame is refused. A
+part with a refused frame, or with noise that differs from that of the parts before it, is not merged: this
+process adds its frames again, one after the other, as the local engine does, and reports the problem.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,20 +24,14 @@ from ..primitives.noise import Noise
 from .averaging import Average, Head, Source
 from .problems import FileProblem
 
-RETRIES = 3
-"""How often a part is begun again after the death of its process or machine."""
-
 LEAST, MOST = 16, 1024
-"""Frames of a part: a sum is as long as 64 raw frames, and what dies is done again."""
+"""Bounds of the frames in a part: a sum is as long as 64 raw frames, and a part is repeated as a whole."""
 
-AHEAD = 2
-"""Parts a processor that are asked for before they are merged."""
-
-Weighed = tuple[Source, int]
+WeightedFrames = Sequence[tuple[Source, int]]
 
 
 class Part(NamedTuple):
-    """What a worker gives back; `total` is a partial sum, None where every frame was refused."""
+    """What a worker returns; `total` is a partial sum, None where every frame was refused."""
 
     total: np.ndarray | None
     heads: list[Head]
@@ -48,57 +41,48 @@ class Part(NamedTuple):
 
 @dataclass
 class Distributed(Average):
-    """Adds up sources over a Ray cluster; the same sum, the same problems and notes as `Average`.
+    """Adds up sources on a Ray cluster; gives the same sum, problems and notes as `Average`.
 
-    Memory here: the sum and one part's, and `AHEAD` parts a processor in Ray's store.
+    This process holds the sum and that of one part; Ray's store holds a few parts for each processor.
 
     Parameters
     ----------
     address : str, optional
-        As `cluster.connected`.
+        As in `connected`.
     """
 
     address: str | None = None
 
-    def add(self, total: Aggregator, frames: Sequence[Weighed], backend: str | None) -> None:
-        """Add frames with their weights, a part after the other.
+    def add(self, total: Aggregator, frames: WeightedFrames, backend: str | None) -> None:
+        """Add frames with their weights, one part after the other.
 
         Raises
         ------
         ClusterError
-            The cluster cannot be reached, or a part fails again and again.
+            The cluster cannot be reached, or the workers of a part keep dying.
         FileProblem
             A worker cannot read a file.
         """
         if not frames:
             return
-        with connected(self.address, "--engine ray") as ray:
-            for part, result in self._parts(ray, total.expected, frames, backend):
+        with connected(self.address, "--engine ray") as cluster:
+            size = min(max(-(-len(frames) // (4 * cluster.processors)), LEAST), MOST)
+            parts = [frames[begin : begin + size] for begin in range(0, len(frames), size)]
+            arguments = (
+                (total.expected, self.noise, _listed(part), backend) for part in parts if _is_in_files(part)
+            )
+            results = cluster.map(_in_worker, arguments)
+            for part in parts:
+                try:
+                    result = next(results) if _is_in_files(part) else None
+                except ClusterError as error:
+                    first = part[0][0].path
+                    raise ClusterError(f"the sum of {len(part)} frames from {first} on: {error}") from error
                 if result is None or not self._merged(total, result, backend):
                     super().add(total, part, backend)
 
-    def _parts(
-        self, ray: Any, expected: Expected, frames: Sequence[Weighed], backend: str | None
-    ) -> Iterator[tuple[Sequence[Weighed], Part | None]]:
-        """The parts in order, each with its result; None for one that holds a stream."""
-        work = ray.remote(max_retries=RETRIES)(_in_worker)
-        processors = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        size = min(max(-(-len(frames) // (4 * processors)), LEAST), MOST)
-        waiting: deque[tuple[Sequence[Weighed], Any]] = deque()
-        for begin in range(0, len(frames), size):
-            part = frames[begin : begin + size]
-            if any(source.is_stream for source, _ in part):
-                waiting.append((part, None))
-            else:
-                listed = [(source.path, os.path.abspath(source.path), weight) for source, weight in part]
-                waiting.append((part, work.remote(expected, self.noise, listed, backend)))
-            if len(waiting) > AHEAD * processors:
-                yield _first(ray, waiting)
-        while waiting:
-            yield _first(ray, waiting)
-
     def _merged(self, total: Aggregator, result: Part, backend: str | None) -> bool:
-        """Take a part's result over; False, and nothing has changed, if the local engine is to decide."""
+        """Merge a part's result; False, with nothing changed, if its frames must be added here again."""
         if result.skipped and not self.skip_bad:
             return False
         if result.unreadable is not None:
@@ -116,12 +100,12 @@ class Distributed(Average):
 def sum_part(
     expected: Expected, noise: Noise | None, frames: Sequence[tuple[str, str, int]], backend: str | None
 ) -> Part:
-    """Sum some frames, in a worker; refused ones are left out and listed.
+    """Sum the frames of a part, in a worker; refused frames are left out and listed.
 
     Parameters
     ----------
     expected : Expected
-        With the schema.
+        With a schema.
     noise : Noise, optional
     frames : sequence of (str, str, int)
         The path as the user wrote it, the absolute path, and the weight.
@@ -136,34 +120,21 @@ def sum_part(
         except FileProblem as problem:
             unreadable = path, f"{problem} (on the worker {socket.gethostname()})"
             return Part(None, [], average.skipped, unreadable)
-    data = np.frombuffer(total.to_bytes(), np.uint8) if total.frames else None  # an array is not copied again
+    data = np.frombuffer(total.to_bytes(), np.uint8) if total.frames else None  # Ray does not copy arrays
     return Part(data, average.heads, average.skipped)
 
 
 def _in_worker(*arguments: Any) -> Part:
-    """`sum_part` on one thread, for there is a worker for each processor."""
+    """`sum_part` on one thread, since each processor has a worker."""
     os.environ.setdefault("FEDMRN_THREADS", "1")
     return sum_part(*arguments)
 
 
-def _first(ray: Any, waiting: deque[tuple[Sequence[Weighed], Any]]) -> tuple[Sequence[Weighed], Part | None]:
-    """The result of the part that has waited longest."""
-    part, asked = waiting.popleft()
-    if asked is None:
-        return part, None
-    try:
-        return part, ray.get(asked)
-    except ray.exceptions.RayTaskError as error:
-        raise _problem_of(error.cause) from error
-    except ray.exceptions.RayError as error:
-        begin = part[0][0].path
-        reason = f"{type(error).__name__}, after up to {RETRIES} retries"
-        raise ClusterError(f"the sum of {len(part)} frames from {begin} on: {reason}") from error
+def _is_in_files(part: WeightedFrames) -> bool:
+    """Whether a worker can read all frames of a part, since none of them comes from a stream."""
+    return not any(source.is_stream for source, _ in part)
 
 
-def _problem_of(cause: Exception) -> Exception:
-    """What a worker raised: as the local engine would, or else as a problem of the cluster."""
-    if isinstance(cause, errors.CodecError):
-        return cause
-    reason = (str(cause).strip() or "no reason given").splitlines()[0]
-    return ClusterError(f"a worker failed: {type(cause).__name__}: {reason}")
+def _listed(part: WeightedFrames) -> list[tuple[str, str, int]]:
+    """The frames of a part as `sum_part` takes them."""
+    return [(source.path, os.path.abspath(source.path), weight) for source, weight in part]

@@ -51,7 +51,7 @@ class Flower:
     def __enter__(self) -> Self:
         """Start the worker processes."""
         with ExitStack() as stack:
-            ray = stack.enter_context(cluster.connected(self._address, "--engine flower"))
+            ray = stack.enter_context(cluster.connected(self._address, "--engine flower")).ray
             from flwr.server.superlink.fleet.vce.backend.raybackend import RayBackend  # imports ray
 
             TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = RUN, SERVER, 1

@@ -19,6 +19,7 @@ from ray_cluster import LOOPBACK, all_gone, below, cluster, end, free_port
 
 import fedmrn_codec as fm
 from fedmrn_codec.cli import distributed
+from fedmrn_codec.cluster.ray import AHEAD, RETRIES, Cluster
 
 WEIGHT = 7
 
@@ -68,7 +69,7 @@ def ray(monkeypatch):
     @contextmanager
     def connected(address, purpose):
         assert (address, purpose) == (None, "--engine ray")
-        yield fake
+        yield Cluster(fake)
 
     monkeypatch.setattr(distributed, "connected", connected)
     monkeypatch.setattr(distributed, "LEAST", 2)
@@ -113,8 +114,8 @@ def damage(name):
 def test_the_same_bytes(to, files, invoke, ray):
     _, _, _, data = both(invoke, 0, *files, *weights(12), to=to[0], out=to[1])
     assert data
-    assert (ray.parts, ray.retries) == (6, distributed.RETRIES)
-    assert ray.most <= distributed.AHEAD * 2 + 1
+    assert (ray.parts, ray.retries) == (6, RETRIES)
+    assert ray.most <= AHEAD * 2 + 1
 
 
 def test_partial_sums_and_a_stream_among_the_frames(files, invoke, ray):
@@ -138,7 +139,11 @@ def test_partial_sums_and_a_stream_among_the_frames(files, invoke, ray):
             3,
             "a worker failed: ImportError: No module",
         ),
-        (fm.ArgumentError("backend", "an installed package", "numba"), 2, "backend: found numba"),
+        (
+            fm.ArgumentError("backend", "an installed package", "numba"),
+            2,
+            "backend: expected an installed package, got numba",
+        ),
     ],
 )
 def test_what_a_worker_raises_is_no_bug_of_this_program(cause, code, words, files, invoke, ray, monkeypatch):
@@ -228,11 +233,11 @@ def test_workers_that_keep_dying_are_a_problem_of_the_cluster(files, invoke, ray
 
 def test_ray_is_asked_for_by_name(folder, invoke, monkeypatch):
     done = invoke(2, "aggregate", "a.fmrn", "--ray-address", "127.0.0.1:1", "-o", "x.npz")
-    assert "--ray-address needs --engine ray" in done.stderr
+    assert "--engine: expected ray, since --ray-address is given, got local" in done.stderr
     monkeypatch.setitem(sys.modules, "ray", None)
     done = invoke(2, "aggregate", "a.fmrn", "--engine", "ray", "-o", "x.npz")
-    assert "--engine ray" in done.stderr
-    assert "fedmrn-codec[simulation]" in done.stderr
+    expected = "--engine ray: expected the package ray, as installed by fedmrn-codec[simulation], got no Ray"
+    assert expected in done.stderr
     invoke(0, "aggregate", "a.fmrn", "-o", "x.npz")
 
 
@@ -242,7 +247,8 @@ def test_no_cluster_at_an_address(folder, invoke):
     given = ["aggregate", "a.fmrn", "--engine=ray", "-o", "x.npz", "--ray-address"]
     assert f"no Ray cluster at {address}: " in invoke(3, *given, address).stderr
     for odd in ("auto", "ray://127.0.0.1:10001", "127.0.0.1", "127.0.0.1:70000", ":1"):
-        assert f"--ray-address: found '{odd}'" in invoke(2, *given, odd).stderr
+        expected = f"--ray-address: expected HOST:PORT of the cluster's head, got '{odd}'"
+        assert expected in invoke(2, *given, odd).stderr
     assert not Path("x.npz").exists()
 
 
