@@ -1,11 +1,11 @@
-"""The command `fedmrn`. Needs the extra `cli`; nothing else in the codec imports this package."""
+"""The command `fedmrn`. It needs the extra `cli`; no other room of the codec imports it."""
 
 from __future__ import annotations
 
 import sys
 
 EXTRA = {"typer", "click", "rich", "safetensors"}
-"""What the extra installs; `import fedmrn_codec.cli` itself needs none of it."""
+"""The packages that the extra installs; `import fedmrn_codec.cli` needs none of them."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The command line as a whole: its verbs, and what becomes of their errors."""
+"""The command line: its verbs, and how their errors become messages and exit codes."""
 
 from __future__ import annotations
 
@@ -27,39 +27,40 @@ from .verbs.verify import verify
 
 EPILOG = """\b
 Exit codes:
-  0    done
-  1    bytes refused: a damaged, unknown or unwanted frame or partial sum
+  0    success
+  1    a frame or partial sum is refused: it is damaged, of an unknown
+       version, or not the expected one
   2    wrong usage: options, arguments, tensors that do not fit the schema
-  3    files: missing, damaged, of unknown format, not writable, disk full;
-       or a cluster that does not answer
-  4    some of several runs failed (sweep), or a client did (train)
+  3    a file is missing, damaged, of an unknown format or not writable, or
+       the disk is full; or a cluster does not answer
+  4    some of several runs failed (sweep), or a client failed (train)
   70   a bug in this program
   130  interrupted
-  141  the reader of the output left
+  141  the reader of the output closed the pipe
 
-With --json, an error is one document {"error": {...}} on stderr, with the keys code, class, file, field,
-offset, expected, got and message, and stdout stays empty. Integers in JSON may need 64 bits.
+With --json, an error is printed as one document {"error": {...}} on stderr, with the keys code, class, file,
+field, offset, expected, got and message, and stdout stays empty. Integers in JSON may need 64 bits.
 """
 
 
 class Group(TyperGroup):
-    """The verbs of this package and, found when needed, those of others; errors become exit codes."""
+    """The verbs of this package, and those of other packages, which are imported when they are used."""
 
     def __init__(self, **attrs: Any) -> None:
         super().__init__(**attrs)
         self.suggest_commands = False  # Click itself suggests verbs
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The verbs in the order of the help."""
+        """The names of the verbs, in the order of the help."""
         own = super().list_commands(ctx)
         return own + [name for name in plugins.names() if name not in own]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The verb of this name; a plugin cannot replace one of ours."""
+        """The verb of this name; another package cannot replace a verb of this one."""
         return super().get_command(ctx, cmd_name) or plugins.command(cmd_name)
 
     def invoke(self, ctx: click.Context) -> int:
-        """Run the verb; its return value is no exit code."""
+        """Run the verb; its return value is not used as the exit code."""
         try:
             super().invoke(ctx)
         except BrokenPipeError:
@@ -77,7 +78,7 @@ class Group(TyperGroup):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
-        """As Click's, but every error ends in one message and an exit code."""
+        """As in Click, but every error becomes one message and an exit code."""
 
         def call() -> Any:
             return super(Group, self).main(args, prog_name, complete_var, False, windows_expand_args, **extra)
@@ -91,7 +92,7 @@ class Group(TyperGroup):
 
 app = typer.Typer(
     cls=Group,
-    add_completion=False,  # it would import the plugins at every key press
+    add_completion=False,  # completion would import all plugins at every key press
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
@@ -99,8 +100,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         print(f"fedmrn {__version__} (format {MAJOR}.{MINOR})")
         raise typer.Exit
 
@@ -115,8 +116,8 @@ def fedmrn(
 ) -> None:
     """Federated updates as one seed and one bit a parameter.
 
-    Tensors are read from and written to .safetensors and .npz files; frames have any name, by custom .fmrn,
-    and partial sums .fmrs. '-' is stdin or stdout. Files appear whole or not at all.
+    Tensors are read from and written to .safetensors and .npz files. Frames and partial sums may have any
+    name; .fmrn and .fmrs are usual. '-' stands for stdin or stdout. No file is left half-written.
     """
 
 
@@ -128,12 +129,12 @@ def run() -> NoReturn:
     """Run the command line of this process, and exit."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks
+            stream.reconfigure(errors="backslashreplace")  # for names that the terminal cannot encode
     signal.signal(signal.SIGTERM, _terminate)
     typer.main.get_command(app).main(prog_name="fedmrn")
     raise AssertionError("unreachable: main exits")
 
 
 def _terminate(number: int, _: object) -> NoReturn:
-    """Leave through the same doors as Ctrl-C does, so that no half-written file stays behind."""
+    """Exit by an exception, as Ctrl-C does, so that no half-written file remains."""
     sys.exit(128 + number)

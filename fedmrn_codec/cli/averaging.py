@@ -1,4 +1,4 @@
-"""The work of `fedmrn aggregate`: frames and partial sums of one schema into one aggregator."""
+"""The work of `fedmrn aggregate`: add frames and partial sums of one schema to one aggregator."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from ..face.aggregation import Aggregator
 from ..format.parsing import Expected
 from ..format.schema import Schema
 from ..primitives.noise import Noise
-from . import facts, files, options
+from . import files, options, summaries
 from .files import Bytes
 from .problems import REFUSED, InFile, about, describe
 
 
 class Source:
-    """A frame or a partial sum among the inputs. Only what cannot be read again is kept in memory.
+    """A frame or a partial sum among the inputs. Its bytes are kept only if they cannot be read again.
 
     Parameters
     ----------
     path : str
-        As the user wrote it, for messages.
+        The path as the user wrote it, for messages.
     place : str, optional
-        Where it is, if not there: for a process with another working directory.
+        The path to read, if it differs: for a process with another working directory.
     """
 
     def __init__(self, path: str, place: str | None = None) -> None:
         self.path, self._place = path, place or path
         data = files.read(self._place)
-        self.is_partial = facts.is_partial(data)
+        self.is_partial = summaries.is_partial(data)
         self._kept = data if files.is_stream(self._place) else None
 
     @property
     def is_stream(self) -> bool:
-        """Whether it can be read here only."""
+        """Whether only this process can read it."""
         return self._kept is not None
 
     def read(self) -> Bytes:
-        """The bytes, mapped if they are a file's."""
+        """The bytes; those of a regular file are mapped."""
         return files.read(self._place) if self._kept is None else self._kept
 
 
 class Head(NamedTuple):
-    """What is noted of each frame."""
+    """The header values that are kept of each frame."""
 
     seed: int
     round: int
@@ -55,17 +55,17 @@ class Head(NamedTuple):
 
 @dataclass
 class Average:
-    """Adds up sources; one that is refused changes nothing.
+    """Adds up sources; a refused source does not change the sum.
 
     Parameters
     ----------
     expected : Expected
         The caller's schema, round and base model. Without a round or base model, those of the first partial
-        sum hold; without a schema, the first one that a frame embeds.
+        sum are used; without a schema, the first one that a frame embeds.
     noise : Noise, optional
-        Refuse other noise.
+        The expected noise; frames with other noise are refused.
     skip_bad : bool
-        Leave refused sources out, and list them in `skipped`.
+        Leave out refused sources, and list them in `skipped`.
     backend : str, optional
     """
 
@@ -77,14 +77,14 @@ class Average:
     heads: list[Head] = field(default_factory=list)
 
     def run(self, sources: Sequence[Source], weights: Sequence[int]) -> Aggregator:
-        """The sum of all sources; `weights` are those of the frames.
+        """The sum of all sources; `weights` has one weight for each frame.
 
         Raises
         ------
         InFile
             A source is refused, and `skip_bad` is false.
         AggregateError
-            Nothing is left to sum.
+            All frames are refused.
         """
         schema = self._schema(sources)
         frames = [source for source in sources if not source.is_partial]
@@ -108,12 +108,14 @@ class Average:
                 self.heads.append(Head(info.seed, info.round, info.base_model))
 
     def notes(self) -> list[str]:
-        """What a careful server wants to hear, though nothing is wrong with the bytes."""
+        """Remarks about frames that are valid but look like a mistake."""
         seeds, rounds = Counter(h.seed for h in self.heads), {h.round for h in self.heads}
         models = {h.base_model for h in self.heads}
         notes = []
         if twice := [seed for seed, times in seeds.items() if times > 1]:
-            notes.append(f"several frames have the seed {twice[0]}: the same frame twice, or the same noise")
+            notes.append(
+                f"several frames have the seed {twice[0]}: a frame is given twice, or two have the same noise"
+            )
         if len(rounds) > 1:
             notes.append(f"the frames are of different rounds: {_some(rounds)}; --round refuses others")
         if len(models) > 1:
@@ -137,13 +139,13 @@ class Average:
         return total or self.start(schema, backend, Expected())
 
     def start(self, schema: Schema, backend: str | None, other: Expected) -> Aggregator:
-        """An empty sum, of the caller's round and base model or else those of `other`."""
-        pins = self.expected
+        """An empty sum, with the caller's expected values, or else those of `other`."""
+        own = self.expected
         return Aggregator(
             schema,
             noise=self.noise,
-            round=other.round if pins.round is None else pins.round,
-            base_model=other.base_model if pins.base_model is None else pins.base_model,
+            round=other.round if own.round is None else own.round,
+            base_model=other.base_model if own.base_model is None else own.base_model,
             backend=backend,
         )
 
@@ -152,7 +154,7 @@ class Average:
         if self.expected.schema is not None:
             return self.expected.schema
         first: Exception = errors.ArgumentError(
-            "--schema", "one from --schema, since a partial sum does not embed it", "none"
+            "--schema", "a schema, since partial sums do not embed one", "none"
         )
         for source in [source for source in sources if not source.is_partial]:
             try:

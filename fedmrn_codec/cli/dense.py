@@ -1,4 +1,4 @@
-"""One dense tensor in a file."""
+"""A dense tensor of a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Dense(NamedTuple):
     dtype : str
         A name of spec 5.3.
     array : numpy.ndarray
-        In that dtype; uint16 bits for bfloat16. May be read-only.
+        Of that dtype; bfloat16 is held as its bits in uint16. May be read-only.
     """
 
     dtype: str

@@ -1,4 +1,4 @@
-"""Bytes in and out: mapped files, pipes, and files that appear whole or not at all."""
+"""Reading and writing bytes: mapped files, pipes, and files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ PIPE = "-"
 def check_inputs(*paths: str | None) -> None:
     """Refuse to read stdin twice."""
     if [path for path in paths if path == PIPE][1:]:
-        raise click.UsageError("'-' can stand for one input only")
+        raise click.UsageError("'-': expected for one input, got several")
 
 
 def check_output(path: str) -> None:
-    """Refuse binary data to a terminal, before any work is done."""
+    """Refuse to write binary data to a terminal, before any work is done."""
     if path != PIPE:
         return
     if sys.stdout is None:
         raise FileProblem(path, "stdout is closed")
     if sys.stdout.isatty():
-        raise click.UsageError("this would write binary data to the terminal; use -o FILE or a pipe")
+        raise click.UsageError("stdout: expected a pipe or -o FILE for binary data, got a terminal")
 
 
 def read(path: str) -> Bytes:
@@ -42,7 +42,7 @@ def read(path: str) -> Bytes:
     if path == PIPE and sys.stdin is None:
         raise FileProblem(path, "stdin is closed")
     if path == PIPE and sys.stdin.isatty():
-        raise click.UsageError("'-' reads binary data from a pipe, and stdin is a terminal")
+        raise click.UsageError("stdin: expected a pipe with binary data, got a terminal")
     with _problems(path):
         if path == PIPE:
             return sys.stdin.buffer.read()
@@ -51,12 +51,12 @@ def read(path: str) -> Bytes:
 
 
 def is_stream(path: str) -> bool:
-    """Whether a path can be read only once: stdin, or something other than a regular file."""
+    """Whether a path can be read only once: stdin, or anything but a regular file."""
     return path == PIPE or not os.path.isfile(path)
 
 
 def _map(file: BinaryIO) -> mmap.mmap | None:
-    """None for what cannot be mapped: an empty file, a pipe, some file systems."""
+    """The file, mapped; None if it cannot be: an empty file, a pipe, some file systems."""
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
         return None
@@ -67,10 +67,10 @@ def _map(file: BinaryIO) -> mmap.mmap | None:
 
 @contextmanager
 def writing(path: str) -> Iterator[BinaryIO]:
-    """A stream to write a file's bytes to; the file appears, complete, when the block ends without error.
+    """A stream to write a file's bytes to; the file appears, complete, when the block ends without an error.
 
-    It is written beside its place, synced, and moved; after an error nothing is left behind and a file that
-    was there stays as it was. Stdout, devices and named pipes are written directly.
+    After an error, nothing is left behind, and a file that was there is unchanged. Stdout, devices and named
+    pipes are written directly.
     """
     with _problems(path):
         if path == PIPE:
@@ -96,7 +96,7 @@ def write(path: str, parts: Sequence[bytes]) -> None:
 
 @contextmanager
 def _problems(path: str) -> Iterator[None]:
-    """Say of every error of the system in this block that it is about `path`; a closed pipe is no problem."""
+    """Turn every error of the system in this block, but a closed pipe, into a problem of `path`."""
     if "\0" in path:
         raise FileProblem(path, "a file name cannot hold a NUL")
     try:

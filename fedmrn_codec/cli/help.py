@@ -1,4 +1,4 @@
-"""Plain help: at 80 columns Rich's tables leave the words no room."""
+"""Help as plain text, since Rich's tables are hard to read at 80 columns."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ class Verb(TyperCommand):
     """A command whose help is plain text."""
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """As Click's. Typer escapes brackets for Rich, whether Rich prints them or not: undo that."""
+        """As in Click. Typer escapes brackets for Rich even where Rich does not print them; undo that."""
         super().format_help(ctx, formatter)
         formatter.buffer = [text.replace("\\[", "[") for text in formatter.buffer]

@@ -1,4 +1,4 @@
-"""The options that verbs share, and how their text becomes a value."""
+"""The options that several verbs share, and the parsers of their values."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from ..primitives.noise import BY_NAME, Noise
 from .tensors import Format
 
 SMALL = 2**23
-"""Elements up to which NumPy is the faster backend, since Numba takes a quarter of a second to import."""
+"""Up to this many elements NumPy is the faster backend, since Numba takes 0.25 s to import."""
 
 
 def choice(codes: Sequence[Code]) -> tuple[Callable[[object], Code], str]:
-    """A parser of the labels of these codes, and the text that stands for them in the help."""
+    """A parser of the labels of these codes, and the text that lists them in the help."""
     by_label = {code.label: code for code in codes}
 
     def parse(text: object) -> Code:
-        if isinstance(text, Code):  # a default
+        if isinstance(text, Code):  # the default
             return text
         if str(text) not in by_label:
-            raise typer.BadParameter(f"{text!r} is not one of {', '.join(by_label)}")
+            raise typer.BadParameter(f"expected one of {', '.join(by_label)}, got {text!r}")
         return by_label[str(text)]
 
     return parse, f"[{'|'.join(by_label)}]"
 
 
 def unsigned(bits: int) -> Callable[[str], int]:
-    """A parser of integers below 2^bits, decimal or with 0x, 0o or 0b in front."""
+    """A parser of integers below 2^bits, decimal or with the prefix 0x, 0o or 0b."""
 
     def parse(text: str) -> int:
         try:
             number = int(str(text), 0)
         except ValueError:
-            raise typer.BadParameter(f"{text!r} is not an integer") from None
+            raise typer.BadParameter(f"expected an integer, got {text!r}") from None
         if not 0 <= number < 2**bits:
-            raise typer.BadParameter(f"{text} is not in the range 0 to 2^{bits} - 1")
+            raise typer.BadParameter(f"expected 0 to 2^{bits} - 1, got {text}")
         return number
 
     return parse
 
 
 def noise(text: str) -> Noise:
-    """A parser of distribution:scale."""
+    """The noise of a text DISTRIBUTION:SCALE."""
     name, colon, scale = str(text).partition(":")
     try:
         if name not in BY_NAME or not colon:
@@ -57,24 +57,24 @@ def noise(text: str) -> Noise:
         raise typer.BadParameter(str(error)) from None
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} is not DISTRIBUTION:SCALE, such as uniform:0.01; known: {', '.join(BY_NAME)}"
+            f"expected DISTRIBUTION:SCALE of {', '.join(BY_NAME)}, such as uniform:0.01, got {text!r}"
         ) from None
 
 
 def split(values: list[str] | None) -> list[str]:
-    """The items of an option that takes commas and may be given several times."""
+    """The items of an option that takes a list with commas and may be repeated."""
     return [item.strip() for value in values or [] for item in value.split(",") if item.strip()]
 
 
 def fastest(name: str | None, elements: int) -> str | None:
-    """The backend to use: the one asked for, or NumPy while it is done before Numba has been imported."""
+    """The named backend; without a name, NumPy for few elements, else None, the codec's default."""
     if name is not None or elements > SMALL:
         return name
     return "numpy"
 
 
 Json = Annotated[
-    bool, typer.Option("--json", help="One JSON document for machines; errors too, those on stderr.")
+    bool, typer.Option("--json", help="Print one JSON document, not text. Errors are JSON on stderr.")
 ]
 parse_mask, MASKS = choice(list(MaskKind))
 _parse_coding, CODINGS = choice(codings.MASKED)
@@ -91,7 +91,7 @@ MaskCoding = Annotated[
         parser=_parse_coding,
         metavar=CODINGS,
         show_default="raw",
-        help="rans: fewer than one bit an element, where that is shorter.",
+        help="The coding of masks. rans entropy-codes a mask if that is shorter than raw.",
     ),
 ]
 DenseCoding = Annotated[
@@ -101,14 +101,15 @@ DenseCoding = Annotated[
         parser=_parse_dense_coding,
         metavar=DENSE_CODINGS,
         show_default="raw",
-        help="Round dense float32 tensors to 16 bits. raw: exact.",
+        help="The coding of dense float32 tensors. float16 and bfloat16 round them to 16 bits; raw is exact.",
     ),
 ]
 Backend = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help=f"{', '.join(backends.MODULES)}: the bits are the same. Default: the fastest for the size.",
+        help=f"One of {', '.join(backends.MODULES)}. The result does not depend on it. "
+        "Default: the fastest for the size.",
     ),
 ]
 SchemaFile = Annotated[
@@ -116,19 +117,23 @@ SchemaFile = Annotated[
     typer.Option(
         "--schema",
         metavar="FILE",
-        help="The schema: JSON as 'fedmrn schema' prints it, a frame that embeds it, or a file of tensors.",
+        help="The schema: JSON as printed by 'fedmrn schema', a frame that embeds it, or a file of tensors.",
     ),
 ]
 BaseFile = Annotated[
-    str | None, typer.Option("--base", metavar="FILE", help="The base model: a file of tensors.")
+    str | None, typer.Option("--base", metavar="FILE", help="The base model, a file of tensors.")
 ]
 FileFormat = Annotated[
-    Format | None, typer.Option("--format", help="Of the tensors; needed where the suffix does not tell.")
+    Format | None,
+    typer.Option("--format", help="The format of the tensor file, if its suffix does not tell."),
 ]
 Noisy = Annotated[
     Noise,
     typer.Option(
-        "--noise", parser=noise, metavar="DIST:SCALE", help="uniform:0.01, gaussian:0.005 or bernoulli:0.01"
+        "--noise",
+        parser=noise,
+        metavar="DIST:SCALE",
+        help="The noise, such as uniform:0.01, gaussian:0.005 or bernoulli:0.01.",
     ),
 ]
 ExpectedNoise = Annotated[
@@ -154,7 +159,7 @@ MaskedGlobs = Annotated[
     typer.Option(
         "--masked",
         metavar="GLOB",
-        help="Mask the tensors whose names match, and no others; may be repeated. "
+        help="Mask only the tensors whose names match. May be repeated. "
         "Default: float32 tensors of two or more dimensions.",
     ),
 ]

@@ -1,4 +1,4 @@
-"""What is printed: answers on stdout, remarks for people on stderr, one JSON document for machines."""
+"""Printing: results on stdout, remarks for people on stderr, or one JSON document."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any, TextIO
 
 
 def say(text: str) -> None:
-    """A remark for people, on stderr."""
+    """Print a remark for people on stderr."""
     print(f"fedmrn: {text}", file=sys.stderr)
 
 
 def document(content: object, stream: TextIO | None = None) -> None:
-    """One JSON document, by default on stdout.
+    """Print one JSON document, by default on stdout.
 
-    Integers are written in full, as JSON allows: seed and base_model need up to 64 bits, so a reader must not
-    take them for doubles.
+    Integers are written in full: seed and base_model need up to 64 bits, so a reader must not parse them as
+    doubles.
     """
     print(json.dumps(content, allow_nan=False), file=stream or sys.stdout)
 
 
 def report(content: dict[str, Any], text: str, *, as_json: bool, beside_data: bool) -> None:
-    """What a verb did: the document with --json, else the sentence, on stderr.
+    """Print what a verb did: with --json a document, else a sentence on stderr.
 
-    The document goes to stdout, unless the verb's data went there.
+    The document goes to stdout, or to stderr if the verb's data went to stdout.
     """
     if as_json:
         document(content, sys.stderr if beside_data else sys.stdout)
@@ -34,7 +34,7 @@ def report(content: dict[str, Any], text: str, *, as_json: bool, beside_data: bo
 
 
 def printable(text: str) -> str:
-    """`text` without characters that could steer a terminal: they are shown as escapes."""
+    """The text, with characters that could control a terminal replaced by escapes."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text
     )

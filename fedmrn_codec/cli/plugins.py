@@ -1,7 +1,7 @@
 """Verbs from other packages: entry points of the group `fedmrn.commands`.
 
 An entry point names a function with Typer's annotations (or a Typer app, or a Click command). It is imported
-when its verb runs, or when `fedmrn --help` lists it: never for another verb's sake.
+when its verb runs or `fedmrn --help` lists it, and not when another verb runs.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ GROUP = "fedmrn.commands"
 
 
 def names() -> list[str]:
-    """The verbs that other packages offer, sorted; imports none of them."""
+    """The names of the verbs that other packages offer, sorted; none of them is imported."""
     return sorted({point.name for point in entry_points(group=GROUP)})
 
 
 def command(name: str) -> click.Command | None:
-    """The verb of this name; None if nobody offers it.
+    """The verb of this name; None if no package offers it.
 
-    One that cannot be imported becomes a command that says why.
+    A verb that cannot be imported becomes a command that reports the reason.
     """
     points = {point.value: point for point in entry_points(group=GROUP) if point.name == name}
     if not points:
         return None
     if len(points) > 1:
-        return Broken(name, f"several packages offer it: {', '.join(sorted(points))}")
+        return Broken(name, f"expected one package that offers it, got several: {', '.join(sorted(points))}")
     (point,) = points.values()
     try:
         return _as_command(name, _load(point))
-    except Exception as error:  # whatever somebody else's module raises while it is imported
+    except Exception as error:  # another package's module may raise anything while it is imported
         return Broken(name, _reason(error))
 
 
 class Broken(click.Command):
-    """A verb that cannot run here: `--help` lists it with the reason, and running it says the same."""
+    """A verb that cannot run: `--help` lists it with the reason, and running it reports the reason."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(
@@ -52,7 +52,7 @@ class Broken(click.Command):
         self.reason = reason
 
     def invoke(self, ctx: click.Context) -> None:
-        """Say why not; exit code 2."""
+        """Report the reason, with exit code 2."""
         raise click.UsageError(f"{self.name!r} is not available: {self.reason}")
 
 
@@ -60,14 +60,13 @@ def _load(point: EntryPoint) -> Any:
     return point.load()
 
 
-def _as_command(name: str, found: Any) -> click.Command:
-    if isinstance(found, click.Command):
-        return found
-    holder = (
-        found if isinstance(found, typer.Typer) else typer.Typer(rich_markup_mode=None, add_completion=False)
-    )
-    if holder is not found:
-        holder.command(name, cls=Verb)(found)
+def _as_command(name: str, loaded: Any) -> click.Command:
+    if isinstance(loaded, click.Command):
+        return loaded
+    if isinstance(loaded, typer.Typer):
+        return typer.main.get_command(loaded)
+    holder = typer.Typer(rich_markup_mode=None, add_completion=False)
+    holder.command(name, cls=Verb)(loaded)
     return typer.main.get_command(holder)
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong in the shell: exit codes, and one form for every error."""
+"""Errors of the shell: their exit codes, and one form for their messages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class FileProblem(Exception):
 
 
 class InFile(Exception):
-    """A codec's error, and the file it is about."""
+    """An error of the codec, and the file that it is about."""
 
     def __init__(self, file: str, error: errors.CodecError) -> None:
         super().__init__(str(error))
@@ -44,16 +44,16 @@ class InFile(Exception):
 
 
 class Interrupted(Exception):
-    """Ctrl-C."""
+    """The user pressed Ctrl-C."""
 
 
 class ClosedPipe(Exception):
-    """Nobody reads our output any more."""
+    """The reader of the output has closed the pipe."""
 
 
 @contextmanager
 def about(file: str) -> Iterator[None]:
-    """Say of every codec error in this block that it is about `file`."""
+    """Attach the file's name to every codec error in this block."""
     try:
         yield
     except errors.CodecError as error:
@@ -61,12 +61,12 @@ def about(file: str) -> Iterator[None]:
 
 
 def describe(error: BaseException) -> tuple[int, dict[str, Any]]:
-    """The exit code of an error, and what it says in JSON, always under the same keys.
+    """The exit code of an error, and its JSON, which always has the same keys.
 
     Returns
     -------
     (int, dict)
-        Keys: code, class, file, field, offset, found, required, message; null where one does not apply.
+        Keys: code, class, file, field, offset, expected, got, message; null where one does not apply.
     """
     file = error.file if isinstance(error, (InFile, FileProblem)) else None
     cause = error.error if isinstance(error, InFile) else error
@@ -94,7 +94,7 @@ def describe(error: BaseException) -> tuple[int, dict[str, Any]]:
 
 
 def plain(code: str, group: str, message: str, file: str | None = None) -> dict[str, Any]:
-    """What JSON says of an error that has no more to it than a sentence."""
+    """The JSON of an error that consists of a message only."""
     return {
         "code": code,
         "class": group,
@@ -115,7 +115,7 @@ def human(problem: dict[str, Any]) -> str:
 
 
 def guard(call: Callable[[], object], *, json: bool, tracebacks: bool) -> int:
-    """Make a call that returns an exit code; whatever it raises becomes a message and an exit code."""
+    """Make a call that returns an exit code; an exception becomes a message and an exit code."""
     try:
         code = call()
         if sys.stdout is not None:
@@ -157,7 +157,7 @@ def _of_codec(error: errors.CodecError, file: str | None) -> dict[str, Any]:
 
 
 def _silence_stdout() -> None:
-    """Let the interpreter's last flush succeed when nobody can take what is left."""
+    """Let the interpreter's last flush succeed although stdout is closed or full."""
     try:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Safetensors without a framework, so that bfloat16 goes in and out as its bits."""
+"""Safetensors files without a framework, so that bfloat16 is read and written as its bits."""
 
 from __future__ import annotations
 
@@ -34,35 +34,35 @@ NAMES = {code: name for name, code in CODES.items()}
 
 
 def load(data: bytes) -> tuple[dict[str, Dense], dict[str, str]]:
-    """The tensors and the free text of a file's bytes; the library itself checks them.
+    """The tensors and the metadata of a file's bytes; the safetensors library checks them.
 
     Raises
     ------
     ValueError
-        The bytes are not a safetensors file, or hold a dtype that spec 5.3 does not have.
+        The bytes are not a safetensors file, or hold a dtype that is not in spec 5.3.
     """
     from safetensors import SafetensorError, deserialize
 
     try:
-        found: list[tuple[str, dict[str, Any]]] = deserialize(data)  # type: ignore[no-untyped-call]
+        content: list[tuple[str, dict[str, Any]]] = deserialize(data)  # type: ignore[no-untyped-call]
     except SafetensorError as error:
         raise ValueError(str(error).removeprefix("Error while deserializing: ")) from error
-    return {name: _dense(name, **fields) for name, fields in found}, _metadata(data)
+    return {name: _dense(name, **fields) for name, fields in content}, _metadata(data)
 
 
 def save(stream: BinaryIO, tensors: Mapping[str, Dense], metadata: Mapping[str, str]) -> None:
     """Write a file, one tensor at a time.
 
-    The library's own writer is not used: it would need the whole file in memory, and the way it takes tensors
-    has changed between versions. As there, wide elements come first, so that each tensor is aligned.
+    The library's own writer is not used: it needs the whole file in memory, and its arguments have changed
+    between versions. As in the library, tensors with wide elements come first, so that each is aligned.
 
     Raises
     ------
     ValueError
-        A tensor has the one name that the format keeps for itself.
+        A tensor has the name that the format reserves.
     """
     if METADATA in tensors:
-        raise ValueError(f"a safetensors file cannot name a tensor {METADATA!r}")
+        raise ValueError(f"tensor name: expected any but the reserved {METADATA!r}, got it")
     order = sorted(tensors, key=lambda name: (-tensors[name].array.itemsize, name))
     header: dict[str, Any] = {METADATA: dict(sorted(metadata.items()))} if metadata else {}
     end = 0
@@ -80,12 +80,12 @@ def save(stream: BinaryIO, tensors: Mapping[str, Dense], metadata: Mapping[str, 
 
 def _dense(name: str, dtype: str, shape: list[int], data: bytearray) -> Dense:
     if dtype not in NAMES:
-        raise ValueError(f"tensor {name!r} has dtype {dtype}; known: {', '.join(NAMES)}")
+        raise ValueError(f"dtype of {name!r}: expected one of {', '.join(NAMES)}, got {dtype}")
     array = np.frombuffer(data, DTYPES[NAMES[dtype]].numpy).reshape(shape)
     return Dense(NAMES[dtype], array)
 
 
 def _metadata(data: bytes) -> dict[str, str]:
-    """The header's free text; its form has been checked."""
+    """The metadata in the header, whose form has been checked."""
     size = int.from_bytes(data[:8], "little")
     return dict(json.loads(data[8 : 8 + size]).get(METADATA) or {})

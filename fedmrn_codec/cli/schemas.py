@@ -1,4 +1,4 @@
-"""Where a schema comes from: JSON, a frame that embeds it, or a file of tensors."""
+"""Reading a schema from JSON, from a frame that embeds it, or from a file of tensors."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from .tensors import Format, TensorFile
 
 
 def load(path: str | None, masked: Sequence[str] = (), format: Format | None = None) -> Schema | None:
-    """The schema in a file; None for no path.
+    """The schema in a file; None without a path.
 
     Parameters
     ----------
     path : str, optional
-        Of JSON, a frame, or tensors.
+        A file of JSON, a frame, or a file of tensors.
     masked : sequence of str
-        As in `derive`, for a file of tensors.
+        As in `derive`; for a file of tensors only.
     format : Format, optional
-        Of the tensors.
+        The format of the file of tensors.
     """
     if path is None:
         return None
@@ -44,16 +44,16 @@ def load(path: str | None, masked: Sequence[str] = (), format: Format | None = N
 
 
 def embedded(path: str, data: Bytes) -> Schema:
-    """The schema that a frame carries."""
+    """The schema that a frame embeds."""
     with about(path):
         info = decoding.inspect(data)
         if info.schema is None:
-            raise errors.NoSchemaError("schema", "a frame that embeds one", "none embedded", 6)
+            raise errors.NoSchemaError("schema", "a frame that embeds its schema", "none embedded", 6)
     return info.schema
 
 
 def derive(content: TensorFile, masked: Sequence[str] = ()) -> Schema:
-    """The schema of a file's tensors, sorted by name: the file's format and order do not matter.
+    """The schema of a file's tensors, sorted by name, so that their order in the file does not matter.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def derive(content: TensorFile, masked: Sequence[str] = ()) -> Schema:
     Raises
     ------
     ArgumentError
-        A glob matches nothing, or a tensor that is not float32.
+        A glob matches no tensor, or matches one that is not float32.
     """
     for glob in masked:
         if not any(fnmatchcase(name, glob) for name in content.tensors):
@@ -83,14 +83,14 @@ def derive(content: TensorFile, masked: Sequence[str] = ()) -> Schema:
 
 
 def to_text(schema: Schema) -> str:
-    """The schema as JSON, one line a tensor."""
+    """The schema as JSON, one line for each tensor."""
     return "[" + ",".join(f"\n  {json.dumps(t)}" for t in schema.to_json()) + "\n]"
 
 
 def fit(path: str, content: TensorFile, schema: Schema, *, extra: bool = False) -> dict[str, np.ndarray]:
     """The arrays of a file, checked against the schema's names, shapes and dtypes.
 
-    With `extra`, tensors that the schema does not have are left out instead of refused.
+    With `extra`, tensors that are not in the schema are left out instead of refused.
     """
     out: dict[str, np.ndarray] = {}
     with about(path):

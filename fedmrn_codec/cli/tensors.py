@@ -23,15 +23,15 @@ class Format(StrEnum):
 
 @dataclass(frozen=True)
 class TensorFile:
-    """What a file of dense tensors holds.
+    """The content of a file of dense tensors.
 
     Attributes
     ----------
     tensors : dict of str to Dense
     format : Format
-        Of the file it came from.
+        The format of the file that was read.
     metadata : dict of str to str
-        The free text of a safetensors file, such as {"format": "pt"}.
+        The metadata of a safetensors file, such as {"format": "pt"}.
     """
 
     tensors: dict[str, Dense]
@@ -39,7 +39,7 @@ class TensorFile:
     metadata: dict[str, str] = field(default_factory=dict)
 
     def with_arrays(self, arrays: dict[str, np.ndarray]) -> TensorFile:
-        """The same file with other values for some of its tensors."""
+        """The same content with new values for some of its tensors."""
         changed = {name: Dense(self.tensors[name].dtype, array) for name, array in arrays.items()}
         return replace(self, tensors=self.tensors | changed)
 
@@ -51,44 +51,44 @@ def load(path: str, format: Format | None = None) -> TensorFile:
     ----------
     path : str
     format : Format, optional
-        By default that of the suffix, or else of the first bytes.
+        The default is that of the suffix, or else that of the first bytes.
 
     Raises
     ------
     FileProblem
-        It is missing, of another format, damaged, or holds a dtype that spec 5.3 does not have.
+        The file is missing, of another format, damaged, or holds a dtype that is not in spec 5.3.
     """
     return parse(path, files.read(path), format)
 
 
 def parse(path: str, data: Bytes, format: Format | None = None) -> TensorFile:
     """The tensors in a file's bytes; the arguments and errors are those of `load`."""
-    found = format or by_suffix(path) or _by_content(data[:9])
-    if found is None:
-        raise FileProblem(path, f"neither a safetensors nor an npz file{_hint(path)}")
+    chosen = format or by_suffix(path) or _by_content(data[:9])
+    if chosen is None:
+        raise FileProblem(path, f"expected a safetensors or npz file, got another format{_hint(path)}")
     try:
-        content = _parse(data, found)
+        content = _parse(data, chosen)
         _check_bools(content)
     except (ValueError, OverflowError) as error:
-        raise FileProblem(path, f"not a valid {found} file: {error}") from error
+        raise FileProblem(path, f"not a valid {chosen} file: {error}") from error
     return content
 
 
 def save(path: str, content: TensorFile, format: Format | None = None) -> None:
-    """Write a file of tensors, whole or not at all.
+    """Write a file of tensors, completely or not at all.
 
     Parameters
     ----------
     path : str
     content : TensorFile
-        Its `format` plays no part.
+        Its `format` is not used.
     format : Format, optional
-        By default that of the suffix; safetensors for stdout.
+        The default is that of the suffix, and safetensors for stdout.
 
     Raises
     ------
     FileProblem
-        It cannot be written.
+        The file cannot be written.
     """
     chosen = format or output_format(path)
     try:
@@ -102,21 +102,22 @@ def save(path: str, content: TensorFile, format: Format | None = None) -> None:
 
 
 def output_format(path: str) -> Format:
-    """The format of a file to be written, from its suffix; safetensors for stdout.
+    """The format of a file to write, from its suffix; safetensors for stdout.
 
     Raises
     ------
     FileProblem
-        The suffix is of neither.
+        The suffix is neither .safetensors nor .npz.
     """
-    found = Format.SAFETENSORS if path == files.PIPE else by_suffix(path)
-    if found is None:
-        raise FileProblem(path, "unknown suffix; required: .safetensors, .npz or --format")
-    return found
+    format = Format.SAFETENSORS if path == files.PIPE else by_suffix(path)
+    if format is None:
+        suffix = os.path.splitext(path)[1] or "none"
+        raise FileProblem(path, f"suffix: expected .safetensors or .npz, or --format, got {suffix}")
+    return format
 
 
 def by_suffix(path: str) -> Format | None:
-    """The format that a file's name says it has, if it does."""
+    """The format of a file's suffix; None for another suffix."""
     suffix = os.path.splitext(path)[1].lower()
     return next((f for f in Format if suffix == f".{f}"), None)
 
@@ -131,11 +132,13 @@ def _parse(data: Bytes, format: Format) -> TensorFile:
 def _check_bools(content: TensorFile) -> None:
     for name, (dtype, array) in content.tensors.items():
         if dtype == "bool" and array.size and array.view(np.uint8).max() > 1:
-            raise ValueError(f"tensor {name!r} is bool and holds a byte that is neither 0 nor 1")
+            raise ValueError(
+                f"bool tensor {name!r}: expected bytes 0 and 1, got {array.view(np.uint8).max()}"
+            )
 
 
 def _by_content(start: bytes) -> Format | None:
-    """An npz file is a zip file; a safetensors file has a JSON object after an 8-byte length."""
+    """The format of the first bytes: npz starts as a zip file, safetensors with a length and JSON."""
     if start[:4] in (b"PK\3\4", b"PK\5\6"):
         return Format.NPZ
     return Format.SAFETENSORS if start[8:9] == b"{" else None
@@ -143,5 +146,5 @@ def _by_content(start: bytes) -> Format | None:
 
 def _hint(path: str) -> str:
     if os.path.splitext(path)[1].lower() in (".pt", ".pth", ".bin", ".ckpt"):
-        return " (PyTorch's own files can run code; save with safetensors.torch.save_file)"
+        return " (PyTorch's own files can run code when loaded; save with safetensors.torch.save_file)"
     return ""

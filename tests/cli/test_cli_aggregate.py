@@ -41,7 +41,7 @@ def test_mean_in_any_order(folder, invoke, suffix):
 
 def test_mean_without_weights_says_so(folder, invoke):
     found = invoke(0, "aggregate", "a.fmrn", "b.fmrn", "-o", "x.npz")
-    assert "every frame counts the same" in found.stderr
+    assert "note: no weights are given: every frame has the weight 1" in found.stderr
     assert_mean("x.npz", {"a": 1, "b": 1})
 
 
@@ -109,8 +109,14 @@ def test_partial_sums_merge(folder, invoke):
 
 def test_partial_sums_need_a_schema_and_frames_beside_them_weights(folder, invoke):
     invoke(0, "aggregate", "a.fmrn", "--partial", "a.fmrs")
-    assert "--schema" in invoke(2, "aggregate", "a.fmrs", "-o", "x.npz").stderr
-    assert "--weights" in invoke(2, "aggregate", "a.fmrs", "b.fmrn", "-o", "x.npz").stderr
+    assert (
+        "--schema: expected a schema, since partial sums do not embed one, got none"
+        in invoke(2, "aggregate", "a.fmrs", "-o", "x.npz").stderr
+    )
+    assert (
+        "--weights: expected one for each frame, as partial sums have their own, got none"
+        in invoke(2, "aggregate", "a.fmrs", "b.fmrn", "-o", "x.npz").stderr
+    )
 
 
 def test_rounds_and_base_models(folder, frame, invoke):
@@ -159,7 +165,7 @@ def test_a_bad_frame_stops_everything_or_is_left_out(folder, invoke):
     none = invoke(1, "aggregate", "bad.fmrn", "bad.fmrn", "-o", "y.npz", "--skip-bad")
     assert "bad.fmrn" in none.stderr
     none = invoke(1, "aggregate", "bad.fmrn", "-o", "y.npz", "--skip-bad", "--schema", "a.fmrn")
-    assert "at least 1" in none.stderr
+    assert "frames: expected at least 1 that is not refused, got 0" in none.stderr
     assert not Path("y.npz").exists()
 
 
@@ -216,4 +222,4 @@ def test_base_gives_the_new_model(folder, invoke):
     ],
 )
 def test_options_that_exclude_each_other(folder, invoke, options):
-    assert "exclude each other" in invoke(2, "aggregate", "a.fmrn", *options).stderr
+    assert "expected at most one of them, got both" in invoke(2, "aggregate", "a.fmrn", *options).stderr

@@ -11,7 +11,7 @@ import fedmrn_codec as fm
 from fedmrn_codec.cli import plugins, problems
 from fedmrn_codec.cli.app import app
 
-KEYS = {"code", "class", "file", "field", "offset", "found", "required", "message"}
+KEYS = {"code", "class", "file", "field", "offset", "expected", "got", "message"}
 VERBS = ["encode", "decode", "inspect", "verify", "aggregate", "noise", "schema"]
 
 USAGE = {
@@ -57,9 +57,9 @@ def test_errors_have_one_form(folder, invoke):
         "file": "x.fmrn",
         "field": "frame",
         "offset": 0,
-        "found": "4 bytes",
-        "required": "required: at least 52",
-        "message": "frame at byte 0: found 4 bytes, required: at least 52",
+        "expected": "at least 52",
+        "got": "4 bytes",
+        "message": "frame, byte 0: expected at least 52, got 4 bytes",
     }
     error = json.loads(invoke(3, "decode", "nope", "-o", "x.npz", "--json").stderr)["error"]
     assert set(error) == KEYS
@@ -82,7 +82,7 @@ def test_every_codec_error_has_an_exit_code():
         return {kind} | {each for sub in kind.__subclasses__() for each in below(sub)}
 
     for kind in below(fm.CodecError):
-        code, problem = problems.describe(kind("field", "required", "found", None))
+        code, problem = problems.describe(kind("field", "expected", "got", None))
         refused = issubclass(kind, fm.FrameError | fm.AggregateError)
         assert code == (problems.REFUSED if refused else problems.USAGE)
         assert set(problem) == KEYS
@@ -192,9 +192,12 @@ def test_broken_plugins_are_listed_with_the_reason(offer, invoke, tmp_path, monk
 
 def test_two_plugins_of_one_name(offer, invoke):
     offer(("train", "json:loads"), ("train", "json:dumps"))
-    assert "several packages" in invoke(2, "train").stderr
+    assert (
+        "expected one package that offers it, got several: json:dumps, json:loads"
+        in invoke(2, "train").stderr
+    )
     offer(("train", "json:loads"), ("train", "json:loads"))  # one package seen twice
-    assert "several packages" not in invoke(2, "train").stderr
+    assert "expected one package" not in invoke(2, "train").stderr
 
 
 def test_other_verbs_import_no_plugin(offer, invoke):

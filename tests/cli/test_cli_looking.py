@@ -101,7 +101,10 @@ def test_verify_partial_sums(folder, frame, model, invoke):
     Path("bad.fmrs").write_bytes(data)
     invoke(1, "verify", "bad.fmrs", "--schema", "a.fmrn")
     Path("short.fmrs").write_bytes(data[:20])
-    assert "truncated" in invoke(1, "inspect", "short.fmrs").stderr
+    assert (
+        "partial sum, byte 0: expected at least 56 bytes, got 20 bytes"
+        in invoke(1, "inspect", "short.fmrs").stderr
+    )
 
 
 def test_verify_all_backends(folder, invoke, monkeypatch):
@@ -142,8 +145,12 @@ def test_schema(folder, model, invoke):
 
 def test_schema_problems(folder, frame, invoke):
     Path("x.fmrn").write_bytes(frame(7, embed_schema=False))
-    assert "no_schema" in invoke(1, "schema", "x.fmrn").stderr
-    assert "already says" in invoke(2, "schema", "a.fmrn", "--masked", "bias").stderr
+    assert (
+        "schema, byte 6: expected a frame that embeds its schema, got none embedded"
+        in invoke(1, "schema", "x.fmrn").stderr
+    )
+    masked = "--masked: expected none, since the schema says what is masked, got ['bias']"
+    assert masked in invoke(2, "schema", "a.fmrn", "--masked", "bias").stderr
     for text, code in (
         ("[", 3),
         ("{}", 2),
@@ -164,24 +171,25 @@ def test_noise(folder, invoke, noise):
     place = ("--seed", 7, "--stream", 3, "--start", 2**40 - 2, "--count", 5)
     kind, scale = noise.split(":")
     classes = {"uniform": fm.Uniform, "gaussian": fm.Gaussian, "bernoulli": fm.Bernoulli}
-    wanted = fm.noise(classes[kind](float(scale)), seed=7, stream=3, start=2**40 - 2, count=5)
-    bits = [f"{word:08x}" for word in wanted.view(np.uint32).tolist()]
+    expected = fm.noise(classes[kind](float(scale)), seed=7, stream=3, start=2**40 - 2, count=5)
+    bits = [f"{word:08x}" for word in expected.view(np.uint32).tolist()]
     rows = [line.split("\t") for line in invoke(0, "noise", "--noise", noise, *place).stdout.splitlines()]
     assert [int(row[0]) for row in rows] == list(range(2**40 - 2, 2**40 + 3))
-    assert [np.float32(row[1]) for row in rows] == wanted.tolist()
+    assert [np.float32(row[1]) for row in rows] == expected.tolist()
     assert [row[2] for row in rows] == bits
     found = json.loads(invoke(0, "noise", "--noise", noise, *place, "--json").stdout)
     assert found["noise"] == noise
     assert found["bits"] == bits
-    assert found["values"] == wanted.tolist()
+    assert found["values"] == expected.tolist()
     invoke(0, "noise", "--noise", noise, *place, "-o", "x.bin")
-    assert Path("x.bin").read_bytes() == wanted.astype("<f4").tobytes()
+    assert Path("x.bin").read_bytes() == expected.astype("<f4").tobytes()
     assert (
-        invoke(0, "noise", "--noise", noise, *place, "-o", "-").stdout_bytes == wanted.astype("<f4").tobytes()
+        invoke(0, "noise", "--noise", noise, *place, "-o", "-").stdout_bytes
+        == expected.astype("<f4").tobytes()
     )
     for suffix in ("npz", "safetensors"):
         invoke(0, "noise", "--noise", noise, *place, "-o", f"x.{suffix}")
-        assert tensors.load(f"x.{suffix}").tensors["noise"].array.tobytes() == wanted.tobytes()
+        assert tensors.load(f"x.{suffix}").tensors["noise"].array.tobytes() == expected.tobytes()
 
 
 def test_noise_at_the_ends(folder, invoke):

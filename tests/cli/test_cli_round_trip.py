@@ -118,10 +118,16 @@ def test_globs_choose_what_is_masked(folder, invoke):
     invoke(0, *ENCODE, "update.safetensors", "--masked", "bias", "--masked", "conv.*", "-o", "x.fmrn")
     info = fm.inspect(Path("x.fmrn").read_bytes())
     assert {t.name for t in info.schema if t.masked} == {"bias", "conv.weight"}
-    assert "matches no tensor" in invoke(2, *ENCODE, "update.safetensors", "--masked", "nope*").stderr
+    assert (
+        "--masked: expected a pattern that matches a tensor, got 'nope*'"
+        in invoke(2, *ENCODE, "update.safetensors", "--masked", "nope*").stderr
+    )
     assert "float32" in invoke(2, *ENCODE, "update.safetensors", "--masked", "half").stderr
     both = ("--masked", "bias", "--schema", "a.fmrn")
-    assert "already says" in invoke(2, *ENCODE, "update.safetensors", *both).stderr
+    assert (
+        "--masked: expected none, since the schema says what is masked, got ["
+        in invoke(2, *ENCODE, "update.safetensors", *both).stderr
+    )
 
 
 def test_header_fields_and_expectations(folder, invoke):

@@ -71,18 +71,27 @@ def test_expected_failures(tmp_path):
     assert "1 failed as expected" in invoke(0, "--command", f"{PROGRAM} no-member", *only).stdout
     assert "passes, though" in invoke(1, *NUMPY, *only).stdout
     file.write_text("philox/frist:words\n", encoding="utf-8")
-    assert "no check has the id philox/frist:words" in invoke(2, *NUMPY, *only).stderr
+    assert "expected ids of checks, got philox/frist:words" in invoke(2, *NUMPY, *only).stderr
 
 
 @pytest.mark.parametrize(
     ("says", "args"),
     [
-        ("either --module or --command", ()),
-        ("either --module or --command", (*NUMPY, "--command", "x")),
-        ("--backend goes with --module", ("--command", "x", "--backend", "numpy")),
-        ("known: decode, encode, aggregate", (*NUMPY, "--profile", "decode,all")),
+        ("target: expected either --module or --command, got none", ()),
+        ("target: expected either --module or --command, got both", (*NUMPY, "--command", "x")),
+        (
+            "--backend: expected together with --module, got --command",
+            ("--command", "x", "--backend", "numpy"),
+        ),
+        (
+            "--profile: expected some of decode, encode, aggregate, got all",
+            (*NUMPY, "--profile", "decode,all"),
+        ),
         ("cannot be imported", ("--module", "no_such_module")),
-        ("required: one of", ("--module", "fedmrn_codec", "--backend", "abacus")),
+        (
+            "backend: expected one of numba, numpy, torch, onnx, got 'abacus'",
+            ("--module", "fedmrn_codec", "--backend", "abacus"),
+        ),
         ("cannot be started", ("--command", "./no-such-program")),
         ("cannot be started", ("--command", "'open")),
         ("cannot be started", ("--command", "")),

@@ -1,4 +1,4 @@
-"""`fedmrn aggregate`: many frames to their weighted mean, or to a partial sum."""
+"""`fedmrn aggregate`: the weighted mean of frames, or their partial sum."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from .decode import plus_base
 Weights = Annotated[
     str | None,
     typer.Option(
-        "--weights", metavar="N,N,...", help="Of the frames, in their order; partial sums carry their own."
+        "--weights",
+        metavar="N,N,...",
+        help="The weights of the frames, in their order. Partial sums carry their own weights.",
     ),
 ]
 WeightsFile = Annotated[
@@ -30,7 +32,8 @@ WeightsFile = Annotated[
     typer.Option(
         "--weights-file",
         metavar="FILE",
-        help='JSON {"a.fmrn": 600} or CSV lines "frame,weight", by path or file name.',
+        help='A file of weights: JSON {"a.fmrn": 600}, or CSV lines "frame,weight". '
+        "A frame is found by its path or its file name.",
     ),
 ]
 
@@ -44,18 +47,23 @@ class Engine(StrEnum):
 
 def aggregate(
     frames: Annotated[
-        list[str], typer.Argument(metavar="FRAME...", help="Frames and partial sums; - for stdin.")
+        list[str],
+        typer.Argument(metavar="FRAME...", help="Files of frames and partial sums, or - for stdin."),
     ],
     weights: Weights = None,
     weights_file: WeightsFile = None,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="OUT", help="The mean. Default: stdout, as safetensors."),
+        typer.Option(
+            "--output", "-o", metavar="OUT", help="The file of the mean. Default: stdout, as safetensors."
+        ),
     ] = None,
     partial: Annotated[
         str | None,
         typer.Option(
-            "--partial", metavar="SUM", help="Write the partial sum (.fmrs) instead, to be merged later."
+            "--partial",
+            metavar="SUM",
+            help="Write the partial sum (.fmrs) instead of the mean; it can be merged later.",
         ),
     ] = None,
     base: options.BaseFile = None,
@@ -66,16 +74,16 @@ def aggregate(
     skip_bad: Annotated[
         bool,
         typer.Option(
-            "--skip-bad", help="Report refused files and go on without them; the exit code stays 0."
+            "--skip-bad", help="Report refused files and continue without them. The exit code stays 0."
         ),
     ] = False,
     engine: Annotated[
         Engine,
         typer.Option(
             "--engine",
-            help="Where frames are summed: one after the other here, or by the processes of a Ray cluster, "
-            "which read the files themselves: on this machine, or from a file system that all machines "
-            "share. The bytes are the same.",
+            help="Where the frames are summed. local: in this process. ray: in processes of a Ray cluster, "
+            "which read the files themselves, from this machine or from a file system that all machines "
+            "share. The resulting bytes are the same.",
         ),
     ] = Engine.LOCAL,
     ray_address: Annotated[
@@ -83,33 +91,33 @@ def aggregate(
         typer.Option(
             "--ray-address",
             metavar="HOST:PORT",
-            help="Of --engine ray: the cluster's head; call from one of its machines. Default: a cluster of "
-            "this machine alone, for as long as the call takes.",
+            help="The head node of the cluster, for --engine ray. The command must run on a machine of the "
+            "cluster. Default: a cluster of this machine alone, stopped at the end.",
         ),
     ] = None,
     format: options.FileFormat = None,
     backend: options.Backend = None,
     as_json: options.Json = False,
 ) -> None:
-    """Average frames exactly, weighted.
+    """Compute the exact weighted mean of frames.
 
-    The order and the grouping of the frames do not change a bit of the mean.
+    The order and the grouping of the frames do not change any bit of the mean.
 
-    A weight is a positive integer, the client's number of samples; without weights every frame counts the
-    same. With --base, the mean is added to that model and the new model is written. Partial sums, as made by
-    --partial, may stand among the frames. The first refused file stops the verb, and nothing is written,
-    unless --skip-bad is given.
+    A weight is a positive integer, usually the client's number of samples. Without weights, every frame has
+    the weight 1. With --base, the mean is added to the base model, and the new model is written. Partial
+    sums, as --partial writes them, may be among the frames. If a file is refused, the command stops and
+    writes nothing, unless --skip-bad is given.
     """
     if ray_address is not None and engine is not Engine.RAY:
-        raise typer.BadParameter("--ray-address needs --engine ray")
+        raise typer.BadParameter("--engine: expected ray, since --ray-address is given, got local")
     place = _place(output, partial, base, weights, weights_file)
     files.check_inputs(*frames, base, schema, weights_file)
     files.check_output(place)
     chosen = format or (Format.SAFETENSORS if partial is not None else tensors.output_format(place))
     expected = Expected(schemas.load(schema), round, base_model)
     sources = [Source(path) for path in frames]
-    weighed = [source.path for source in sources if not source.is_partial]
-    counts = weighing.given(weighed, weights, weights_file, partials=len(weighed) < len(sources))
+    weighted = [source.path for source in sources if not source.is_partial]
+    counts = weighing.given(weighted, weights, weights_file, partials=len(weighted) < len(sources))
     average = (
         Distributed(expected, noise, skip_bad, backend, address=ray_address)
         if engine is Engine.RAY
@@ -121,8 +129,8 @@ def aggregate(
     else:
         tensors.save(place, _mean(total, base), chosen)
     notes = average.notes()
-    if weights is None and weights_file is None and len(weighed) > 1:
-        notes.append("no weights: every frame counts the same")
+    if weights is None and weights_file is None and len(weighted) > 1:
+        notes.append("no weights are given: every frame has the weight 1")
     _report(average, total, place, notes, as_json)
 
 
@@ -136,7 +144,7 @@ def _place(
         (weights, weights_file, "--weights and --weights-file"),
     ):
         if first is not None and second is not None:
-            raise typer.BadParameter(f"{names} exclude each other")
+            raise typer.BadParameter(f"{names}: expected at most one of them, got both")
     return partial or output or files.PIPE
 
 
@@ -153,7 +161,7 @@ def _report(average: Average, total: Aggregator, place: str, notes: list[str], a
             say(f"left out: {human(problem)}")
         for note in notes:
             say(printable(f"note: {note}"))
-    facts = {
+    summary = {
         "file": place,
         "frames": total.frames,
         "weight": total.weight,
@@ -165,4 +173,4 @@ def _report(average: Average, total: Aggregator, place: str, notes: list[str], a
     where = "stdout" if place == files.PIPE else place
     count = "1 frame" if total.frames == 1 else f"{total.frames:,} frames"
     text = f"wrote {where}: {count}, weight {total.weight:,}, {len(average.skipped)} left out"
-    report(facts, text, as_json=as_json, beside_data=place == files.PIPE)
+    report(summary, text, as_json=as_json, beside_data=place == files.PIPE)

@@ -1,4 +1,4 @@
-"""`fedmrn bench`: how fast the installed backends are on this machine."""
+"""`fedmrn bench`: the speed of the installed backends on this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ LARGEST = 2**28
 
 def bench(
     size: Annotated[
-        int, typer.Option("--size", parser=options.unsigned(64), metavar="N", help="Elements of the tensor.")
+        int,
+        typer.Option(
+            "--size", parser=options.unsigned(64), metavar="N", help="The number of elements of the tensor."
+        ),
     ] = 2**22,
     noise: Annotated[
         Noise | None,
@@ -28,26 +31,32 @@ def bench(
             "--noise",
             parser=options.noise,
             metavar="DIST:SCALE",
-            help="Of the tensor. Default: uniform:0.01.",
+            help="The noise of the tensor. Default: uniform:0.01.",
         ),
     ] = None,
     mask: options.Mask = MaskKind.BINARY,
     rounds: Annotated[
-        int, typer.Option("--rounds", min=1, metavar="N", help="Interleaved timings; medians are printed.")
+        int,
+        typer.Option(
+            "--rounds",
+            min=1,
+            metavar="N",
+            help="The number of interleaved timings, of which the medians are printed.",
+        ),
     ] = 7,
     as_json: options.Json = False,
 ) -> None:
     """Time encode, decode and add with each installed backend, side by side.
 
-    Rates are in millions of elements a second, and ratios are to NumPy's backend. FEDMRN_THREADS sets the
-    number of threads.
+    Rates are in millions of elements per second; ratios compare with the NumPy backend. The environment
+    variable FEDMRN_THREADS sets the number of threads.
     """
     if not 1 <= size <= LARGEST:
         raise errors.ArgumentError("--size", f"1 to {LARGEST}", size)
     noise = noise or Uniform(0.01)
     names = sorted(backends.installed(), key=lambda name: name != throughput.BASE)
     speeds = throughput.measure(noise, mask, size, rounds, names)
-    facts = {
+    summary = {
         "size": size,
         "noise": noise_text(noise),
         "mask": mask.label,
@@ -58,16 +67,17 @@ def bench(
         "speeds": [asdict(speed) for speed in speeds],
     }
     if as_json:
-        document(facts)
+        document(summary)
         return
-    found = {(speed.backend, speed.verb): speed for speed in speeds}
-    rows = [[name, *(_cell(found[name, verb]) for verb in throughput.VERBS)] for name in names]
-    title = (
-        f"{size:,} elements, {facts['noise']}, {mask.label} mask, {facts['threads']} threads, {rounds} rounds"
-    )
+    by_name = {(speed.backend, speed.verb): speed for speed in speeds}
+    rows = [[name, *(_cell(by_name[name, verb]) for verb in throughput.VERBS)] for name in names]
+    title = f"{size:,} elements, {summary['noise']}, {mask.label} mask"
+    title += f", {summary['threads']} threads, {rounds} rounds"
     print_table(title, ["million elements/s", *throughput.VERBS], rows)
     if "numba" in names:
-        print(f"numba's compiled code is kept in {facts['compiled_code'] or 'no place that can be written'}")
+        print(
+            f"Numba's compiled code is cached in {summary['compiled_code'] or 'no folder: none is writable'}"
+        )
 
 
 def _cell(speed: throughput.Speed) -> str:

@@ -1,4 +1,4 @@
-"""`fedmrn conformance`: test an implementation of the format, this one or another."""
+"""`fedmrn conformance`: test this or another implementation of the format."""
 
 from __future__ import annotations
 
@@ -26,61 +26,81 @@ OK, FAILURES = 0, 1
 
 def conformance(
     module: Annotated[
-        str | None, typer.Option(metavar="PKG", help="A Python module with the face of fedmrn_codec.")
+        str | None,
+        typer.Option(metavar="PKG", help="A Python module with the public functions of fedmrn_codec."),
     ] = None,
     backend: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of the module: numpy, numba, onnx, torch.")
+        str | None,
+        typer.Option(metavar="NAME", help="The backend of the module: numpy, numba, onnx or torch."),
     ] = None,
     command: Annotated[
         str | None,
-        typer.Option(metavar="COMMAND", help="A program that speaks the line protocol, such as './decoder'."),
+        typer.Option(
+            metavar="COMMAND", help="A program that implements the line protocol, such as './decoder'."
+        ),
     ] = None,
     profile: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAMES", help="decode,encode,aggregate. Default: those that are offered."),
+        typer.Option(
+            metavar="NAMES",
+            help="Profiles to test, of decode,encode,aggregate. Default: those that the target offers.",
+        ),
     ] = None,
     examples: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Generated cases for each property; 0: vectors only.")
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="The number of generated cases for each property. With 0, only the vectors are tested.",
+        ),
     ] = 100,
     seed: Annotated[
-        int, typer.Option(metavar="N", help="Of the generated cases: the same seed, the same cases.")
+        int,
+        typer.Option(
+            metavar="N", help="The seed of the generated cases. The same seed gives the same cases."
+        ),
     ] = 0,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="Only the checks with such ids; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Run only the checks whose ids match. May be repeated."),
     ] = None,
     expected: Annotated[
         Path | None,
         typer.Option(
             "--expected-failures",
             metavar="FILE",
-            help="Ids of checks that must fail, one a line; # comments.",
+            help="A file with the ids of checks that must fail, one on each line. # starts a comment.",
         ),
     ] = None,
     junit: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the results as JUnit XML.")
+        Path | None, typer.Option(metavar="FILE", help="Write the results to a file, as JUnit XML.")
     ] = None,
     timeout: Annotated[
-        float, typer.Option(min=0.01, metavar="SECONDS", help="That an answer of the program may take.")
+        float,
+        typer.Option(
+            min=0.01, metavar="SECONDS", help="The longest time that the program may take for an answer."
+        ),
     ] = 30.0,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", "-x", help="Stop at the first failure.")] = False,
     as_json: options.Json = False,
 ) -> None:
     """Test an implementation of the format.
 
-    It is asked for every vector, and then for generated cases, whose answers a plain-integer oracle knows. A
-    failure names the requirement of spec/FORMAT.md that is broken, and shows the smallest case found.
-    Give --module, with or without --backend, or --command: the line protocol is in spec/CONFORMANCE.md.
-    The exit code is 1 if a check fails.
+    The checks are the vectors of the specification and generated cases, whose answers are computed by an
+    oracle in plain integers. A failure names the requirement of spec/FORMAT.md that is violated, and shows
+    the smallest case that was found. Give either --module, with or without --backend, or --command; the line
+    protocol is described in spec/CONFORMANCE.md. The exit code is 1 if a check fails.
     """
     if (module is None) == (command is None):
-        raise click.UsageError("Give either --module or --command.")
+        got = "none" if module is None else "both"
+        raise click.UsageError(f"target: expected either --module or --command, got {got}")
     if backend is not None and module is None:
-        raise click.UsageError("--backend goes with --module.")
+        raise click.UsageError("--backend: expected together with --module, got --command")
     if examples and find_spec("hypothesis") is None:
         raise click.UsageError(
-            "Generated cases need hypothesis: pip install 'fedmrn-codec[conformance]', or give --examples 0."
+            "generated cases need hypothesis: pip install 'fedmrn-codec[conformance]', or give --examples 0"
         )
-    wanted = _profiles(options.split(profile))
+    selected = _profiles(options.split(profile))
     known = _known_failures(expected)
     try:
         target = _module(module, backend) if module is not None else _program(command or "", timeout)
@@ -89,7 +109,7 @@ def conformance(
         _add(result, protocol.no_hello(broken), as_json)
         _conclude(result, examples, junit, as_json)
     try:
-        result = Report(target.name, target.version, wanted or target.profiles)
+        result = Report(target.name, target.version, selected or target.profiles)
         suite = checks_for(target, result.profiles, examples=examples, seed=seed, only=only or [])
         for record in run(target, suite, expected=known, fail_fast=fail_fast):
             _add(result, record, as_json)
@@ -101,20 +121,20 @@ def conformance(
 def _profiles(names: list[str]) -> tuple[str, ...]:
     if unknown := [name for name in names if name not in PROFILES]:
         raise typer.BadParameter(
-            f"{', '.join(unknown)}; known: {', '.join(PROFILES)}", param_hint="--profile"
+            f"expected some of {', '.join(PROFILES)}, got {', '.join(unknown)}", param_hint="--profile"
         )
     return tuple(name for name in PROFILES if name in names)
 
 
 def _known_failures(path: Path | None) -> frozenset[str]:
-    """The ids in the file; one that no check has is a mistake there."""
+    """The ids in the file; an id that no check has is refused."""
     if path is None:
         return frozenset()
     ids = expected_failures(path)
-    have = {check.id for check in checks(examples=1)} if find_spec("hypothesis") else ids
-    if unknown := sorted(ids - have - set(protocol.IDS)):
+    known = {check.id for check in checks(examples=1)} if find_spec("hypothesis") else ids
+    if unknown := sorted(ids - known - set(protocol.IDS)):
         raise typer.BadParameter(
-            f"no check has the id {', '.join(unknown)}", param_hint="--expected-failures"
+            f"expected ids of checks, got {', '.join(unknown)}", param_hint="--expected-failures"
         )
     return ids
 
@@ -147,7 +167,7 @@ def _add(result: Report, record: Record, as_json: bool) -> None:
 
 
 def _conclude(result: Report, examples: int, junit: Path | None, as_json: bool) -> NoReturn:
-    """Print the summary, write the XML, and leave with the exit code."""
+    """Write the XML, print the summary, and exit with the exit code."""
     if junit is not None:
         junit.write_bytes(report.junit(result))
     if as_json:
@@ -160,5 +180,5 @@ def _conclude(result: Report, examples: int, junit: Path | None, as_json: bool) 
 
 
 def _printable(lines: list[str]) -> str:
-    """Lines without characters that could steer a terminal."""
+    """The lines, with characters that could control a terminal replaced by escapes."""
     return "\n".join(printable(part) for line in lines for part in line.splitlines())

@@ -21,7 +21,7 @@ from ..tensors import Format, TensorFile
 
 Names = Annotated[
     list[str] | None,
-    typer.Option("--names", metavar="A,B", help="Decode only these tensors; may be repeated."),
+    typer.Option("--names", metavar="A,B", help="Decode only the tensors of these names. May be repeated."),
 ]
 
 
@@ -34,7 +34,7 @@ def decode(
             "-o",
             metavar="OUT",
             show_default=False,
-            help="Tensors. Default: stdout, as safetensors.",
+            help="The file of tensors. Default: stdout, as safetensors.",
         ),
     ] = "-",
     base: options.BaseFile = None,
@@ -49,23 +49,23 @@ def decode(
 ) -> None:
     """Decode a frame to the update it carries.
 
-    With --base, the update is added to that model and the new model is written; tensors of the base that the
-    frame does not have are copied.
+    With --base, the update is added to the base model, and the new model is written. Tensors of the base
+    model that are not in the frame are copied.
     """
     files.check_inputs(frame, base, schema)
     files.check_output(output)
     chosen = format or tensors.output_format(output)
     data, given = files.read(frame), schemas.load(schema)
-    wanted = options.split(names) or None
+    chosen_names = options.split(names) or None
     with about(frame):
         checked = CheckedFrame.open(data, Expected(given, round, base_model, seed))
         schema_of_frame = checked.checked_schema
         name = options.fastest(backend, sum(t.size for t in schema_of_frame))
-        arrays = decoding.decode(checked, names=wanted, backend=name)
+        arrays = decoding.decode(checked, names=chosen_names, backend=name)
     if base is None:
         content = _update(arrays, schema_of_frame)
     else:
-        content = plus_base(base, arrays, schema_of_frame, only=wanted is not None)
+        content = plus_base(base, arrays, schema_of_frame, only=chosen_names is not None)
     tensors.save(output, content, chosen)
     report(
         {"file": output, "format": chosen.value, "tensors": list(content.tensors)},
@@ -76,7 +76,7 @@ def decode(
 
 
 def plus_base(path: str, update: dict[str, np.ndarray], schema: Schema, *, only: bool = False) -> TensorFile:
-    """The model in a file, with an update added to it; with `only`, just the tensors of the update."""
+    """The model in a file with an update added to it; with `only`, the tensors of the update alone."""
     model = tensors.load(path)
     held = schemas.fit(path, model, schema, extra=True)
     with about(path):
@@ -91,7 +91,7 @@ def plus_base(path: str, update: dict[str, np.ndarray], schema: Schema, *, only:
 def _check_finite(
     base: dict[str, np.ndarray], update: dict[str, np.ndarray], sums: dict[str, np.ndarray], schema: Schema
 ) -> None:
-    """That no sum of finite floats is beyond the range of its dtype."""
+    """Refuse sums of finite floats that are beyond the range of their dtype."""
     for tensor in schema:
         name = tensor.name
         if name in sums and not is_finite(sums[name], tensor.type) and is_finite(base[name], tensor.type):

@@ -10,7 +10,7 @@ import typer
 from ...face import decoding, encoding, models
 from ...format.schema import Schema
 from ...primitives.codes import Coding, MaskKind
-from .. import facts, files, options, schemas, tensors
+from .. import files, options, schemas, summaries, tensors
 from ..output import report, say
 from ..problems import about
 
@@ -20,8 +20,9 @@ Seed = Annotated[
         "--seed",
         parser=options.unsigned(64),
         metavar="N",
-        help="Of the noise, and part of the frame. There is no default and no 'random': the server should "
-        "assign it, another one for each client and round, since a client that picks its own can try many.",
+        help="The seed of the noise, which the frame carries. There is no default and no 'random': the "
+        "server should assign a different seed for each client and round. A client that chooses its own "
+        "seed can try many.",
     ),
 ]
 PrivateSeed = Annotated[
@@ -31,28 +32,32 @@ PrivateSeed = Annotated[
         parser=options.unsigned(64),
         metavar="N",
         envvar="FEDMRN_PRIVATE_SEED",
-        help="Draw the bits from this seed, so that a test repeats. Keep it secret; it must differ from "
-        "--seed. Default: drawn from the operating system.",
+        help="Draw the mask bits from this seed, so that a test can be repeated. Keep it secret. It must "
+        "differ from --seed. Default: the operating system's randomness.",
     ),
 ]
 Embed = Annotated[
     bool | None,
     typer.Option(
         "--embed-schema/--no-embed-schema",
-        help="Write the schema into the frame, so that it decodes by itself. "
-        "Default: yes if the schema was derived, no with --schema.",
+        help="Embed the schema in the frame, so that the frame can be decoded without --schema. "
+        "Default: yes, unless --schema is given.",
     ),
 ]
 
 
 def encode(
     update: Annotated[
-        str, typer.Argument(metavar="UPDATE", help="Tensors: .safetensors, .npz, or - for stdin.")
+        str,
+        typer.Argument(metavar="UPDATE", help="A file of tensors (.safetensors or .npz), or - for stdin."),
     ],
     noise: options.Noisy,
     seed: Seed,
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FRAME", show_default=False, help="Default: stdout.")
+        str,
+        typer.Option(
+            "--output", "-o", metavar="FRAME", show_default=False, help="The frame. Default: stdout."
+        ),
     ] = "-",
     mask: options.Mask = MaskKind.BINARY,
     coding: options.MaskCoding = Coding.RAW,
@@ -68,7 +73,7 @@ def encode(
             parser=options.unsigned(32),
             metavar="N",
             show_default=False,
-            help="Default: 0, not given.",
+            help="The round of the training. Default: 0, which means not given.",
         ),
     ] = 0,
     base_model: Annotated[
@@ -78,7 +83,7 @@ def encode(
             parser=options.unsigned(64),
             metavar="ID",
             show_default=False,
-            help="Default: 0, not given.",
+            help="The id of the base model. Default: 0, which means not given.",
         ),
     ] = 0,
     private_seed: PrivateSeed = None,
@@ -90,8 +95,8 @@ def encode(
 
     With --base, UPDATE is the trained model, and the base model is subtracted from it first.
 
-    Without --schema, the schema is derived from UPDATE: its tensors sorted by name, those of float32 and two
-    or more dimensions masked, all others dense.
+    Without --schema, the schema is derived from UPDATE: the tensors are sorted by name, and those of float32
+    with two or more dimensions are masked; all others are dense.
     """
     files.check_inputs(update, base, schema)
     files.check_output(output)
@@ -112,20 +117,18 @@ def encode(
             backend=options.fastest(backend, sum(t.size for t in chosen if t.masked)),
         )
     files.write(output, [frame])
-    found = facts.of_frame(decoding.inspect(frame, chosen))
-    found.pop("tensors")
-    text = f"wrote {_place(output)}: {facts.sentence(found)}"
-    if not as_json and found["masked_elements"] == 0:
-        say(
-            "note: no tensor is masked; by default those of float32 and two or more dimensions are (--masked)"
-        )
-    report({"file": output} | found, text, as_json=as_json, beside_data=output == files.PIPE)
+    summary = summaries.of_frame(decoding.inspect(frame, chosen))
+    summary.pop("tensors")
+    text = f"wrote {_place(output)}: {summaries.sentence(summary)}"
+    if not as_json and summary["masked_elements"] == 0:
+        say("note: no tensor is masked; the default is float32 tensors of two or more dimensions (--masked)")
+    report({"file": output} | summary, text, as_json=as_json, beside_data=output == files.PIPE)
 
 
 def _update(
     path: str, base: str | None, schema: str | None, masked: list[str], format: tensors.Format | None
 ) -> tuple[Schema, dict[str, np.ndarray]]:
-    """The schema, and the update that fits it."""
+    """The schema, and the update as arrays that fit it."""
     given = schemas.load(schema, masked)
     content = tensors.load(path, format)
     if given is None:

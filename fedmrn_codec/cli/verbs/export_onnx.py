@@ -1,4 +1,4 @@
-"""`fedmrn export-onnx`: the codec's operations as files that any ONNX runtime runs without this library."""
+"""`fedmrn export-onnx`: the codec's operations as ONNX models, which run without this library."""
 
 from __future__ import annotations
 
@@ -25,31 +25,39 @@ class Distribution(StrEnum):
 
 def export_onnx(
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Made if it is not there.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="The folder of the models. It is created if it does not exist.",
+        ),
     ] = Path("onnx"),
     operation: Annotated[
-        list[Operation] | None, typer.Option(help="Only these; may be repeated. Default: all.")
+        list[Operation] | None, typer.Option(help="Write only this operation. May be repeated. Default: all.")
     ] = None,
     distribution: Annotated[
-        list[Distribution] | None, typer.Option(help="Only these; may be repeated. Default: all.")
+        list[Distribution] | None,
+        typer.Option(help="Write only this distribution. May be repeated. Default: all."),
     ] = None,
     mask: Annotated[
         list[MaskKind] | None,
         typer.Option(
             parser=options.parse_mask,
             metavar=options.MASKS,
-            help="Only these; may be repeated. Default: all.",
+            help="Write only this kind of mask. May be repeated. Default: all.",
         ),
     ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Write the decoder and the encoder as ONNX models.
 
-    Files are called OPERATION-DISTRIBUTION-MASK.onnx. The decoder is decode, or accumulate for an exact mean
-    of many frames, or apply, which adds an update to weights; the encoder is sample, or sample-seeded, which
-    makes its own random draws of a private seed. They work on one tensor; what a frame is around it (spec 6,
-    7) remains the caller's. Opset 18, ai.onnx alone, any length. Each says in its metadata which requirements
-    of the specification it meets and which its caller must check, and for each input and output what it is.
+    Files are named OPERATION-DISTRIBUTION-MASK.onnx. The operations of a decoder are decode; accumulate, for
+    the exact mean of many frames; and apply, which adds an update to weights. Those of an encoder are sample,
+    and sample-seeded, which draws its random integers from a private seed. A model handles one tensor of any
+    length; the caller reads and writes the frame around it (spec 6, 7). Models use opset 18 of ai.onnx only.
+    Their metadata describes each input and output, and lists the requirements of the specification that the
+    model meets and those that its caller must check.
     """
     names = [str(name) for name in distribution or ()]
     made = list(models(operation, names, mask))

@@ -1,4 +1,4 @@
-"""`fedmrn inspect`: what frames and partial sums say of themselves."""
+"""`fedmrn inspect`: summaries of frames and partial sums."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ... import errors
 from ...face import decoding
 from ...format.schema import Schema
 from ...sums import partial
-from .. import facts, files, options, schemas
+from .. import files, options, schemas, summaries
 from ..output import document, say
 from ..problems import OK, FileProblem, InFile, about, describe, human
 
@@ -22,45 +22,47 @@ def inspect(
     schema: options.SchemaFile = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show what frames say of themselves.
+    """Show summaries of frames: their headers and tables.
 
-    Tensors have names when the schema is known: given, or embedded in the frame. Payloads and
-    checksums are not read: 'fedmrn verify' does that.
+    The names of tensors are shown if the schema is known, from --schema or from the frame. Payloads and
+    checksums are not checked: 'fedmrn verify' checks them.
     """
     files.check_inputs(*frames, schema)
-    given = schemas.load(schema)
-    found: dict[str, dict[str, Any]] = {}
+    expected = schemas.load(schema)
+    shown: dict[str, dict[str, Any]] = {}
     problems: list[tuple[int, dict[str, Any]]] = []
     for file in dict.fromkeys(frames):
         try:
-            found[file] = _facts(file, given)
+            shown[file] = _summary(file, expected)
         except (InFile, FileProblem) as error:
             problems.append(describe(error))
     if as_json:
-        good = [{"file": file} | each for file, each in found.items()]
+        good = [{"file": file} | each for file, each in shown.items()]
         document({"files": good, "errors": [problem for _, problem in problems]})
     else:
-        _show(found)
+        _show(shown)
         for _, problem in problems:
             say(f"error: {human(problem)}")
     raise typer.Exit(min((code for code, _ in problems), default=OK))
 
 
-def _facts(file: str, schema: Schema | None) -> dict[str, Any]:
+def _summary(file: str, schema: Schema | None) -> dict[str, Any]:
     data = files.read(file)
     with about(file):
-        if not facts.is_partial(data):
-            return facts.of_frame(decoding.inspect(data, schema))
+        if not summaries.is_partial(data):
+            return summaries.of_frame(decoding.inspect(data, schema))
         if schema is not None:
             partial.parse(data, schema)
         elif len(data) < partial.HEADER.size:
-            raise errors.TruncatedError("partial sum", "a whole header", f"{len(data)} bytes", 0)
-        return facts.of_partial(data)
+            raise errors.TruncatedError(
+                "partial sum", f"at least {partial.HEADER.size} bytes", f"{len(data)} bytes", 0
+            )
+        return summaries.of_partial(data)
 
 
-def _show(found: dict[str, dict[str, Any]]) -> None:
-    if len(found) == 1:
-        ((file, only),) = found.items()
-        facts.show(file, only)
-    elif found:
-        facts.show_many(found)
+def _show(shown: dict[str, dict[str, Any]]) -> None:
+    if len(shown) == 1:
+        ((file, summary),) = shown.items()
+        summaries.show(file, summary)
+    elif shown:
+        summaries.show_many(shown)

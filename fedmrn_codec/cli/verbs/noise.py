@@ -1,4 +1,4 @@
-"""`fedmrn noise`: the noise of a stream, for whoever checks an implementation."""
+"""`fedmrn noise`: the noise of a stream, to compare another implementation with."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ..tensors import TensorFile
 
 CHUNK = 2**20
 JSON_LIMIT = 2**20
-"""Most values of a JSON document, which is made in memory."""
+"""The most values in a JSON document, which is built in memory."""
 
 
 def noise(
     noise: options.Noisy,
-    seed: Annotated[int, typer.Option("--seed", parser=options.unsigned(64), metavar="N")],
+    seed: Annotated[int, typer.Option("--seed", parser=options.unsigned(64), metavar="N", help="The seed.")],
     stream: Annotated[
         int,
         typer.Option(
@@ -35,10 +35,13 @@ def noise(
         ),
     ] = 0,
     start: Annotated[
-        int, typer.Option("--start", parser=options.unsigned(64), metavar="N", help="The first element.")
+        int,
+        typer.Option(
+            "--start", parser=options.unsigned(64), metavar="N", help="The position of the first element."
+        ),
     ] = 0,
     count: Annotated[
-        int, typer.Option("--count", parser=options.unsigned(64), metavar="N", help="Number of elements.")
+        int, typer.Option("--count", parser=options.unsigned(64), metavar="N", help="The number of elements.")
     ] = 10,
     output: Annotated[
         str | None,
@@ -46,13 +49,14 @@ def noise(
             "--output",
             "-o",
             metavar="OUT",
-            help="Write the values instead: .npz, .safetensors, or else raw little-endian float32.",
+            help="Write the values to a file instead: .npz, .safetensors, or for other suffixes raw "
+            "little-endian float32.",
         ),
     ] = None,
     backend: options.Backend = None,
     as_json: options.Json = False,
 ) -> None:
-    """Print noise: element, value, and float32 bits."""
+    """Print the noise of a stream: position, value and float32 bits of each element."""
     if start + count > 2**64:
         raise errors.ArgumentError("--start plus --count", "at most 2^64", start + count)
     name = options.fastest(backend, count)
@@ -72,7 +76,7 @@ def noise(
     elif as_json:
         if count > JSON_LIMIT:
             raise errors.ArgumentError(
-                "--count", f"at most {JSON_LIMIT} with --json (-o has no limit)", count
+                "--count", f"at most {JSON_LIMIT} with --json (no limit with -o)", count
             )
         values = np.concatenate([*chunks, np.empty(0, np.float32)])
         bits = [f"{word:08x}" for word in values.view(np.uint32).tolist()]

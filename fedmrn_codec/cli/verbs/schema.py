@@ -1,4 +1,4 @@
-"""`fedmrn schema`: the schema of a model's tensors, or the one that a frame embeds."""
+"""`fedmrn schema`: the schema of a model's tensors, or the schema embedded in a frame."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ def schema(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="FILE", help="Tensors, a frame that embeds its schema, or a schema; - for stdin."
+            metavar="FILE",
+            help="A file of tensors, a frame that embeds its schema, or a schema; or - for stdin.",
         ),
     ],
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="OUT", show_default=False, help="Default: stdout.")
+        str,
+        typer.Option(
+            "--output", "-o", metavar="OUT", show_default=False, help="The schema. Default: stdout."
+        ),
     ] = "-",
     masked: options.MaskedGlobs = None,
     format: options.FileFormat = None,
@@ -26,8 +30,8 @@ def schema(
 ) -> None:
     """Print the schema of a file as JSON.
 
-    The schema of a file of tensors has them sorted by name: those of float32 and two or more dimensions
-    masked, all others dense.
+    The schema of a file of tensors lists them sorted by name. Without --masked, tensors of float32 with two
+    or more dimensions are masked, and all others are dense.
     """
     found = schemas.load(source, masked or [], format)
     assert found is not None

@@ -1,4 +1,4 @@
-"""`fedmrn verify`: every check of the format, on many files."""
+"""`fedmrn verify`: every check of the format, on one or more files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...face import decoding
 from ...face.aggregation import Aggregator
 from ...format.checked import CheckedFrame
 from ...format.parsing import Expected
-from .. import facts, files, options, schemas
+from .. import files, options, schemas, summaries
 from ..files import Bytes
 from ..output import document, printable
 from ..problems import OK, REFUSED, FileProblem, InFile, about, describe, human, plain
@@ -27,14 +27,16 @@ def verify(
     seed: options.ExpectedSeed = None,
     all_backends: Annotated[
         bool,
-        typer.Option("--all-backends", help="Decode with each installed backend too, and compare bytes."),
+        typer.Option(
+            "--all-backends", help="Also decode with each installed backend, and compare the bytes."
+        ),
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Check files against the format: ok or refused.
+    """Check files against the format, and print ok or refused for each.
 
-    Every check of the specification is made, payloads and checksum included.
-    The exit code is 1 if any file is refused, else 3 if any cannot be read.
+    All checks of the specification are made, including those of the payloads and the checksum.
+    The exit code is 1 if a file is refused, or else 3 if a file cannot be read.
     """
     files.check_inputs(*frames, schema)
     expected = Expected(schemas.load(schema), round, base_model, seed)
@@ -52,7 +54,7 @@ def verify(
 
 
 def _verify(file: str, expected: Expected, names: list[str]) -> tuple[int, dict[str, Any]]:
-    """The exit code of one file, and what there is to say of it."""
+    """The exit code of one file, and its result as JSON."""
     try:
         data = files.read(file)
         with about(file):
@@ -71,22 +73,22 @@ def _verify(file: str, expected: Expected, names: list[str]) -> tuple[int, dict[
 
 def _check(data: Bytes, expected: Expected) -> CheckedFrame | None:
     """Make every check; the checked frame, or None for a partial sum."""
-    if not facts.is_partial(data):
+    if not summaries.is_partial(data):
         return decoding.verify(
             data, expected.schema, round=expected.round, base_model=expected.base_model, seed=expected.seed
         )
     if expected.schema is None:
-        raise errors.NoSchemaError("schema", "one from --schema", "none, as a partial sum never embeds one")
-    found = Aggregator.from_bytes(data, expected.schema, backend="numpy").expected
-    if expected.round not in (None, found.round or 0):
-        raise errors.RoundError("round", expected.round, found.round or 0, 24)
-    if expected.base_model not in (None, found.base_model or 0):
-        raise errors.BaseModelError("base_model", expected.base_model, found.base_model or 0, 16)
+        raise errors.NoSchemaError("schema", "one from --schema", "none; partial sums do not embed one")
+    got = Aggregator.from_bytes(data, expected.schema, backend="numpy").expected
+    if expected.round not in (None, got.round or 0):
+        raise errors.RoundError("round", expected.round, got.round or 0, 24)
+    if expected.base_model not in (None, got.base_model or 0):
+        raise errors.BaseModelError("base_model", expected.base_model, got.base_model or 0, 16)
     return None
 
 
 def _differing(frame: CheckedFrame, names: list[str]) -> list[str]:
-    """The backends that decode a frame to other bytes than the first one, each from the frame's bytes."""
+    """The backends that decode a frame's bytes to other values than the first backend."""
     if not names:
         return []
     first = decoding.decode(frame.view, frame.schema, backend=names[0])

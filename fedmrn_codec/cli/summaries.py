@@ -1,4 +1,4 @@
-"""What there is to say of a frame or a partial sum, for people and for machines."""
+"""Summaries of frames and partial sums, as `inspect` shows them: for people, and as JSON."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ NONE = "-"
 
 
 def of_frame(info: Info) -> dict[str, Any]:
-    """A frame's facts, ready for JSON; null for what only a schema could tell.
+    """A frame's summary, ready for JSON; null for a value that is unknown without a schema.
 
     `bits_per_masked` counts masks, table and headers; `uncompressed_bytes` is the length of the same
-    tensors sent as they are.
+    tensors in their own dtypes.
     """
     schema = info.schema.tensors if info.schema else [None] * len(info.tensors)
     masked = sum(t.size for t in info.schema if t.masked) if info.schema else None
@@ -44,12 +44,12 @@ def of_frame(info: Info) -> dict[str, Any]:
 
 
 def is_partial(data: Bytes) -> bool:
-    """Whether these are the bytes of a partial sum, to judge by the first four."""
+    """Whether these are the bytes of a partial sum; only the first four are read."""
     return bytes(data[:4]) == partial.MAGIC
 
 
 def of_partial(data: Bytes) -> dict[str, Any]:
-    """The facts in a partial sum's header, which has been checked or at least is there."""
+    """The summary of a partial sum, from its header; the data must be long enough to hold one."""
     header = partial.HEADER.unpack_from(data)
     _, major, minor, _, weight, base_model, round, tensor_count, digest, frames = header
     return {
@@ -65,28 +65,28 @@ def of_partial(data: Bytes) -> dict[str, Any]:
     }
 
 
-def show(file: str, facts: dict[str, Any]) -> None:
-    """All facts of one file."""
-    rows = [[name, text] for name, text in _lines(facts)]
+def show(file: str, summary: dict[str, Any]) -> None:
+    """Print the summary of one file, with its tensors."""
+    rows = [[name, text] for name, text in _lines(summary)]
     print_table(file, ["", ""], rows)
-    if tensors := facts.get("tensors"):
+    if tensors := summary.get("tensors"):
         header = ["tensor", "stream", "kind", "noise", "dtype", "shape", "coding", "payload bytes"]
         print_table("", header, [_row(i, t) for i, t in enumerate(tensors)])
 
 
-def show_many(all_facts: dict[str, dict[str, Any]]) -> None:
-    """One line a file."""
+def show_many(summaries: dict[str, dict[str, Any]]) -> None:
+    """Print one line for each file."""
     header = ["file", "kind", "seed", "round", "base model", "bytes", "bits/masked", "ratio"]
-    print_table("", header, [[file, *_summary(facts)] for file, facts in all_facts.items()])
+    print_table("", header, [[file, *_cells(summary)] for file, summary in summaries.items()])
 
 
-def sentence(facts: dict[str, Any]) -> str:
-    """A frame in a few words."""
-    text = f"{facts['frame_bytes']:,} bytes"
-    if facts["bits_per_masked"] is not None:
-        text += f", {facts['bits_per_masked']:.4f} bits a masked parameter"
-    if facts["ratio"] is not None:
-        text += f", {facts['ratio']:.1f} times smaller than dense"
+def sentence(summary: dict[str, Any]) -> str:
+    """The sizes of a frame, in a few words."""
+    text = f"{summary['frame_bytes']:,} bytes"
+    if summary["bits_per_masked"] is not None:
+        text += f", {summary['bits_per_masked']:.4f} bits a masked parameter"
+    if summary["ratio"] is not None:
+        text += f", {summary['ratio']:.1f} times smaller than dense"
     return text
 
 
@@ -103,17 +103,16 @@ def _of_tensor(entry: Entry, tensor: Tensor | None) -> dict[str, Any]:
     }
 
 
-def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """The facts other than tensors, in words."""
-    given = {"round": "not given", "base_model": "not given"}
+def _lines(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """The name and the text of each value but the tensors."""
     lines = []
-    for name, value in facts.items():
+    for name, value in summary.items():
         if name == "tensors":
             continue
         if value is None:
-            text = "no masked tensor" if facts["masked_elements"] == 0 else "unknown without a schema"
-        elif value == 0 and name in given:
-            text = given[name]
+            text = "no masked tensor" if summary["masked_elements"] == 0 else "unknown without a schema"
+        elif value == 0 and name in ("round", "base_model"):
+            text = "not given"
         elif isinstance(value, bool):
             text = "yes" if value else "no"
         elif isinstance(value, float):
@@ -140,14 +139,14 @@ def _row(stream: int, tensor: dict[str, Any]) -> list[str]:
     ]
 
 
-def _summary(facts: dict[str, Any]) -> list[str]:
-    size = facts["sum_bytes"] if facts["kind"] == "partial_sum" else facts["frame_bytes"]
-    bits, ratio = facts.get("bits_per_masked"), facts.get("ratio")
+def _cells(summary: dict[str, Any]) -> list[str]:
+    size = summary["sum_bytes"] if summary["kind"] == "partial_sum" else summary["frame_bytes"]
+    bits, ratio = summary.get("bits_per_masked"), summary.get("ratio")
     return [
-        facts["kind"].replace("_", " "),
-        str(facts.get("seed", NONE)),
-        str(facts["round"] or NONE),
-        str(facts["base_model"] or NONE),
+        summary["kind"].replace("_", " "),
+        str(summary.get("seed", NONE)),
+        str(summary["round"] or NONE),
+        str(summary["base_model"] or NONE),
         f"{size:,}",
         NONE if bits is None else f"{bits:.4f}",
         NONE if ratio is None else f"{ratio:.1f}",
