@@ -1,4 +1,4 @@
-"""Run the conformance kit against every implementation in this repository: one table, exit code 1 on failure.
+"""Run the conformance kit against every implementation in this repository, and print one table.
 
 python spec/conformance.py [--examples N] [--junit FOLDER] [NAME ...]
 """
@@ -29,11 +29,11 @@ from fedmrn_codec.conformance.target import Target
 DECODERS = Path(__file__).resolve().parent / "decoders"
 TIMEOUT = 60.0
 SHOWN = 3
-"""Failures of one implementation that are shown."""
+"""The number of failures of one implementation that are shown."""
 
 
 class Missing(Exception):
-    """What an implementation runs on is not installed."""
+    """A tool or package that an implementation needs is not installed."""
 
 
 def module(backend: str) -> Target:
@@ -75,7 +75,7 @@ IMPLEMENTATIONS: dict[str, Callable[[], Target]] = {
 
 
 def test(target: Target, examples: int) -> Report:
-    """All checks of the profiles that it offers."""
+    """Run all checks of the profiles that the target offers."""
     try:
         report = Report(target.name, target.version, target.profiles)
         report.records += run(target, checks_for(target, report.profiles, examples=examples))
@@ -85,14 +85,23 @@ def test(target: Target, examples: int) -> Report:
 
 
 def main() -> int:
-    """Test, print the table, and give the exit code."""
+    """Test, print the table, and return the exit code. It is 1 if a check failed."""
     parser = argparse.ArgumentParser(description="the conformance kit against every implementation here")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(IMPLEMENTATIONS)}")
-    parser.add_argument("--examples", type=int, default=100, help="of each property; default %(default)s")
-    parser.add_argument("--junit", type=Path, metavar="FOLDER", help="write a JUnit file for each")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"some of {', '.join(IMPLEMENTATIONS)}; default: all"
+    )
+    parser.add_argument(
+        "--examples",
+        type=int,
+        default=100,
+        help="the number of generated cases of each property; default %(default)s",
+    )
+    parser.add_argument(
+        "--junit", type=Path, metavar="FOLDER", help="write a JUnit file for each implementation"
+    )
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(IMPLEMENTATIONS):
-        parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(IMPLEMENTATIONS)}")
+        parser.error(f"NAME: expected some of {', '.join(IMPLEMENTATIONS)}, got {', '.join(sorted(unknown))}")
     console = Console(highlight=False)
     table = Table("implementation", "what answers", PASSED, FAILED, SKIPPED, "seconds", box=box.SIMPLE)
     ok = True

@@ -4,8 +4,8 @@
     python spec/make_vectors.py --write      # write them
     python spec/make_vectors.py --example    # print the worked example of FORMAT.md, section 12
 
-The cases themselves are in `vector_cases`. Every one passes through the oracle on the way: a bad frame
-that is refused by another check than the one it is named for is an error here.
+The cases themselves are in `vector_cases`. The oracle checks every one of them: a bad frame that is refused
+by another check than the one in its name is an error.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FILES: dict[str, tuple[str, Callable[[], Iterator[Case]]]] = {
 
 
 def exact_in_javascript(value: object) -> bool:
-    """Whether a JSON value has no number that a double would change."""
+    """Whether a double holds every number in a JSON value exactly."""
     if isinstance(value, dict):
         return all(exact_in_javascript(v) for v in value.values())
     if isinstance(value, list | tuple):
@@ -45,7 +45,7 @@ def exact_in_javascript(value: object) -> bool:
 
 
 def file_text(name: str) -> str:
-    """A vector file: one line a field, so that a change of one shows as one."""
+    """The text of a vector file, with one line for each field, so that differences are short."""
     about, make = FILES[name]
     cases = [case | {"id": f"{name}/{case['id']}"} for case in make()]
     assert len({case["id"] for case in cases}) == len(cases), "two cases with one id"
@@ -56,7 +56,7 @@ def file_text(name: str) -> str:
 
 
 def differing() -> list[str]:
-    """The vector files that are missing or not what this would write, and those that it does not know."""
+    """The vector files that are missing, differ from what this would write, or are unknown."""
     wrong = []
     for name in FILES:
         path = VECTORS / f"{name}.json"

@@ -1,7 +1,8 @@
-"""The conformance kit tells whether an implementation of the format gives the right bytes.
+"""The conformance kit tests whether an implementation of the format produces the right bytes.
 
-The line protocol and the profiles are those of `spec/CONFORMANCE.md`. From the bottom up: `request` says what
-may be asked and `target` of whom (`module`, `program`, `reference`); `replay`, `questions` and `properties`
-what the answers have to be, `verdict` what a wrong answer breaks, `run` and `report` what came out;
-`command` is the shell's verb `fedmrn conformance`.
+`spec/CONFORMANCE.md` describes the line protocol and the profiles. From the bottom up: `request` defines the
+requests, and `target` the implementations that answer them (`module`, `program`, `reference`); `replay`,
+`extras`, `large`, `state` and `properties` are the checks; `verdict` names the requirement that a wrong
+answer violates; `run` and `report` run the checks and print the results. The shell's verb `fedmrn
+conformance` is in `fedmrn_codec.cli`, which this package does not import.
 """

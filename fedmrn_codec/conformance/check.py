@@ -1,4 +1,4 @@
-"""One check: what is asked of an implementation, and what has to come of it."""
+"""One check: requests to an implementation, and the expected answers."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from .verdict import Finding, verdict
 
 
 class Failure(NamedTuple):
-    """What a check found wrong, and the request that shows it."""
+    """The finding of a failed check, and the request that shows it."""
 
     finding: Finding
     request: Request | None = None
 
 
 class Check(Protocol):
-    """What the runner runs.
+    """A check that `run` can run.
 
     Attributes
     ----------
     id : str
-        Unique and stable; expected failures are named by it.
+        Unique and stable; the file of expected failures lists ids.
     musts : tuple of str
-        The MUSTs and sections that it is about.
+        The MUSTs and sections that it tests.
     profile : str
     """
 
@@ -39,12 +39,12 @@ class Check(Protocol):
     def profile(self) -> str: ...  # noqa: D102
 
     def run(self, target: Target) -> Failure | None:
-        """The failure, or None; `Unsupported` and `Broken` are raised."""
+        """The failure, or None; may raise `Unsupported` and `Broken`."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A check with known answers."""
+    """A check of requests with known answers."""
 
     id: str
     musts: tuple[str, ...]
@@ -56,7 +56,7 @@ class Case:
         return PROFILE_OF[self.steps[0][0].op]
 
     def run(self, target: Target) -> Failure | None:
-        """The first answer that is wrong."""
+        """The failure of the first wrong answer."""
         for request, expected in self.steps:
             finding = verdict(request, expected, outcome(target, request))
             if finding:

@@ -1,4 +1,4 @@
-"""Known answers beyond the vectors: what aggregators and encoders must refuse, and a few bounds."""
+"""Checks with known answers beyond the vectors: refusals of aggregators and encoders, and bounds."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _case(name: str, number: str, request: Request, code: str | None = None) -> 
 
 
 def frames() -> Iterator[Case]:
-    """A length of which only three bytes are there, and they are beyond the caller's limit."""
+    """A schema length that is cut to three bytes, whose value is above the caller's limit."""
     embedding = oracle.encode(oracle.Frame(7, 0, 0, (), ()), True)
     cut = with_checksum(embedding[:48] + b"\xff\xff\xff" + bytes(4))
     yield _case("f06-and-limit", "F-06", Decode(frame=cut, max_schema_bytes=100))
@@ -44,7 +44,7 @@ def frames() -> Iterator[Case]:
 
 
 def updates() -> Iterator[Case]:
-    """Updates that no encoder may write, [E-02]."""
+    """Updates that an encoder must refuse, [E-02]."""
     mask = Part(kind="binary", payload=b"\xa5\1", distribution="uniform", scale=SCALE)
     bias = Part(kind="dense", payload=BIAS)
     for code, dtype in oracle.DTYPES.items():
@@ -76,7 +76,7 @@ def _refused_update(name: str, schema: oracle.Schema, *parts: Part) -> Case:
 
 
 def sums() -> Iterator[Case]:
-    """What an aggregator reads it checks: the frame, the demands, the weight; and in this order."""
+    """The checks of an aggregator, in their order: the weight, the frame, the expected values."""
     good = _frame()
     other = _frame(scale=0.5)
     broken = good[:-1] + bytes([good[-1] ^ 1])

@@ -1,4 +1,4 @@
-"""Hypothesis strategies that spoil valid bytes: a field here, a cut there, and mostly a right checksum."""
+"""Hypothesis strategies that damage valid bytes, mostly with a right checksum."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def _numbers(old: int, size: int) -> st.SearchStrategy[int]:
 
 
 OFTEN = ("6.4", "6.5", "6.8", "8.2", "8.4")
-"""Sections, the table and the payloads, whose fields are hit more often than others."""
+"""The sections of the table and the payloads, whose fields are damaged more often than others."""
 
 
 @st.composite
 def _with_field(draw: st.DrawFn, data: bytes, fields: list[Field]) -> bytes:
-    """A field with another value, or up to 8 bytes of a long one."""
-    there = [field for field in fields if field.end > field.begin]
-    sections = {field.section for field in there}
+    """Give a field another value, or change up to 8 bytes of a long field."""
+    present = [field for field in fields if field.end > field.begin]
+    sections = {field.section for field in present}
     section = draw(st.sampled_from([s for s in OFTEN if s in sections] * 2 + sorted(sections)))
-    field = draw(st.sampled_from([field for field in there if field.section == section]))
+    field = draw(st.sampled_from([field for field in present if field.section == section]))
     length = field.end - field.begin
     size = length if length <= 8 else draw(st.sampled_from([1, 2, 4, 8]))
     begin = field.begin + draw(st.integers(0, length - size))
@@ -37,21 +37,21 @@ def _with_field(draw: st.DrawFn, data: bytes, fields: list[Field]) -> bytes:
 
 @st.composite
 def _with_length(draw: st.DrawFn, data: bytes, fields: list[Field]) -> bytes:
-    """Bytes cut off, left out or put in, at the edge of a field or anywhere."""
+    """Cut off, remove or insert bytes, at the edge of a field or anywhere."""
     edges = st.sampled_from(sorted({f.begin for f in fields} | {f.end for f in fields}))
     at = draw(edges | st.integers(0, len(data)))
-    how = draw(st.sampled_from(["cut", "leave out", "put in"]))
+    how = draw(st.sampled_from(["cut", "remove", "insert"]))
     if how == "cut":
         return data[:at]
-    if how == "leave out":
+    if how == "remove":
         return data[:at] + data[at + draw(st.integers(1, 16)) :]
     extra: bytes = draw(st.binary(min_size=1, max_size=16))
     return data[:at] + extra + data[at:]
 
 
 @st.composite
-def spoiled(draw: st.DrawFn, data: bytes, fields: list[Field]) -> bytes:
-    """Valid bytes with one to three defects; what hides them, digest and checksum, is mostly made right."""
+def damaged(draw: st.DrawFn, data: bytes, fields: list[Field]) -> bytes:
+    """Valid bytes with one to three defects; digest and checksum are mostly right."""
     defects = draw(st.sampled_from([1, 1, 1, 2, 3]))
     for _ in range(defects - 1):
         data = draw(_with_field(data, fields))

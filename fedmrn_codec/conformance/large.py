@@ -1,4 +1,4 @@
-"""Larger tensors, where blocks and tiles meet: compared with the oracle at the places where that happens."""
+"""Larger tensors, compared with the oracle near the boundaries of blocks and tiles."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ..primitives.codes import MaskKind
 from . import oracle
 from .check import Failure
 from .layout import first_difference
-from .reference import DISTRIBUTIONS, KINDS
+from .reference import DISTRIBUTIONS
 from .request import Decode
 from .target import Target
 from .verdict import Finding
@@ -21,7 +22,7 @@ SEED, STREAM = 0x5EED_0000_0007, 1
 
 @dataclass(frozen=True)
 class Large:
-    """A frame of one large tensor, looked at in some hundred places."""
+    """A frame of one large tensor, compared at some hundred positions."""
 
     distribution: str
     kind: str
@@ -31,28 +32,28 @@ class Large:
 
     @property
     def id(self) -> str:
-        """As of every check."""
+        """The id, as for every check."""
         return f"large/{self.distribution}-{self.kind}{'-rans' * self.coding}:decode"
 
     def run(self, target: Target) -> Failure | None:
-        """The first of those places where the update is wrong."""
+        """The first of those positions where the update is wrong."""
         content, request = self._frame()
         tensors = target.ask(request)["tensors"]
-        found = tensors[STREAM] if len(tensors) == STREAM + 1 else b""
-        assert isinstance(found, bytes)
-        if len(found) != 4 * SIZE:
-            return Failure(Finding(self.musts, f"expected {4 * SIZE} bytes, found {len(found)}"))
+        got = tensors[STREAM] if len(tensors) == STREAM + 1 else b""
+        assert isinstance(got, bytes)
+        if len(got) != 4 * SIZE:
+            return Failure(Finding(self.musts, f"expected {4 * SIZE} bytes, got {len(got)}"))
         for i in places():
-            expected, got = _element(content, i), found[4 * i : 4 * i + 4]
-            if first_difference(expected, got) < 4:
-                text = f"element {i} of {SIZE}: expected {expected[::-1].hex()}, found {got[::-1].hex()}"
+            expected, element = _element(content, i), got[4 * i : 4 * i + 4]
+            if first_difference(expected, element) < 4:
+                text = f"element {i} of {SIZE}: expected {expected[::-1].hex()}, got {element[::-1].hex()}"
                 return Failure(Finding(self.musts, text))
         return None
 
     def _frame(self) -> tuple[oracle.Content, Decode]:
         mask = _mask(self.id, rare=self.coding == oracle.RANS)
         code, scale = DISTRIBUTIONS[self.distribution], oracle.f32_from_bits(SCALE)
-        content = oracle.Content(mask, KINDS[self.kind], code, scale, self.coding)
+        content = oracle.Content(mask, MaskKind.of(self.kind, "kind"), code, scale, self.coding)
         schema = (
             oracle.Tensor("bias", False, oracle.FLOAT32, (0,)),
             oracle.Tensor("weight", True, oracle.FLOAT32, (SIZE,)),
@@ -62,14 +63,14 @@ class Large:
 
 
 def _mask(tag: str, rare: bool) -> bytes:
-    """A packed mask without a pattern, half its bits set or, if rare, one in 16; the last one is."""
+    """A packed mask of pseudo-random bits: half of them set, or if rare one in 16; the last is set."""
     if not rare:
         return hashlib.shake_128(tag.encode()).digest(SIZE // 8) + b"\1"
     return oracle.pack([int(byte < 16) for byte in hashlib.shake_128(tag.encode()).digest(SIZE - 1)] + [1])
 
 
 def places() -> list[int]:
-    """The ends, all about powers of two and their neighbours, and a few anywhere."""
+    """Both ends, the neighbours of powers of two, and a few positions anywhere."""
     about = {edge + step for k in range(17) for edge in (2**k, 3 * 2**k) for step in (-1, 0, 1)}
     anywhere = {i * 40503 % SIZE for i in range(40)}
     return sorted(i for i in about | anywhere | {0, SIZE - 1} if 0 <= i < SIZE)
@@ -82,8 +83,8 @@ def _element(content: oracle.Content, i: int) -> bytes:
 
 
 def checks() -> Iterator[Large]:
-    """Every distribution with every kind of mask."""
+    """Every distribution with every kind of mask, and one entropy-coded mask."""
     for distribution in DISTRIBUTIONS:
-        for kind in ("binary", "signed"):
+        for kind in MaskKind.labels():
             yield Large(distribution, kind)
     yield Large("uniform", "binary", oracle.RANS)

@@ -1,4 +1,4 @@
-"""Where the fields of valid bytes lie: to name the one that differs, and to aim at one."""
+"""The positions of the fields in valid bytes, to name the field that differs and to damage one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Field(NamedTuple):
 
 
 class _Pen:
-    """Writes down fields that follow one another."""
+    """Collects fields that follow one another."""
 
     def __init__(self, at: int = 0) -> None:
         self.at, self.fields = at, list[Field]()
@@ -75,7 +75,7 @@ def frame_fields(data: bytes, schema: oracle.Schema) -> list[Field]:
 
 
 def _coded(pen: _Pen, tensor: oracle.Tensor, length: int) -> None:
-    """The fields of a mask in coding 1; with one block, the words are what the states leave."""
+    """The fields of a mask in coding 1; the words of one block take what follows its states."""
     blocks = (tensor.elements + 65535) // 65536
     for name, size in (("P", 16), ("counts", 2 * blocks), ("states", 32)):
         pen.put(size, f"{name} of {tensor.name!r}", "6.8")
@@ -103,19 +103,19 @@ def partial_fields(data: bytes, schema: oracle.Schema) -> list[Field]:
     return pen.fields
 
 
-def first_difference(expected: bytes, found: bytes) -> int:
-    """The first byte at which two strings of bytes differ; the shorter's length if there is none."""
-    pairs = zip(expected, found, strict=False)
-    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(expected), len(found)))
+def first_difference(expected: bytes, got: bytes) -> int:
+    """The position of the first byte that differs; the length of the shorter if there is none."""
+    pairs = zip(expected, got, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(expected), len(got)))
 
 
 def field_at(fields: list[Field], at: int) -> Field:
-    """The field that holds byte `at`; the last one beyond the end."""
+    """The field that holds byte `at`; the last field if `at` is beyond the end."""
     return next((field for field in fields if field.begin <= at < field.end), fields[-1])
 
 
 def with_digest(data: bytes) -> bytes:
-    """The frame with the digest of the schema that it embeds, if it embeds one."""
+    """The frame with its header's digest set to that of the embedded schema, if there is one."""
     if len(data) < 56 or data[:4] != b"FMRN" or not data[6] & 1:
         return data
     raw = data[52 : 52 + int.from_bytes(data[48:52], "little")]
@@ -123,5 +123,5 @@ def with_digest(data: bytes) -> bytes:
 
 
 def with_checksum(data: bytes) -> bytes:
-    """The bytes with the checksum of all but their last four."""
+    """The bytes with the last four set to the checksum of the others."""
     return data[:-4] + struct.pack("<I", zlib.crc32(data[:-4])) if len(data) >= 4 else data

@@ -1,4 +1,4 @@
-"""A Python module under test: one that has the public face of `fedmrn_codec`."""
+"""A Python module under test, which has the public functions of `fedmrn_codec`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..primitives.codes import MaskKind
 from .request import (
     PROFILES,
     Aggregate,
@@ -32,26 +33,24 @@ FACE = {
     "encode": ("Schema", "Tensor", "Uniform", "Gaussian", "Bernoulli", "encode", "encode_bits"),
     "aggregate": ("Schema", "Aggregator"),
 }
-"""What a module must offer for a profile."""
+"""The names that a module must have for a profile."""
 
 NEAR = 64
 """Streams below this are reached through a schema whose first tensors are empty."""
-
-KIND_CODES = {"binary": 1, "signed": 2}
 
 
 class ModuleTarget:
     """A Python module under test, with one of its backends.
 
-    Arguments that it refuses are refusals, by the attribute `code` of what it raises; other exceptions are
-    failures. A module that hangs, hangs the kit.
+    An exception with an attribute `code` is a refusal; other exceptions are failures. If the module hangs, so
+    does the kit.
 
     Parameters
     ----------
     module : str or module
-        A name is imported.
+        A module, or its name.
     backend : str, optional
-        Handed to every function that takes one.
+        Passed to every function that takes a backend.
 
     Raises
     ------
@@ -91,7 +90,7 @@ class ModuleTarget:
         return self._sums(total)
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to release."""
 
     def _schema(self, raw: bytes) -> Any:
         """The caller's schema, to which no limits apply (spec 7.3)."""
@@ -141,11 +140,11 @@ class ModuleTarget:
         return {"mask": frame[len(frame) - 4 - (len(update) + 7) // 8 : -4]}
 
     def _far_mask(self, r: Sample, noise: Any, update: np.ndarray, draws: np.ndarray) -> bytes:
-        """By way of the backend itself: no schema reaches such a stream."""
+        """The mask from the backend itself, since no schema has so many tensors."""
         if not hasattr(self.m, "backends"):
             raise Unsupported(f"no schema reaches stream {r.stream}, and the module has no `backends`")
-        run = self.m.backends.get(self.backend.get("backend"))
-        return _bytes(run.sample(noise, KIND_CODES[r.kind], r.seed, r.stream, update, draws))
+        kernels = self.m.backends.get(self.backend.get("backend"))
+        return _bytes(kernels.sample(noise, MaskKind.of(r.kind, "kind"), r.seed, r.stream, update, draws))
 
     def _encode(self, r: Encode) -> Result:
         schema = self._schema(r.schema)
@@ -153,7 +152,7 @@ class ModuleTarget:
         masked = {name: part for name, (_, part) in parts.items() if part.kind != "dense"}
         plain = {name: part for name, (_, part) in parts.items() if part.kind == "dense"}
         dense = {name: _elements(parts[name][0], part) for name, part in plain.items()}
-        codings = {  # only where they are asked for: a module of version 1.0 does not know the arguments
+        codings = {  # only where needed: a module of version 1.0 does not have these arguments
             argument: {name: part.coding for name, part in those.items() if part.coding != "raw"}
             for argument, those in (("coding", masked), ("dense_coding", plain))
         }
@@ -167,7 +166,7 @@ class ModuleTarget:
             round=r.round,
             base_model=r.base_model,
             embed_schema=r.embed_schema,
-            **{argument: asked for argument, asked in codings.items() if asked},
+            **{argument: names for argument, names in codings.items() if names},
         )
         return {"frame": frame}
 
@@ -178,8 +177,8 @@ class ModuleTarget:
         return self._sums(total)
 
     def _aggregator(self, r: Aggregate) -> Any:
-        pins = {"round": r.round or None, "base_model": r.base_model or None}
-        return self.m.Aggregator(self._schema(r.schema), **pins, **self.backend)
+        expected = {"round": r.round or None, "base_model": r.base_model or None}
+        return self.m.Aggregator(self._schema(r.schema), **expected, **self.backend)
 
     def _merge(self, r: Merge) -> Result:
         schema = self._schema(r.schema)
@@ -206,9 +205,9 @@ def _elements(tensor: Any, part: Part) -> np.ndarray:
 
 
 def _bits(tensor: Any, part: Part) -> np.ndarray:
-    """A packed mask as an array of bools of the tensor's shape; others than its bits do not fit in there."""
+    """A packed mask as an array of bools of the tensor's shape; no other length or padding."""
     size = math.prod(tensor.shape)
     bits = np.unpackbits(np.frombuffer(part.payload, np.uint8), bitorder="little").view(np.bool_)
     if len(bits) != (size + 7) // 8 * 8 or bits[size:].any():
-        raise Unsupported("`encode_bits` takes bools, so that no mask can be of another length or padding")
+        raise Unsupported("`encode_bits` takes bools, so a mask cannot have another length or padding")
     return bits[:size].reshape(tensor.shape)

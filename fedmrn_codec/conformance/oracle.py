@@ -1,8 +1,8 @@
-"""The format in plain integers: slow, obvious, and sharing no line with the rest of the package.
+"""The format in plain integers: slow and simple, and independent of the rest of the package.
 
 It follows `spec/FORMAT.md` section by section; the vectors in `spec/vectors` are made with it. Floats are bit
-patterns and exact fractions here, rounded by the one function `round_float`: no floating-point unit has a
-say, save in 8.2, whose steps are IEEE doubles as Python's floats are.
+patterns and exact fractions, rounded only by `round_float`. Floating-point arithmetic is used in 8.2 alone,
+where the specification demands IEEE doubles, which Python's floats are.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_WEIGHT = 2**39 - 1  # spec 8.1
 DIGIT = 2**24  # spec 8.4
 TABLE_SHA256 = "dd66b5cfd76836da9b554bd89e3ccd03b8e70a5a015b51e5d4ca9a2b4963deb9"  # spec 3.4
 STEP_SHIFT = {UNIFORM: 24, GAUSSIAN: 21, BERNOULLI: 0}  # spec 3.1
-# spec 3.5, as bit patterns: positive floats stand in the order of theirs, infinity and NaN above them all.
+# spec 3.5, as bit patterns: positive floats are ordered as their patterns, infinity and NaN above all.
 SCALES = {
     UNIFORM: ((127 - 102) << 23, 0x7F7FFFFF),
     GAUSSIAN: ((127 - 105) << 23, (127 + 125) << 23),
@@ -51,7 +51,7 @@ CODES = dict(line.split(" ") for line in re.findall(r"\S+ \S+", _CODES))
 
 
 class Refusal(ValueError):
-    """A check that failed: the format's code, the number of the MUST, and what was found."""
+    """A failed check: the format's code, the number of the MUST, and a detail."""
 
     def __init__(self, number: str, detail: str) -> None:
         self.code, self.number, self.detail = CODES[number], number, detail
@@ -65,7 +65,7 @@ def require(condition: bool, number: str, detail: str) -> None:
 
 
 class Reader:
-    """Bytes read from the front; bytes that are not there are refused under the number of a MUST."""
+    """Reads bytes from the front; missing bytes are refused with the number of a MUST."""
 
     def __init__(self, data: bytes, at: int = 0) -> None:
         self.data, self.at = data, at
@@ -73,7 +73,7 @@ class Reader:
     def take(self, size: int, number: str, what: str) -> bytes:
         """The next `size` bytes."""
         left = len(self.data) - self.at
-        require(size <= left, number, f"{what} at byte {self.at}: found {left} bytes, required {size}")
+        require(size <= left, number, f"{what}, byte {self.at}: expected {size} bytes, got {left}")
         self.at += size
         return self.data[self.at - size : self.at]
 
@@ -145,7 +145,7 @@ def f32_from_bits(bits: int) -> float:
 
 
 def f32_bits(x: float) -> int:
-    """The bit pattern of a Python float that is exactly an f32; `ValueError` if it is none."""
+    """The bit pattern of a Python float that is exactly an f32; `ValueError` if it is not."""
     bits = int.from_bytes(struct.pack("<f", x), "little")
     if math.isfinite(x) and f32_from_bits(bits) != x:
         raise ValueError(f"{x!r} is not an f32")
@@ -170,7 +170,7 @@ def philox_block(counter: Sequence[int], key: Sequence[int]) -> tuple[int, int, 
     return c0, c1, c2, c3
 
 
-@functools.lru_cache(2**12)  # the words of a block, and the same ones again, are asked for in turn
+@functools.lru_cache(2**12)  # the words of a block are read one after the other, and repeatedly
 def _block(seed: int, stream: int, b: int) -> tuple[int, int, int, int]:
     counter = (b % 2**32, b >> 32, stream % 2**32, stream >> 32)
     return philox_block(counter, (seed % 2**32, seed >> 32))
@@ -189,7 +189,7 @@ def gaussian_table() -> tuple[int, ...]:
     """The quantile table T, its digest checked (spec 3.4)."""
     data = (Path(__file__).parents[1] / "primitives" / "data" / "gaussian.bin").read_bytes()
     if hashlib.sha256(data).hexdigest() != TABLE_SHA256:
-        raise ValueError("gaussian.bin is not the format's table")
+        raise ValueError("gaussian.bin does not have the digest of the format's table")
     return struct.unpack("<2049I", data)
 
 
@@ -241,7 +241,11 @@ def pack(bits: Sequence[int]) -> bytes:
 def unpack(packed: bytes, n: int) -> list[int]:
     """The n bits of a mask, its padding checked (spec 4.1, [M-01])."""
     bits = [packed[i // 8] >> (i % 8) & 1 for i in range(8 * len(packed))]
-    require(not any(bits[n:]), "F-28", f"last mask byte: found {packed[-1:].hex()}, of {n} elements")
+    require(
+        not any(bits[n:]),
+        "F-28",
+        f"last mask byte: expected 0 beyond element {n - 1}, got {packed[-1:].hex()}",
+    )
     return bits[:n]
 
 
@@ -254,8 +258,8 @@ def sample_bit(kind: int, u: float, noise_value: float, r: int) -> int:
     """The mask bit of a finite update u, a noise value, both f32, and 0 <= r < 2^24 (spec 4.3).
 
     Every operation is made exact with fractions and then rounded once to f32: no double rounding, and
-    subnormal numbers are kept. An infinite p stays infinite through the rest, so its sign decides. The sign
-    of a zero, which a fraction loses, decides nothing: r < t is false for either zero.
+    subnormal numbers are kept. An infinite p stays infinite, so its sign decides. The sign of a zero, which a
+    fraction does not keep, does not matter: r < t is false for either zero.
     """
     p = f32_round(Fraction(u) / Fraction(noise_value))
     if math.isinf(p):
@@ -293,7 +297,7 @@ Schema = tuple[Tensor, ...]
 
 
 def schema_bytes(schema: Schema) -> bytes:
-    """A schema's bytes; `Refusal` if no reader would take them (spec 5.1, 5.2)."""
+    """A schema's bytes; `Refusal` if a reader would refuse them (spec 5.1, 5.2)."""
     data = struct.pack("<I", len(schema))
     for tensor in schema:
         name, rank = tensor.name.encode(), len(tensor.shape)
@@ -309,21 +313,21 @@ def parse_schema(data: bytes) -> Schema:
     for position in range(reader.uint(4, "S-01", "count")):
         at = f"tensor {position}"
         name_length = reader.uint(2, "S-01", f"{at}: name_length")
-        require(name_length > 0, "S-02", f"{at}: empty name")
+        require(name_length > 0, "S-02", f"{at}: expected a name, got an empty one")
         raw = reader.take(name_length, "S-01", f"{at}: name")
         try:
             name = raw.decode("utf-8", "strict")
         except UnicodeDecodeError:
             raise Refusal("S-02", f"{at}: name {raw.hex()} is not UTF-8") from None
-        require(raw not in names, "S-02", f"{at}: name {name!r} a second time")
+        require(raw not in names, "S-02", f"{at}: expected each name once, got {name!r} again")
         names.add(raw)
         role = reader.uint(1, "S-01", f"{at}: role")
-        require(role in (0, 1), "S-03", f"{at}: role {role}, required 0 or 1")
+        require(role in (0, 1), "S-03", f"{at}: role: expected 0 or 1, got {role}")
         dtype = reader.uint(1, "S-01", f"{at}: dtype")
         require(dtype in DTYPES, "S-04", f"{at}: dtype {dtype}")
         require(role == 0 or dtype == FLOAT32, "S-05", f"{at}: dtype {dtype} of a masked tensor")
         rank = reader.uint(1, "S-01", f"{at}: rank")
-        require(rank <= 32, "S-06", f"{at}: rank {rank}, at most 32")
+        require(rank <= 32, "S-06", f"{at}: rank: expected at most 32, got {rank}")
         shape = struct.unpack(f"<{rank}Q", reader.take(8 * rank, "S-01", f"{at}: shape"))
         require(math.prod(d or 1 for d in shape) <= 2**48, "S-06", f"{at}: shape {shape}, at most 2^48")
         schema.append(Tensor(name, role == 1, dtype, shape))
@@ -332,7 +336,7 @@ def parse_schema(data: bytes) -> Schema:
 
 
 def schema_digest(schema: Schema) -> bytes:
-    """The 16 bytes that name a schema (spec 5.4)."""
+    """The digest of a schema, 16 bytes (spec 5.4)."""
     return hashlib.sha256(schema_bytes(schema)).digest()[:16]
 
 
@@ -340,7 +344,7 @@ def schema_digest(schema: Schema) -> bytes:
 
 
 class Content(NamedTuple):
-    """What a frame holds of one tensor: its payload as if raw, and how it is spelled (spec 6.4, 6.5)."""
+    """The content of one tensor in a frame: its payload in raw form, and its encoding (spec 6.4, 6.5)."""
 
     payload: bytes
     kind: int = DENSE
@@ -350,7 +354,7 @@ class Content(NamedTuple):
 
 
 class Options(NamedTuple):
-    """What a reader asks for, and its limits, those of the reference by default (spec 7.3, 9.2)."""
+    """The expected values and the limits of a reader; the defaults are the reference's (spec 7.3, 9.2)."""
 
     round: int | None = None
     base_model: int | None = None
@@ -361,7 +365,7 @@ class Options(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """What a frame says (spec 6.1)."""
+    """The content of a frame (spec 6.1)."""
 
     seed: int
     base_model: int
@@ -374,7 +378,7 @@ def encode(frame: Frame, embed_schema: bool = False) -> bytes:
     """A frame's bytes; `Refusal` if the contents do not fit the schema or are not finite (spec 6)."""
     raw, digest = schema_bytes(frame.schema), schema_digest(frame.schema)
     numbers = (frame.seed, frame.base_model, frame.round, len(frame.contents))
-    frame, payloads = spelled(frame)
+    frame, payloads = with_codings(frame)
     minor = int(any(content.coding for content in frame.contents))  # [E-01]
     data = struct.pack("<4sBBHQQII16s", b"FMRN", 1, minor, embed_schema, *numbers, digest)  # spec 6.2
     data += struct.pack("<I", len(raw)) + raw if embed_schema else b""  # spec 6.3
@@ -386,48 +390,64 @@ def encode(frame: Frame, embed_schema: bool = False) -> bytes:
     data += b"".join(payloads)  # spec 6.5
     data += struct.pack("<I", zlib.crc32(data))  # spec 6.6
     no_limits = Options(max_tensors=2**32, max_schema_bytes=2**32, max_elements=2**80)
-    if parse(data, frame.schema, no_limits) != frame:  # [E-01], [E-02]: what would be refused never gets out
-        raise ValueError("the frame's bytes say something else")
+    if (
+        parse(data, frame.schema, no_limits) != frame
+    ):  # [E-01], [E-02]: a frame that would be refused is not written
+        raise ValueError("the frame's bytes decode to another frame")
     return data
 
 
 def parse(data: bytes, schema: Schema | None = None, options: Options = Options()) -> Frame:  # noqa: B008
-    """What a frame says, every check of 7.3 made in its order; `Refusal` at the first that fails."""
-    reader, size = Reader(data[:-4], 48), len(data)  # the checksum's bytes are nobody else's
-    require(size >= 52, "F-01", f"frame: found {size} bytes, required 52")
+    """The content of a frame, with all checks of 7.3 in their order; `Refusal` at the first that fails."""
+    reader, size = Reader(data[:-4], 48), len(data)  # without the checksum
+    require(size >= 52, "F-01", f"frame, byte 0: expected at least 52 bytes, got {size}")
     magic, major, minor, flags, *numbers, digest = struct.unpack("<4sBBHQQII16s", data[:48])
     seed, base_model, round_number, count = numbers
-    require(magic == b"FMRN", "F-02", f"magic at byte 0: found {magic.hex()}")
-    require(major == 1 and minor < 2, "F-03", f"version at byte 4: found {major}.{minor}, known 1.0, 1.1")
-    require(flags < 2, "F-04", f"flags at byte 6: found {flags:#06x}")
-    require(count <= options.max_tensors, "F-05", f"tensor_count {count}, limit {options.max_tensors}")
+    require(magic == b"FMRN", "F-02", f"magic, byte 0: got {magic.hex()}")
+    require(major == 1 and minor < 2, "F-03", f"version, byte 4: expected 1.0 or 1.1, got {major}.{minor}")
+    require(flags < 2, "F-04", f"flags, byte 6: got {flags:#06x}")
+    require(
+        count <= options.max_tensors,
+        "F-05",
+        f"tensor_count: expected at most {options.max_tensors}, got {count}",
+    )
     if flags & 1:
         length = reader.uint(4, "F-06", "schema length")
         require(length <= options.max_schema_bytes, "F-07", f"schema: {length} bytes at byte 48")
         raw = reader.take(length, "F-08", "schema")
         embedded = parse_schema(raw)  # [S-01] to [S-06]
         total = sum(tensor.elements for tensor in embedded)
-        require(total <= options.max_elements, "S-07", f"{total} elements, limit {options.max_elements}")
+        require(
+            total <= options.max_elements,
+            "S-07",
+            f"elements: expected at most {options.max_elements}, got {total}",
+        )
         require(hashlib.sha256(raw).digest()[:16] == digest, "S-08", "digest of the embedded schema")
     require(bool(flags & 1) or schema is not None, "F-09", "neither the frame nor the caller has a schema")
-    require(schema is None or schema_digest(schema) == digest, "F-10", f"digest at 32: found {digest.hex()}")
+    require(schema is None or schema_digest(schema) == digest, "F-10", f"digest, byte 32: got {digest.hex()}")
     known = embedded if schema is None else schema
-    require(count == len(known), "F-11", f"tensor_count {count}, the schema has {len(known)}")
-    require(options.round in (None, round_number), "F-12", f"{round_number}, wanted {options.round}")
-    require(options.base_model in (None, base_model), "F-13", f"{base_model}, wanted {options.base_model}")
-    require(options.seed in (None, seed), "F-14", f"{seed}, wanted {options.seed}")
+    require(count == len(known), "F-11", f"tensor_count: expected {len(known)}, got {count}")
+    require(options.round in (None, round_number), "F-12", f"expected {options.round}, got {round_number}")
+    require(
+        options.base_model in (None, base_model), "F-13", f"expected {options.base_model}, got {base_model}"
+    )
+    require(options.seed in (None, seed), "F-14", f"expected {options.seed}, got {seed}")
     entries = [_entry(reader, tensor, minor) for tensor in known]
     require(minor == 0 or any(entry.coding for entry, _ in entries), "F-31", "minor 1, all codings 0")
     end = reader.at + sum(length for _, length in entries) + 4
-    require(size >= end, "F-25", f"found {size} bytes, required {end}")
-    require(size <= end, "F-26", f"found {size} bytes, required {end}")
+    require(size >= end, "F-25", f"frame: expected {end} bytes, got {size}")
+    require(size <= end, "F-26", f"frame: expected {end} bytes, got {size}")
     crc = struct.pack("<I", zlib.crc32(data[:-4]))
-    require(crc == data[-4:], "F-27", f"at byte {size - 4}: found {data[-4:].hex()}, computed {crc.hex()}")
+    require(
+        crc == data[-4:], "F-27", f"checksum, byte {size - 4}: expected {crc.hex()}, got {data[-4:].hex()}"
+    )
     contents = []
     for stream, (tensor, (entry, length)) in enumerate(zip(known, entries, strict=True)):
         wire = reader.take(length, "F-25", "payload")
         if entry.coding == RANS:
-            payload = stretch(wire, entry.distribution, seed, stream, tensor.elements)  # [C-01] to [C-04]
+            payload = entropy_decode(
+                wire, entry.distribution, seed, stream, tensor.elements
+            )  # [C-01] to [C-04]
         elif tensor.masked:
             payload = wire
             unpack(payload, tensor.elements)  # [F-28]
@@ -470,21 +490,21 @@ def words_of(payload: bytes, dtype: int) -> list[int]:
 def _check_elements(payload: bytes, dtype: int) -> None:
     for i, word in enumerate(words_of(payload, dtype)):
         require(is_finite(word, DTYPES[dtype]), "F-29", f"element {i}: {word:#x}")
-        require(dtype != BOOL or word <= 1, "F-30", f"element {i}: {word}, required 0 or 1")
+        require(dtype != BOOL or word <= 1, "F-30", f"element {i}: expected 0 or 1, got {word}")
 
 
 # 6.8 and 6.9 Codings
 
 
-def spelled(frame: Frame) -> tuple[Frame, list[bytes]]:
-    """What a reader gets back of a frame, rounded (6.9) and raw where coding 1 does not pay; its payloads."""
+def with_codings(frame: Frame) -> tuple[Frame, list[bytes]]:
+    """The frame as a reader decodes it (rounded by 6.9, raw if coding 1 is not shorter), and its payloads."""
     contents, payloads = [], []
     for stream, (tensor, content) in enumerate(zip(frame.schema, frame.contents, strict=True)):
         wire = content.payload
         if len(wire) != tensor.payload_length:
-            pass  # no reader would take it, so let one say so
+            pass  # a reader refuses it, and `encode` lets one check it
         elif content.coding == RANS:
-            wire = squeeze(content.payload, content.distribution, frame.seed, stream, tensor.elements)
+            wire = entropy_encode(content.payload, content.distribution, frame.seed, stream, tensor.elements)
             if len(wire) >= len(content.payload):
                 content, wire = content._replace(coding=RAW), content.payload
         elif content.coding != RAW:
@@ -496,10 +516,10 @@ def spelled(frame: Frame) -> tuple[Frame, list[bytes]]:
 
 
 def narrow(content: Content) -> tuple[Content, bytes]:
-    """Float32 elements rounded to 16 bits: what a reader gets back, and the payload (spec 6.9)."""
+    """Float32 elements rounded to 16 bits: the content as a reader decodes it, and the payload (spec 6.9)."""
     half = DTYPES[HALF_DTYPE[content.coding]]
     values = [exact_value(word, F32) for word in words_of(content.payload, FLOAT32)]
-    signs = [word & 2**31 for word in words_of(content.payload, FLOAT32)]  # a fraction has no -0
+    signs = [word & 2**31 for word in words_of(content.payload, FLOAT32)]  # a fraction cannot be -0
     words = [round_float(x, half) | sign >> 16 for x, sign in zip(values, signs, strict=True)]
     wire = struct.pack(f"<{len(words)}H", *words)
     return content._replace(payload=widen(wire, content.coding)), wire
@@ -518,7 +538,7 @@ def widen(wire: bytes, coding: int) -> bytes:
 
 
 def rans_length(n: int, words: int = 0) -> int:
-    """Bytes of a coded mask of n elements with so many words (spec 6.8)."""
+    """The length of an entropy-coded mask of n elements with this number of words (spec 6.8)."""
     return 16 + 34 * ((n + 65535) // 65536) + 2 * words
 
 
@@ -527,7 +547,7 @@ def bucket(distribution: int, q: int) -> int:
     return min(abs(q) >> (19 if distribution == GAUSSIAN else 20), 15)
 
 
-def odds(buckets: Sequence[int], bits: Sequence[int]) -> list[int]:
+def probabilities(buckets: Sequence[int], bits: Sequence[int]) -> list[int]:
     """P(0) to P(15) (spec 6.8)."""
     out = []
     for c in range(16):
@@ -537,31 +557,36 @@ def odds(buckets: Sequence[int], bits: Sequence[int]) -> list[int]:
     return out
 
 
-def squeeze(
-    payload: bytes, distribution: int, seed: int, stream: int, n: int, other_odds: Sequence[int] | None = None
+def entropy_encode(
+    payload: bytes,
+    distribution: int,
+    seed: int,
+    stream: int,
+    n: int,
+    other_probabilities: Sequence[int] | None = None,
 ) -> bytes:
-    """A packed mask, coded (spec 6.8); with other probabilities if any are given, as no encoder may."""
+    """A packed mask, entropy-coded (spec 6.8); other probabilities, if given, make it invalid."""
     buckets = [bucket(distribution, draw(distribution, seed, stream, i)) for i in range(n)]
     bits = unpack(payload, n)
-    chances = odds(buckets, bits) if other_odds is None else other_odds
+    table = probabilities(buckets, bits) if other_probabilities is None else other_probabilities
     counts, blocks = b"", b""
     for begin in range(0, n, 65536):
         states, words = [2**16] * 8, b""
         for i in reversed(range(begin, min(begin + 65536, n))):
-            x, p = states[i % 8], chances[buckets[i]]
+            x, p = states[i % 8], table[buckets[i]]
             f = p if bits[i] else 256 - p
             if x >= f << 24:
                 words, x = struct.pack("<H", x % 2**16) + words, x >> 16
             states[i % 8] = (x // f << 8) + x % f + (0 if bits[i] else p)
         counts += struct.pack("<H", len(words) // 2)
         blocks += struct.pack("<8I", *states) + words
-    return bytes(chances) + counts + blocks
+    return bytes(table) + counts + blocks
 
 
-def stretch(wire: bytes, distribution: int, seed: int, stream: int, n: int) -> bytes:
-    """A packed mask from its coded payload, [C-01] to [C-04] checked (spec 6.8)."""
+def entropy_decode(wire: bytes, distribution: int, seed: int, stream: int, n: int) -> bytes:
+    """A packed mask from its entropy-coded payload, with the checks [C-01] to [C-04] (spec 6.8)."""
     blocks = (n + 65535) // 65536
-    chances, counts = wire[:16], struct.unpack(f"<{blocks}H", wire[16 : 16 + 2 * blocks])
+    table, counts = wire[:16], struct.unpack(f"<{blocks}H", wire[16 : 16 + 2 * blocks])
     require(rans_length(n, sum(counts)) == len(wire), "C-01", f"{len(wire)} bytes, counts {counts}")
     at, read = 16 + 2 * blocks, []
     for count in counts:
@@ -574,7 +599,7 @@ def stretch(wire: bytes, distribution: int, seed: int, stream: int, n: int) -> b
         states, words = list(numbers[:8]), list(numbers[8:])
         for i in range(65536 * b, min(65536 * (b + 1), n)):
             buckets.append(bucket(distribution, draw(distribution, seed, stream, i)))
-            x, p = states[i % 8], chances[buckets[-1]]
+            x, p = states[i % 8], table[buckets[-1]]
             s = x % 256
             bits.append(int(s < p))
             x = p * (x >> 8) + s if s < p else (256 - p) * (x >> 8) + s - p
@@ -583,7 +608,7 @@ def stretch(wire: bytes, distribution: int, seed: int, stream: int, n: int) -> b
                 x = (x << 16) + words.pop(0)
             states[i % 8] = x
         require(not words and states == [2**16] * 8, "C-03", f"block {b}: {len(words)} words left, {states}")
-    require(odds(buckets, bits) == list(chances), "C-04", f"P: {chances.hex()}")
+    require(probabilities(buckets, bits) == list(table), "C-04", f"P: {table.hex()}")
     return pack(bits)
 
 
@@ -621,7 +646,7 @@ class Sums(NamedTuple):
 
 
 class PartialSum(NamedTuple):
-    """What an aggregator has summed so far (spec 8.5)."""
+    """The sums of an aggregator (spec 8.5)."""
 
     schema: Schema
     weight: int
@@ -633,7 +658,7 @@ class PartialSum(NamedTuple):
 
 def sum_frame(frame: Frame, weight: int, base_model: int = 0, round: int = 0) -> PartialSum:
     """The partial sum of one frame; the base model and round that were checked, or 0 (spec 8.1 to 8.5)."""
-    require(1 <= weight <= MAX_WEIGHT, "A-01", f"weight {weight}, required 1 to 2^39 - 1")
+    require(1 <= weight <= MAX_WEIGHT, "A-01", f"weight: expected 1 to 2^39 - 1, got {weight}")
     tensors = []
     for stream, (tensor, content) in enumerate(zip(frame.schema, frame.contents, strict=True)):
         if tensor.masked:  # spec 8.2
@@ -733,16 +758,16 @@ def partial_to_bytes(partial: PartialSum) -> bytes:
 def partial_from_bytes(data: bytes, schema: Schema) -> PartialSum:
     """The partial sum of its bytes, [P-01] to [P-15] checked in their order (spec 8.5)."""
     reader, size = Reader(data[:-4], 56), len(data)
-    require(size >= 60, "P-01", f"partial sum: found {size} bytes, required 60")
+    require(size >= 60, "P-01", f"partial sum, byte 0: expected at least 60 bytes, got {size}")
     magic, major, minor, flags, *numbers, digest, frames = struct.unpack("<4sBBHQQII16sQ", data[:56])
     weight, base_model, round_number, count = numbers
-    require(magic == b"FMRS", "P-02", f"magic at byte 0: found {magic.hex()}")
-    require((major, minor) == (1, 0), "P-03", f"version at byte 4: found {major}.{minor}, known 1.0")
-    require(flags == 0, "P-04", f"flags at byte 6: found {flags:#06x}")
-    require(1 <= weight <= MAX_WEIGHT, "P-05", f"weight at byte 8: found {weight}")
-    require(1 <= frames <= weight, "P-06", f"frames at byte 48: found {frames}, weight {weight}")
-    require(digest == schema_digest(schema), "P-07", f"digest at byte 32: found {digest.hex()}")
-    require(count == len(schema), "P-08", f"tensor_count {count}, the schema has {len(schema)}")
+    require(magic == b"FMRS", "P-02", f"magic, byte 0: got {magic.hex()}")
+    require((major, minor) == (1, 0), "P-03", f"version, byte 4: expected 1.0, got {major}.{minor}")
+    require(flags == 0, "P-04", f"flags, byte 6: got {flags:#06x}")
+    require(1 <= weight <= MAX_WEIGHT, "P-05", f"weight, byte 8: got {weight}")
+    require(1 <= frames <= weight, "P-06", f"frames, byte 48: expected 1 to {weight}, got {frames}")
+    require(digest == schema_digest(schema), "P-07", f"digest, byte 32: got {digest.hex()}")
+    require(count == len(schema), "P-08", f"tensor_count: expected {len(schema)}, got {count}")
     parts, present = [], []
     for tensor in schema:
         n, at = tensor.elements, f"tensor at byte {reader.at} ({tensor.name!r})"
@@ -761,9 +786,11 @@ def partial_from_bytes(data: bytes, schema: Schema) -> PartialSum:
             limbs[limb], last = struct.unpack(f"<{n}q", reader.take(8 * n, "P-01", f"{at}: limbs")), limb
             present.append(limbs[limb])
         parts.append(Sums(tuple(limbs)))
-    require(reader.at + 4 == size, "P-13", f"found {size} bytes, required {reader.at + 4}")
+    require(reader.at + 4 == size, "P-13", f"partial sum: expected {reader.at + 4} bytes, got {size}")
     crc = struct.pack("<I", zlib.crc32(data[:-4]))
-    require(crc == data[-4:], "P-14", f"at byte {size - 4}: found {data[-4:].hex()}, computed {crc.hex()}")
+    require(
+        crc == data[-4:], "P-14", f"checksum, byte {size - 4}: expected {crc.hex()}, got {data[-4:].hex()}"
+    )
     for part in parts:
         bound = weight * LARGEST_DRAW.get(part.distribution, DIGIT - 1)
         require(all(abs(v) <= bound for row in part.rows for v in row), "P-15", f"a value beyond {bound}")

@@ -1,9 +1,9 @@
-"""Where a given word stands: Philox run backwards, so that a chosen draw can be asked of any implementation.
+"""The position of a given word in a stream, found with the inverse of Philox.
 
-The vectors that pin the Gaussian draw at the ends of its table give words, and no stream has these words
-at a place one would think of. But a block of Philox is a bijection of its counter: from four words, three of
-them free, it can be run back to the block and stream that give them. One in 2^18 of the answers is the
-block of an element below 2^48, the largest that a tensor may have.
+The vectors of the Gaussian draw at the ends of its table give words, but an implementation answers by
+position. A block of Philox is a bijection of its counter: from four words, three of them arbitrary, the
+inverse gives the stream and the block that produce them. One in 2^18 of these blocks belongs to an element
+below 2^48, the largest number of elements of a tensor.
 
     python -m fedmrn_codec.conformance.places --write     # search again, a minute; write places.json
 """
@@ -35,7 +35,7 @@ class Place(NamedTuple):
 
 
 def backwards(words: np.ndarray, seed: int) -> np.ndarray:
-    """The counters of which these are the blocks: uint64 of 32 bits each, shape (4, n) (spec 2.3)."""
+    """The counters of these blocks: 32-bit values in uint64, shape (4, n) (spec 2.3)."""
     low, shift = np.uint64(LOW), np.uint64(32)
     inverse_0, inverse_1 = (np.uint64(pow(m, -1, 2**32)) for m in (MULTIPLIER_0, MULTIPLIER_1))
     c0, c1, c2, c3 = words.astype(np.uint64)
@@ -49,7 +49,7 @@ def backwards(words: np.ndarray, seed: int) -> np.ndarray:
 
 
 def find(word: int) -> Place:
-    """A place of this word, as lane 0 of its block, among the elements that a tensor may have."""
+    """A position of this word, as lane 0 of a block, among the elements that a tensor may have."""
     rng = np.random.default_rng(word)
     while True:
         words = rng.integers(0, 2**32, (4, 2**18), dtype=np.uint64)
@@ -62,33 +62,33 @@ def find(word: int) -> Place:
 
 @functools.cache
 def known() -> dict[int, Place]:
-    """The places that have been found before."""
+    """The positions that are stored in the file."""
     found = json.loads(FILE.read_text(encoding="utf-8"))["places"]
     return {int(word, 16): Place(*(int(n, 16) for n in place)) for word, place in found.items()}
 
 
 def place(word: int) -> Place:
-    """A place of this word: known, or found now, in a fraction of a second."""
+    """A position of this word: from the file, or computed in a fraction of a second."""
     return known().get(word) or find(word)
 
 
-def wanted() -> list[int]:
-    """The words that the vectors give draws of."""
+def needed() -> list[int]:
+    """The words of the vectors of draws."""
     return sorted({int(w, 16) for case in load("noise") if case["op"] == "draw" for w in case["words"]})
 
 
 def main() -> None:
-    """Check that every word of the vectors has its place in the file; with --write, make the file."""
+    """Check that the file has every word of the vectors; with --write, write the file."""
     if "--write" in sys.argv:
         lines = (
             f'  "{word:#010x}": {json.dumps([hex(n) for n in find(word)])}'  # one a line
-            for word in wanted()
+            for word in needed()
         )
         about = "word: seed, stream and position at which it stands; made by places.py"
         text = f'{{\n "about": "{about}",\n "places": {{\n' + ",\n".join(lines) + "\n }\n}\n"
         FILE.write_text(text, encoding="utf-8")
-    if missing := [hex(word) for word in wanted() if word not in known()]:
-        sys.exit(f"places.json lacks {', '.join(missing)}")
+    if missing := [hex(word) for word in needed() if word not in known()]:
+        sys.exit(f"places.json: expected every word of the vectors, got none of {', '.join(missing)}")
 
 
 if __name__ == "__main__":

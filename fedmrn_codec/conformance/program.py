@@ -1,4 +1,4 @@
-"""A program under test, spoken to over the line protocol of spec/CONFORMANCE.md."""
+"""A program under test, which answers over the line protocol of spec/CONFORMANCE.md."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .request import HELLO, PROFILES, Request, Result, result_from_wire, to_wire
 from .target import Broken, Refused, TimedOut, Unsupported
 
 LONGEST = 2**28
-"""Bytes of an answer's line that are read before it counts as garbage."""
+"""The most bytes of an answer that are read; a longer line is malformed."""
 
 STDERR = 2000
-"""Bytes of standard error that are shown, the last ones."""
+"""The number of bytes of standard error that are shown, from its end."""
 
 HANGS = 3
-"""Time-outs after which nothing more is asked."""
+"""The number of time-outs after which no more requests are sent."""
 
 
 class _Process:
-    """A running program, and the threads that feed it, read it and listen to its complaints."""
+    """A running program, and the threads that write its input and read its output and errors."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
         self.popen = subprocess.Popen(
@@ -35,13 +35,13 @@ class _Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            start_new_session=os.name == "posix",  # so that what it starts in turn can be ended with it
+            start_new_session=os.name == "posix",  # so that its child processes can be ended with it
         )
         self.requests: queue.Queue[bytes | None] = queue.Queue()
         self.answers: queue.Queue[bytes] = queue.Queue(maxsize=16)
-        self.complaints = b""
+        self.errors = b""
         self.threads = [
-            threading.Thread(target=work, daemon=True) for work in (self._feed, self._read, self._listen)
+            threading.Thread(target=work, daemon=True) for work in (self._feed, self._read, self._read_errors)
         ]
         for thread in self.threads:
             thread.start()
@@ -53,7 +53,7 @@ class _Process:
                 stdin.write(line)
                 stdin.flush()
         except OSError:
-            pass  # it has ended, or closed its input; whoever waits for its answer finds out
+            pass  # it has ended, or closed its input; reading its answer reports that
         finally:
             with suppress(OSError):
                 stdin.close()
@@ -64,13 +64,13 @@ class _Process:
             self.answers.put(line)
         self.answers.put(b"")
 
-    def _listen(self) -> None:
+    def _read_errors(self) -> None:
         stderr = _pipe(self.popen.stderr)
         while chunk := os.read(stderr.fileno(), 4096):
-            self.complaints = (self.complaints + chunk)[-STDERR:]
+            self.errors = (self.errors + chunk)[-STDERR:]
 
     def end(self, timeout: float) -> int | None:
-        """Close its input and wait for it; the exit code, None if it had to be killed."""
+        """Close its input and wait until it ends; the exit code, or None if it had to be killed."""
         self.requests.put(None)
         try:
             return self.popen.wait(timeout)
@@ -80,7 +80,7 @@ class _Process:
             self.kill()
 
     def kill(self) -> None:
-        """End it, and what it has started."""
+        """Kill it and its child processes."""
         try:
             if os.name == "posix":
                 os.killpg(self.popen.pid, signal.SIGKILL)
@@ -90,7 +90,7 @@ class _Process:
             pass  # it has ended
         self.popen.wait()
         self.requests.put(None)
-        while self.threads[1].is_alive():  # a reader that waits for room in the queue of answers
+        while self.threads[1].is_alive():  # the reader may wait until the queue of answers has room
             try:
                 self.answers.get_nowait()
             except queue.Empty:
@@ -99,10 +99,10 @@ class _Process:
         for pipe in (self.popen.stdout, self.popen.stderr):
             _pipe(pipe).close()
 
-    def said(self) -> str:
-        """The end of what it wrote to standard error."""
+    def stderr(self) -> str:
+        """The end of its standard error, as the end of a message."""
         self.threads[2].join(0.2)
-        text = self.complaints.decode("utf-8", "replace").strip()
+        text = self.errors.decode("utf-8", "replace").strip()
         return f"; its standard error ends: {text}" if text else "; it wrote nothing to standard error"
 
 
@@ -155,7 +155,7 @@ class CommandTarget:
     def exchange(self, op: str, members: dict[str, Any]) -> dict[str, Any]:
         """Send one request, and read its answer: an object with one of result, error and unsupported."""
         if self.hangs >= HANGS:
-            raise Broken(f"not asked: the program has not answered in time {HANGS} times")
+            raise Broken(f"request not sent: the program has timed out {HANGS} times")
         process = self.process = self.process or _Process(self.arguments)
         self.asked += 1
         process.requests.put(json.dumps({"id": self.asked, "op": op, **members}).encode() + b"\n")
@@ -163,7 +163,7 @@ class CommandTarget:
             line = process.answers.get(timeout=self.timeout)
         except queue.Empty:
             self.hangs += 1
-            said = process.said()
+            said = process.stderr()
             self._restart()
             raise TimedOut(f"no answer within {self.timeout:g} seconds{said}") from None
         if not line:
@@ -171,21 +171,21 @@ class CommandTarget:
         try:
             return _checked(line, self.asked)
         except ValueError as error:
-            said = process.said()
+            said = process.stderr()
             self._restart()
             raise Broken(f"malformed answer: {error}{said}") from None
 
     def finish(self) -> None:
-        """Close the program's input: it must end with exit code 0."""
+        """Close the program's input; the program must end with exit code 0."""
         process, self.process = self.process or _Process(self.arguments), None
         code = process.end(self.timeout)
         if code is None:
-            raise TimedOut(f"still running {self.timeout:g} seconds after its input ended{process.said()}")
+            raise TimedOut(f"still running {self.timeout:g} seconds after its input ended{process.stderr()}")
         if code:
-            raise Broken(f"{_exit(code)} when its input ended, required: exit code 0{process.said()}")
+            raise Broken(f"end of input: expected exit code 0, got: {_exit(code)}{process.stderr()}")
 
     def close(self) -> None:
-        """End the program, politely."""
+        """Close the program's input, and kill it if it does not end in a second."""
         process, self.process = self.process, None
         if process is not None:
             process.end(1.0)
@@ -200,7 +200,7 @@ class CommandTarget:
             how = _exit(process.popen.wait(1.0))
         except subprocess.TimeoutExpired:
             how = "it closed its output and kept running"
-        said = process.said()
+        said = process.stderr()
         self._restart()
         return f"no answer: {how}{said}"
 
@@ -219,27 +219,27 @@ def _checked(line: bytes, number: int) -> dict[str, Any]:
     try:
         answer = json.loads(line)
     except (ValueError, RecursionError):
-        raise ValueError(f"no JSON: {shown}") from None
+        raise ValueError(f"expected JSON, got {shown}") from None
     if not isinstance(answer, dict):
-        raise ValueError(f"no JSON object: {shown}")
+        raise ValueError(f"expected a JSON object, got {shown}")
     if answer.get("id") != number or isinstance(answer["id"], bool):
-        raise ValueError(f"`id` {answer.get('id')!r}, required {number}")
+        raise ValueError(f"`id`: expected {number}, got {answer.get('id')!r}")
     outcome = {"result", "error", "unsupported"} & set(answer)
     if len(outcome) != 1:
-        raise ValueError(f"required exactly one of `result`, `error`, `unsupported`: {shown}")
+        raise ValueError(f"expected exactly one of `result`, `error`, `unsupported`, got {shown}")
     if "error" in answer and not (isinstance(answer["error"], str) and answer["error"]):
-        raise ValueError(f"`error` is no code: {shown}")
+        raise ValueError(f"`error`: expected a code, got {shown}")
     if "unsupported" in answer and answer["unsupported"] is not True:
-        raise ValueError(f"`unsupported` is not true: {shown}")
+        raise ValueError(f"`unsupported`: expected true, got {shown}")
     return answer
 
 
 def _introduction(result: Any) -> tuple[str, str, tuple[str, ...]]:
     if not isinstance(result, dict):
-        raise Broken("`hello` has no result")
+        raise Broken("`hello`: expected a result that is an object, got none")
     name, version, profiles = (result.get(key) for key in ("name", "version", "profiles"))
     if not isinstance(name, str) or not isinstance(version, str) or not isinstance(profiles, list):
-        raise Broken("the answer to `hello` needs `name`, `version` and `profiles`")
+        raise Broken(f"`hello`: expected `name`, `version` and `profiles`, got {sorted(result)}")
     if unknown := [p for p in profiles if p not in PROFILES]:
-        raise Broken(f"`hello` offers profiles that do not exist: {unknown}; known: {', '.join(PROFILES)}")
+        raise Broken(f"profiles of `hello`: expected some of {', '.join(PROFILES)}, got {unknown}")
     return name, version, tuple(p for p in PROFILES if p in profiles)

@@ -19,16 +19,16 @@ from .target import Broken, Target, TimedOut, Unsupported, outcome
 from .verdict import Finding, verdict
 
 CRASHES = 8
-"""Examples without an answer, after which no smaller one is looked for: each costs a restart."""
+"""The number of examples without an answer after which shrinking stops, as each needs a restart."""
 
 SHRINKING = 20.0
-"""Seconds after the first failure, after which no smaller one is looked for."""
+"""Seconds after the first failure at which shrinking stops."""
 
 REFERENCE = Reference()
 
 
 class _Found(Exception):
-    """A failure, on its way through Hypothesis."""
+    """Carries a failure through Hypothesis."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(str(failure.finding))
@@ -42,7 +42,7 @@ class Property:
     Attributes
     ----------
     make : function
-        Gives the strategy of the requests.
+        Returns the strategy of the requests.
     examples : int
     seed : int
         The same seed gives the same examples.
@@ -83,7 +83,7 @@ class Property:
 
 
 class _Asker:
-    """Asks and judges, each request once, so that what Hypothesis sees is the same each time."""
+    """Sends each request once and keeps the verdict, so that Hypothesis sees the same result each time."""
 
     def __init__(self, target: Target, musts: tuple[str, ...]) -> None:
         self.target, self.musts = target, musts
@@ -95,8 +95,8 @@ class _Asker:
     def ask(self, request: Request) -> None:
         """Raise `_Found` if the answer is wrong."""
         if request not in self.judged:
-            goes_on = self.crashes < CRASHES and time.monotonic() < self.until
-            self.judged[request] = self._judge(request) if goes_on else None
+            proceed = self.crashes < CRASHES and time.monotonic() < self.until
+            self.judged[request] = self._judge(request) if proceed else None
         finding = self.judged[request]
         if finding:
             self.until = min(self.until, time.monotonic() + SHRINKING)

@@ -1,4 +1,4 @@
-"""What the line protocol itself asks of a program."""
+"""The checks of how a program follows the line protocol."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ SECTION = ("CONFORMANCE 3",)
 
 
 @dataclass(frozen=True)
-class Manners:
-    """A check of the protocol; those that a Python module is never asked."""
+class ProtocolCheck:
+    """A check of the protocol, for programs only."""
 
     id: str
     test: Callable[[CommandTarget], str | None]
@@ -35,7 +35,7 @@ def _unknown(target: CommandTarget) -> str | None:
     answer = target.exchange("an operation of a later version", {})
     if "unsupported" in answer:
         return None
-    return "an operation that nobody knows: expected `unsupported`, found another answer"
+    return "unknown operation: expected `unsupported`, got another answer"
 
 
 def _end(target: CommandTarget) -> str | None:
@@ -43,18 +43,18 @@ def _end(target: CommandTarget) -> str | None:
     return None
 
 
-def first() -> Iterator[Manners]:
-    """Before all other checks."""
-    yield Manners("protocol/unknown-operation", _unknown)
+def first() -> Iterator[ProtocolCheck]:
+    """The checks that run before all others."""
+    yield ProtocolCheck("protocol/unknown-operation", _unknown)
 
 
-def last() -> Iterator[Manners]:
-    """After them: the program ends with its input."""
-    yield Manners("protocol/end", _end)
+def last() -> Iterator[ProtocolCheck]:
+    """The checks that run after all others: the program ends when its input ends."""
+    yield ProtocolCheck("protocol/end", _end)
 
 
 def no_hello(broken: Broken) -> Record:
-    """The one record of a run that never began."""
+    """The record of a failed start."""
     message = str(Finding(SECTION, f"hello: {broken}"))
     return Record("protocol/hello", PROFILE, FAILED, 0.0, SECTION, message)
 

@@ -1,4 +1,4 @@
-"""Hypothesis strategies of whole requests: what is asked of an implementation beyond the vectors."""
+"""Hypothesis strategies of whole requests, beyond those of the vectors."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
+from ..primitives.codes import Coding, MaskKind
 from . import oracle
 from . import strategies as some
-from .hostile import spoiled
+from .hostile import damaged
 from .layout import frame_fields, partial_fields, schema_fields, with_checksum
-from .reference import CODINGS, DISTRIBUTIONS, KINDS
+from .reference import DISTRIBUTIONS
 from .request import Aggregate, Decode, Digest, Encode, Merge, Noise, Part, Request, Sample, Words
 
 DISTRIBUTION_NAMES = {code: name for name, code in DISTRIBUTIONS.items()}
-KIND_NAMES = {code: name for name, code in KINDS.items()}
-CODING_NAMES = {code: name for name, code in CODINGS.items()}
 
 
 @st.composite
@@ -45,74 +44,74 @@ def noise(draw: st.DrawFn) -> Request:
 
 @st.composite
 def digests(draw: st.DrawFn) -> Request:
-    """Schemas, some of them spoiled."""
+    """Schemas, some of them damaged."""
     schema = draw(some.schemas)
     raw = oracle.schema_bytes(schema)
     if draw(st.booleans()):
-        raw = draw(_spoiled_schema(raw, schema))
+        raw = draw(_damaged_schema(raw, schema))
     return Digest(schema=raw)
 
 
 @st.composite
-def _spoiled_schema(draw: st.DrawFn, raw: bytes, schema: oracle.Schema) -> bytes:
-    four = b"\0\0\0\0"  # where spoiled() may set a checksum
-    data: bytes = draw(spoiled(raw + four, schema_fields(schema)))
+def _damaged_schema(draw: st.DrawFn, raw: bytes, schema: oracle.Schema) -> bytes:
+    four = b"\0\0\0\0"  # where damaged() may write a checksum
+    data: bytes = draw(damaged(raw + four, schema_fields(schema)))
     return data[:-4]
 
 
 @st.composite
 def decodings(draw: st.DrawFn) -> Request:
-    """Valid frames, read with and without the caller's schema and demands."""
+    """Valid frames, read with and without the caller's schema and expected values."""
     frame = draw(some.frames(least=0))
-    embed, asked = draw(st.booleans()), draw(st.booleans())
+    embed, expected = draw(st.booleans()), draw(st.booleans())
     known = not embed or draw(st.booleans())
     return Decode(
         frame=oracle.encode(frame, embed),
         schema=oracle.schema_bytes(frame.schema) if known else None,
-        round=frame.round if asked else None,
-        base_model=frame.base_model if asked else None,
-        seed=frame.seed if asked else None,
+        round=frame.round if expected else None,
+        base_model=frame.base_model if expected else None,
+        seed=frame.seed if expected else None,
     )
 
 
 @st.composite
 def hostile(draw: st.DrawFn) -> Request:
-    """Frames with one or more defects, or read by someone who wants another frame."""
+    """Frames with one or more defects, or of other values than the expected ones."""
     frame = draw(some.frames())
     embed = draw(st.booleans())
     data = oracle.encode(frame, embed)
     raw = oracle.schema_bytes(frame.schema)
     known = raw if not embed or draw(st.booleans()) else None
-    how = draw(st.sampled_from(["spoiled"] * 5 + ["another schema", "another demand", "no schema"]))
-    if how == "spoiled":
-        return Decode(frame=draw(spoiled(data, frame_fields(data, frame.schema))), schema=known)
+    how = draw(st.sampled_from(["damaged"] * 5 + ["another schema", "other values", "no schema"]))
+    if how == "damaged":
+        return Decode(frame=draw(damaged(data, frame_fields(data, frame.schema))), schema=known)
     if how == "another schema":
         known = oracle.schema_bytes(draw(_another(frame.schema)))
-        if draw(st.booleans()):  # and the frame claims to be of it
+        if draw(st.booleans()):  # and the frame has the digest of this schema
             data = with_checksum(data[:32] + hashlib.sha256(known).digest()[:16] + data[48:])
     request = Decode(frame=data, schema=None if how == "no schema" else known)
-    return draw(_with_demand(request, frame, len(raw))) if how == "another demand" else request
+    return draw(_with_expected(request, frame, len(raw))) if how == "other values" else request
 
 
 @st.composite
 def coded(draw: st.DrawFn) -> Request:
-    """Frames of version 1.1: coded masks, floats of 16 bits."""
+    """Frames of version 1.1: entropy-coded masks, and floats of 16 bits."""
     frame = draw(some.coded_frames())
     return Decode(frame=oracle.encode(frame), schema=oracle.schema_bytes(frame.schema))
 
 
 @st.composite
 def hostile_codings(draw: st.DrawFn) -> Request:
-    """The same with defects."""
+    """Frames of version 1.1 with defects."""
     frame = draw(some.coded_frames())
     data = oracle.encode(frame)
-    data = draw(spoiled(data, frame_fields(data, frame.schema)))
+    data = draw(damaged(data, frame_fields(data, frame.schema)))
     return Decode(frame=data, schema=oracle.schema_bytes(frame.schema))
 
 
 @st.composite
 def codings(draw: st.DrawFn) -> Request:
-    """Masks to be coded, whether that pays or not, and floats to be rounded, whether they fit or not."""
+    """Masks to entropy-code, whether shorter or not, and floats to round, in or out of range."""
     frame = draw(some.coded_frames())
     parts = list(_parts(frame))
     i = next(i for i, part in enumerate(parts) if part.kind == "dense")
@@ -127,7 +126,7 @@ def codings(draw: st.DrawFn) -> Request:
 
 @st.composite
 def _another(draw: st.DrawFn, schema: oracle.Schema) -> oracle.Schema:
-    """A schema that differs: one tensor's role, dtype or shape, the order, or the number of tensors."""
+    """A schema that differs in a tensor's role, dtype or shape, or in the order or number of tensors."""
     i = draw(st.integers(0, len(schema) - 1))
     tensor = schema[i]
     how = draw(st.sampled_from(["role", "dtype", "shape", "order", "number"]))
@@ -145,8 +144,8 @@ def _another(draw: st.DrawFn, schema: oracle.Schema) -> oracle.Schema:
 
 
 @st.composite
-def _with_demand(draw: st.DrawFn, request: Decode, frame: oracle.Frame, schema_bytes: int) -> Decode:
-    """The reader asks for another round, base model or seed, or has limits about what is there."""
+def _with_expected(draw: st.DrawFn, request: Decode, frame: oracle.Frame, schema_bytes: int) -> Decode:
+    """Expect another round, base model or seed, or set a limit near the frame's value."""
     elements = sum(tensor.elements for tensor in frame.schema)
     limits = {"max_tensors": len(frame.schema), "max_schema_bytes": schema_bytes, "max_elements": elements}
     name = draw(st.sampled_from(["round", "base_model", "seed", *limits]))
@@ -157,14 +156,14 @@ def _with_demand(draw: st.DrawFn, request: Decode, frame: oracle.Frame, schema_b
 
 @st.composite
 def samples(draw: st.DrawFn) -> Request:
-    """Updates about the noise, and draws about the threshold."""
+    """Updates near the noise, and random integers near the threshold."""
     (distribution, scale), kind = draw(some.noises()), draw(some.kinds)
     seed, stream = draw(some.u64s), draw(st.integers(0, 5) | some.u64s)
     n = draw(st.integers(1, 20))
     values = [oracle.noise(distribution, scale, seed, stream, i) for i in range(n)]
     pairs = [draw(some.sampled(kind, value)) for value in values]
     return Sample(
-        kind=KIND_NAMES[kind],
+        kind=MaskKind(kind).label,
         distribution=DISTRIBUTION_NAMES[distribution],
         scale=oracle.f32_bits(scale),
         seed=seed,
@@ -177,9 +176,9 @@ def samples(draw: st.DrawFn) -> Request:
 def _parts(frame: oracle.Frame) -> tuple[Part, ...]:
     return tuple(
         Part(
-            kind=KIND_NAMES[c.kind],
+            kind=MaskKind(c.kind).label if c.kind else "dense",
             payload=c.payload,
-            coding=CODING_NAMES[c.coding],
+            coding=Coding(c.coding).label,
             distribution=DISTRIBUTION_NAMES[c.distribution] if c.kind else None,
             scale=oracle.f32_bits(c.scale) if c.kind else None,
         )
@@ -189,12 +188,12 @@ def _parts(frame: oracle.Frame) -> tuple[Part, ...]:
 
 @st.composite
 def encodings(draw: st.DrawFn) -> Request:
-    """Frames to be written; one in four holds what no encoder may write."""
+    """Frames to encode; one in four holds something that an encoder must refuse."""
     frame = draw(some.frames(least=0))
     parts = list(_parts(frame))
     if parts and draw(st.integers(0, 3)) == 0:
         i = draw(st.integers(0, len(parts) - 1))
-        parts[i] = draw(_spoiled_part(parts[i], frame.schema[i]))
+        parts[i] = draw(_damaged_part(parts[i], frame.schema[i]))
     return Encode(
         schema=oracle.schema_bytes(frame.schema),
         seed=frame.seed,
@@ -206,7 +205,7 @@ def encodings(draw: st.DrawFn) -> Request:
 
 
 @st.composite
-def _spoiled_part(draw: st.DrawFn, part: Part, tensor: oracle.Tensor) -> Part:
+def _damaged_part(draw: st.DrawFn, part: Part, tensor: oracle.Tensor) -> Part:
     """A scale out of bounds, a NaN or an infinity, an element too many; or the part as it is."""
     kind = oracle.DTYPES[tensor.dtype]
     if tensor.masked:
@@ -221,73 +220,75 @@ def _spoiled_part(draw: st.DrawFn, part: Part, tensor: oracle.Tensor) -> Part:
     return dataclasses.replace(part, payload=part.payload[:at] + word + part.payload[at + kind.size :])
 
 
-class _Weighed(NamedTuple):
-    """Frames of one schema and noise, their weights, and the round and base model demanded of them."""
+class _Weighted(NamedTuple):
+    """Frames of one schema and noise, their weights, and the expected round and base model."""
 
     schema: oracle.Schema
     frames: list[oracle.Frame]
     weights: list[int]
-    pins: dict[str, int]
+    expected: dict[str, int]
 
 
 @st.composite
-def _weighed(draw: st.DrawFn) -> _Weighed:
+def _weighted(draw: st.DrawFn) -> _Weighted:
     count = draw(st.integers(1, 4))
     table = draw(some.tables(count, of=some.small_shapes))
-    pins = {"base_model": draw(st.just(0) | some.u64s), "round": draw(st.just(0) | some.u32s)}
+    expected = {"base_model": draw(st.just(0) | some.u64s), "round": draw(st.just(0) | some.u32s)}
     headers = [
         {"seed": draw(some.u64s)}
-        | {name: pin or draw(some.u32s) for name, pin in pins.items()}  # any, where none is demanded
+        | {name: value or draw(some.u32s) for name, value in expected.items()}  # any, where 0
         for _ in range(count)
     ]
     frames = [some.frame_of(table, i, **header) for i, header in enumerate(headers)]
-    return _Weighed(frames[0].schema, frames, [draw(some.weights) for _ in frames], pins)
+    return _Weighted(frames[0].schema, frames, [draw(some.weights) for _ in frames], expected)
 
 
 @st.composite
 def aggregates(draw: st.DrawFn) -> Request:
-    """Weighted frames; sometimes a weight, a frame or a demand that does not belong there."""
-    schema, frames, weights, pins = draw(_weighed())
+    """Weighted frames; sometimes with a wrong weight, frame or expected value."""
+    schema, frames, weights, expected = draw(_weighted())
     data = [oracle.encode(frame) for frame in frames]
     if not draw(st.integers(0, 3)):
         i = draw(st.integers(0, len(frames) - 1))
-        how = draw(st.sampled_from(["weight", "frame", "noise", "pins", "nothing"]))
+        how = draw(st.sampled_from(["weight", "frame", "noise", "expected", "nothing"]))
         if how == "weight":
             weights[i] = draw(st.sampled_from([0, -1, oracle.MAX_WEIGHT, oracle.MAX_WEIGHT + 1, 2**62]))
         elif how == "frame":
-            data[i] = draw(spoiled(data[i], frame_fields(data[i], schema)))
+            data[i] = draw(damaged(data[i], frame_fields(data[i], schema)))
         elif how == "noise":
             other = tuple(draw(some.contents(tensor)) for tensor in schema)
             data[i] = oracle.encode(frames[i]._replace(contents=other))
-        elif how == "pins":
-            pins["round"] ^= 1
+        elif how == "expected":
+            expected["round"] ^= 1
         else:
             data, weights = [], []
-    return Aggregate(schema=oracle.schema_bytes(schema), frames=tuple(data), weights=tuple(weights), **pins)
+    return Aggregate(
+        schema=oracle.schema_bytes(schema), frames=tuple(data), weights=tuple(weights), **expected
+    )
 
 
 @st.composite
 def merges(draw: st.DrawFn) -> Request:
-    """The partial sums of some groups of frames, or one at whose means rounding goes wrong; some spoiled."""
+    """The partial sums of groups of frames, some damaged; or one whose means are hard to round."""
     if draw(st.booleans()):
         return draw(_tied())
-    schema, frames, weights, pins = draw(_weighed())
+    schema, frames, weights, expected = draw(_weighted())
     ends = sorted({draw(st.integers(1, len(frames))), len(frames)})
     groups = [range(begin, end) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
-    sums = [oracle.partial_sum([frames[i] for i in g], [weights[i] for i in g], **pins) for g in groups]
-    how = draw(st.sampled_from(["right", "spoiled", "other"]))
+    sums = [oracle.partial_sum([frames[i] for i in g], [weights[i] for i in g], **expected) for g in groups]
+    how = draw(st.sampled_from(["right", "damaged", "other"]))
     if how == "other":
         last = sums[-1]
         sums[-1] = last._replace(round=5) if draw(st.booleans()) else last._replace(base_model=5)
     parts = [oracle.partial_to_bytes(part) for part in sums]
-    if how == "spoiled":
-        parts = [draw(spoiled(parts[0], partial_fields(parts[0], schema)))]
+    if how == "damaged":
+        parts = [draw(damaged(parts[0], partial_fields(parts[0], schema)))]
     return Merge(schema=oracle.schema_bytes(schema), partials=tuple(parts))
 
 
 @st.composite
 def _tied(draw: st.DrawFn) -> Request:
-    """One partial sum of any weight, its means on or beside the middle of two values."""
+    """A partial sum of any weight, whose means are on or near the middle of two values."""
     schema = tuple(draw(st.lists(some.tensors(some.small_shapes), min_size=1, max_size=2, unique_by=_name)))
     weight = draw(some.weights | st.integers(2**28, 2**36))
     sums = tuple(draw(some.tied_sums(tensor, weight)) for tensor in schema)

@@ -1,4 +1,4 @@
-"""The plain-integer oracle as a target: what every other answer is compared with."""
+"""The plain-integer oracle as a target, whose answers are the expected ones."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import struct
 from types import ModuleType
 from typing import Any
 
+from ..primitives.codes import Coding, MaskKind
 from . import oracle
 from .request import (
     PROFILES,
@@ -24,22 +25,15 @@ from .request import (
 from .target import Refused
 
 DISTRIBUTIONS = {"uniform": oracle.UNIFORM, "gaussian": oracle.GAUSSIAN, "bernoulli": oracle.BERNOULLI}
-CODINGS = {
-    "raw": oracle.RAW,
-    "rans": oracle.RANS,
-    "float16": oracle.IN_FLOAT16,
-    "bfloat16": oracle.IN_BFLOAT16,
-}
-KINDS = {"dense": oracle.DENSE, "binary": oracle.BINARY, "signed": oracle.SIGNED}
 
 
 class Reference:
-    """Answers with the oracle, or with another module of the same functions.
+    """Answers with the oracle, or with another module that has the same functions.
 
     Parameters
     ----------
     module : module
-        By default `fedmrn_codec.conformance.oracle`; the kit's own tests put changed copies of it here.
+        By default `fedmrn_codec.conformance.oracle`; the kit's own tests pass modified copies of it.
     """
 
     name, version, profiles = "oracle", "1.0", tuple(PROFILES)
@@ -56,7 +50,7 @@ class Reference:
             raise Refused(refusal.code, refusal.number) from None
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to release."""
 
     def _words(self, r: Words) -> Result:
         words = [self.o.philox_word(r.seed, r.stream, r.start + i) for i in range(r.count)]
@@ -80,7 +74,7 @@ class Reference:
         )
 
     def _sample(self, r: Sample) -> Result:
-        code, scale, kind = DISTRIBUTIONS[r.distribution], self.o.f32_from_bits(r.scale), KINDS[r.kind]
+        code, scale, kind = DISTRIBUTIONS[r.distribution], self.o.f32_from_bits(r.scale), _kind(r.kind)
         n = len(r.update) // 4
         given = zip(struct.unpack(f"<{n}f", r.update), struct.unpack(f"<{n}I", r.draws), strict=True)
         noise = (self.o.noise(code, scale, r.seed, r.stream, i) for i in range(n))
@@ -97,7 +91,7 @@ class Reference:
             raise Refused("", "E-02") from None
 
     def _content(self, part: Part) -> Any:
-        kind, coding = KINDS[part.kind], CODINGS[part.coding]
+        kind, coding = _kind(part.kind), Coding.of(part.coding, "coding")
         if part.distribution is None or part.scale is None:
             return self.o.Content(part.payload, kind, coding=coding)
         scale = self.o.f32_from_bits(part.scale)
@@ -105,13 +99,13 @@ class Reference:
 
     def _aggregate(self, r: Aggregate) -> Result:
         schema = self.o.parse_schema(r.schema)
-        asked = self.o.Options(r.round or None, r.base_model or None)
+        options = self.o.Options(r.round or None, r.base_model or None)
         total = None
         for data, weight in zip(r.frames, r.weights, strict=True):
             so_far = total.weight if total else 0
             fits = weight >= 1 and so_far + weight <= self.o.MAX_WEIGHT
             self.o.require(fits, "A-01", f"weight {weight} after {so_far}")
-            frame = self.o.parse(data, schema, asked)
+            frame = self.o.parse(data, schema, options)
             part = self.o.sum_frame(frame, weight, r.base_model, r.round)
             total = self.o.merge(total, part) if total else part
         if total is None:
@@ -124,3 +118,8 @@ class Reference:
 
     def _sums(self, total: Any) -> Result:
         return {"mean": tuple(self.o.mean(total)), "partial": self.o.partial_to_bytes(total)}
+
+
+def _kind(name: str) -> int:
+    """The code of a kind; "dense" is no kind of mask."""
+    return oracle.DENSE if name == "dense" else MaskKind.of(name, "kind")

@@ -7,9 +7,10 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
+from ..primitives.codes import MaskKind
 from . import oracle, places
 from .check import Case
-from .reference import DISTRIBUTIONS, KINDS
+from .reference import DISTRIBUTIONS
 from .request import Aggregate, Decode, Digest, Encode, Merge, Noise, Part, Request, Sample, Words
 from .target import Outcome, Refused
 from .vector_files import load
@@ -48,8 +49,8 @@ def noise() -> Iterator[Case]:
 
 
 def _draw(distribution: str, word: int, q: int) -> tuple[Request, Outcome]:
-    """The noise of scale 1 where this word stands: an exact multiple of the draw."""
-    assert distribution != "bernoulli"  # whose words hold 32 elements: their places are others
+    """The noise of scale 1 at a position of this word, which is an exact multiple of the draw."""
+    assert distribution != "bernoulli"  # each of its words holds 32 elements
     shift = oracle.STEP_SHIFT[DISTRIBUTIONS[distribution]]
     at = places.place(word)._asdict()
     request = Noise(distribution=distribution, scale=ONE, count=1, **at)
@@ -57,7 +58,7 @@ def _draw(distribution: str, word: int, q: int) -> tuple[Request, Outcome]:
 
 
 def masks() -> Iterator[Case]:
-    """`bits.json`, but for sampling (spec 4.1, 4.2)."""
+    """`bits.json` without sampling (spec 4.1, 4.2)."""
     for v in load("bits"):
         if v["op"] == "decode":
             frame, schema = _one_mask(v, _number(v["stream"]), v["count"], bytes.fromhex(v["mask"]))
@@ -77,7 +78,7 @@ PACKING = {"kind": "signed", "distribution": "bernoulli", "scale": hex(ONE), "se
 
 
 def _signs(bits: list[int]) -> list[float]:
-    """The update that a signed mask makes of Bernoulli noise of scale 1."""
+    """The update of a signed mask with Bernoulli noise of scale 1."""
     noise = (oracle.noise(oracle.BERNOULLI, 1.0, 7, 0, i) for i in range(len(bits)))
     return [value if bit else -value for bit, value in zip(bits, noise, strict=True)]
 
@@ -88,11 +89,13 @@ def _unpacking(count: int, mask: bytes) -> Decode:
 
 
 def _one_mask(v: Vector, stream: int, count: int, mask: bytes) -> tuple[bytes, bytes]:
-    """A frame whose last tensor has this mask, and its schema; empty tensors before it make the stream."""
+    """A frame whose last tensor has this mask, and its schema; empty tensors before it give the stream."""
     before = tuple(oracle.Tensor(f"empty {i}", False, oracle.FLOAT32, (0,)) for i in range(stream))
     schema = (*before, oracle.Tensor("w", True, oracle.FLOAT32, (count,)))
     scale = oracle.f32_from_bits(_number(v["scale"]))
-    right = oracle.Content(bytes(len(mask)), KINDS[v["kind"]], DISTRIBUTIONS[v["distribution"]], scale)
+    right = oracle.Content(
+        bytes(len(mask)), MaskKind.of(v["kind"], "kind"), DISTRIBUTIONS[v["distribution"]], scale
+    )
     contents = (*(oracle.Content(b"") for _ in before), right)
     frame = oracle.encode(oracle.Frame(_number(v["seed"]), 0, 0, schema, contents))
     body = frame[: len(frame) - 4 - len(mask)] + mask
@@ -140,7 +143,9 @@ def samples() -> Iterator[Case]:
             yield _case(v, request, {"mask": bytes.fromhex(v["mask"])})
         elif v["op"] == "pack":
             bits = [int(bit) for bit in v["bits"]]
-            update = struct.pack(f"<{len(bits)}f", *_signs(bits))  # p is 1 or -1, so that r decides nothing
+            update = struct.pack(
+                f"<{len(bits)}f", *_signs(bits)
+            )  # p is 1 or -1, so the bits do not depend on r
             request = _sampling(PACKING, 0, update, [2**23] * len(bits))
             yield _case(v, request, {"mask": bytes.fromhex(v["mask"])})
 
@@ -176,10 +181,10 @@ def means() -> Iterator[Case]:
     for v in load("aggregate"):
         schema = _schema(v)
         if v["op"] == "mean":
-            pins = {name: _number(v.get(name, 0)) for name in ("round", "base_model")}
+            given = {name: _number(v.get(name, 0)) for name in ("round", "base_model")}
             weights = tuple(map(_number, v["weights"]))
             request: Request = Aggregate(
-                schema=schema, frames=_all_bytes(v["frames"]), weights=weights, **pins
+                schema=schema, frames=_all_bytes(v["frames"]), weights=weights, **given
             )
         else:
             parts = v["parts"] if v["op"] == "merge" else [v["partial"]]

@@ -1,4 +1,4 @@
-"""What came of a run, for people and for machines."""
+"""The results of a run as text, JSON and JUnit XML."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from .request import Aggregate, Decode, Encode, Merge, Request, to_wire
 from .run import EXPECTED, FAILED, PASSED, SKIPPED, Record, Report
 
 SHOWN = 20
-"""Failures that are shown in full."""
+"""The number of failures that are shown in full."""
 
 LONGEST = 4000
-"""Characters of a request that are shown."""
+"""The number of characters of a request that are shown."""
 
 
 def lines_of(record: Record) -> list[str]:
-    """A failure: its id, what is broken, and what shows it."""
+    """A failure: its id, the violated requirement, and the request that shows it."""
     return [f"FAILED {record.id}", f"  {record.message}", *(f"  {line}" for line in evidence(record.request))]
 
 
 def evidence(request: Request | None) -> list[str]:
-    """The frames of a request, and the request as a line to be sent again."""
+    """The frames of a request, and the request as a line of the protocol."""
     if request is None:
         return []
     shown = []
@@ -42,17 +42,19 @@ def evidence(request: Request | None) -> list[str]:
 
 
 def summary(report: Report, examples: int) -> list[str]:
-    """What was skipped and why, what is broken, and the counts."""
+    """The reasons of skipped checks, the violated requirements, and the counts."""
     lines = []
     reasons = Counter(record.message for record in report.of(SKIPPED))
     lines += [f"skipped {count}: {reason}" for reason, count in reasons.items()]
     if report.broken:
         broken = ", ".join(f"[{must}] {count}" for must, count in report.broken.items())
-        lines.append(f"broken, the one to mend first in front: {broken}")
+        lines.append(f"violated, the one to fix first in front: {broken}")
     if not report.records:
         lines.append("no check was run")
     lines.append(f"{' '.join(filter(None, (report.name, report.version)))}: {counts(report)}")
-    lines.append(f"profiles: {', '.join(report.profiles) or 'none'}; generated cases a property: {examples}")
+    lines.append(
+        f"profiles: {', '.join(report.profiles) or 'none'}; generated cases for each property: {examples}"
+    )
     return lines
 
 
@@ -87,7 +89,7 @@ def _entry(record: Record) -> dict[str, Any]:
 
 
 def junit(report: Report) -> bytes:
-    """The run as JUnit XML; a failure that is expected counts as skipped there."""
+    """The run as JUnit XML, in which an expected failure counts as skipped."""
     seconds = sum(record.seconds for record in report.records)
     skipped = report.count(SKIPPED) + report.count(EXPECTED)
     totals = {
@@ -116,5 +118,5 @@ def junit(report: Report) -> bytes:
 
 
 def _printable(text: str) -> str:
-    """The text without the characters that XML does not know."""
+    """The text, with characters that XML does not allow replaced by escapes."""
     return "".join(c if c in "\t\n" or (c.isprintable() and ord(c) < 0xFFFE) else repr(c)[1:-1] for c in text)

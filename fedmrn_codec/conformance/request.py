@@ -1,4 +1,4 @@
-"""What an implementation may be asked: one dataclass an operation, and its form on the line."""
+"""The requests to an implementation: one dataclass for each operation, and their JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROFILES = {
 }
 
 Result = dict[str, bytes | tuple[bytes, ...]]
-"""The members of an answer: bytes, or several of them."""
+"""The members of an answer: bytes, or a tuple of bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Digest:
 
 @dataclass(frozen=True, kw_only=True)
 class Decode:
-    """The tensors of a frame; None asks or gives nothing."""
+    """The tensors of a frame; None means no expected value, or no schema."""
 
     op: ClassVar[str] = "decode"
     members: ClassVar[tuple[str, ...]] = ("tensors",)
@@ -89,7 +89,7 @@ class Sample:
 class Part:
     """One tensor of a frame to be encoded; a dense one has no distribution and no scale.
 
-    The payload is as if raw; the coding is what is asked for.
+    The payload is in raw form; the encoder applies the coding.
     """
 
     kind: str
@@ -115,7 +115,7 @@ class Encode:
 
 @dataclass(frozen=True, kw_only=True)
 class Aggregate:
-    """The weighted mean of frames, and their partial sum; round and base model 0 demand nothing."""
+    """The weighted mean of frames, and their partial sum; round or base model 0 means no expected value."""
 
     op: ClassVar[str] = "aggregate"
     members: ClassVar[tuple[str, ...]] = ("mean", "partial")
@@ -149,11 +149,11 @@ LISTS = {"tensors", "mean"}
 def _bytes(text: str) -> bytes:
     """The bytes of padded base64; `ValueError` for anything else."""
     if not isinstance(text, str):
-        raise ValueError(f"{type(text).__name__} where a base64 string is required")
+        raise ValueError(f"expected a base64 string, got {type(text).__name__}")
     try:
         return base64.b64decode(text, validate=True)
     except binascii.Error as error:
-        raise ValueError(f"no base64: {error}") from None
+        raise ValueError(f"not base64: {error}") from None
 
 
 def _text(data: bytes) -> str:
@@ -199,7 +199,7 @@ def to_wire(request: Request | Part) -> dict[str, Any]:
 
 
 def from_wire(op: str, message: Mapping[str, Any]) -> Request:
-    """The request of a JSON object; `KeyError` or `ValueError` if it is none."""
+    """The request in a JSON object; `KeyError` or `ValueError` if there is none."""
     kind = REQUESTS[op]
     return kind(**_members(message, {field.name for field in fields(kind)}))
 
@@ -213,18 +213,18 @@ def result_to_wire(result: Result) -> dict[str, Any]:
 
 
 def result_from_wire(request: Request, members: Any) -> Result:
-    """The result of a JSON value; `ValueError` says what is wrong with it."""
+    """The result in a JSON value; `ValueError` if it is malformed."""
     if not isinstance(members, dict):
-        raise ValueError(f"`result` is {type(members).__name__}, required: an object")
+        raise ValueError(f"`result`: expected an object, got {type(members).__name__}")
     result: Result = {}
     for name in request.members:
         if name not in members:
-            raise ValueError(f"`result` has no member `{name}`")
+            raise ValueError(f"`result`: expected a member `{name}`, got none")
         value = members[name]
         if name not in LISTS:
             result[name] = _bytes(value)
         elif isinstance(value, list):
             result[name] = tuple(map(_bytes, value))
         else:
-            raise ValueError(f"`{name}` is {type(value).__name__}, required: a list")
+            raise ValueError(f"`{name}`: expected a list, got {type(value).__name__}")
     return result

@@ -1,4 +1,4 @@
-"""Runs checks against a target, and keeps what came of them."""
+"""Running checks against a target, and the records of their results."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ PASSED, FAILED, SKIPPED, EXPECTED = "passed", "failed", "skipped", "expected"
 
 @dataclass(frozen=True)
 class Record:
-    """What came of one check.
+    """The result of one check.
 
     Attributes
     ----------
     status : {"passed", "failed", "skipped", "expected"}
-        Expected: it failed, as the expected-failures file says.
+        "expected" means that it failed and is listed in the expected-failures file.
     message : str
-        Why it failed or was skipped.
+        The reason of a failure or a skip.
     musts : tuple of str
-        Those that are broken, if it failed; else those that it is about.
+        Those that are violated, if it failed; else those that it tests.
     request : Request or None
-        That shows the failure.
+        The request that shows the failure.
     """
 
     id: str
@@ -43,7 +43,7 @@ class Record:
 
 @dataclass
 class Report:
-    """What came of a run."""
+    """The results of a run."""
 
     name: str
     version: str
@@ -51,21 +51,21 @@ class Report:
     records: list[Record] = field(default_factory=list)
 
     def count(self, status: str) -> int:
-        """How many checks came out so."""
+        """The number of checks with this status."""
         return sum(record.status == status for record in self.records)
 
     def of(self, status: str) -> list[Record]:
-        """The checks that came out so."""
+        """The records with this status."""
         return [record for record in self.records if record.status == status]
 
     @property
     def broken(self) -> dict[str, int]:
-        """The MUSTs that failures cite first, with how many do; the one to mend first is the first."""
+        """The first MUST of each failure, with the number of failures; the first one is to be fixed first."""
         return dict(Counter(record.musts[0] for record in self.of(FAILED)))
 
     @property
     def ok(self) -> bool:
-        """Nothing failed, and something passed."""
+        """Whether no check failed and at least one passed."""
         return not self.count(FAILED) and bool(self.count(PASSED) + self.count(EXPECTED))
 
 
@@ -76,12 +76,12 @@ def run(
     expected: Collection[str] = (),
     fail_fast: bool = False,
 ) -> Iterator[Record]:
-    """Run checks one after the other, and say of each what came of it.
+    """Run checks one after the other, and yield the record of each.
 
     Parameters
     ----------
     expected : collection of str
-        Ids of checks that have to fail.
+        Ids of checks that must fail.
     fail_fast : bool
         Stop after the first failure that is not expected.
     """
@@ -102,7 +102,9 @@ def _run(target: Target, check: Check, expected: bool) -> Record:
         failure = Failure(Finding(check.musts, str(broken)))
     seconds = time.perf_counter() - begin
     if failure is None and expected:
-        failure = Failure(Finding(check.musts, "passes, though the expected-failures file names it"))
+        failure = Failure(
+            Finding(check.musts, "expected a failure, as listed in the expected-failures file, got a pass")
+        )
         expected = False
     if failure is None:
         return Record(check.id, check.profile, PASSED, seconds, check.musts)
@@ -112,6 +114,6 @@ def _run(target: Target, check: Check, expected: bool) -> Record:
 
 
 def expected_failures(path: Path) -> frozenset[str]:
-    """The ids in an expected-failures file: one a line; `#` begins a comment."""
+    """The ids in an expected-failures file: one on each line; `#` starts a comment."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return frozenset(filter(None, (line.partition("#")[0].strip() for line in lines)))

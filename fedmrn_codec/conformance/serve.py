@@ -43,7 +43,7 @@ def serve(target: Target, requests: Iterable[str], responses: TextIO) -> None:
 def main() -> None:
     """Serve standard input."""
     parser = argparse.ArgumentParser(prog="python -m fedmrn_codec.conformance.serve")
-    parser.add_argument("--backend", help="numpy, numba, ...; by default the fastest that is installed")
+    parser.add_argument("--backend", help="The backend. Default: the fastest that is installed.")
     backend = parser.parse_args().backend
     serve(ModuleTarget("fedmrn_codec", backend), sys.stdin, sys.stdout)
 

@@ -1,6 +1,6 @@
-"""[A-05]: what an aggregator has summed so far stays as it is when a frame is refused.
+"""[A-05]: a refused frame does not change the sum of an aggregator.
 
-The line protocol knows no aggregator that lives on after a refusal, so only a Python module can be asked.
+In the line protocol an aggregator ends at a refusal, so this check is for Python modules only.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SCHEMA = (
 
 @runtime_checkable
 class Resumes(Protocol):
-    """A target whose aggregator can be asked to go on."""
+    """A target whose aggregator can continue after a refusal."""
 
     def ask_past_refusals(self, request: Aggregate) -> Result:
         """The sums of the frames that are not refused."""
@@ -51,7 +51,7 @@ def _changed(frame: bytes, at: int, value: int, *, right: bool = True) -> bytes:
 
 
 def bad_frames() -> dict[str, tuple[bytes, int]]:
-    """Frames that an aggregator refuses, and weights, by what is wrong."""
+    """Frames that an aggregator refuses, with their weights, by the reason."""
     good = _frame(3)
     return {
         "checksum": (_changed(good, 8, 99, right=False), 1),
@@ -66,25 +66,25 @@ def bad_frames() -> dict[str, tuple[bytes, int]]:
 
 @dataclass(frozen=True)
 class Unmoved:
-    """Two good frames, and between them a bad one that must leave no trace, of each sort in turn."""
+    """Two good frames with a bad frame between them, which must not change the sum."""
 
     id: str = "state/refused-frames:aggregate"
     profile: str = "aggregate"
     musts: tuple[str, ...] = ("A-05",)
 
     def run(self, target: Target) -> Failure | None:
-        """The first difference that a bad frame makes."""
+        """The failure of the first bad frame that changes the sum."""
         if not isinstance(target, Resumes):
-            raise Unsupported("[A-05]: the line protocol cannot go on after a refusal")
+            raise Unsupported("[A-05]: the line protocol cannot continue after a refusal")
         frames, schema = (_frame(1), _frame(2)), oracle.schema_bytes(SCHEMA)
         good = Aggregate(schema=schema, frames=frames, weights=(3, 5), round=4)
         expected = outcome(Reference(), good)
         for what, (bad, weight) in bad_frames().items():
-            asked = dataclasses.replace(good, frames=(frames[0], bad, frames[1]), weights=(3, weight, 5))
-            finding = verdict(good, expected, target.ask_past_refusals(asked))
+            request = dataclasses.replace(good, frames=(frames[0], bad, frames[1]), weights=(3, weight, 5))
+            finding = verdict(good, expected, target.ask_past_refusals(request))
             if finding:
-                text = f"a frame refused for its {what} leaves a trace: {finding}"
-                return Failure(Finding(self.musts, text), asked)
+                text = f"a frame refused for its {what} changes the sum: {finding}"
+                return Failure(Finding(self.musts, text), request)
         return None
 
 

@@ -1,4 +1,4 @@
-"""Hypothesis strategies: places in the noise, schemas, updates, frames; small, since the oracle is slow."""
+"""Hypothesis strategies of positions, schemas, updates and frames; small, since the oracle is slow."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ weights = st.integers(1, 9) | st.sampled_from([600, 2**24 + 1, 2**29, 2**31, 2**
 
 
 def positions(limit: int) -> st.SearchStrategy[int]:
-    """Where to start reading: near 0, about powers of two, anywhere below `limit`."""
+    """Positions near 0, near powers of two, and anywhere up to `limit`."""
     edges = [edge for edge in (*EDGES, limit) if edge <= limit]
     about = st.builds(lambda edge, back: max(edge - back, 0), st.sampled_from(edges), st.integers(0, 140))
     return st.integers(0, 140) | about | st.integers(0, limit)
@@ -69,7 +69,7 @@ schemas: st.SearchStrategy[Schema] = st.lists(tensors(), max_size=3, unique_by=l
 
 
 def special_words(dtype: int) -> list[int]:
-    """Elements at which implementations go wrong, as the unsigned integers of their bytes."""
+    """Elements that are hard to handle, as the unsigned integers of their bytes."""
     kind = DTYPES[dtype]
     bits = 8 * kind.size
     if dtype == oracle.BOOL:
@@ -84,7 +84,7 @@ def special_words(dtype: int) -> list[int]:
 
 
 def _finite(raw: bytes, dtype: int) -> bytes:
-    """The nearest thing to these bytes that a frame may hold."""
+    """The bytes with every value that a frame cannot hold replaced by a similar one."""
     kind = DTYPES[dtype]
     words = oracle.words_of(raw, dtype)
     if dtype == oracle.BOOL:
@@ -102,7 +102,7 @@ def elements(dtype: int, n: int) -> st.SearchStrategy[bytes]:
 
 
 def packed_masks(n: int) -> st.SearchStrategy[bytes]:
-    """Masks of n elements, their padding 0."""
+    """Masks of n elements, with padding 0."""
 
     def cut(raw: bytes) -> bytes:
         return raw if n % 8 == 0 else raw[:-1] + bytes([raw[-1] % (1 << n % 8)])
@@ -112,7 +112,7 @@ def packed_masks(n: int) -> st.SearchStrategy[bytes]:
 
 @st.composite
 def contents(draw: st.DrawFn, tensor: Tensor, noise: tuple[int, float] | None = None) -> Content:
-    """What a frame holds of a tensor; the noise is drawn if none is given."""
+    """The content of a tensor; the noise is drawn if it is not given."""
     if not tensor.masked:
         return Content(draw(elements(tensor.dtype, tensor.elements)))
     distribution, scale = noise or draw(noises())
@@ -120,12 +120,12 @@ def contents(draw: st.DrawFn, tensor: Tensor, noise: tuple[int, float] | None = 
 
 
 Column = tuple[Tensor, tuple[Content, ...]]
-"""A tensor, and what each of some frames holds of it."""
+"""A tensor, and its content in each of several frames."""
 
 
 @st.composite
 def columns(draw: st.DrawFn, frames: int, of: st.SearchStrategy[tuple[int, ...]]) -> Column:
-    """A tensor in some frames, of one noise."""
+    """A tensor in several frames, with one noise."""
     tensor = draw(tensors(of))
     noise = draw(noises()) if tensor.masked else None
     return tensor, tuple(draw(contents(tensor, noise)) for _ in range(frames))
@@ -134,7 +134,7 @@ def columns(draw: st.DrawFn, frames: int, of: st.SearchStrategy[tuple[int, ...]]
 def tables(
     frames: int = 1, least: int = 1, of: st.SearchStrategy[tuple[int, ...]] = shapes
 ) -> st.SearchStrategy[list[Column]]:
-    """The tensors of some frames of one schema: a list of columns shrinks better than one of frames."""
+    """The tensors of several frames of one schema, as columns, since these shrink better than frames."""
     some = columns(frames, of)
     return st.lists(some, min_size=least, max_size=3, unique_by=lambda column: column[0].name)
 
@@ -155,12 +155,12 @@ def frames(draw: st.DrawFn, least: int = 1) -> Frame:
 # --- codings ----------------------------------------------------------------------------------------
 
 SHORT = st.integers(520, 700)
-"""Elements from which on coding 1 pays, if few bits are set."""
+"""Numbers of elements at which coding 1 is shorter than raw, if few bits are set."""
 
 
 @st.composite
 def rare_masks(draw: st.DrawFn, n: int) -> bytes:
-    """Packed masks of n bits, few of them set, or few of them not."""
+    """Packed masks of n bits, few of them set, or few of them clear."""
     most, tag = draw(st.integers(0, 24)), draw(st.binary(max_size=2))
     bits = [int(byte < most) for byte in hashlib.shake_128(tag).digest(n)]
     return oracle.pack([1 - bit for bit in bits] if draw(st.booleans()) else bits)
@@ -168,13 +168,13 @@ def rare_masks(draw: st.DrawFn, n: int) -> bytes:
 
 @st.composite
 def halves(draw: st.DrawFn, coding: int, n: int) -> bytes:
-    """Float32 elements that have a value of 16 bits, as n of them."""
+    """Float32 elements, n of them, whose values fit in 16 bits."""
     return oracle.widen(draw(elements(oracle.HALF_DTYPE[coding], n)), coding)
 
 
 @st.composite
 def coded_frames(draw: st.DrawFn) -> Frame:
-    """A frame with a mask in coding 1, if that pays, and a dense tensor in coding 2 or 3."""
+    """A frame with a mask in coding 1, where shorter, and a dense tensor in coding 2 or 3."""
     n, m = draw(SHORT), draw(st.integers(0, 5))
     schema = (Tensor("w", True, FLOAT32, (n,)), Tensor("x", False, FLOAT32, (m,)))
     mask = Content(draw(rare_masks(n)), draw(kinds), *draw(noises()), oracle.RANS)
@@ -190,7 +190,7 @@ def coded_frames(draw: st.DrawFn) -> Frame:
 
 @st.composite
 def sampled(draw: st.DrawFn, kind: int, noise: float) -> tuple[int, int]:
-    """An f32 update, as its bits, and r: often such that the threshold lies at r or close to it."""
+    """The bits of an f32 update, and r; the threshold is often at r or close to it."""
     r = draw(st.sampled_from([0, 1, 2**23, 2**24 - 1]) | st.integers(0, 2**24 - 1))
     if draw(st.integers(0, 3)) == 0:
         word = struct.unpack("<I", draw(elements(FLOAT32, 1)))[0]
@@ -206,7 +206,7 @@ def sampled(draw: st.DrawFn, kind: int, noise: float) -> tuple[int, int]:
 
 @st.composite
 def tied_sums(draw: st.DrawFn, tensor: Tensor, weight: int) -> oracle.Sums:
-    """Sums whose means lie on or beside the middle of two values, where a mean rounds up or down."""
+    """Sums whose means are on or near the middle of two values, where rounding is hard."""
     kind, n = DTYPES[tensor.dtype], tensor.elements
     if not tensor.masked:
         middles = [_middle(draw(st.sampled_from(special_words(tensor.dtype))), kind) for _ in range(n)]
@@ -223,7 +223,7 @@ def tied_sums(draw: st.DrawFn, tensor: Tensor, weight: int) -> oracle.Sums:
 
 
 def _middle(word: int, kind: oracle.Dtype) -> Fraction:
-    """The middle of a value and its neighbour away from 0; the value itself if that is no value."""
+    """The middle of a value and its neighbour away from 0; the value itself if it has none."""
     value = oracle.exact_value(word, kind)
     if not kind.fraction:
         return value + Fraction(1 if value >= 0 else -1, 2)
@@ -232,7 +232,7 @@ def _middle(word: int, kind: oracle.Dtype) -> Fraction:
 
 
 def _limbs(total: int, count: int) -> list[int]:
-    """The digits of a sum, all of its sign, the last without a bound (spec 8.4)."""
+    """The limbs of a sum, all with its sign; the last one is not bounded (spec 8.4)."""
     sign, rest = (-1 if total < 0 else 1), abs(total)
     digits = []
     for _ in range(count - 1):

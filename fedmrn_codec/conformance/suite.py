@@ -1,4 +1,4 @@
-"""All checks, in the order in which one builds an implementation: the first that fails is the one to mend."""
+"""All checks, in the order of building an implementation: the first failure is to be fixed first."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def checks(
     ----------
     profiles : collection of str
     examples : int
-        Generated cases for each property; 0 leaves the properties out, and Hypothesis unimported.
+        The number of generated cases for each property; with 0 Hypothesis is not imported.
     seed : int
-        Of the generated cases.
+        The seed of the generated cases.
     only : collection of str
-        Patterns of ids, as in a shell; none takes all.
+        Patterns of ids, as in a shell; without any, all checks are taken.
     """
     steps: list[tuple[Iterable[Check], tuple[str, ...]]] = [
         (replay.words(), ("generated/words",)),
         (replay.noise(), ("generated/noise",)),
-        (replay.digests(), ("generated/schemas",)),  # before masks, which come in frames here
+        (replay.digests(), ("generated/schemas",)),  # before masks, which are tested in frames
         (replay.masks(), ()),
         (large.checks(), ()),
         (replay.frames(), ("generated/frames", "generated/coded-frames")),
@@ -67,7 +67,7 @@ def checks_for(
     seed: int = 0,
     only: Collection[str] = (),
 ) -> list[Check]:
-    """The checks of some profiles, and for a program those of how it keeps to the line protocol."""
+    """The checks of some profiles; for a program also those of the line protocol."""
     found = checks(profiles, examples=examples, seed=seed, only=only)
     if isinstance(target, CommandTarget) and not only:
         return [*protocol.first(), *found, *protocol.last()]

@@ -8,14 +8,14 @@ from .request import Request, Result
 
 
 class Refused(Exception):
-    """The implementation refuses what it was given, with a code of the format.
+    """The implementation refuses its input, with a code of the format.
 
     Attributes
     ----------
     code : str
-        Of section 7, 8.1 or 8.5.
+        A code of section 7, 8.1 or 8.5.
     number : str
-        Of the check that failed; known where the oracle refuses, else empty.
+        The number of the check that failed, if the oracle refuses; else empty.
     """
 
     def __init__(self, code: str, number: str = "") -> None:
@@ -24,11 +24,11 @@ class Refused(Exception):
 
 
 class Unsupported(Exception):
-    """The implementation does not offer what was asked: the check is skipped, for this reason."""
+    """The implementation does not offer the operation; the check is skipped for this reason."""
 
 
 class Broken(Exception):
-    """The implementation gave no answer at all: it crashed, hung, or answered what nobody can read."""
+    """The implementation crashed, hung, or gave a malformed answer."""
 
 
 class TimedOut(Broken):
@@ -42,7 +42,7 @@ class Target(Protocol):
     ----------
     name, version : str
     profiles : tuple of str
-        Those that it offers.
+        The profiles that it offers.
     """
 
     name: str
@@ -58,15 +58,15 @@ class Target(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of what the target holds."""
+        """Release what the target holds."""
 
 
 Outcome = Result | Refused
-"""What a request came to."""
+"""The result of a request, or its refusal."""
 
 
 def outcome(target: Target, request: Request) -> Outcome:
-    """The answer or the refusal; `Unsupported` and `Broken` are raised."""
+    """The answer or the refusal; may raise `Unsupported` and `Broken`."""
     try:
         return target.ask(request)
     except Refused as refusal:

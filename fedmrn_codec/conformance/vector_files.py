@@ -1,4 +1,4 @@
-"""The vector files: those of the checkout, or those that came with the wheel."""
+"""The vector files: those of the checkout, or those in the wheel."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILES = (
 
 @cache
 def folder() -> Path:
-    """Where the vectors lie; `FileNotFoundError` if they are nowhere."""
+    """The folder of the vectors; `FileNotFoundError` if there is none."""
     here = Path(__file__).resolve()
     places = (here.parents[2] / "spec" / "vectors", here.with_name("vectors"))
     for place in places:

@@ -1,4 +1,4 @@
-"""What a wrong answer breaks: the number of the MUST, and where expected and found part."""
+"""The requirement that a wrong answer violates, and where it differs from the expected answer."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .target import Outcome, Refused
 
 AGGREGATING = ("aggregate", "merge")
 ALSO = {"F-24": ("N-03",), "F-28": ("M-01",), "P-11": ("N-03",)}
-"""Checks that stand in for a MUST of another section."""
+"""Checks that also cover a MUST of another section."""
 
 
 class Finding(NamedTuple):
-    """A failure: the MUSTs, or sections, that are broken, and what was found."""
+    """A failure: the MUSTs or sections that are violated, and a sentence about it."""
 
     musts: tuple[str, ...]
     text: str
@@ -25,7 +25,7 @@ class Finding(NamedTuple):
 
 
 def verdict(request: Request, expected: Outcome, found: Outcome) -> Finding | None:
-    """What is wrong with an answer; None if nothing is."""
+    """The finding about a wrong answer; None if the answer is right."""
     if isinstance(expected, Refused):
         return _wrong_refusal(request, expected, found)
     if isinstance(found, Refused):
@@ -51,8 +51,8 @@ def _one(result: Result, name: str) -> bytes:
     return value
 
 
-def _differ(what: str, expected: bytes, found: bytes) -> str:
-    return f"{what}: expected {_shown(expected)}, found {_shown(found)}"
+def _differ(what: str, expected: bytes, got: bytes) -> str:
+    return f"{what}: expected {_shown(expected)}, got {_shown(got)}"
 
 
 def _shown(data: bytes) -> str:
@@ -66,24 +66,24 @@ def _shown(data: bytes) -> str:
 
 def _wrong_refusal(request: Request, expected: Refused, found: Outcome) -> Finding | None:
     musts = (expected.number, *ALSO.get(expected.number, ()))
-    wanted = f"a refusal with the code `{expected.code}`" if expected.code else "a refusal"
+    refusal = f"a refusal with the code `{expected.code}`" if expected.code else "a refusal"
     if not isinstance(found, Refused):
-        return Finding(musts, f"expected {wanted}, found an answer: what must be refused is accepted")
+        return Finding(musts, f"expected {refusal}, got an answer: invalid input is accepted")
     if not expected.code or found.code == expected.code:
         return None
     if found.code not in oracle.CODES.values():
-        return Finding(musts, f"expected {wanted}, found `{found.code}`, which is no code of the format")
-    return Finding(musts, f"expected {wanted}, found `{found.code}`: another check comes first, or stands in")
+        return Finding(musts, f"expected {refusal}, got `{found.code}`, which is not a code of the format")
+    return Finding(musts, f"expected {refusal}, got `{found.code}`: another check is made first, or instead")
 
 
 def _refused_valid(request: Request, found: Refused) -> Finding:
     if isinstance(request, Encode):
-        return Finding(("E-01",), f"expected a frame, found the refusal `{found.code}`")
+        return Finding(("E-01",), f"expected a frame, got the refusal `{found.code}`")
     if found.code == "coding":
-        return Finding(("6.8",), "expected an answer, found the refusal `coding`: what is right is refused")
+        return Finding(("6.8",), "expected an answer, got the refusal `coding`: valid input is refused")
     groups = ("P", "A", "F", "S") if request.op in AGGREGATING else ("F", "S")
     numbers = tuple(n for n, code in oracle.CODES.items() if code == found.code and n[0] in groups)
-    text = f"expected an answer, found the refusal `{found.code}`: what is right is refused"
+    text = f"expected an answer, got the refusal `{found.code}`: valid input is refused"
     return Finding(numbers or ("7.1",), text)
 
 
@@ -94,14 +94,14 @@ def _wrong_numbers(request: Words | Noise, expected: Result, found: Result) -> F
     number, name = ("N-02", "words") if isinstance(request, Words) else ("N-04", "noise")
     a, b = _one(expected, name), _one(found, name)
     if len(a) != len(b):
-        return Finding((number,), f"{name}: expected {len(a)} bytes, found {len(b)}")
+        return Finding((number,), f"{name}: expected {len(a)} bytes, got {len(b)}")
     i = first_difference(a, b) // 4
     place = f"seed {request.seed:#x}, stream {request.stream:#x}, position {request.start + i}"
     noise = (
         f"{request.distribution}, scale bits {request.scale:#010x}, " if isinstance(request, Noise) else ""
     )
     wrong = sum(a[k : k + 4] != b[k : k + 4] for k in range(0, len(a), 4))
-    text = f"{name} at {noise}{place}: expected {_word(a, i)}, found {_word(b, i)}"
+    text = f"{name} at {noise}{place}: expected {_word(a, i)}, got {_word(b, i)}"
     return Finding((number,), f"{text}; {wrong} of {request.count} differ")
 
 
@@ -118,7 +118,7 @@ def _wrong_tensors(request: Decode, expected: Result, found: Result) -> Finding:
     frame = oracle.parse(request.frame, schema, limits)
     a, b = expected["tensors"], found["tensors"]
     if len(a) != len(b):
-        return Finding(("6.1",), f"expected {len(a)} tensors, found {len(b)}")
+        return Finding(("6.1",), f"expected {len(a)} tensors, got {len(b)}")
     i = next(i for i in range(len(a)) if a[i] != b[i])
     want, got = a[i], b[i]
     assert isinstance(want, bytes)
@@ -127,7 +127,7 @@ def _wrong_tensors(request: Decode, expected: Result, found: Result) -> Finding:
     name = f"tensor {i}, {tensor.name!r}"
     if len(want) != len(got):
         section = "M-02" if tensor.masked else "6.5"
-        return Finding((section,), f"{name}: expected {len(want)} bytes, found {len(got)}")
+        return Finding((section,), f"{name}: expected {len(want)} bytes, got {len(got)}")
     if not tensor.masked:
         return Finding(("6.5",), _differ(f"{name}, dense, byte {first_difference(want, got)}", want, got))
     return _wrong_update(name, content, frame.seed, i, tensor.elements, want, got)
@@ -140,21 +140,21 @@ def _wrong_update(
     bit = content.payload[at // 8] >> at % 8 & 1
     kind = "binary" if content.kind == oracle.BINARY else "signed"
     expected, found = (int.from_bytes(data[4 * at : 4 * at + 4], "little") for data in (want, got))
-    text = f"{name}, element {at}, bit {bit} of a {kind} mask: expected {expected:08x}, found {found:08x}"
+    text = f"{name}, element {at}, bit {bit} of a {kind} mask: expected {expected:08x}, got {found:08x}"
     if found == 0x80000000:
-        return Finding(("M-02",), f"{text}: -0.0 stands where +0.0 must")
-    if n <= 4096 and got == oracle.decode_mask(_turned(content, n), seed, stream, n):
-        return Finding(("M-02", "4.1"), f"{text}: the bits of a byte are read from the most significant on")
+        return Finding(("M-02",), f"{text}: -0.0 instead of +0.0")
+    if n <= 4096 and got == oracle.decode_mask(_reversed(content, n), seed, stream, n):
+        return Finding(("M-02", "4.1"), f"{text}: the bits of a byte are read from the most significant bit")
     kept = bit or content.kind == oracle.SIGNED
     if kept and found << 1 != expected << 1 and found:
         return Finding(("N-04", "M-02"), f"{text}: the noise itself differs")
     return Finding(("M-02",), text)
 
 
-def _turned(content: oracle.Content, n: int) -> oracle.Content:
-    """The mask as one sees it who reads every byte from its most significant bit on."""
-    turned = bytes(int(f"{byte:08b}"[::-1], 2) for byte in content.payload)
-    bits = [turned[i // 8] >> i % 8 & 1 for i in range(n)]
+def _reversed(content: oracle.Content, n: int) -> oracle.Content:
+    """The mask with the bits of every byte in reverse order."""
+    flipped = bytes(int(f"{byte:08b}"[::-1], 2) for byte in content.payload)
+    bits = [flipped[i // 8] >> i % 8 & 1 for i in range(n)]
     return content._replace(payload=oracle.pack(bits))
 
 
@@ -162,15 +162,18 @@ def _wrong_mask(request: Sample, expected: Result, found: Result) -> Finding:
     a, b = _one(expected, "mask"), _one(found, "mask")
     n = len(request.update) // 4
     if len(a) != len(b):
-        return Finding(("M-04", "4.1"), f"mask of {n} elements: expected {len(a)} bytes, found {len(b)}")
+        return Finding(("M-04", "4.1"), f"mask of {n} elements: expected {len(a)} bytes, got {len(b)}")
     at = first_difference(a, b)
     if n % 8 and at == len(a) - 1 and a[-1] == b[-1] % (1 << n % 8):
-        return Finding(("M-01",), f"padding of the mask of {n} elements: found last byte {b[-1]:#04x}")
+        return Finding(
+            ("M-01",),
+            f"padding of the mask of {n} elements: expected last byte {a[-1]:#04x}, got {b[-1]:#04x}",
+        )
     i = next(i for i in range(8 * at, 8 * at + 8) if (a[at] ^ b[at]) >> i % 8 & 1)
     text = f"{request.kind} mask, bit {i} of {n}: expected {a[at] >> i % 8 & 1}; {_differ('mask', a, b)}"
     if n % 8 == 0 and bytes(int(f"{byte:08b}"[::-1], 2) for byte in b) == a:
         return Finding(
-            ("M-04", "4.1"), f"{text}: the bits of a byte are written from the most significant on"
+            ("M-04", "4.1"), f"{text}: the bits of a byte are written from the most significant bit"
         )
     return Finding(("M-04",), text)
 
@@ -188,7 +191,7 @@ def _in_field(fields: list[Field], expected: bytes, found: bytes) -> tuple[Field
     at = first_difference(expected, found)
     field = field_at(fields, at)
     a, b = expected[field.begin : field.end], found[field.begin : field.end]
-    length = f"; {len(expected)} bytes, found {len(found)}" if len(expected) != len(found) else ""
+    length = f"; expected {len(expected)} bytes, got {len(found)}" if len(expected) != len(found) else ""
     return field, _differ(f"{field.name} at byte {at}", a, b) + length
 
 
@@ -202,7 +205,7 @@ def _wrong_sums(request: Aggregate | Merge, expected: Result, found: Result) -> 
         return Finding(musts, f"partial sum: {text}")
     means, others = expected["mean"], found["mean"]
     if len(means) != len(others):
-        return Finding(("8.1",), f"expected {len(means)} means, found {len(others)}")
+        return Finding(("8.1",), f"expected {len(means)} means, got {len(others)}")
     i = next(i for i in range(len(means)) if means[i] != others[i])
     want, got, tensor = means[i], others[i], schema[i]
     assert isinstance(want, bytes)
@@ -212,5 +215,5 @@ def _wrong_sums(request: Aggregate | Merge, expected: Result, found: Result) -> 
     one, other = (int.from_bytes(data[at * size : (at + 1) * size], "little") for data in (want, got))
     sort = "masked" if tensor.masked else oracle.DTYPES[tensor.dtype].name
     text = f"mean of tensor {i}, {tensor.name!r}, {sort}, element {at}"
-    text += f": expected {one:0{2 * size}x}, found {other:0{2 * size}x}"
+    text += f": expected {one:0{2 * size}x}, got {other:0{2 * size}x}"
     return Finding(("A-03",) if tensor.masked else ("A-04",), text)

@@ -60,7 +60,7 @@ class Average(NamedTuple):
     round: int = 0
 
 
-# Ways to compute the mean of 8.2 that look right: numerator S, denominator W and step to the f32's bits.
+# Plausible but wrong ways to compute the mean of 8.2: numerator S, denominator W and step to the f32's bits.
 OTHER_MEANS: dict[str, tuple[str, Callable[[int, int, Fraction], int]]] = {
     "exact": (
         "the f64 steps count: the exact fraction rounded once gives another float",
@@ -86,7 +86,7 @@ OTHER_MEANS: dict[str, tuple[str, Callable[[int, int, Fraction], int]]] = {
 
 
 def hard_average(other: Callable[[int, int, Fraction], int]) -> tuple[list[Frame], list[int]]:
-    """Two frames of one element, and weights, whose mean comes out wrong the other way.
+    """Two frames of one element, and weights, whose mean is wrong when computed the other way.
 
     The weights put the mean as near as they can to the middle of two floats.
     """
@@ -104,10 +104,10 @@ def hard_average(other: Callable[[int, int, Fraction], int]) -> tuple[list[Frame
         if not total // 2**36 or total > o.MAX_WEIGHT:
             continue
         content = [Content(b"\1", BINARY, UNIFORM, scale)]
-        said = [frame((masked("w", 1),), content, seed=seed) for seed in (k, k + 1)]
-        (mean,) = o.mean(o.partial_sum(said, weights))
+        inputs = [frame((masked("w", 1),), content, seed=seed) for seed in (k, k + 1)]
+        (mean,) = o.mean(o.partial_sum(inputs, weights))
         if int.from_bytes(mean, "little") != other(weights[0] * x + weights[1] * y, total, step):
-            return said, weights
+            return inputs, weights
     raise AssertionError("no such weights")
 
 
@@ -160,8 +160,8 @@ def averages() -> Iterator[Average]:
             comment = f"{label} noise" + (
                 f", {suffix[1:]}: weights or scale at the end of their range" if suffix else ""
             )
-            said = [frame(schema, [content], seed=k) for k, content in enumerate(contents)]
-            yield Average(f"{label}{suffix}", comment, said, weights)
+            inputs = [frame(schema, [content], seed=k) for k, content in enumerate(contents)]
+            yield Average(f"{label}{suffix}", comment, inputs, weights)
     both = [
         frame((masked("w", 9),), [Content(o.pack(bits), SIGNED, UNIFORM, 0.5)]) for bits in ([1] * 9, [0] * 9)
     ]
@@ -337,9 +337,9 @@ def averages() -> Iterator[Average]:
 
 def aggregate_cases() -> Iterator[Case]:
     yield from coded_frames()
-    for name, comment, said, weights, base_model, round_ in averages():
-        schema = said[0].schema
-        partial = o.partial_sum(said, weights, base_model, round_)
+    for name, comment, inputs, weights, base_model, round_ in averages():
+        schema = inputs[0].schema
+        partial = o.partial_sum(inputs, weights, base_model, round_)
         raw = o.partial_to_bytes(partial)
         assert o.partial_from_bytes(raw, schema) == partial
         yield valid(
@@ -348,14 +348,14 @@ def aggregate_cases() -> Iterator[Case]:
             comment,
             op="mean",
             schema=schema_json(schema),
-            frames=[o.encode(f).hex() for f in said],
+            frames=[o.encode(f).hex() for f in inputs],
             weights=weights,
             base_model=u64(base_model),
             round=round_,
             partial=raw.hex(),
             mean=[update.hex() for update in o.mean(partial)],
         )
-    several = {name: (said, weights) for name, _, said, weights, _, _ in averages()}
+    several = {name: (inputs, weights) for name, _, inputs, weights, _, _ in averages()}
     for name, split in (
         ("mixed-many", (1, 4)),
         ("mixed-many", (3, 3)),
@@ -366,18 +366,18 @@ def aggregate_cases() -> Iterator[Case]:
         ("nothing", (1, 1)),
         ("uint64", (1, 1)),
     ):
-        said, weights = several[name]
-        borders = [0, split[0], split[1], len(said)]
+        inputs, weights = several[name]
+        borders = [0, split[0], split[1], len(inputs)]
         spans = [(a, b) for a, b in pairwise(borders) if a < b]
-        parts = [o.partial_sum(said[a:b], weights[a:b]) for a, b in spans]
+        parts = [o.partial_sum(inputs[a:b], weights[a:b]) for a, b in spans]
         merged = o.merge_all(parts)
-        assert merged == o.partial_sum(said, weights)
+        assert merged == o.partial_sum(inputs, weights)
         yield valid(
             f"merge-{name}-{len(parts)}",
             "8.5 A-03 A-04",
             f"{len(parts)} partial sums of the frames of `{name}` merge to its partial sum",
             op="merge",
-            schema=schema_json(said[0].schema),
+            schema=schema_json(inputs[0].schema),
             parts=[o.partial_to_bytes(part).hex() for part in parts],
             merged=o.partial_to_bytes(merged).hex(),
             mean=[update.hex() for update in o.mean(merged)],
@@ -392,7 +392,7 @@ def refused_aggregates() -> Iterator[Case]:
     scaled, gaussian = (
         EXAMPLE_FRAME._replace(contents=(c, EXAMPLE_FRAME.contents[1])) for c in (other_scale, other_noise)
     )
-    for name, number, comment, said, weights in (
+    for name, number, comment, inputs, weights in (
         ("weight-zero", "A-01", "a weight of 0", [EXAMPLE_FRAME] * 2, [1, 0]),
         ("weight-negative", "A-01", "a negative weight", [EXAMPLE_FRAME] * 2, [2, -1]),
         ("weight-one-too-heavy", "A-01", "one weight of 2^39", [EXAMPLE_FRAME], [2**39]),
@@ -400,10 +400,10 @@ def refused_aggregates() -> Iterator[Case]:
         ("two-scales", "A-02", "one tensor with two scales", [EXAMPLE_FRAME, scaled], [1, 1]),
         ("two-distributions", "A-02", "one tensor with two distributions", [EXAMPLE_FRAME, gaussian], [1, 1]),
     ):
-        assert refusal(lambda f=said, w=weights: o.partial_sum(f, w)) == number, name  # type: ignore[misc]
+        assert refusal(lambda f=inputs, w=weights: o.partial_sum(f, w)) == number, name  # type: ignore[misc]
         fields = {
             "schema": schema_json(EXAMPLE_SCHEMA),
-            "frames": [o.encode(f).hex() for f in said],
+            "frames": [o.encode(f).hex() for f in inputs],
             "weights": weights,
         }
         yield invalid(name, number, comment, op="mean", **fields)
@@ -412,10 +412,10 @@ def refused_aggregates() -> Iterator[Case]:
 
 
 def coded_frames() -> Iterator[Case]:
-    """Frames of different codings have one mean (FORMAT.md 6.8, 6.9)."""
+    """Frames of different codings have the same mean (FORMAT.md 6.8, 6.9)."""
     raw = frame(CODED_SCHEMA, [content._replace(coding=o.RAW) for content in CODED.contents], seed=5)
     frames, weights = [CODED, raw], [3, 4]
-    partial = o.partial_sum([o.spelled(one)[0] for one in frames], weights)
+    partial = o.partial_sum([o.with_codings(one)[0] for one in frames], weights)
     yield valid(
         "coded",
         "A-03 A-04 6.8 6.9",

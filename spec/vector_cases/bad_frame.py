@@ -1,4 +1,4 @@
-"""How a bad frame is made from a good one."""
+"""Bad frames made from good ones."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def bare(name: str, comment: str, data: bytes, **options: Any) -> Bad:
 
 
 def number_of(name: str) -> str:
-    """`f07-most` is about [F-07]."""
+    """The number of the check in a name: [F-07] for `f07-most`."""
     return f"{name[0].upper()}-{name[1:3]}"
 
 

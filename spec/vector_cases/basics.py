@@ -1,4 +1,4 @@
-"""What the cases are built from."""
+"""Functions and frames that the cases are built from."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def f32s(values: Sequence[float]) -> bytes:
 
 
 def chaos(tag: str, size: int) -> bytes:
-    """Bytes without a pattern, the same on every run."""
+    """Pseudo-random bytes, the same on every run."""
     return hashlib.shake_256(tag.encode()).digest(size)
 
 
@@ -162,7 +162,7 @@ def sealed(body: bytes) -> bytes:
 
 
 def patched(data: bytes, *patches: tuple[int, str]) -> bytes:
-    """A frame with bytes replaced, its checksum right again."""
+    """A frame with bytes replaced and the checksum corrected."""
     body = bytearray(data[:-4])
     for at, new in patches:
         raw = bytes.fromhex(new)
@@ -172,7 +172,7 @@ def patched(data: bytes, *patches: tuple[int, str]) -> bytes:
 
 
 def refusal(action: Callable[[], object]) -> str:
-    """The number of the check that refuses."""
+    """The number of the check that refuses the input."""
     try:
         action()
     except o.Refusal as refused:

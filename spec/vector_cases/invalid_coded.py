@@ -14,13 +14,13 @@ GOOD = o.encode(CODED)
 W, B, D, N = 48, 64, 76, 88  # entries in GOOD
 P = 100  # the first payload
 RAW_W = CODED.contents[0].payload
-WIRE = o.spelled(CODED)[1][0]
+WIRE = o.with_codings(CODED)[1][0]
 COUNT = (len(WIRE) - 50) // 2
 HALVES = P + len(WIRE)
 
 
 def recoded(wire: bytes, name: str, comment: str) -> Bad:
-    """GOOD with another coded mask, its length right."""
+    """GOOD with another coded mask and the right length."""
     data = GOOD[: W + 4] + struct.pack("<Q", len(wire)) + GOOD[W + 12 : P] + wire + GOOD[P + len(WIRE) : -4]
     return bad(name, comment, sealed(data), CODED_SCHEMA)
 
@@ -61,7 +61,7 @@ def _tables() -> Iterator[Bad]:
 
 
 def _written_early() -> bytes:
-    """The coded mask of an encoder that writes a word before element 0, its last one, though none is due."""
+    """The coded mask of an encoder that writes a word before element 0, its last one, which is not due."""
     x, p = int.from_bytes(WIRE[18:22], "little"), WIRE[o.bucket(UNIFORM, o.draw(UNIFORM, CODED.seed, 0, 0))]
     bit = x % 256 < p
     f, plus = (p, 0) if bit else (256 - p, p)
@@ -95,13 +95,13 @@ def _payloads() -> Iterator[Bad]:
     yield recoded(WIRE[:16] + fewer, "c03-missing", "a word is missing")
     honest = list(WIRE[:16])
     for label, c, p in (("above", 3, honest[3] + 1), ("below", 9, honest[9] - 1)):
-        odds = [*honest[:c], p, *honest[c + 1 :]]
-        forged = o.squeeze(RAW_W, UNIFORM, CODED.seed, 0, 1001, odds)
+        probabilities = [*honest[:c], p, *honest[c + 1 :]]
+        forged = o.entropy_encode(RAW_W, UNIFORM, CODED.seed, 0, 1001, probabilities)
         yield recoded(forged, f"c04-{label}", f"rightly coded by P({c}) = {p}, where {honest[c]} is nearest")
     yield changed(0, b"\0", "c03-odds-zero", "P(0) is 0")
     empty = CODED.contents[0]._replace(payload=bytes(126), kind=BINARY)
-    odds = [2] * 16
-    forged = o.squeeze(empty.payload, UNIFORM, CODED.seed, 0, 1001, odds)
+    probabilities = [2] * 16
+    forged = o.entropy_encode(empty.payload, UNIFORM, CODED.seed, 0, 1001, probabilities)
     yield recoded(forged, "c04-none", "no bit is set, and P is 2")
     for label, word in (("nan", 0x7E00), ("infinity", 0xFC00)):
         frame = patched(GOOD, (HALVES + 2, struct.pack("<H", word).hex()))

@@ -1,4 +1,4 @@
-"""Frames refused for their header, their schema, or what the reader asks for (FORMAT.md 7)."""
+"""Frames refused for their header, their schema, or values other than expected (FORMAT.md 7)."""
 
 from __future__ import annotations
 

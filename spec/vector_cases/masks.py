@@ -44,7 +44,7 @@ def sample_case(
 
 
 def hard_samples(kind: int, count: int) -> tuple[list[float], list[int]]:
-    """Updates and r whose bit comes out wrong in exact arithmetic, and so in doubles or with a fused step."""
+    """Updates and r whose bit is wrong in exact arithmetic, and so in doubles or with a fused operation."""
     update: list[float] = []
     r: list[int] = []
     for i in range(count):

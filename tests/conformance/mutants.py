@@ -234,7 +234,7 @@ MUTANTS = [
     ),
     Mutant(
         "weights cut to 32 bits",
-        '"A-01", f"weight {weight}, required 1 to 2^39 - 1")',
+        '"A-01", f"weight: expected 1 to 2^39 - 1, got {weight}")',
         '"A-01", "")\n    weight %= 2**32',
         "A-01",
     ),

@@ -9,7 +9,7 @@ from mutants import MUTANTS, Changed, changed_oracle
 
 from fedmrn_codec.conformance import oracle, replay, report
 from fedmrn_codec.conformance.layout import frame_fields, partial_fields, schema_fields
-from fedmrn_codec.conformance.places import ELEMENTS, known, place, wanted
+from fedmrn_codec.conformance.places import ELEMENTS, known, needed, place
 from fedmrn_codec.conformance.reference import Reference
 from fedmrn_codec.conformance.request import (
     PROFILES,
@@ -63,7 +63,7 @@ def test_a_failure_says_what_is_broken_and_shows_the_frame():
     lines = report.lines_of(failure)
     assert lines[0] == f"FAILED {failure.id}"
     assert re.search(r"\[M-02\] tensor 9, 'w', element \d+, bit 0 of a binary mask: ", lines[1])
-    assert "expected 00000000, found 80000000: -0.0 stands where +0.0 must" in lines[1]
+    assert "expected 00000000, got 80000000: -0.0 instead of +0.0" in lines[1]
     assert isinstance(failure.request, Decode)
     assert f"  minimal frame: {failure.request.frame.hex()}" in lines
     (request,) = (line for line in lines if line.startswith("  request: "))
@@ -173,7 +173,7 @@ def cover(fields, data):
 
 
 def test_every_word_of_the_vectors_has_a_place():
-    assert set(wanted()) == set(known())
+    assert set(needed()) == set(known())
     for word, (seed, stream, start) in known().items():
         assert start < ELEMENTS
         assert oracle.philox_word(seed, stream, start) == word
