@@ -87,21 +87,13 @@ def test(target: Target, examples: int) -> Report:
 def main() -> int:
     """Test, print the table, and return the exit code. It is 1 if a check failed."""
     parser = argparse.ArgumentParser(description="the conformance kit against every implementation here")
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"some of {', '.join(IMPLEMENTATIONS)}; default: all"
-    )
-    parser.add_argument(
-        "--examples",
-        type=int,
-        default=100,
-        help="the number of generated cases of each property; default %(default)s",
-    )
-    parser.add_argument(
-        "--junit", type=Path, metavar="FOLDER", help="write a JUnit file for each implementation"
-    )
+    names = ", ".join(IMPLEMENTATIONS)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {names}; default: all")
+    parser.add_argument("--examples", type=int, default=100, help="cases of a property; default %(default)s")
+    parser.add_argument("--junit", type=Path, metavar="FOLDER", help="write a JUnit file for each")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(IMPLEMENTATIONS):
-        parser.error(f"NAME: expected some of {', '.join(IMPLEMENTATIONS)}, got {', '.join(sorted(unknown))}")
+        parser.error(f"NAME: expected some of {names}, got {', '.join(sorted(unknown))}")
     console = Console(highlight=False)
     table = Table("implementation", "what answers", PASSED, FAILED, SKIPPED, "seconds", box=box.SIMPLE)
     ok = True

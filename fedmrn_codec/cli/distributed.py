@@ -68,10 +68,10 @@ class Distributed(Average):
         with connected(self.address, "--engine ray") as cluster:
             size = min(max(-(-len(frames) // (4 * cluster.processors)), LEAST), MOST)
             parts = [frames[begin : begin + size] for begin in range(0, len(frames), size)]
-            arguments = (
-                (total.expected, self.noise, _listed(part), backend) for part in parts if _is_in_files(part)
+            listed = (_listed(part) for part in parts if _is_in_files(part))
+            results = cluster.map(
+                _in_worker, ((total.expected, self.noise, each, backend) for each in listed)
             )
-            results = cluster.map(_in_worker, arguments)
             for part in parts:
                 try:
                     result = next(results) if _is_in_files(part) else None

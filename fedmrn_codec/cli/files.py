@@ -55,6 +55,11 @@ def is_stream(path: str) -> bool:
     return path == PIPE or not os.path.isfile(path)
 
 
+def shown(path: str) -> str:
+    """A path of an output, for messages."""
+    return "stdout" if path == PIPE else path
+
+
 def _map(file: BinaryIO) -> mmap.mmap | None:
     """The file, mapped; None if it cannot be: an empty file, a pipe, some file systems."""
     status = os.fstat(file.fileno())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -44,6 +44,16 @@ def unsigned(bits: int) -> Callable[[str], int]:
         return number
 
     return parse
+
+
+def integer(flag: str, bits: int, help: str, *, metavar: str = "N", **more: Any) -> Any:
+    """An option whose value is an integer below 2^bits."""
+    return typer.Option(flag, parser=unsigned(bits), metavar=metavar, help=help, **more)
+
+
+def output(help: str, metavar: str = "OUT", *, show_default: bool = False) -> Any:
+    """The option -o."""
+    return typer.Option("--output", "-o", metavar=metavar, show_default=show_default, help=help)
 
 
 def noise(text: str) -> Noise:
@@ -140,20 +150,11 @@ ExpectedNoise = Annotated[
     Noise | None,
     typer.Option("--noise", parser=noise, metavar="DIST:SCALE", help="Refuse frames with other noise."),
 ]
-ExpectedRound = Annotated[
-    int | None,
-    typer.Option("--round", parser=unsigned(32), metavar="N", help="Refuse frames of another round."),
-]
+ExpectedRound = Annotated[int | None, integer("--round", 32, "Refuse frames of another round.")]
 ExpectedBaseModel = Annotated[
-    int | None,
-    typer.Option(
-        "--base-model", parser=unsigned(64), metavar="ID", help="Refuse frames for another base model."
-    ),
+    int | None, integer("--base-model", 64, "Refuse frames for another base model.", metavar="ID")
 ]
-ExpectedSeed = Annotated[
-    int | None,
-    typer.Option("--seed", parser=unsigned(64), metavar="N", help="Refuse frames with another seed."),
-]
+ExpectedSeed = Annotated[int | None, integer("--seed", 64, "Refuse frames with another seed.")]
 MaskedGlobs = Annotated[
     list[str] | None,
     typer.Option(

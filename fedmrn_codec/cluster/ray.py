@@ -37,10 +37,7 @@ class ClusterError(Exception):
 class Cluster:
     """A Ray cluster that this process is connected to.
 
-    Attributes
-    ----------
-    ray : module
-        `ray`, or an object with the same functions.
+    `ray` is the module, or an object with the same functions.
     """
 
     def __init__(self, ray: Any) -> None:

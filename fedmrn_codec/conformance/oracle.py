@@ -241,11 +241,7 @@ def pack(bits: Sequence[int]) -> bytes:
 def unpack(packed: bytes, n: int) -> list[int]:
     """The n bits of a mask, its padding checked (spec 4.1, [M-01])."""
     bits = [packed[i // 8] >> (i % 8) & 1 for i in range(8 * len(packed))]
-    require(
-        not any(bits[n:]),
-        "F-28",
-        f"last mask byte: expected 0 beyond element {n - 1}, got {packed[-1:].hex()}",
-    )
+    require(not any(bits[n:]), "F-28", f"padding of {n} elements: got last byte {packed[-1:].hex()}")
     return bits[:n]
 
 
@@ -390,9 +386,7 @@ def encode(frame: Frame, embed_schema: bool = False) -> bytes:
     data += b"".join(payloads)  # spec 6.5
     data += struct.pack("<I", zlib.crc32(data))  # spec 6.6
     no_limits = Options(max_tensors=2**32, max_schema_bytes=2**32, max_elements=2**80)
-    if (
-        parse(data, frame.schema, no_limits) != frame
-    ):  # [E-01], [E-02]: a frame that would be refused is not written
+    if parse(data, frame.schema, no_limits) != frame:  # [E-01], [E-02]: no refused frame is written
         raise ValueError("the frame's bytes decode to another frame")
     return data
 
@@ -406,31 +400,23 @@ def parse(data: bytes, schema: Schema | None = None, options: Options = Options(
     require(magic == b"FMRN", "F-02", f"magic, byte 0: got {magic.hex()}")
     require(major == 1 and minor < 2, "F-03", f"version, byte 4: expected 1.0 or 1.1, got {major}.{minor}")
     require(flags < 2, "F-04", f"flags, byte 6: got {flags:#06x}")
-    require(
-        count <= options.max_tensors,
-        "F-05",
-        f"tensor_count: expected at most {options.max_tensors}, got {count}",
-    )
+    most = options.max_tensors
+    require(count <= most, "F-05", f"tensor_count: expected at most {most}, got {count}")
     if flags & 1:
         length = reader.uint(4, "F-06", "schema length")
         require(length <= options.max_schema_bytes, "F-07", f"schema: {length} bytes at byte 48")
         raw = reader.take(length, "F-08", "schema")
         embedded = parse_schema(raw)  # [S-01] to [S-06]
         total = sum(tensor.elements for tensor in embedded)
-        require(
-            total <= options.max_elements,
-            "S-07",
-            f"elements: expected at most {options.max_elements}, got {total}",
-        )
+        most = options.max_elements
+        require(total <= most, "S-07", f"elements: expected at most {most}, got {total}")
         require(hashlib.sha256(raw).digest()[:16] == digest, "S-08", "digest of the embedded schema")
     require(bool(flags & 1) or schema is not None, "F-09", "neither the frame nor the caller has a schema")
     require(schema is None or schema_digest(schema) == digest, "F-10", f"digest, byte 32: got {digest.hex()}")
     known = embedded if schema is None else schema
     require(count == len(known), "F-11", f"tensor_count: expected {len(known)}, got {count}")
     require(options.round in (None, round_number), "F-12", f"expected {options.round}, got {round_number}")
-    require(
-        options.base_model in (None, base_model), "F-13", f"expected {options.base_model}, got {base_model}"
-    )
+    require(options.base_model in (None, base_model), "F-13", f"expected another, got {base_model}")
     require(options.seed in (None, seed), "F-14", f"expected {options.seed}, got {seed}")
     entries = [_entry(reader, tensor, minor) for tensor in known]
     require(minor == 0 or any(entry.coding for entry, _ in entries), "F-31", "minor 1, all codings 0")
@@ -438,16 +424,13 @@ def parse(data: bytes, schema: Schema | None = None, options: Options = Options(
     require(size >= end, "F-25", f"frame: expected {end} bytes, got {size}")
     require(size <= end, "F-26", f"frame: expected {end} bytes, got {size}")
     crc = struct.pack("<I", zlib.crc32(data[:-4]))
-    require(
-        crc == data[-4:], "F-27", f"checksum, byte {size - 4}: expected {crc.hex()}, got {data[-4:].hex()}"
-    )
+    require(crc == data[-4:], "F-27", f"checksum: expected {crc.hex()}, got {data[-4:].hex()}")
     contents = []
     for stream, (tensor, (entry, length)) in enumerate(zip(known, entries, strict=True)):
         wire = reader.take(length, "F-25", "payload")
         if entry.coding == RANS:
-            payload = entropy_decode(
-                wire, entry.distribution, seed, stream, tensor.elements
-            )  # [C-01] to [C-04]
+            # [C-01] to [C-04]
+            payload = entropy_decode(wire, entry.distribution, seed, stream, tensor.elements)
         elif tensor.masked:
             payload = wire
             unpack(payload, tensor.elements)  # [F-28]
@@ -558,17 +541,12 @@ def probabilities(buckets: Sequence[int], bits: Sequence[int]) -> list[int]:
 
 
 def entropy_encode(
-    payload: bytes,
-    distribution: int,
-    seed: int,
-    stream: int,
-    n: int,
-    other_probabilities: Sequence[int] | None = None,
+    payload: bytes, distribution: int, seed: int, stream: int, n: int, forged: Sequence[int] | None = None
 ) -> bytes:
-    """A packed mask, entropy-coded (spec 6.8); other probabilities, if given, make it invalid."""
+    """A packed mask, entropy-coded (spec 6.8); with forged probabilities it is invalid."""
     buckets = [bucket(distribution, draw(distribution, seed, stream, i)) for i in range(n)]
     bits = unpack(payload, n)
-    table = probabilities(buckets, bits) if other_probabilities is None else other_probabilities
+    table = probabilities(buckets, bits) if forged is None else forged
     counts, blocks = b"", b""
     for begin in range(0, n, 65536):
         states, words = [2**16] * 8, b""
@@ -788,9 +766,7 @@ def partial_from_bytes(data: bytes, schema: Schema) -> PartialSum:
         parts.append(Sums(tuple(limbs)))
     require(reader.at + 4 == size, "P-13", f"partial sum: expected {reader.at + 4} bytes, got {size}")
     crc = struct.pack("<I", zlib.crc32(data[:-4]))
-    require(
-        crc == data[-4:], "P-14", f"checksum, byte {size - 4}: expected {crc.hex()}, got {data[-4:].hex()}"
-    )
+    require(crc == data[-4:], "P-14", f"checksum: expected {crc.hex()}, got {data[-4:].hex()}")
     for part in parts:
         bound = weight * LARGEST_DRAW.get(part.distribution, DIGIT - 1)
         require(all(abs(v) <= bound for row in part.rows for v in row), "P-15", f"a value beyond {bound}")

@@ -93,9 +93,8 @@ def _one_mask(v: Vector, stream: int, count: int, mask: bytes) -> tuple[bytes, b
     before = tuple(oracle.Tensor(f"empty {i}", False, oracle.FLOAT32, (0,)) for i in range(stream))
     schema = (*before, oracle.Tensor("w", True, oracle.FLOAT32, (count,)))
     scale = oracle.f32_from_bits(_number(v["scale"]))
-    right = oracle.Content(
-        bytes(len(mask)), MaskKind.of(v["kind"], "kind"), DISTRIBUTIONS[v["distribution"]], scale
-    )
+    kind = MaskKind.of(v["kind"], "kind")
+    right = oracle.Content(bytes(len(mask)), kind, DISTRIBUTIONS[v["distribution"]], scale)
     contents = (*(oracle.Content(b"") for _ in before), right)
     frame = oracle.encode(oracle.Frame(_number(v["seed"]), 0, 0, schema, contents))
     body = frame[: len(frame) - 4 - len(mask)] + mask
@@ -143,9 +142,7 @@ def samples() -> Iterator[Case]:
             yield _case(v, request, {"mask": bytes.fromhex(v["mask"])})
         elif v["op"] == "pack":
             bits = [int(bit) for bit in v["bits"]]
-            update = struct.pack(
-                f"<{len(bits)}f", *_signs(bits)
-            )  # p is 1 or -1, so the bits do not depend on r
+            update = struct.pack(f"<{len(bits)}f", *_signs(bits))  # p is 1 or -1: r does not matter
             request = _sampling(PACKING, 0, update, [2**23] * len(bits))
             yield _case(v, request, {"mask": bytes.fromhex(v["mask"])})
 

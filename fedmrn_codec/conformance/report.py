@@ -52,9 +52,7 @@ def summary(report: Report, examples: int) -> list[str]:
     if not report.records:
         lines.append("no check was run")
     lines.append(f"{' '.join(filter(None, (report.name, report.version)))}: {counts(report)}")
-    lines.append(
-        f"profiles: {', '.join(report.profiles) or 'none'}; generated cases for each property: {examples}"
-    )
+    lines.append(f"profiles: {', '.join(report.profiles) or 'none'}; cases for each property: {examples}")
     return lines
 
 

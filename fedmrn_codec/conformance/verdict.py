@@ -165,10 +165,8 @@ def _wrong_mask(request: Sample, expected: Result, found: Result) -> Finding:
         return Finding(("M-04", "4.1"), f"mask of {n} elements: expected {len(a)} bytes, got {len(b)}")
     at = first_difference(a, b)
     if n % 8 and at == len(a) - 1 and a[-1] == b[-1] % (1 << n % 8):
-        return Finding(
-            ("M-01",),
-            f"padding of the mask of {n} elements: expected last byte {a[-1]:#04x}, got {b[-1]:#04x}",
-        )
+        text = f"padding of the mask of {n} elements: expected last byte {a[-1]:#04x}, got {b[-1]:#04x}"
+        return Finding(("M-01",), text)
     i = next(i for i in range(8 * at, 8 * at + 8) if (a[at] ^ b[at]) >> i % 8 & 1)
     text = f"{request.kind} mask, bit {i} of {n}: expected {a[at] >> i % 8 & 1}; {_differ('mask', a, b)}"
     if n % 8 == 0 and bytes(int(f"{byte:08b}"[::-1], 2) for byte in b) == a:

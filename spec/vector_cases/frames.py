@@ -120,8 +120,8 @@ DENSE_EXAMPLES = {
 }
 
 
-class FrameCase(NamedTuple):
-    """A frame to encode and decode; whether it embeds its schema, and whether the reader has the schema."""
+class Good(NamedTuple):
+    """A valid frame to encode and decode; whether it embeds its schema, and whether the reader has the schema."""
 
     name: str
     comment: str
@@ -131,33 +131,29 @@ class FrameCase(NamedTuple):
     options: Options = Options()
 
 
-def frames() -> Iterator[FrameCase]:
-    yield FrameCase("worked-example", "the frame of section 12", EXAMPLE_FRAME)
-    yield FrameCase(
-        "worked-example-embedded", "the same with its schema", EXAMPLE_FRAME, embed=True, known=False
-    )
-    yield FrameCase(
+def frames() -> Iterator[Good]:
+    yield Good("worked-example", "the frame of section 12", EXAMPLE_FRAME)
+    yield Good("worked-example-embedded", "the same with its schema", EXAMPLE_FRAME, embed=True, known=False)
+    yield Good(
         "embedded-and-known", "the reader has the schema that the frame embeds", EXAMPLE_FRAME, embed=True
     )
-    yield FrameCase("nothing", "no tensors: the shortest frame, 52 bytes", frame((), []))
-    yield FrameCase("nothing-embedded", "no tensors, with the schema", frame((), []), embed=True, known=False)
-    yield FrameCase(
-        "mixed", "kinds, distributions, scales and dtypes mixed; round and base model given", SMALL
-    )
-    yield FrameCase("mixed-embedded", "the same with its schema", SMALL, embed=True, known=False)
+    yield Good("nothing", "no tensors: the shortest frame, 52 bytes", frame((), []))
+    yield Good("nothing-embedded", "no tensors, with the schema", frame((), []), embed=True, known=False)
+    yield Good("mixed", "kinds, distributions, scales and dtypes mixed; round and base model given", SMALL)
+    yield Good("mixed-embedded", "the same with its schema", SMALL, embed=True, known=False)
     wanted = Options(round=41, base_model=SMALL.base_model, seed=SMALL.seed)
-    yield FrameCase(
+    yield Good(
         "mixed-wanted", "the reader asks for round, base model and seed, and gets them", SMALL, options=wanted
     )
     zero = Options(round=0, base_model=0, seed=0)
-    yield FrameCase(
+    yield Good(
         "zero-wanted",
         "0 is a value like others when a reader asks for it",
         EXAMPLE_FRAME._replace(seed=0),
         options=zero,
     )
     limits = Options(max_tensors=6, max_schema_bytes=len(o.schema_bytes(SMALL_SCHEMA)), max_elements=26)
-    yield FrameCase(
+    yield Good(
         "at-the-limits",
         "each limit is exactly what the frame has",
         SMALL,
@@ -166,7 +162,7 @@ def frames() -> Iterator[FrameCase]:
         options=limits,
     )
     most = SMALL._replace(seed=TOP, base_model=TOP, round=2**32 - 1)
-    yield FrameCase(
+    yield Good(
         "most",
         "the largest seed, base model and round",
         most,
@@ -180,15 +176,15 @@ def frames() -> Iterator[FrameCase]:
                 comment = f"{label} noise, {kind_label} mask" + (
                     f", the {suffix[1:]} scale" if suffix else ""
                 )
-                yield FrameCase(
+                yield Good(
                     f"{label}-{kind_label}{suffix}", comment, frame((masked("w", n),), [content], seed=n)
                 )
     for name, payload in DENSE_EXAMPLES.items():
-        yield FrameCase(
+        yield Good(
             f"dense-{name}", f"extreme values of {name}", frame((dense("x", name, 2, 2),), [Content(payload)])
         )
     every = tuple(dense(name, name, 4) for name in DENSE_EXAMPLES)
-    yield FrameCase(
+    yield Good(
         "dense-all",
         "every dtype in one frame",
         frame(every, [Content(p) for p in DENSE_EXAMPLES.values()]),
@@ -198,7 +194,7 @@ def frames() -> Iterator[FrameCase]:
     content = Content(mask("streams", 12), SIGNED, UNIFORM, 1.0)
     schema = (dense("a", "int8", 1), masked("b", 12), dense("c", "int8", 0), masked("d", 12))
     contents = [Content(b"\1"), content, Content(b""), content]
-    yield FrameCase(
+    yield Good(
         "streams", "dense tensors count: the masked ones have streams 1 and 3", frame(schema, contents)
     )
     schema = (masked("m0", 0), dense("d0", "float64", 4, 0), masked("m", 3), masked("m00", 2, 0))
@@ -208,32 +204,32 @@ def frames() -> Iterator[FrameCase]:
         Content(b"\5", SIGNED, BERNOULLI, 2.0),
         Content(b"", SIGNED, GAUSSIAN, 1.0),
     ]
-    yield FrameCase(
+    yield Good(
         "empty-tensors", "empty tensors keep their entries, masked ones with a scale", frame(schema, contents)
     )
     schema = (masked("m"), dense("d", "float64"), dense("k", "bool"))
     contents = [Content(b"\1", BINARY, GAUSSIAN, f32(0.3)), Content(struct.pack("<d", -0.0)), Content(b"\1")]
-    yield FrameCase("scalars", "rank 0", frame(schema, contents), embed=True)
+    yield Good("scalars", "rank 0", frame(schema, contents), embed=True)
     for bit in (0, 1):
         for kind, label in KINDS.items():
             packed = o.pack([bit] * 11)
             content = Content(packed, kind, UNIFORM, f32(0.1))
-            yield FrameCase(f"all-{bit}-{label}", f"every bit {bit}", frame((masked("w", 11),), [content]))
+            yield Good(f"all-{bit}-{label}", f"every bit {bit}", frame((masked("w", 11),), [content]))
     for n in (1, 7, 8, 9, 32, 33, 65):
         content = Content(mask("sizes", n), SIGNED, BERNOULLI, 0.5)
-        yield FrameCase(
+        yield Good(
             f"size-{n}", f"{n} elements, bernoulli: 32 to a word", frame((masked("w", n),), [content], seed=3)
         )
     for seed in (0, 2**32, 2**53 + 1, 2**63, TOP):
         content = Content(o.pack([1] * 5), BINARY, GAUSSIAN, 1.0)
-        yield FrameCase(f"seed-{seed:x}", "the seed's width", frame((masked("w", 5),), [content], seed=seed))
+        yield Good(f"seed-{seed:x}", "the seed's width", frame((masked("w", 5),), [content], seed=seed))
     names = next(schema for name, _, schema in schemas() if name == "names")
-    yield FrameCase(
+    yield Good(
         "names", "names beyond ASCII", frame(names, [Content(b"\x01")] * len(names)), embed=True, known=False
     )
     wide = (*names[:2], dense("unused", "uint8", 0, 2**40))
     contents = [Content(b"\0"), Content(b"\1"), Content(b"")]
-    yield FrameCase(
+    yield Good(
         "empty-but-wide",
         "an empty tensor with a large dimension counts no elements",
         frame(wide, contents),
@@ -247,15 +243,15 @@ HALVES = [0.0, -0.0, 1.0, -1.5, 1 / 3, 2049.0, 2051.0, 65504.0, 65519.0, 6e-8, 2
 """Floats that include ties and the ends of float16's range."""
 
 
-def coded() -> Iterator[FrameCase]:
+def coded() -> Iterator[Good]:
     """Codings 1 to 3 (FORMAT.md 6.8, 6.9)."""
-    yield FrameCase("coded", "codings 1 and 2 beside raw tensors", CODED)
+    yield Good("coded", "codings 1 and 2 beside raw tensors", CODED)
     for distribution, name in DISTRIBUTIONS.items():
         for kind, n in ((BINARY, 1200), (SIGNED, 1003)):
             schema = (dense("empty", "float32", 0), masked("w", n))
             content = Content(rare(f"coded {name}", n), kind, distribution, f32(0.01), o.RANS)
             source = frame(schema, [Content(b""), content], seed=TOP)
-            yield FrameCase(f"coded-{name}-{KINDS[kind]}", f"coding 1, {name} noise, {n} elements", source)
+            yield Good(f"coded-{name}-{KINDS[kind]}", f"coding 1, {name} noise, {n} elements", source)
     for label, n, payload, comment in (
         ("none", 600, bytes(75), "no bit is set: every P is 1, or 128 for an empty bucket"),
         ("all", 600, b"\xff" * 75, "all bits are set: every P is 255, or 128"),
@@ -263,7 +259,7 @@ def coded() -> Iterator[FrameCase]:
         ("small", 80, bytes(10), "too few elements for coding 1: raw"),
     ):
         content = Content(payload, BINARY, UNIFORM, f32(0.01), o.RANS)
-        yield FrameCase(f"coded-{label}", comment, frame((masked("w", n),), [content]), embed=True)
+        yield Good(f"coded-{label}", comment, frame((masked("w", n),), [content]), embed=True)
     tie = o.pack([int(i >= 1568 or (i < 1496 and i % 22 == 0)) for i in range(1600)])
     every = o.pack([int(i % 8 == 0) for i in range(800)])
     for label, payload, comment in (
@@ -271,18 +267,18 @@ def coded() -> Iterator[FrameCase]:
         ("as-long-as-raw", every, "coding 1 would be as long as raw: raw"),
     ):
         content = Content(payload, BINARY, BERNOULLI, f32(0.01), o.RANS)
-        yield FrameCase(f"coded-{label}", comment, frame((masked("w", 8 * len(payload)),), [content]))
+        yield Good(f"coded-{label}", comment, frame((masked("w", 8 * len(payload)),), [content]))
     nothing = frame((dense("x", "float32", 0),), [Content(b"", coding=o.IN_FLOAT16)])
-    yield FrameCase("halves-empty", "an empty tensor in coding 2", nothing)
+    yield Good("halves-empty", "an empty tensor in coding 2", nothing)
     floats = dense("x", "float32", len(HALVES))
     for coding, name in ((o.IN_FLOAT16, "float16"), (o.IN_BFLOAT16, "bfloat16")):
         content = Content(f32s([f32(value) for value in HALVES]), coding=coding)
         comment = f"f32 rounded to {name}: ties, and the ends of float16's range"
-        yield FrameCase(f"halves-{name}", comment, frame((floats,), [content]))
+        yield Good(f"halves-{name}", comment, frame((floats,), [content]))
     ends = [o.f32_from_bits(word) for word in (0x7F7F7FFF, 0xFF000000, 0x3F808000, 0x3F818000, 0x00008000)]
     content = Content(f32s(ends), coding=o.IN_BFLOAT16)
     comment = "the largest f32 that bfloat16 can hold, rounded; ties; half of the least"
-    yield FrameCase("halves-bfloat16-ends", comment, frame((dense("x", "float32", len(ends)),), [content]))
+    yield Good("halves-bfloat16-ends", comment, frame((dense("x", "float32", len(ends)),), [content]))
 
 
 def frame_cases() -> Iterator[Case]:

@@ -54,7 +54,7 @@ def test_counts_and_what_is_broken():
     assert counted[3] == 0
     text = "\n".join(report.summary(out, 7))
     assert f"partly 0.1: {counted[0]} passed, {counted[1]} failed, 13 skipped" in text
-    assert "broken, the one to mend first in front: [M-02]" in text
+    assert "violated, the one to fix first in front: [M-02]" in text
     assert "skipped 13: no merging" in text
 
 
@@ -88,7 +88,7 @@ def test_expected_failures_are_no_failures_and_unexpected_passes_are():
     out = ran(expected=ids | {"philox/first:words", "aggregate/merge-scales:merge"})
     (wrong,) = out.of(FAILED)
     assert wrong.id == "philox/first:words"
-    assert wrong.message == "[N-02, 2.1, 2.2] passes, though the expected-failures file names it"
+    assert wrong.message == "[N-02, 2.1, 2.2] expected a failure, as the file of these says, got a pass"
 
 
 def test_the_file_of_expected_failures(tmp_path):

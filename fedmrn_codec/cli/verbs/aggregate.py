@@ -52,12 +52,7 @@ def aggregate(
     ],
     weights: Weights = None,
     weights_file: WeightsFile = None,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output", "-o", metavar="OUT", help="The file of the mean. Default: stdout, as safetensors."
-        ),
-    ] = None,
+    output: Annotated[str | None, options.output("The mean. Default: stdout, as safetensors.")] = None,
     partial: Annotated[
         str | None,
         typer.Option(
@@ -170,7 +165,6 @@ def _report(average: Average, total: Aggregator, place: str, notes: list[str], a
         "skipped": average.skipped,
         "notes": notes,
     }
-    where = "stdout" if place == files.PIPE else place
     count = "1 frame" if total.frames == 1 else f"{total.frames:,} frames"
-    text = f"wrote {where}: {count}, weight {total.weight:,}, {len(average.skipped)} left out"
+    text = f"wrote {files.shown(place)}: {count}, weight {total.weight:,}, {len(average.skipped)} left out"
     report(summary, text, as_json=as_json, beside_data=place == files.PIPE)

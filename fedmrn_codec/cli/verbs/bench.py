@@ -19,12 +19,7 @@ LARGEST = 2**28
 
 
 def bench(
-    size: Annotated[
-        int,
-        typer.Option(
-            "--size", parser=options.unsigned(64), metavar="N", help="The number of elements of the tensor."
-        ),
-    ] = 2**22,
+    size: Annotated[int, options.integer("--size", 64, "The number of elements of the tensor.")] = 2**22,
     noise: Annotated[
         Noise | None,
         typer.Option(
@@ -71,8 +66,7 @@ def bench(
         return
     by_name = {(speed.backend, speed.verb): speed for speed in speeds}
     rows = [[name, *(_cell(by_name[name, verb]) for verb in throughput.VERBS)] for name in names]
-    title = f"{size:,} elements, {summary['noise']}, {mask.label} mask"
-    title += f", {summary['threads']} threads, {rounds} rounds"
+    title = f"{size:,} elements, {noise_text(noise)}, {mask.label} mask, {threads()} threads, {rounds} rounds"
     print_table(title, ["million elements/s", *throughput.VERBS], rows)
     if "numba" in names:
         print(

@@ -30,36 +30,20 @@ def conformance(
         typer.Option(metavar="PKG", help="A Python module with the public functions of fedmrn_codec."),
     ] = None,
     backend: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The backend of the module: numpy, numba, onnx or torch."),
+        str | None, typer.Option(metavar="NAME", help="The module's backend: numpy, numba, onnx or torch.")
     ] = None,
     command: Annotated[
         str | None,
-        typer.Option(
-            metavar="COMMAND", help="A program that implements the line protocol, such as './decoder'."
-        ),
+        typer.Option(metavar="COMMAND", help="A program with the line protocol, such as './decoder'."),
     ] = None,
     profile: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAMES",
-            help="Profiles to test, of decode,encode,aggregate. Default: those that the target offers.",
-        ),
+        typer.Option(metavar="NAMES", help="Of decode,encode,aggregate. Default: those that are offered."),
     ] = None,
     examples: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="The number of generated cases for each property. With 0, only the vectors are tested.",
-        ),
+        int, typer.Option(min=0, metavar="N", help="Generated cases for each property. 0: vectors only.")
     ] = 100,
-    seed: Annotated[
-        int,
-        typer.Option(
-            metavar="N", help="The seed of the generated cases. The same seed gives the same cases."
-        ),
-    ] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="The seed of the generated cases.")] = 0,
     only: Annotated[
         list[str] | None,
         typer.Option(metavar="GLOB", help="Run only the checks whose ids match. May be repeated."),
@@ -69,17 +53,14 @@ def conformance(
         typer.Option(
             "--expected-failures",
             metavar="FILE",
-            help="A file with the ids of checks that must fail, one on each line. # starts a comment.",
+            help="A file of ids of checks that must fail, one on each line.",
         ),
     ] = None,
     junit: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the results to a file, as JUnit XML.")
     ] = None,
     timeout: Annotated[
-        float,
-        typer.Option(
-            min=0.01, metavar="SECONDS", help="The longest time that the program may take for an answer."
-        ),
+        float, typer.Option(min=0.01, metavar="SECONDS", help="The longest time for an answer.")
     ] = 30.0,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", "-x", help="Stop at the first failure.")] = False,
     as_json: options.Json = False,

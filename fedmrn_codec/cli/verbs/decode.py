@@ -27,16 +27,7 @@ Names = Annotated[
 
 def decode(
     frame: Annotated[str, typer.Argument(metavar="FRAME", help="A frame, or - for stdin.")],
-    output: Annotated[
-        str,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="OUT",
-            show_default=False,
-            help="The file of tensors. Default: stdout, as safetensors.",
-        ),
-    ] = "-",
+    output: Annotated[str, options.output("The tensors. Default: stdout, as safetensors.")] = "-",
     base: options.BaseFile = None,
     schema: options.SchemaFile = None,
     names: Names = None,
@@ -69,7 +60,7 @@ def decode(
     tensors.save(output, content, chosen)
     report(
         {"file": output, "format": chosen.value, "tensors": list(content.tensors)},
-        f"wrote {'stdout' if output == files.PIPE else output}: {len(content.tensors)} tensors",
+        f"wrote {files.shown(output)}: {len(content.tensors)} tensors",
         as_json=as_json,
         beside_data=output == files.PIPE,
     )

@@ -16,24 +16,22 @@ from ..problems import about
 
 Seed = Annotated[
     int,
-    typer.Option(
+    options.integer(
         "--seed",
-        parser=options.unsigned(64),
-        metavar="N",
-        help="The seed of the noise, which the frame carries. There is no default and no 'random': the "
-        "server should assign a different seed for each client and round. A client that chooses its own "
-        "seed can try many.",
+        64,
+        "The seed of the noise, which the frame carries. There is no default and no 'random': the server "
+        "should assign a different seed for each client and round. A client that chooses its own seed can "
+        "try many.",
     ),
 ]
 PrivateSeed = Annotated[
     int | None,
-    typer.Option(
+    options.integer(
         "--private-seed",
-        parser=options.unsigned(64),
-        metavar="N",
+        64,
+        "Draw the mask bits from this seed, so that a test can be repeated. Keep it secret. It must differ "
+        "from --seed. Default: the operating system's randomness.",
         envvar="FEDMRN_PRIVATE_SEED",
-        help="Draw the mask bits from this seed, so that a test can be repeated. Keep it secret. It must "
-        "differ from --seed. Default: the operating system's randomness.",
     ),
 ]
 Embed = Annotated[
@@ -53,12 +51,7 @@ def encode(
     ],
     noise: options.Noisy,
     seed: Seed,
-    output: Annotated[
-        str,
-        typer.Option(
-            "--output", "-o", metavar="FRAME", show_default=False, help="The frame. Default: stdout."
-        ),
-    ] = "-",
+    output: Annotated[str, options.output("The frame. Default: stdout.", "FRAME")] = "-",
     mask: options.Mask = MaskKind.BINARY,
     coding: options.MaskCoding = Coding.RAW,
     dense_coding: options.DenseCoding = Coding.RAW,
@@ -67,23 +60,12 @@ def encode(
     masked: options.MaskedGlobs = None,
     embed: Embed = None,
     round: Annotated[
-        int,
-        typer.Option(
-            "--round",
-            parser=options.unsigned(32),
-            metavar="N",
-            show_default=False,
-            help="The round of the training. Default: 0, which means not given.",
-        ),
+        int, options.integer("--round", 32, "The round. Default: 0, not given.", show_default=False)
     ] = 0,
     base_model: Annotated[
         int,
-        typer.Option(
-            "--base-model",
-            parser=options.unsigned(64),
-            metavar="ID",
-            show_default=False,
-            help="The id of the base model. Default: 0, which means not given.",
+        options.integer(
+            "--base-model", 64, "The base model. Default: 0, not given.", metavar="ID", show_default=False
         ),
     ] = 0,
     private_seed: PrivateSeed = None,
@@ -119,7 +101,7 @@ def encode(
     files.write(output, [frame])
     summary = summaries.of_frame(decoding.inspect(frame, chosen))
     summary.pop("tensors")
-    text = f"wrote {_place(output)}: {summaries.sentence(summary)}"
+    text = f"wrote {files.shown(output)}: {summaries.sentence(summary)}"
     if not as_json and summary["masked_elements"] == 0:
         say("note: no tensor is masked; the default is float32 tensors of two or more dimensions (--masked)")
     report({"file": output} | summary, text, as_json=as_json, beside_data=output == files.PIPE)
@@ -140,7 +122,3 @@ def _update(
     model = schemas.fit(base, tensors.load(base), given, extra=True)
     with about(path):
         return given, models.difference(arrays, model, given)
-
-
-def _place(path: str) -> str:
-    return "stdout" if path == files.PIPE else path

@@ -25,13 +25,7 @@ class Distribution(StrEnum):
 
 def export_onnx(
     output: Annotated[
-        Path,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FOLDER",
-            help="The folder of the models. It is created if it does not exist.",
-        ),
+        Path, options.output("The folder, created if it does not exist.", "FOLDER", show_default=True)
     ] = Path("onnx"),
     operation: Annotated[
         list[Operation] | None, typer.Option(help="Write only this operation. May be repeated. Default: all.")

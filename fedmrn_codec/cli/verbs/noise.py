@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Annotated
 
 import numpy as np
-import typer
 
 from ... import errors
 from ...face import decoding
@@ -24,34 +23,13 @@ JSON_LIMIT = 2**20
 
 def noise(
     noise: options.Noisy,
-    seed: Annotated[int, typer.Option("--seed", parser=options.unsigned(64), metavar="N", help="The seed.")],
-    stream: Annotated[
-        int,
-        typer.Option(
-            "--stream",
-            parser=options.unsigned(64),
-            metavar="N",
-            help="The tensor's position in the schema.",
-        ),
-    ] = 0,
-    start: Annotated[
-        int,
-        typer.Option(
-            "--start", parser=options.unsigned(64), metavar="N", help="The position of the first element."
-        ),
-    ] = 0,
-    count: Annotated[
-        int, typer.Option("--count", parser=options.unsigned(64), metavar="N", help="The number of elements.")
-    ] = 10,
+    seed: Annotated[int, options.integer("--seed", 64, "The seed.")],
+    stream: Annotated[int, options.integer("--stream", 64, "The tensor's position in the schema.")] = 0,
+    start: Annotated[int, options.integer("--start", 64, "The position of the first element.")] = 0,
+    count: Annotated[int, options.integer("--count", 64, "The number of elements.")] = 10,
     output: Annotated[
         str | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="OUT",
-            help="Write the values to a file instead: .npz, .safetensors, or for other suffixes raw "
-            "little-endian float32.",
-        ),
+        options.output("Write the values to a file: .npz, .safetensors, or else raw little-endian float32."),
     ] = None,
     backend: options.Backend = None,
     as_json: options.Json = False,
@@ -71,7 +49,7 @@ def noise(
     if output is not None:
         files.check_output(output)
         _write(output, chunks)
-        text = f"wrote {'stdout' if output == files.PIPE else output}: {count:,} values"
+        text = f"wrote {files.shown(output)}: {count:,} values"
         report(place | {"file": output}, text, as_json=as_json, beside_data=output == files.PIPE)
     elif as_json:
         if count > JSON_LIMIT:

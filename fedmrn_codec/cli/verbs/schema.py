@@ -18,12 +18,7 @@ def schema(
             help="A file of tensors, a frame that embeds its schema, or a schema; or - for stdin.",
         ),
     ],
-    output: Annotated[
-        str,
-        typer.Option(
-            "--output", "-o", metavar="OUT", show_default=False, help="The schema. Default: stdout."
-        ),
-    ] = "-",
+    output: Annotated[str, options.output("The schema. Default: stdout.")] = "-",
     masked: options.MaskedGlobs = None,
     format: options.FileFormat = None,
     as_json: options.Json = False,
