@@ -1,4 +1,4 @@
-"""What gets installed: the wheel's contents, its one dependency, and what `import fedmrn_codec` drags in."""
+"""What is installed: the contents of the wheel, its dependency, and what `import fedmrn_codec` imports."""
 
 import importlib.metadata
 import json
@@ -106,17 +106,25 @@ def bare_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
-    wanted = {Path(p).name for p in _pyproject()["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]}
+    packages = {Path(p).name for p in _pyproject()["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]}
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    assert {n.partition("/")[0] for n in names if ".dist-info/" not in n} == wanted
+    assert {n.partition("/")[0] for n in names if ".dist-info/" not in n} == packages
     assert {"fedmrn_codec/py.typed", "reference_fl/report/page.html.jinja"} <= set(names)
     assert any(n.endswith(".dist-info/licenses/LICENSE") for n in names)
     presets = {f"reference_fl/presets/{p.name}" for p in (ROOT / "reference_fl" / "presets").glob("*.toml")}
     assert presets
     assert presets <= set(names)
-    on_disk = {p.name for p in (ROOT / "fedmrn_codec" / "primitives" / "data").iterdir() if p.is_file()}
-    assert on_disk <= {Path(n).name for n in names if n.startswith("fedmrn_codec/primitives/data/")}
+    rooms = {p.parent.name for p in (ROOT / "fedmrn_codec").glob("*/__init__.py")}
+    assert rooms >= {"primitives", "backends", "format", "sums", "face", "cluster", "conformance", "cli"}
+    assert {f"fedmrn_codec/{room}/__init__.py" for room in rooms} <= set(names)
+    data = {"fedmrn_codec/primitives/data": "fedmrn_codec/primitives/data"}
+    data |= {"spec/vectors": "fedmrn_codec/conformance/vectors"}
+    for source, place in data.items():
+        on_disk = {f"{place}/{p.name}" for p in (ROOT / source).iterdir() if p.is_file()}
+        assert on_disk
+        assert on_disk <= set(names)
+    assert "fedmrn_codec/conformance/places.json" in names
 
 
 def test_wheel_declares_its_commands(wheel: Path) -> None:
@@ -153,10 +161,10 @@ def test_every_extra_is_in_all(metadata: Message) -> None:
 @pytest.mark.integration
 def test_wheel_round_trips_beside_numpy_alone(bare_python: Path, tmp_path: Path) -> None:
     assert run(bare_python, "-I", "-c", INSTALLED, cwd=tmp_path).stdout == "['fedmrn-codec', 'numpy']\n"
-    facts = json.loads(run(bare_python, "-I", "-c", ROUND_TRIP, cwd=tmp_path).stdout)
-    assert Path(facts["origin"]).is_relative_to(bare_python.parents[1])
-    assert {"fedmrn_codec", "numpy"} <= set(facts["imported"])
-    assert not (FRAMEWORKS | {"typer"}) & set(facts["imported"])
+    report = json.loads(run(bare_python, "-I", "-c", ROUND_TRIP, cwd=tmp_path).stdout)
+    assert Path(report["origin"]).is_relative_to(bare_python.parents[1])
+    assert {"fedmrn_codec", "numpy"} <= set(report["imported"])
+    assert not (FRAMEWORKS | {"typer"}) & set(report["imported"])
 
 
 def test_import_loads_no_framework(tmp_path: Path) -> None:

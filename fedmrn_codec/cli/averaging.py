@@ -113,9 +113,7 @@ class Average:
         models = {h.base_model for h in self.heads}
         notes = []
         if twice := [seed for seed, times in seeds.items() if times > 1]:
-            notes.append(
-                f"several frames have the seed {twice[0]}: a frame is given twice, or two have the same noise"
-            )
+            notes.append(f"several frames have the seed {twice[0]}: one frame twice, or the same noise")
         if len(rounds) > 1:
             notes.append(f"the frames are of different rounds: {_some(rounds)}; --round refuses others")
         if len(models) > 1:

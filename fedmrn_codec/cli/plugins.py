@@ -6,7 +6,7 @@ when its verb runs or `fedmrn --help` lists it, and not when another verb runs.
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from typing import Any
 
 import click
@@ -34,7 +34,7 @@ def command(name: str) -> click.Command | None:
         return Broken(name, f"expected one package that offers it, got several: {', '.join(sorted(points))}")
     (point,) = points.values()
     try:
-        return _as_command(name, _load(point))
+        return _as_command(name, point.load())
     except Exception as error:  # another package's module may raise anything while it is imported
         return Broken(name, _reason(error))
 
@@ -54,10 +54,6 @@ class Broken(click.Command):
     def invoke(self, ctx: click.Context) -> None:
         """Report the reason, with exit code 2."""
         raise click.UsageError(f"{self.name!r} is not available: {self.reason}")
-
-
-def _load(point: EntryPoint) -> Any:
-    return point.load()
 
 
 def _as_command(name: str, loaded: Any) -> click.Command:

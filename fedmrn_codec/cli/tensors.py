@@ -67,7 +67,11 @@ def parse(path: str, data: Bytes, format: Format | None = None) -> TensorFile:
     if chosen is None:
         raise FileProblem(path, f"expected a safetensors or npz file, got another format{_hint(path)}")
     try:
-        content = _parse(data, chosen)
+        if chosen is Format.NPZ:
+            content = TensorFile(npz.load(data), chosen)
+        else:
+            tensors, metadata = safetensor.load(bytes(data))
+            content = TensorFile(tensors, chosen, metadata)
         _check_bools(content)
     except (ValueError, OverflowError) as error:
         raise FileProblem(path, f"not a valid {chosen} file: {error}") from error
@@ -120,13 +124,6 @@ def by_suffix(path: str) -> Format | None:
     """The format of a file's suffix; None for another suffix."""
     suffix = os.path.splitext(path)[1].lower()
     return next((f for f in Format if suffix == f".{f}"), None)
-
-
-def _parse(data: Bytes, format: Format) -> TensorFile:
-    if format is Format.NPZ:
-        return TensorFile(npz.load(data), format)
-    tensors, metadata = safetensor.load(bytes(data))
-    return TensorFile(tensors, format, metadata)
 
 
 def _check_bools(content: TensorFile) -> None:

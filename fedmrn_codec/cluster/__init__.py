@@ -1,1 +1,1 @@
-"""Work on more than one machine, by way of Ray; imported only when it is asked for."""
+"""Work on several machines with Ray, which is imported only when it is used."""

@@ -131,7 +131,7 @@ class CommandTarget:
 
     def __init__(self, command: str | Sequence[str], timeout: float = 30.0) -> None:
         self.arguments = shlex.split(command) if isinstance(command, str) else list(command)
-        self.timeout, self.hangs, self.asked = timeout, 0, 0
+        self.timeout, self.hangs, self.sent = timeout, 0, 0
         self.process: _Process | None = None
         try:
             hello = self.exchange(HELLO, {}).get("result")
@@ -157,8 +157,8 @@ class CommandTarget:
         if self.hangs >= HANGS:
             raise Broken(f"request not sent: the program has timed out {HANGS} times")
         process = self.process = self.process or _Process(self.arguments)
-        self.asked += 1
-        process.requests.put(json.dumps({"id": self.asked, "op": op, **members}).encode() + b"\n")
+        self.sent += 1
+        process.requests.put(json.dumps({"id": self.sent, "op": op, **members}).encode() + b"\n")
         try:
             line = process.answers.get(timeout=self.timeout)
         except queue.Empty:
@@ -169,7 +169,7 @@ class CommandTarget:
         if not line:
             raise Broken(self._ended(process))
         try:
-            return _checked(line, self.asked)
+            return _checked(line, self.sent)
         except ValueError as error:
             said = process.stderr()
             self._restart()

@@ -289,12 +289,10 @@ def merges(draw: st.DrawFn) -> Request:
 @st.composite
 def _tied(draw: st.DrawFn) -> Request:
     """A partial sum of any weight, whose means are on or near the middle of two values."""
-    schema = tuple(draw(st.lists(some.tensors(some.small_shapes), min_size=1, max_size=2, unique_by=_name)))
+    schema = tuple(
+        draw(st.lists(some.tensors(some.small_shapes), min_size=1, max_size=2, unique_by=lambda t: t.name))
+    )
     weight = draw(some.weights | st.integers(2**28, 2**36))
     sums = tuple(draw(some.tied_sums(tensor, weight)) for tensor in schema)
     part = oracle.PartialSum(schema, weight, draw(st.integers(1, weight)), 0, 0, sums)
     return Merge(schema=oracle.schema_bytes(schema), partials=(oracle.partial_to_bytes(part),))
-
-
-def _name(tensor: oracle.Tensor) -> str:
-    return tensor.name

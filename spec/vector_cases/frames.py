@@ -121,7 +121,7 @@ DENSE_EXAMPLES = {
 
 
 class Good(NamedTuple):
-    """A valid frame to encode and decode; whether it embeds its schema, and whether the reader has the schema."""
+    """A valid frame; whether it embeds its schema, and whether the reader has the schema."""
 
     name: str
     comment: str

@@ -53,7 +53,7 @@ def conformance(
         typer.Option(
             "--expected-failures",
             metavar="FILE",
-            help="A file of ids of checks that must fail, one on each line.",
+            help="Ids of checks that must fail, one on each line.",
         ),
     ] = None,
     junit: Annotated[

@@ -62,7 +62,6 @@ def _summary(file: str, schema: Schema | None) -> dict[str, Any]:
 
 def _show(shown: dict[str, dict[str, Any]]) -> None:
     if len(shown) == 1:
-        ((file, summary),) = shown.items()
-        summaries.show(file, summary)
+        summaries.show(*next(iter(shown.items())))
     elif shown:
         summaries.show_many(shown)

@@ -27,9 +27,7 @@ def verify(
     seed: options.ExpectedSeed = None,
     all_backends: Annotated[
         bool,
-        typer.Option(
-            "--all-backends", help="Also decode with each installed backend, and compare the bytes."
-        ),
+        typer.Option("--all-backends", help="Also decode with each installed backend, and compare."),
     ] = False,
     as_json: options.Json = False,
 ) -> None:
