@@ -41,9 +41,10 @@ tools: ## install the tools that tests need beside Python: a C compiler, Node.js
 	$(call debian,node,nodejs)
 	$(call debian,chromium,chromium)
 
-test: setup tools ## lint, check formatting and types, run the tests (Fashion-MNIST is not needed)
+test: setup tools ## lint, check formatting, imports and types, run the tests (Fashion-MNIST is not needed)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/mypy
 	$(BIN)/pytest -q -n auto -m "not (slow and integration)"
 
