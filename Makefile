@@ -6,7 +6,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test test-integration demo conformance bench bench-quick bench-history bench-psm bench-servers onnx-web figure wheel fashion-mnist clean
+.PHONY: help setup tools test test-numba test-integration demo conformance bench bench-quick bench-history bench-psm bench-servers onnx-web figure wheel fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,12 +41,16 @@ tools: ## install the tools that tests need beside Python: a C compiler, Node.js
 	$(call debian,node,nodejs)
 	$(call debian,chromium,chromium)
 
-test: setup tools ## lint, check formatting, imports and types, run the tests (Fashion-MNIST is not needed)
+test: setup tools ## lint, check formatting, imports and types, run the tests, those of Numba at both ends of its range
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/mypy
 	$(BIN)/pytest -q -n auto -m "not (slow and integration)"
+	@$(MAKE) --no-print-directory test-numba
+
+test-numba: setup ## test the compiled kernels with the oldest and the newest Numba (two small environments)
+	$(BIN)/python tests/tooling/numba_range.py
 
 test-integration: setup tools ## run all tests, including those that start whole federations (installs Ray, 74 MB)
 	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -e '.[simulation]'

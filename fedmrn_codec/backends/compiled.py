@@ -2,6 +2,10 @@
 
 The cache is in the first of these directories that can be written: NUMBA_CACHE_DIR, that of this file, the
 user's cache directory. If none can, every process compiles the kernels again, which takes some seconds.
+
+Numba's public `njit(cache=True)` does not notice that a kernel in another file has changed, and would run old
+code. Therefore this module extends Numba's private cache. With a Numba that has no such cache, each process
+compiles the kernels by public means. `make test-numba` tests the oldest and the newest Numba.
 """
 
 from __future__ import annotations
@@ -14,16 +18,26 @@ from pathlib import Path
 from typing import Any
 
 from numba import njit
-from numba.core.caching import FunctionCache
-from numba.core.runtime.nrt import rtsys
+
+try:
+    from numba.core.caching import FunctionCache
+    from numba.core.runtime.nrt import rtsys
+except ImportError:
+    FunctionCache, rtsys = object, None  # type: ignore[assignment, misc]
 
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function at its first call, without fast-math; cached on disk where possible."""
     kernel = njit(function, nogil=True, error_model="numpy")
-    with suppress(RuntimeError):  # no directory can be written
-        kernel._cache = KernelCache(function)
+    if rtsys is not None and hasattr(kernel, "_cache"):
+        with suppress(RuntimeError, AttributeError, TypeError):  # no writable directory, or another interface
+            kernel._cache = KernelCache(function)
     return kernel  # type: ignore[no-any-return]
+
+
+def cache_directory(kernel: Callable[..., Any]) -> str | None:
+    """The directory where the code of a kernel is kept; None if it is not kept."""
+    return getattr(getattr(kernel, "_cache", None), "cache_path", None)
 
 
 class KernelCache(FunctionCache):
@@ -39,17 +53,17 @@ class KernelCache(FunctionCache):
         Numba would first import what it needs to compile, SciPy included, which takes a quarter of a second.
         Loaded code needs only the runtime.
         """
-        rtsys.initialize(context)
         try:
+            rtsys.initialize(context)
             return self._load_overload(signature, context)  # type: ignore[no-untyped-call]
-        except Exception:  # a damaged file: empty the cache of this function, so that it is compiled again
-            with suppress(OSError):
+        except Exception:  # a damaged file, or another interface: empty the cache of this function
+            with suppress(OSError, AttributeError):
                 self.flush()  # type: ignore[no-untyped-call]
             return None
 
     def save_overload(self, signature: Any, code: Any) -> None:
         """Save compiled code if possible; a full disk is no error."""
-        with suppress(OSError):
+        with suppress(OSError, AttributeError):
             super().save_overload(signature, code)  # type: ignore[no-untyped-call]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..primitives.noise import Noise
 from . import tiles
-from .compiled import jit
+from .compiled import cache_directory, jit
 from .threads import spread
 from .tiles import TILE, fill
 
@@ -86,7 +86,7 @@ def place(noise: Noise, seed: int, stream: int) -> tuple[int, np.uint64, np.uint
 
 def kept_in() -> str | None:
     """The directory of the compiled code; None if no directory can be written."""
-    return fill._cache.cache_path  # type: ignore[attr-defined, no-any-return]
+    return cache_directory(fill)
 
 
 def u64(value: int) -> np.uint64:

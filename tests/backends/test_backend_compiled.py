@@ -1,6 +1,7 @@
 """The cache of compiled code: used by the next process, invalid after a change, and never required."""
 
 import errno
+import importlib.util
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 pytest.importorskip("numba")
 
-from numba.core import config
+from numba.core import caching, config
 from numba.core.caching import FunctionCache, NullCache
 
 from fedmrn_codec.backends import compiled
@@ -69,11 +70,10 @@ def test_damaged_files_are_written_again(folder, suffix, content):
     assert call_new_kernel() == (42, 1, 0)
 
 
-def test_without_a_writable_directory_each_process_compiles(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "file" / "below"))
-    monkeypatch.setattr(config, "CACHE_LOCATOR_CLASSES", "UserProvidedCacheLocator")
+def test_without_a_writable_directory_each_process_compiles(monkeypatch):
+    monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
     assert isinstance(compiled.jit(double)._cache, NullCache)
+    assert compiled.cache_directory(compiled.jit(double)) is None
     assert call_new_kernel() == (42, 0, 1)
     assert call_new_kernel() == (42, 0, 1)
 
@@ -84,6 +84,68 @@ def test_a_full_disk_is_no_error(folder, monkeypatch):
 
     monkeypatch.setattr(FunctionCache, "save_overload", full)
     assert call_new_kernel() == (42, 0, 1)
+
+
+class OtherCache:
+    """A cache of another version of Numba, without the attributes that `KernelCache` uses."""
+
+    def __init__(self, function):
+        pass
+
+
+def without_file_attribute(patch):
+    patch.setattr(FunctionCache, "__init__", OtherCache.__init__)
+
+
+def with_other_arguments(patch):
+    patch.setattr(FunctionCache, "__init__", lambda self: None)
+
+
+def without_runtime(patch):
+    patch.setattr(compiled, "rtsys", None)
+
+
+def without_loader(patch):
+    patch.delattr(caching.Cache, "_load_overload")
+
+
+def with_another_runtime(patch):
+    patch.setattr(compiled, "rtsys", object())
+
+
+@pytest.mark.parametrize("change", [without_file_attribute, with_other_arguments, without_runtime])
+def test_with_another_cache_each_process_compiles(folder, monkeypatch, change):
+    with monkeypatch.context() as patch:
+        change(patch)
+        assert compiled.cache_directory(compiled.jit(double)) is None
+        assert call_new_kernel() == (42, 0, 1)
+        assert call_new_kernel() == (42, 0, 1)
+    assert not list(folder.rglob("*double*"))
+
+
+@pytest.mark.parametrize("change", [without_loader, with_another_runtime])
+def test_code_that_cannot_be_loaded_is_compiled_again(folder, monkeypatch, change):
+    assert call_new_kernel() == (42, 0, 1)
+    change(monkeypatch)
+    assert call_new_kernel() == (42, 0, 1)
+
+
+def test_kernels_compile_where_numba_has_no_such_modules(folder, monkeypatch):
+    monkeypatch.delattr(caching, "FunctionCache")
+    spec = importlib.util.spec_from_file_location("other_compiled", compiled.__file__)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    kernel = module.jit(double)
+    assert kernel(21) == 42
+    assert module.cache_directory(kernel) is None
+
+
+def test_no_attribute_is_added_to_a_kernel_without_a_cache(folder, monkeypatch):
+    monkeypatch.setattr(compiled, "njit", lambda function, **_: function)  # as NUMBA_DISABLE_JIT does
+    kernel = compiled.jit(double)
+    assert kernel(21) == 42
+    assert not hasattr(kernel, "_cache")
+    assert compiled.cache_directory(kernel) is None
 
 
 SECOND = """
