@@ -6,7 +6,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test test-numba test-integration demo conformance bench bench-quick bench-history bench-psm bench-servers onnx-web figure wheel fashion-mnist clean
+.PHONY: help setup tools test test-numba coverage test-integration demo conformance bench bench-quick bench-history bench-psm bench-servers onnx-web figure wheel fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,7 +41,7 @@ tools: ## install the tools that tests need beside Python: a C compiler, Node.js
 	$(call debian,node,nodejs)
 	$(call debian,chromium,chromium)
 
-test: setup tools ## lint, check formatting, imports and types, run the tests, those of Numba at both ends of its range
+test: setup tools ## lint, check formatting, imports and types, run the tests (Fashion-MNIST is not needed)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports --no-cache --no-logo
@@ -51,6 +51,17 @@ test: setup tools ## lint, check formatting, imports and types, run the tests, t
 
 test-numba: setup ## test the compiled kernels with the oldest and the newest Numba (two small environments)
 	$(BIN)/python tests/tooling/numba_range.py
+
+# Coverage cannot see into compiled code: a second run measures the kernels as the Python functions that they are.
+KERNEL_TESTS := tests/backends/test_backend_agreement.py tests/test_codings.py \
+  -k "not torch and not onnx and not large and not threads" -W "ignore:overflow encountered:RuntimeWarning"
+
+coverage: setup tools ## run the tests, measure which lines and branches they run: docs/testing.md, htmlcov/index.html
+	$(BIN)/coverage erase
+	status=0; \
+	$(BIN)/pytest -q -n auto -m "not (slow and integration)" --cov --cov-report= || status=1; \
+	NUMBA_DISABLE_JIT=1 $(BIN)/pytest -q -n auto $(KERNEL_TESTS) --cov --cov-append --cov-report= || status=1; \
+	$(BIN)/python tests/tooling/coverage_table.py && exit $$status
 
 test-integration: setup tools ## run all tests, including those that start whole federations (installs Ray, 74 MB)
 	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -e '.[simulation]'
