@@ -6,7 +6,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test test-numba coverage test-integration demo conformance bench bench-quick bench-history bench-psm bench-servers onnx-web figure wheel fashion-mnist clean
+.PHONY: help setup tools test test-numba coverage mutation test-integration demo conformance bench bench-quick bench-history bench-psm bench-servers onnx-web figure wheel fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,15 @@ coverage: setup tools ## run the tests, measure which lines and branches they ru
 	$(BIN)/pytest -q -n auto -m "not (slow and integration)" --cov --cov-report= || status=1; \
 	NUMBA_DISABLE_JIT=1 $(BIN)/pytest -q -n auto $(KERNEL_TESTS) --cov --cov-append --cov-report= || status=1; \
 	$(BIN)/python tests/tooling/coverage_table.py && exit $$status
+
+MUTANTS := format/parsing.py format/schema.py format/checked.py format/frame.py format/rans.py \
+  backends/numpy_rans.py face/aggregation.py sums/state.py sums/partial.py sums/exact.py
+MUTATION_TESTS := $(addprefix tests/test_,frame_error_places.py coded_payloads.py frame_table.py codec.py codings.py \
+  aggregate.py exact.py request.py vectors.py) -k "not numba and not torch and not onnx"
+
+mutation: setup ## put faults into the codec, one at a time, and see that tests fail: docs/mutation.md (MUTANTS="MODULE...")
+	PYTHONPATH=tests/tooling $(BIN)/pytest -q -p mutation --mutants "$(MUTANTS)" --mutation-results .mutation.jsonl $(MUTATION_TESTS)
+	$(BIN)/python tests/tooling/mutation_table.py .mutation.jsonl
 
 test-integration: setup tools ## run all tests, including those that start whole federations (installs Ray, 74 MB)
 	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -e '.[simulation]'

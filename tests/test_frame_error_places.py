@@ -7,7 +7,6 @@ import pytest
 
 import fedmrn_codec as fm
 from fedmrn_codec import errors
-from fedmrn_codec.format.parsing import KINDS
 
 SCHEMA = fm.Schema(
     [fm.Tensor("w", (4, 9), masked=True), fm.Tensor("n", (2,), dtype="bool"), fm.Tensor("b", (3,))]
@@ -159,7 +158,3 @@ def test_a_checked_frame_of_another_schema():
     other = fm.Schema([*SCHEMA.tensors[:2], fm.Tensor("c", (3,))])
     checked = fm.verify(encode(), SCHEMA)
     assert place(checked, other) == (errors.SchemaMismatchError, "schema digest", 32)
-
-
-def test_masked_kinds_are_binary_and_signed():
-    assert KINDS == {1, 2}

@@ -1,0 +1,68 @@
+"""Write the result of `make mutation` into docs/mutation.md, and check that it explains each live mutant.
+
+    python tests/tooling/mutation_table.py RESULTS
+
+The exit status is 1 if a mutant is alive without an explanation, or an explained one is killed or gone.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from reference_fl.report.table import insert
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = ROOT / "docs" / "mutation.md"
+MODULES = (
+    "format/parsing.py", "format/schema.py", "format/checked.py", "format/frame.py", "format/rans.py",
+    "backends/numpy_rans.py", "face/aggregation.py", "sums/state.py", "sums/partial.py", "sums/exact.py",
+)  # fmt: skip
+HEAD = ["| module | mutants | killed | explained | unexplained |", "|---|---|---|---|---|"]
+
+
+def main(results: Path) -> int:
+    """Write the table; print the mutants that need an explanation, and those that need none."""
+    alive = latest(results.read_text().splitlines())
+    explained = explanations(DOCUMENT.read_text())
+    insert(DOCUMENT, "\n".join([*HEAD, *(row(module, alive, explained) for module in MODULES)]), "mutants")
+    run = {module for module, _ in alive}
+    missing = sorted(key for key, is_alive in alive.items() if is_alive and key not in explained)
+    needless = sorted(key for key in explained if key[0] in run and not alive.get(key, False))
+    for module, mutant in missing:
+        print(f"alive and not explained: | `{module}` | {mutant} |  |")
+    for module, mutant in needless:
+        print(f"explained, but killed or no longer there: {module}: {mutant}")
+    return int(bool(missing or needless))
+
+
+def latest(lines: Iterable[str]) -> dict[tuple[str, str], bool]:
+    """Whether each mutant (module, mutant) is alive, by the last result of the module's last version."""
+    rows = [json.loads(line) for line in lines]
+    version = {row["module"]: row["digest"] for row in rows}
+    return {(r["module"], r["mutant"]): "alive" in r for r in rows if r["digest"] == version[r["module"]]}
+
+
+def explanations(document: str) -> set[tuple[str, str]]:
+    """The mutants (module, mutant) of the rows that have a reason in their last cell."""
+    rows = re.findall(r"^\| `([a-z_/]+\.py)` \| (.+?) \| *([^|]*?) *\|$", document, re.MULTILINE)
+    return {(module, mutant) for module, mutant, reason in rows if reason}
+
+
+def row(module: str, alive: dict[tuple[str, str], bool], explained: set[tuple[str, str]]) -> str:
+    """A line of the table."""
+    found = {key: state for key, state in alive.items() if key[0] == module}
+    if not found:
+        return cells(module, ["not run"] * 4)
+    left = [key for key, state in found.items() if state]
+    reasons = sum(key in explained for key in left)
+    return cells(module, [len(found), len(found) - len(left), reasons, len(left) - reasons])
+
+
+def cells(module: str, values: Sequence[object]) -> str:
+    return f"| {module} | {' | '.join(map(str, values))} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
