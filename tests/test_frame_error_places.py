@@ -87,6 +87,14 @@ def test_changed_bytes_after_an_embedded_schema(at, new, error, field, offset):
     assert place(frame, None) == place(frame) == (error, field, offset + more)
 
 
+@pytest.mark.parametrize(("at", "kind", "role"), [(48, 0, "masked"), (64, 1, "dense")])
+def test_a_kind_that_does_not_fit_names_the_role_in_the_schema(at, kind, role):
+    with pytest.raises(errors.KindMismatchError) as caught:
+        fm.decode(changed(encode(), at, [kind, 1]), SCHEMA)
+    assert caught.value.expected == f"a {role} kind, as in the schema"
+    assert caught.value.got == str(kind)
+
+
 def test_a_wrong_checksum_and_a_missing_schema():
     frame = encode()
     assert place(frame[:-1] + bytes([frame[-1] ^ 1])) == (errors.ChecksumError, "checksum", END)
