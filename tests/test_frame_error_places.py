@@ -95,6 +95,22 @@ def test_a_kind_that_does_not_fit_names_the_role_in_the_schema(at, kind, role):
     assert caught.value.got == str(kind)
 
 
+@pytest.mark.parametrize(("at", "expected"), [(52, "5 for 36 elements"), (80, "12 for 3 elements")])
+def test_a_payload_length_that_does_not_fit_names_the_only_one_that_does(at, expected):
+    with pytest.raises(errors.PayloadLengthError) as caught:
+        fm.decode(changed(encode(), at, [7]), SCHEMA)
+    assert (caught.value.expected, caught.value.got) == (expected, "7")
+
+
+def test_a_payload_length_of_coding_1_may_be_any_of_a_range():
+    schema = fm.Schema([fm.Tensor("w", (800,), masked=True)])
+    bits = {"w": np.zeros(800, np.bool_)}
+    frame = fm.encode_bits(bits, schema, seed=1, noise=fm.Uniform(0.01), coding="rans", backend="numpy")
+    with pytest.raises(errors.PayloadLengthError) as caught:
+        fm.decode(changed(frame, 52, [100]), schema)
+    assert (caught.value.expected, caught.value.got) == ("50 to 99 for 800 elements", "100")
+
+
 def test_a_wrong_checksum_and_a_missing_schema():
     frame = encode()
     assert place(frame[:-1] + bytes([frame[-1] ^ 1])) == (errors.ChecksumError, "checksum", END)
