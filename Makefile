@@ -65,7 +65,7 @@ coverage: setup tools ## run the tests, measure which lines and branches they ru
 
 MUTANTS := format/parsing.py format/schema.py format/checked.py format/frame.py format/rans.py \
   backends/numpy_rans.py face/aggregation.py sums/state.py sums/partial.py sums/exact.py
-MUTATION_TESTS := $(addprefix tests/test_,frame_error_places.py partial_sum_error_places.py coded_payloads.py exact_batches.py \
+MUTATION_TESTS := $(addprefix tests/test_,frame_error_places.py partial_sum_error_places.py coded_payloads.py exact_batches.py exact_rounding.py \
   frame_table.py codec.py codings.py aggregate.py exact.py request.py vectors.py) -k "not numba and not torch and not onnx"
 
 mutation: setup ## put faults into the codec, one at a time, and see that tests fail: docs/mutation.md (MUTANTS="MODULE...")
