@@ -53,7 +53,7 @@ test-numba: setup ## test the compiled kernels with the oldest and the newest Nu
 	$(BIN)/python tests/tooling/numba_range.py
 
 # Coverage cannot see into compiled code: a second run measures the kernels as the Python functions that they are.
-KERNEL_TESTS := tests/backends/test_backend_agreement.py tests/test_codings.py \
+KERNEL_TESTS := tests/backends/test_backend_agreement.py tests/format/test_codings.py \
   -k "not torch and not onnx and not large and not threads" -W "ignore:overflow encountered:RuntimeWarning"
 
 coverage: setup tools ## run the tests, measure which lines and branches they run: docs/testing.md, htmlcov/index.html
@@ -65,8 +65,7 @@ coverage: setup tools ## run the tests, measure which lines and branches they ru
 
 MUTANTS := format/parsing.py format/schema.py format/checked.py format/frame.py format/rans.py \
   backends/numpy_rans.py face/aggregation.py sums/state.py sums/partial.py sums/exact.py
-MUTATION_TESTS := $(addprefix tests/test_,frame_error_places.py partial_sum_error_places.py coded_payloads.py exact_batches.py exact_rounding.py \
-  frame_table.py codec.py codings.py aggregate.py exact.py request.py vectors.py) -k "not numba and not torch and not onnx"
+MUTATION_TESTS := tests/format tests/sums tests/face -k "not numba and not torch and not onnx"
 
 mutation: setup ## put faults into the codec, one at a time, and see that tests fail: docs/mutation.md (MUTANTS="MODULE...")
 	PYTHONPATH=tests/tooling $(BIN)/pytest -q -p mutation --mutants "$(MUTANTS)" --mutation-results .mutation.jsonl $(MUTATION_TESTS)

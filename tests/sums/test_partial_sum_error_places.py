@@ -64,7 +64,7 @@ def test_the_places_are_those_of_the_partial_sum():
         (SUMS, (10 * 2**24).to_bytes(8, "little"), errors.SumsError, "sums of 'w'", None),
         (SUMS, (-10 * 2**24).to_bytes(8, "little", signed=True), errors.SumsError, "sums of 'w'", None),
         (ROW + 4, (10 * 2**24).to_bytes(8, "little"), errors.SumsError, "sums of 'n'", None),
-        (ROW + 4, bytes(16), errors.SumsError, "a row of 'n'", None),
+        (ROW + 4, bytes(16), errors.SumsError, "rows of 'n'", None),
     ],
 )
 def test_changed_bytes(at, new, error, field, offset):

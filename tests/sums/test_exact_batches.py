@@ -42,12 +42,12 @@ def test_small_arrays_wait_for_a_full_batch():
     total = ExactSum(DTYPES["float32"], BATCH_BYTES // 4)
     for count in range(1, BATCH):
         total.add(np.ones(total.size, np.float32), 1)
-        assert len(total._queued) == count
+        assert len(total._batch) == count
     total.add(np.ones(total.size, np.float32), 1)
-    assert total._queued == []
+    assert total._batch == []
     large = ExactSum(DTYPES["float32"], BATCH_BYTES // 4 + 1)
     large.add(np.ones(large.size, np.float32), 1)
-    assert large._queued == []
+    assert large._batch == []
 
 
 def test_a_batch_is_summed_in_little_memory():

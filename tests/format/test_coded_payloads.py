@@ -97,11 +97,11 @@ def test_states_that_code_nothing_are_valid(coder):
 def test_c01_another_length(coder, change):
     data = encode(coder, mask(TWO_BLOCKS, 0.05), TWO_BLOCKS)
     other = np.resize(data, len(data) + change)
-    expected = f"{len(data)} bytes for its blocks"
+    expected = f"{len(data)} bytes for the words of its blocks"
     assert refused(coder, other, TWO_BLOCKS) == (
         "coded mask of w",
         expected,
-        f"{len(other)} bytes",
+        str(len(other)),
         OFFSET + 16,
     )
 
@@ -121,8 +121,8 @@ def test_c02_states_below_the_least(coder, block):
 def test_c03_a_block_that_does_not_end_with_its_last_word(coder):
     data = encode(coder, mask(TWO_BLOCKS, 0.05), TWO_BLOCKS).copy()
     data[-2:] ^= 0x5A
-    expected = "each block to end in its first state with its last word"
-    got = "block 1 does not end in its first state with its last word"
+    expected = "block 1 to end with its last word and the initial states"
+    got = "other states or unread words"
     assert refused(coder, data, TWO_BLOCKS) == ("coded mask of w", expected, got, OFFSET)
 
 
@@ -132,5 +132,5 @@ def test_c04_probabilities_of_buckets_without_elements(coder):
     data = encode(coder, mask(TWO_BLOCKS, 0.05), TWO_BLOCKS, noise).copy()
     empty = [k for k in range(16) if data[k] == 128][1:3]
     data[empty] = 127
-    want = (f"probability {empty[0]} of w", "128, as the bits have it", "127", OFFSET + empty[0])
+    want = (f"probability {empty[0]} of w", "128, the share of set bits in 256ths", "127", OFFSET + empty[0])
     assert refused(coder, data, TWO_BLOCKS, noise) == want
