@@ -169,7 +169,7 @@ def test_the_federation_learns(federation, monkeypatch):
         ("garbage", 400, "magic: magic, byte 0: expected "),
         ("twice", 409, "this client has no open request"),
         ("own seed", 400, "seed: seed, byte 8: expected "),
-        ("louder", 400, "reply: tensor '0.weight': expected binary mask over Uniform(scale=0.05"),
+        ("louder", 400, "reply: tensor '0.weight': expected binary mask of Uniform(scale=0.05"),
         ("too long", 413, "frame too long"),
         ("replay", 400, "round: round, byte 24: expected "),
         ("stranger", 403, "unknown client"),

@@ -62,7 +62,7 @@ def checked_private_seed(private_seed: int | None, seed: int) -> int:
         return secrets.randbelow(U64)
     number = unsigned(private_seed, U64, "private_seed")
     if number == seed:
-        raise fm.ArgumentError("private_seed", "another value than the public seed", number)
+        raise fm.ArgumentError("private_seed", "a value other than the public seed", number)
     return number
 
 

@@ -57,9 +57,9 @@ def test_errors_have_one_form(folder, invoke):
         "file": "x.fmrn",
         "field": "frame",
         "offset": 0,
-        "expected": "at least 52",
-        "got": "4 bytes",
-        "message": "frame, byte 0: expected at least 52, got 4 bytes",
+        "expected": "at least 52 bytes",
+        "got": "4",
+        "message": "frame, byte 0: expected at least 52 bytes, got 4",
     }
     error = json.loads(invoke(3, "decode", "nope", "-o", "x.npz", "--json").stderr)["error"]
     assert set(error) == KEYS

@@ -161,7 +161,7 @@ def test_private_seed_repeats_and_its_default_does_not(folder, invoke):
 
     assert frame("--private-seed", 1) == frame("--private-seed", 1)
     assert frame() != frame()
-    expected = "private_seed: expected another value than the public seed, got 7"
+    expected = "private_seed: expected a value other than the public seed, got 7"
     assert expected in invoke(2, *ENCODE, "update.safetensors", "--private-seed", "7").stderr
 
 

@@ -45,7 +45,7 @@ def test_conforms(build, program):
     assert [f"{r.id}: {r.message}" for r in records if r.status == FAILED] == []
     assert sum(r.status == PASSED for r in records) > 600
     assert {r.message for r in records if r.status == SKIPPED} <= {
-        "[A-05]: the line protocol cannot go on after a refusal"
+        "[A-05]: the line protocol cannot continue after a refusal"
     }
 
 

@@ -524,7 +524,7 @@ def test_a_non_finite_update_is_an_error_and_the_module_restorable(bad, stochast
         ({"seed": -1}, "seed: expected 0 to 2^64 - 1, got -1"),
         ({"seed": 2**64}, f"seed: expected 0 to 2^64 - 1, got {2**64}"),
         ({"seed": "seven"}, "seed: expected an integer, got 'seven'"),
-        ({"seed": 3}, "private_seed: expected another value than the public seed, got 3"),
+        ({"seed": 3}, "private_seed: expected a value other than the public seed, got 3"),
         ({"private_seed": 2**64}, f"private_seed: expected 0 to 2^64 - 1, got {2**64}"),
         ({"private_seed": 0.5}, "private_seed: expected an integer, got 0.5"),
         ({"steps": None}, "steps: expected the number of local steps, 1 or more, got None"),

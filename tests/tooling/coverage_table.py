@@ -7,7 +7,7 @@ from typing import Any
 
 from coverage import Coverage
 
-from reference_fl.report.table import insert
+from reference_fl.report import insert
 
 ROOT = Path(__file__).resolve().parents[2]
 
