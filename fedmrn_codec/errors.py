@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Self
 
 
@@ -13,7 +14,8 @@ class CodecError(ValueError):
     Attributes
     ----------
     code : str
-        Machine-readable, and the same in every release; for bad bytes, a code of spec 7.3 or 8.5.
+        Machine-readable, and the same in every release; for bad bytes, a code of spec 7.3 or 8.5. It is the
+        name of the class, such as "schema_length" for SchemaLengthError, unless the class states another.
     field : str
         The field or argument that was checked.
     expected, got : str
@@ -26,6 +28,10 @@ class CodecError(ValueError):
 
     code = "error"
     index: int | None = None
+
+    def __init_subclass__(cls) -> None:
+        if "code" not in vars(cls):
+            cls.code = re.sub("(?<!^)([A-Z])", r"_\1", cls.__name__.removesuffix("Error")).lower()
 
     def __init__(self, field: str, expected: object, got: object, offset: int | None = None) -> None:
         self.field, self.offset, self.expected, self.got = field, offset, str(expected), str(got)
@@ -65,151 +71,101 @@ class RefusedError(FrameError):
 class TruncatedError(MalformedError):
     """Bytes are missing: [F-01], [F-06], [F-08], [F-15], [F-25], [P-01]."""
 
-    code = "truncated"
-
 
 class TrailingError(MalformedError):
     """There are more bytes than the fields and payloads need: [F-26], [P-13]."""
-
-    code = "trailing"
 
 
 class MagicError(MalformedError):
     """The first four bytes are not those of a frame or a partial sum: [F-02], [P-02]."""
 
-    code = "magic"
-
 
 class VersionError(UnsupportedError):
     """A version that this library does not know: [F-03], [P-03]."""
-
-    code = "version"
 
 
 class ReservedError(MalformedError):
     """Reserved bits or bytes are set: [F-04], [F-22], [P-04], [P-10]."""
 
-    code = "reserved"
-
 
 class LimitError(RefusedError):
     """More than the caller's limits allow: [F-05], [F-07], [S-07]."""
-
-    code = "limit"
 
 
 class SchemaLengthError(MalformedError):
     """A schema has fewer or more bytes than its tensors need: [S-01]."""
 
-    code = "schema_length"
-
 
 class SchemaNameError(MalformedError):
     """A tensor name is empty, not UTF-8, or given twice: [S-02]."""
-
-    code = "schema_name"
 
 
 class UnknownRoleError(UnsupportedError):
     """A tensor is neither dense nor masked: [S-03]."""
 
-    code = "unknown_role"
-
 
 class UnknownDtypeError(UnsupportedError):
     """A dtype code that is not assigned: [S-04], [F-18]."""
-
-    code = "unknown_dtype"
 
 
 class MaskedDtypeError(MalformedError):
     """A masked tensor that is not float32: [S-05]."""
 
-    code = "masked_dtype"
-
 
 class SchemaShapeError(MalformedError):
     """Too many dimensions or elements: [S-06]."""
-
-    code = "schema_shape"
 
 
 class SchemaDigestError(MalformedError):
     """The digest of the embedded schema is not the one in the header: [S-08]."""
 
-    code = "schema_digest"
-
 
 class NoSchemaError(RefusedError):
     """The caller gave no schema and the frame embeds none: [F-09]."""
-
-    code = "no_schema"
 
 
 class SchemaMismatchError(RefusedError):
     """The bytes belong to another schema than the caller's: [F-10], [P-07]."""
 
-    code = "schema_mismatch"
-
 
 class TensorCountError(MalformedError):
     """The number of tensors in the header is not the schema's: [F-11], [P-08]."""
-
-    code = "tensor_count"
 
 
 class RoundError(RefusedError):
     """The frame's round is not the expected one: [F-12]."""
 
-    code = "round"
-
 
 class BaseModelError(RefusedError):
     """The frame's base model is not the expected one: [F-13]."""
-
-    code = "base_model"
 
 
 class SeedError(RefusedError):
     """The frame's seed is not the expected one: [F-14]."""
 
-    code = "seed"
-
 
 class UnknownKindError(UnsupportedError):
     """A kind code that is not assigned: [F-16]."""
-
-    code = "unknown_kind"
 
 
 class KindMismatchError(MalformedError):
     """A dense entry for a masked tensor, or the reverse: [F-17]."""
 
-    code = "kind_mismatch"
-
 
 class DtypeMismatchError(MalformedError):
     """The dtype of a dense entry is not the schema's: [F-19]."""
-
-    code = "dtype_mismatch"
 
 
 class UnknownDistributionError(UnsupportedError):
     """A distribution code that is not assigned: [F-20], [P-09]."""
 
-    code = "unknown_distribution"
-
 
 class UnknownCodingError(UnsupportedError):
     """A coding code that is not assigned: [F-21]."""
 
-    code = "unknown_coding"
-
 
 class PayloadLengthError(MalformedError):
     """The length of a payload is not one that the tensor and coding allow: [F-23]."""
-
-    code = "payload_length"
 
 
 class FrameScaleError(MalformedError):
@@ -221,61 +177,41 @@ class FrameScaleError(MalformedError):
 class MinorError(MalformedError):
     """The minor version is higher than the frame needs: [F-31]."""
 
-    code = "minor"
-
 
 class CodingError(MalformedError):
     """An entropy-coded payload that its coding does not allow: [C-01] to [C-04]."""
-
-    code = "coding"
 
 
 class ChecksumError(MalformedError):
     """The checksum is not the CRC-32 of the bytes: [F-27], [P-14]."""
 
-    code = "checksum"
-
 
 class PaddingError(MalformedError):
     """A bit after the last element of a mask is set: [F-28]."""
-
-    code = "padding"
 
 
 class NonFiniteError(MalformedError):
     """A NaN or an infinity in a dense tensor: [F-29]."""
 
-    code = "non_finite"
-
 
 class BoolError(MalformedError):
     """The byte of a bool is neither 0 nor 1: [F-30]."""
-
-    code = "bool"
 
 
 class WeightError(MalformedError):
     """A partial sum's weight is out of range: [P-05]."""
 
-    code = "weight"
-
 
 class FramesError(MalformedError):
     """A partial sum's number of frames is out of range: [P-06]."""
-
-    code = "frames"
 
 
 class RowsError(MalformedError):
     """The limb rows of a partial sum are not in ascending order, or out of range: [P-12]."""
 
-    code = "rows"
-
 
 class SumsError(MalformedError):
     """A sum is larger than the weight allows, or a limb row has only zeros: [P-15]; or no mean, [A-07]."""
-
-    code = "sums"
 
 
 class NoiseError(RefusedError):
@@ -287,16 +223,12 @@ class NoiseError(RefusedError):
 class ReplyError(RefusedError):
     """A valid frame whose noise, mask kind or dense values do not fit the request (`Request.check`)."""
 
-    code = "reply"
-
 
 # --- bad arguments -----------------------------------------------------------------------------------
 
 
 class ArgumentError(CodecError):
     """An argument has the wrong type or value; the call changed nothing."""
-
-    code = "argument"
 
 
 class ScaleError(ArgumentError):
@@ -326,10 +258,6 @@ class UpdateNonFiniteError(UpdateError):
 class AggregateError(ArgumentError):
     """A weight is not allowed, or sums cannot be merged: [A-01], [A-02]."""
 
-    code = "aggregate"
-
 
 class BackendError(ArgumentError):
     """A backend does not exist, or its packages are not installed."""
-
-    code = "backend"

@@ -66,7 +66,7 @@ def accumulate_many(
     frames = frozen(kinds), frozen(seeds), frozen(payloads), frozen(weights)
     code, _, its_stream, table = place(noise, 0, stream)
     size = max(SPLIT // len(seeds) // TILE, 1) * TILE
-    spread(lambda a, b: _accumulate(sums, a, b, *frames, code, its_stream, table), len(sums), size)
+    spread(lambda a, b: _accumulate(sums, a, b, frames, code, its_stream, table), len(sums), size)
 
 
 def sample(
@@ -124,22 +124,12 @@ def _decode(out: Any, begin: Any, end: Any, payload: Any, kind: Any, step: Any, 
 
 
 @jit
-def _accumulate(
-    sums: Any,
-    begin: Any,
-    end: Any,
-    kinds: Any,
-    seeds: Any,
-    payloads: Any,
-    weights: Any,
-    code: Any,
-    stream: Any,
-    table: Any,
-) -> None:
+def _accumulate(sums: Any, begin: Any, end: Any, frames: Any, code: Any, stream: Any, table: Any) -> None:
     """Add weight * q * m of all frames to sums[begin:end], tile by tile (spec 8.2).
 
     The products q * m of successive frames of one weight are first added in 32 bits, which hold 127 of them.
     """
+    kinds, seeds, payloads, weights = frames
     words, q, pairs, bits, eight = tiles.scratch()
     others = np.empty(TILE, np.int32)
     for at in range(begin, end, TILE):

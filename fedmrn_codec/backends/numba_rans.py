@@ -44,7 +44,7 @@ def encode(
     for first in range(0, n, GROUP):
         group = min(GROUP, n - first)
         its = states[first : first + group], counts[first : first + group], words
-        spread(lambda a, b: _encode(*its, first, a, b, *fixed), group, 1)  # noqa: B023
+        spread(lambda a, b: _encode(its, first, a, b, fixed), group, 1)  # noqa: B023
         parts += [words[b, MOST_WORDS - counts[first + b] :].copy() for b in range(group)]
     return states, counts, np.concatenate(parts) if parts else np.empty(0, np.uint16)
 
@@ -56,7 +56,7 @@ def decode(
     fine, counts = np.zeros(len(ends), np.bool_), np.zeros((len(ends), 2, BUCKETS), np.int64)
     given = coded.states, coded.counts, ends, coded.words
     fixed = size, frozen(coded.probabilities), shift(noise), place(noise, seed, stream)
-    spread(lambda a, b: _decode(out, fine, counts, a, b, *given, *fixed), len(ends), 1)
+    spread(lambda a, b: _decode(out, fine, counts, a, b, given, fixed), len(ends), 1)
     ones, totals = counts.sum(0)
     return np.flatnonzero(~fine), ones, totals
 
@@ -106,20 +106,10 @@ def _count(counts: Any, begin: Any, end: Any, payload: Any, size: Any, shift: An
 
 
 @jit
-def _encode(
-    states: Any,
-    counts: Any,
-    words: Any,
-    first: Any,
-    begin: Any,
-    end: Any,
-    payload: Any,
-    size: Any,
-    probabilities: Any,
-    shift: Any,
-    place: Any,
-) -> None:
+def _encode(out: Any, first: Any, begin: Any, end: Any, mask: Any) -> None:
     """Code blocks, each from its last element to its first; the words fill words[block] from its end."""
+    states, counts, words = out
+    payload, size, probabilities, shift, place = mask
     scratch = tiles.scratch()
     bits, eight = scratch[3], scratch[4]
     keys, p, f = np.empty(TILE, np.uint8), np.empty(TILE, np.uint32), np.empty(TILE, np.uint32)
@@ -174,22 +164,10 @@ def _encode_bit(x: Any, f: Any, start: Any, words: Any, pos: Any) -> Any:
 
 
 @jit
-def _decode(
-    out: Any,
-    fine: Any,
-    counts: Any,
-    begin: Any,
-    end: Any,
-    states: Any,
-    lengths: Any,
-    ends: Any,
-    words: Any,
-    size: Any,
-    probabilities: Any,
-    shift: Any,
-    place: Any,
-) -> None:
+def _decode(out: Any, fine: Any, counts: Any, begin: Any, end: Any, coded: Any, mask: Any) -> None:
     """Decode blocks into packed bits, set fine[block] if its end is right, and count as `_count` does."""
+    states, lengths, ends, words = coded
+    size, probabilities, shift, place = mask
     scratch = tiles.scratch()
     bits, eight = scratch[3], scratch[4]
     keys, p = np.empty(TILE, np.uint8), np.empty(TILE, np.uint32)

@@ -24,7 +24,7 @@ TILE = 2048
 
 GAUSSIAN, BERNOULLI = Gaussian.code, Bernoulli.code
 BINARY = int(MaskKind.BINARY)
-M0, M1, W0, W1 = np.uint64(MULTIPLIER_0), np.uint64(MULTIPLIER_1), WEYL_0, WEYL_1
+M0, M1, W0, W1 = (np.uint64(value) for value in (MULTIPLIER_0, MULTIPLIER_1, WEYL_0, WEYL_1))
 SHIFT, LOW = np.uint64(32), np.uint64(2**32 - 1)
 
 ALL_BYTES, RISING, FALLING = (
@@ -57,9 +57,10 @@ def scratch() -> Any:
 
 
 @jit
-def _round(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
-    """One round of Philox on 32-bit values held in 64 bits (spec 2.3)."""
+def _round(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any, r: Any) -> Any:
+    """Round r of Philox on 32-bit values held in 64 bits (spec 2.3)."""
     p0, p1 = M0 * c0, M1 * c2
+    k0, k1 = (k0 + r * W0) & LOW, (k1 + r * W1) & LOW
     return (p1 >> SHIFT) ^ c1 ^ k0, p1 & LOW, (p0 >> SHIFT) ^ c3 ^ k1, p0 & LOW
 
 
@@ -72,34 +73,16 @@ def fill(out: Any, seed: Any, stream: Any, first: Any) -> None:
         block = first + np.uint64(i)
         c0, c1, c2, c3 = block & LOW, block >> SHIFT, s0, s1
         # LLVM vectorises over i only if the rounds are written out and `out` is flat.
-        c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
-        c0, c1, c2, c3 = _round(
-            c0, c1, c2, c3, (k0 + np.uint64(1 * W0)) & LOW, (k1 + np.uint64(1 * W1)) & LOW
-        )
-        c0, c1, c2, c3 = _round(
-            c0, c1, c2, c3, (k0 + np.uint64(2 * W0)) & LOW, (k1 + np.uint64(2 * W1)) & LOW
-        )
-        c0, c1, c2, c3 = _round(
-            c0, c1, c2, c3, (k0 + np.uint64(3 * W0)) & LOW, (k1 + np.uint64(3 * W1)) & LOW
-        )
-        c0, c1, c2, c3 = _round(
-            c0, c1, c2, c3, (k0 + np.uint64(4 * W0)) & LOW, (k1 + np.uint64(4 * W1)) & LOW
-        )
-        c0, c1, c2, c3 = _round(
-            c0, c1, c2, c3, (k0 + np.uint64(5 * W0)) & LOW, (k1 + np.uint64(5 * W1)) & LOW
-        )
-        c0, c1, c2, c3 = _round(
-            c0, c1, c2, c3, (k0 + np.uint64(6 * W0)) & LOW, (k1 + np.uint64(6 * W1)) & LOW
-        )
-        c0, c1, c2, c3 = _round(
-            c0, c1, c2, c3, (k0 + np.uint64(7 * W0)) & LOW, (k1 + np.uint64(7 * W1)) & LOW
-        )
-        c0, c1, c2, c3 = _round(
-            c0, c1, c2, c3, (k0 + np.uint64(8 * W0)) & LOW, (k1 + np.uint64(8 * W1)) & LOW
-        )
-        c0, c1, c2, c3 = _round(
-            c0, c1, c2, c3, (k0 + np.uint64(9 * W0)) & LOW, (k1 + np.uint64(9 * W1)) & LOW
-        )
+        c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, np.uint64(0))
+        c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, np.uint64(1))
+        c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, np.uint64(2))
+        c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, np.uint64(3))
+        c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, np.uint64(4))
+        c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, np.uint64(5))
+        c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, np.uint64(6))
+        c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, np.uint64(7))
+        c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, np.uint64(8))
+        c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, np.uint64(9))
         out[4 * i], out[4 * i + 1], out[4 * i + 2], out[4 * i + 3] = c0, c1, c2, c3
 
 

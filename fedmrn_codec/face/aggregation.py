@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .. import backends, errors
 from ..format.checked import CheckedFrame
+from ..format.frame import Buffer
 from ..format.limits import DEFAULT_LIMITS, Limits
 from ..format.mask_spec import MaskSpec, MaskValue, mask_specs, masked_noise
 from ..format.parsing import Expected
@@ -19,10 +20,6 @@ from ..primitives.noise import Noise
 from ..sums import partial
 from ..sums.state import MAX_WEIGHT, Sums
 from .arrays import checked_arrays, packed_bits
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
 
 _END = object()
 

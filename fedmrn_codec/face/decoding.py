@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import backends, errors
 from ..format.checked import CheckedFrame
-from ..format.frame import Info, as_view
+from ..format.frame import Buffer, Info, as_view
 from ..format.limits import DEFAULT_LIMITS, Limits
 from ..format.parsing import Expected, parse
 from ..format.schema import Schema
 from ..primitives import mask as masks
 from ..primitives.arguments import U64, unsigned
 from ..primitives.noise import Noise, checked_noise
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 
 def decode(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
 from .. import errors
 from ..format import codings
 from ..format.checked import CheckedFrame
+from ..format.frame import Buffer
 from ..format.schema import Schema
 from ..primitives.arguments import U32, U64, unsigned
 from ..primitives.codes import MaskKind
@@ -20,9 +21,6 @@ from .aggregation import Aggregator
 from .decoding import decode, verify
 from .encoding import encode
 from .models import add, check_schema
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 WIDE = ("seed", "base_model")
 """Entries of 64 bits, which are decimal text in JSON, since many JSON readers keep 53 bits of a number."""

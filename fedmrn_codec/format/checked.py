@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 
@@ -12,13 +12,10 @@ from ..primitives.codes import Coding
 from ..primitives.dtypes import is_finite
 from ..primitives.mask import padding_is_zero
 from . import codings, rans
-from .frame import Entry, Info, as_view, check_checksum
+from .frame import Buffer, Entry, Info, as_view, check_checksum
 from .limits import DEFAULT_LIMITS, Limits
 from .parsing import Expected, check_expected, parse
 from .schema import Schema, Tensor
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,9 @@ from ..primitives.noise import Noise
 from .schema import Schema
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
+    from typing_extensions import Buffer as Buffer
+else:  # Python 3.12 and newer have it in collections.abc
+    Buffer = Any
 
 MAGIC, MAJOR, MINOR = b"FMRN", 1, 1  # the highest minor version that this library reads
 HEADER = struct.Struct("<4sBBHQQII16s")

@@ -120,28 +120,34 @@ def _parse_embedded(body: memoryview, at: int, digest: bytes, limits: Limits) ->
 
 def check_expected(info: Info, expected: Expected) -> None:
     """Compare a parsed frame with the expected values: [F-10] and [F-12] to [F-14]."""
-    _check_schema(info, info.schema, expected.schema)
+    if expected.schema is not None:
+        check_digest(info.digest, expected.schema, info.schema)
     _check_values(info, expected)
 
 
 def _check_agreement(header: Header, embedded: Schema | None, expected: Expected) -> None:
     """Compare the header with the schema and the expected values: [F-10] to [F-14]."""
-    _check_schema(header, embedded, expected.schema)
+    if expected.schema is not None:
+        check_digest(header.digest, expected.schema, embedded)
     schema = embedded if expected.schema is None else expected.schema
-    if schema is not None and header.tensor_count != len(schema):
-        raise errors.TensorCountError(
-            "tensor count", f"{len(schema)}, as in the schema", header.tensor_count, 28
-        )
+    if schema is not None:
+        check_tensor_count(header.tensor_count, schema)
     _check_values(header, expected)
 
 
-def _check_schema(header: Header | Info, own: Schema | None, expected: Schema | None) -> None:
-    """Compare schema digests, [F-10]; `own` is the frame's schema if it is known, for the message."""
-    if expected is not None and header.digest != expected.digest:
+def check_digest(digest: bytes, expected: Schema, own: Schema | None = None) -> None:
+    """[F-10] and [P-07]: compare schema digests; `own` is the frame's schema, if known, for the message."""
+    if digest != expected.digest:
         why = f" ({first_difference(own, expected)})" if own else ""
         raise errors.SchemaMismatchError(
-            "schema digest", f"{expected.digest.hex()}, the caller's", header.digest.hex() + why, 32
+            "schema digest", f"{expected.digest.hex()}, the caller's", digest.hex() + why, 32
         )
+
+
+def check_tensor_count(count: int, schema: Schema) -> None:
+    """[F-11] and [P-08]: compare a header's number of tensors with the schema."""
+    if count != len(schema):
+        raise errors.TensorCountError("tensor count", f"{len(schema)}, as in the schema", count, 28)
 
 
 def _check_values(header: Header | Info, expected: Expected) -> None:

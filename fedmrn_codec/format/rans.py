@@ -8,16 +8,12 @@ has eight states, which code an eighth of the elements each. The backends code t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from .. import errors
+from ..backends import Coder
 from ..backends.rans_parts import BUCKETS, LANES, LOWEST, Coded, blocks
 from ..primitives.noise import Noise
-
-if TYPE_CHECKING:
-    from ..backends import Coder
 
 CODED_FIELD = "coded mask"
 

@@ -13,6 +13,7 @@ from typing import Any
 from .. import errors
 from ..primitives.dtypes import BY_CODE, DTYPES, Dtype
 from .limits import DEFAULT_LIMITS, Limits
+from .reader import Reader
 
 MAX_NAME, MAX_RANK, MAX_PRODUCT = 2**16 - 1, 32, 2**48
 
@@ -189,31 +190,9 @@ def first_difference(got: Schema, expected: Schema) -> str:
     return f"{len(got)} tensors, the caller's schema has {len(expected)}"
 
 
-class _Reader:
-    """Reads the fields of a schema in sequence; missing bytes are [S-01]."""
-
-    def __init__(self, data: memoryview, offset: int) -> None:
-        self.data, self.base, self.at = data, offset, 0
-
-    @property
-    def offset(self) -> int:
-        return self.base + self.at
-
-    def bytes(self, size: int, field: str) -> bytes:
-        if size > len(self.data) - self.at:
-            raise errors.SchemaLengthError(
-                field, f"{size} bytes", f"{len(self.data) - self.at} bytes left", self.offset
-            )
-        self.at += size
-        return bytes(self.data[self.at - size : self.at])
-
-    def number(self, size: int, field: str) -> int:
-        return int.from_bytes(self.bytes(size, field), "little")
-
-
 def parse_schema(data: memoryview, offset: int, limits: Limits) -> Schema:
     """Parse a schema that begins at byte `offset` of a frame: [S-01] to [S-07]."""
-    reader = _Reader(data, offset)
+    reader = Reader(data, errors.SchemaLengthError, offset)
     count = reader.number(4, "schema tensor count")
     tensors: list[Tensor] = []
     names: set[str] = set()
@@ -221,7 +200,7 @@ def parse_schema(data: memoryview, offset: int, limits: Limits) -> Schema:
         tensor = _parse_tensor(reader, names)
         names.add(tensor.name)
         tensors.append(tensor)
-    if reader.at != len(data):
+    if reader.left:
         raise errors.SchemaLengthError(
             "schema length", f"{reader.at} bytes for its {count} tensors", len(data), reader.offset
         )
@@ -231,10 +210,10 @@ def parse_schema(data: memoryview, offset: int, limits: Limits) -> Schema:
     return Schema(tensors)
 
 
-def _parse_tensor(reader: _Reader, names: set[str]) -> Tensor:
+def _parse_tensor(reader: Reader, names: set[str]) -> Tensor:
     size = reader.number(2, "tensor name length")
     at = reader.offset
-    raw = reader.bytes(size, "tensor name")
+    raw = bytes(reader.take(size, "tensor name"))
     try:
         name = raw.decode()
     except UnicodeDecodeError:
@@ -259,7 +238,7 @@ def _parse_tensor(reader: _Reader, names: set[str]) -> Tensor:
     if rank > MAX_RANK:
         raise errors.SchemaShapeError("tensor rank", f"at most {MAX_RANK}", rank, at)
     at = reader.offset
-    shape = struct.unpack(f"<{rank}Q", reader.bytes(8 * rank, "tensor shape"))
+    shape = struct.unpack(f"<{rank}Q", reader.take(8 * rank, "tensor shape"))
     if math.prod(max(d, 1) for d in shape) > MAX_PRODUCT:
         raise errors.SchemaShapeError("tensor shape", "at most 2^48 elements", shape, at)
     return Tensor(name, shape, bool(role), dtype)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from .. import errors
-from ..format.frame import CHECKSUM, as_view, check_checksum
+from ..format.frame import CHECKSUM, Buffer, as_view, check_checksum
+from ..format.parsing import check_digest, check_tensor_count
+from ..format.reader import Reader
 from ..format.schema import Schema, Tensor
 from ..primitives.noise import DISTRIBUTIONS, MAX_DRAW
 from .state import MAX_WEIGHT, MaskedSum, Sums
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 MAGIC, MAJOR, MINOR = b"FMRS", 1, 0
 HEADER = struct.Struct("<4sBBHQQII16sQ")
@@ -70,10 +69,10 @@ def parse(data: Buffer, schema: Schema) -> tuple[Header, Sums]:
     """
     view = as_view(data)
     header = _parse_header(view, schema)
-    reader = _Reader(view, HEADER.size)
+    reader = Reader(view[HEADER.size : -CHECKSUM.size], errors.TruncatedError, HEADER.size)
     states = [_read_masked(reader, t) if t.masked else _read_dense(reader, t) for t in schema]
     if reader.left:
-        raise errors.TrailingError("partial sum", "no more bytes", f"{reader.left} more", reader.at)
+        raise errors.TrailingError("partial sum", "no more bytes", f"{reader.left} more", reader.offset)
     check_checksum(view)
     sums = Sums(schema, {})
     for stream, (tensor, state) in enumerate(zip(schema, states, strict=True)):
@@ -101,40 +100,18 @@ def _parse_header(view: memoryview, schema: Schema) -> Header:
         raise errors.WeightError("weight", "1 to 2^39 - 1", header.weight, 8)
     if not 1 <= header.frames <= header.weight:
         raise errors.FramesError("frames", f"1 to {header.weight}", header.frames, 48)
-    if header.digest != schema.digest:
-        raise errors.SchemaMismatchError(
-            "schema digest", f"{schema.digest.hex()}, the caller's", header.digest.hex(), 32
-        )
-    if header.tensor_count != len(schema):
-        raise errors.TensorCountError(
-            "tensor count", f"{len(schema)}, as in the schema", header.tensor_count, 28
-        )
+    check_digest(header.digest, schema)
+    check_tensor_count(header.tensor_count, schema)
     return header
 
 
-class _Reader:
-    """Reads the parts of a partial sum in sequence, up to its checksum; missing bytes are [P-01]."""
-
-    def __init__(self, view: memoryview, at: int) -> None:
-        self.view, self.at, self.end = view, at, len(view) - CHECKSUM.size
-
-    @property
-    def left(self) -> int:
-        return self.end - self.at
-
-    def take(self, size: int, field: str) -> memoryview:
-        if size > self.left:
-            raise errors.TruncatedError(field, f"{size} bytes", f"{self.left} bytes left", self.at)
-        self.at += size
-        return self.view[self.at - size : self.at]
-
-    def sums(self, count: int, field: str) -> np.ndarray:
-        return np.frombuffer(self.take(8 * count, field), "<i8").astype(np.int64)
+def _read_sums(reader: Reader, tensor: Tensor, field: str) -> np.ndarray:
+    return np.frombuffer(reader.take(8 * tensor.size, field), "<i8").astype(np.int64)
 
 
-def _read_masked(reader: _Reader, tensor: Tensor) -> MaskedSum:
+def _read_masked(reader: Reader, tensor: Tensor) -> MaskedSum:
     """Read the sums of a masked tensor: [P-09] to [P-11]."""
-    at, name = reader.at, repr(tensor.name)
+    at, name = reader.offset, repr(tensor.name)
     code, reserved, scale = MASKED.unpack(reader.take(MASKED.size, f"noise of {name}"))
     if code not in DISTRIBUTIONS:
         raise errors.UnknownDistributionError(
@@ -144,24 +121,24 @@ def _read_masked(reader: _Reader, tensor: Tensor) -> MaskedSum:
         raise errors.ReservedError(f"reserved bytes of {name}", "0", reserved.hex(), at + 1)
     if not DISTRIBUTIONS[code].allows(scale):
         raise errors.FrameScaleError(f"scale of {name}", DISTRIBUTIONS[code].bounds(), scale, at + 4)
-    sums = reader.sums(tensor.size, f"sums of {name}")
+    sums = _read_sums(reader, tensor, f"sums of {name}")
     out = MaskedSum(0, DISTRIBUTIONS[code](scale))
     out.sums = sums
     return out
 
 
-def _read_dense(reader: _Reader, tensor: Tensor) -> Rows:
+def _read_dense(reader: Reader, tensor: Tensor) -> Rows:
     """Read the rows of a dense tensor: [P-12]."""
     out: Rows = {}
     last, name = -1, repr(tensor.name)
-    for _ in range(int.from_bytes(reader.take(4, f"rows of {name}"), "little")):
-        at = reader.at
-        limb = int.from_bytes(reader.take(4, f"row of {name}"), "little")
+    for _ in range(reader.number(4, f"rows of {name}")):
+        at = reader.offset
+        limb = reader.number(4, f"row of {name}")
         if not last < limb < tensor.type.limbs:
             raise errors.RowsError(
                 f"row of {name}", f"{last + 1} to {tensor.type.limbs - 1}, ascending", limb, at
             )
-        out[limb] = reader.sums(tensor.size, f"row {limb} of {name}")
+        out[limb] = _read_sums(reader, tensor, f"row {limb} of {name}")
         last = limb
     return out
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,9 +11,6 @@ from ..format.schema import Schema
 from ..primitives.dtypes import DTYPES
 from ..primitives.noise import Noise
 from .exact import ExactSum
-
-if TYPE_CHECKING:
-    from ..backends import Backend
 
 BATCH = 16
 """Masks that are added in one pass over the sums."""
@@ -42,7 +38,7 @@ class MaskedSum:
         self._masks = np.empty((BATCH, 0), np.uint8)
 
     def add(
-        self, backend: Backend, stream: int, kind: int, seed: int, payload: np.ndarray, weight: int
+        self, backend: backends.Backend, stream: int, kind: int, seed: int, payload: np.ndarray, weight: int
     ) -> None:
         """Add a packed mask to the batch, and flush a full batch; `payload` may change afterwards."""
         if self._masks.shape[1] != len(payload):
@@ -55,7 +51,7 @@ class MaskedSum:
         if self._pending == BATCH:
             self.flush(backend, stream)
 
-    def flush(self, backend: Backend, stream: int) -> None:
+    def flush(self, backend: backends.Backend, stream: int) -> None:
         """Add the masks of the batch to the sums."""
         n, (numbers, seeds) = self._pending, self._heads
         if n:
@@ -66,7 +62,7 @@ class MaskedSum:
             )
         self._pending = 0
 
-    def release(self, backend: Backend, stream: int) -> None:
+    def release(self, backend: backends.Backend, stream: int) -> None:
         """Flush the batch and free its memory."""
         self.flush(backend, stream)
         self._masks = np.empty((BATCH, 0), np.uint8)
@@ -133,7 +129,7 @@ class Sums:
         self.masked = {s: MaskedSum(t.size, noise.get(t.name)) for s, t in enumerate(schema) if t.masked}
         self.dense = DenseSums(schema)
 
-    def release(self, backend: Backend) -> None:
+    def release(self, backend: backends.Backend) -> None:
         """Flush all batches and free their memory."""
         for stream, state in self.masked.items():
             state.release(backend, stream)
