@@ -21,11 +21,10 @@ RETRIES = 3
 AHEAD = 2
 """Calls for each processor that are submitted before their results are used."""
 
-ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # skips every line: Ray reports dead workers on stdout, as our data
-}
+ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+QUIET = {"RAY_DEDUP_LOGS": "1", "RAY_DEDUP_LOGS_SKIP_REGEX": "^"}
+"""Skips every message of Ray about workers: it would print them on stdout, where our data goes."""
+
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Makes Ray listen on 127.0.0.1 only, on every system. Ray reads these variables when it is imported."""
 
@@ -106,6 +105,7 @@ def connected(address: str | None, purpose: str) -> Iterator[Cluster]:
     place = None if address is None else _parsed(address)
     for name, value in (ENVIRONMENT | (LOOPBACK if address is None else {})).items():
         os.environ.setdefault(name, value)
+    os.environ.update(QUIET)
     try:
         import ray
     except ModuleNotFoundError:
