@@ -134,3 +134,25 @@ def test_c04_probabilities_of_buckets_without_elements(coder):
     data[empty] = 127
     want = (f"probability {empty[0]} of w", "128, the share of set bits in 256ths", "127", OFFSET + empty[0])
     assert refused(coder, data, TWO_BLOCKS, noise) == want
+
+
+def test_groups_of_blocks_join(coder, monkeypatch):
+    """With groups of one block, the second block starts in the middle of the mask's bytes."""
+    payload = mask(TWO_BLOCKS, 0.05)
+    whole = encode(coder, payload, TWO_BLOCKS)
+    monkeypatch.setattr(coder, "GROUP", 1)
+    assert encode(coder, payload, TWO_BLOCKS).tobytes() == whole.tobytes()
+    assert decode(coder, whole, TWO_BLOCKS).tobytes() == payload.tobytes()
+
+
+def test_a_state_that_just_does_not_fit_any_more(coder):
+    """Two set bits of probability 1 / 256 in a row bring a lane's state from 2^16 to the very bound."""
+    noise, bits = fm.Bernoulli(0.01), np.zeros(1000, np.bool_)
+    bits[[991, 999]] = True
+    payload = np.packbits(bits, bitorder="little")
+    chosen, states, _, words = parts(coder, payload, 1000, noise)
+    assert chosen.min() == 1
+    assert len(words) > 0
+    assert (states >= 2**16).all()
+    data = encode(coder, payload, 1000, noise)
+    assert decode(coder, data, 1000, noise).tobytes() == payload.tobytes()

@@ -101,3 +101,9 @@ def test_more_bytes_and_a_wrong_checksum():
     data = saved()
     assert place(data + b"more") == (errors.TrailingError, "partial sum", END)
     assert place(data[:-1] + bytes([data[-1] ^ 1])) == (errors.ChecksumError, "checksum", END)
+
+
+def test_rows_start_at_limb_0():
+    with pytest.raises(errors.RowsError) as caught:
+        fm.Aggregator.from_bytes(changed(saved(), ROW, [1]), SCHEMA)
+    assert (caught.value.expected, caught.value.got) == ("0 to 0, ascending", "1")

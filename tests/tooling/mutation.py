@@ -153,6 +153,7 @@ def run_mutant(session, path, mutant, items, writer):
     """In a process of its own: put the fault in, run the tests, write the name of the first that fails."""
     status = 1
     try:
+        session.config.pluginmanager.unregister(name="terminalreporter")
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(null, stream)
