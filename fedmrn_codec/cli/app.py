@@ -78,7 +78,7 @@ class Group(TyperGroup):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
-        """As in Click, but every error becomes one message and an exit code."""
+        """Run as Click does, but turn every error into one message and an exit code."""
 
         def call() -> Any:
             return super(Group, self).main(args, prog_name, complete_var, False, windows_expand_args, **extra)
@@ -127,9 +127,9 @@ for _verb in (encode, decode, inspect, verify, aggregate, noise, schema, bench):
 
 def run() -> NoReturn:
     """Run the command line of this process, and exit."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # for names that the terminal cannot encode
+    for file in (sys.stdout, sys.stderr):
+        if hasattr(file, "reconfigure"):
+            file.reconfigure(errors="backslashreplace")  # for names that the terminal cannot encode
     signal.signal(signal.SIGTERM, _terminate)
     typer.main.get_command(app).main(prog_name="fedmrn")
     raise AssertionError("unreachable: main exits")

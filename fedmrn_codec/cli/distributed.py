@@ -131,7 +131,7 @@ def _in_worker(*arguments: Any) -> Part:
 
 
 def _is_in_files(part: WeightedFrames) -> bool:
-    """Whether a worker can read all frames of a part, since none of them comes from a stream."""
+    """Whether a worker can read all frames of a part, since none of them comes from stdin or a pipe."""
     return not any(source.is_stream for source, _ in part)
 
 

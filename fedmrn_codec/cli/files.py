@@ -38,7 +38,7 @@ def check_output(path: str) -> None:
 
 
 def read(path: str) -> Bytes:
-    """The bytes of stdin or of a file; a regular file is mapped, not read."""
+    """Read stdin or a file; a regular file is mapped into memory instead."""
     if path == PIPE and sys.stdin is None:
         raise FileProblem(path, "stdin is closed")
     if path == PIPE and sys.stdin.isatty():
@@ -72,7 +72,7 @@ def _map(file: BinaryIO) -> mmap.mmap | None:
 
 @contextmanager
 def writing(path: str) -> Iterator[BinaryIO]:
-    """A stream to write a file's bytes to; the file appears, complete, when the block ends without an error.
+    """Open a binary file to write; it appears at `path`, complete, when the block ends without an error.
 
     After an error, nothing is left behind, and a file that was there is unchanged. Stdout, devices and named
     pipes are written directly.

@@ -25,7 +25,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def load(data: Bytes) -> dict[str, Dense]:
-    """The tensors of an archive's bytes.
+    """Parse an archive's bytes to tensors by name.
 
     Raises
     ------
@@ -42,15 +42,15 @@ def load(data: Bytes) -> dict[str, Dense]:
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
-def save(stream: BinaryIO, tensors: Mapping[str, Dense]) -> None:
-    """Write an uncompressed archive; bfloat16, which NumPy lacks, is written as its bits in uint16.
+def save(file: BinaryIO, tensors: Mapping[str, Dense]) -> None:
+    """Write an uncompressed archive to `file`; bfloat16, which NumPy lacks, is written as its bits in uint16.
 
     Raises
     ------
     ValueError
         A tensor's name cannot be stored in a zip file.
     """
-    with zipfile.ZipFile(_Forward(stream), "w") as archive:  # type: ignore[call-overload]
+    with zipfile.ZipFile(_Forward(file), "w") as archive:  # type: ignore[call-overload]
         for name, (_, array) in tensors.items():
             if "\0" in name or len(name.encode()) + len(SUFFIX) >= 2**16:
                 raise ValueError(f"tensor name: expected less than 2^16 bytes, none NUL, got {name[:60]!r}")
@@ -59,10 +59,10 @@ def save(stream: BinaryIO, tensors: Mapping[str, Dense]) -> None:
 
 
 class _Forward:
-    """A stream without seek, so that the same bytes are written to pipes and to files."""
+    """A file without seek, so that the same bytes are written to pipes and to files."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self.write, self.flush = stream.write, stream.flush
+    def __init__(self, file: BinaryIO) -> None:
+        self.write, self.flush = file.write, file.flush
 
 
 def _check_expansion(archive: zipfile.ZipFile, size: int) -> None:
@@ -86,19 +86,19 @@ def _name(member: zipfile.ZipInfo) -> str:
 
 
 def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Dense:
-    """One array; its header is compared with the member's length before memory is allocated."""
-    with archive.open(member) as stream:
-        version = np.lib.format.read_magic(stream)
+    """Read one array; its header is compared with the member's length before memory is allocated."""
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
         reader = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
         if version[0] not in reader:
             raise ValueError(f"npy version of {member.filename!r}: expected 1 or 2, got {version[0]}")
-        shape, fortran, dtype = reader[version[0]](stream)
+        shape, fortran, dtype = reader[version[0]](file)
         name, held = _dtype(member, dtype)
         size = math.prod(shape) * dtype.itemsize
-        if min(shape, default=0) < 0 or size != member.file_size - stream.tell():
-            got = member.file_size - stream.tell()
+        if min(shape, default=0) < 0 or size != member.file_size - file.tell():
+            got = member.file_size - file.tell()
             raise ValueError(f"{member.filename!r}: expected {size} bytes for its shape {shape}, got {got}")
-        flat = np.frombuffer(stream.read(), held).astype(held.newbyteorder("="), copy=False)
+        flat = np.frombuffer(file.read(), held).astype(held.newbyteorder("="), copy=False)
     return Dense(name, flat.reshape(shape, order="F" if fortran else "C"))
 
 

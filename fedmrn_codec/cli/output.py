@@ -13,13 +13,13 @@ def say(text: str) -> None:
     print(f"fedmrn: {text}", file=sys.stderr)
 
 
-def document(content: object, stream: TextIO | None = None) -> None:
+def document(content: object, file: TextIO | None = None) -> None:
     """Print one JSON document, by default on stdout.
 
     Integers are written in full: seed and base_model need up to 64 bits, so a reader must not parse them as
     doubles.
     """
-    print(json.dumps(content, allow_nan=False), file=stream or sys.stdout)
+    print(json.dumps(content, allow_nan=False), file=file or sys.stdout)
 
 
 def report(content: dict[str, Any], text: str, *, as_json: bool, beside_data: bool) -> None:

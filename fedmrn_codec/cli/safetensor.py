@@ -1,4 +1,4 @@
-"""Safetensors files without a framework, so that bfloat16 is read and written as its bits."""
+"""Safetensors files without a framework; bfloat16 is read and written as its bits in uint16."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NAMES = {code: name for name, code in CODES.items()}
 
 
 def load(data: bytes) -> tuple[dict[str, Dense], dict[str, str]]:
-    """The tensors and the metadata of a file's bytes; the safetensors library checks them.
+    """Parse a file's bytes: tensors and metadata, by name. The safetensors library checks the bytes.
 
     Raises
     ------
@@ -50,8 +50,8 @@ def load(data: bytes) -> tuple[dict[str, Dense], dict[str, str]]:
     return {name: _dense(name, **fields) for name, fields in content}, _metadata(data)
 
 
-def save(stream: BinaryIO, tensors: Mapping[str, Dense], metadata: Mapping[str, str]) -> None:
-    """Write a file, one tensor at a time.
+def save(file: BinaryIO, tensors: Mapping[str, Dense], metadata: Mapping[str, str]) -> None:
+    """Write tensors and metadata to a binary file, one tensor at a time.
 
     The library's own writer is not used: it needs the whole file in memory, and its arguments have changed
     between versions. As in the library, tensors with wide elements come first, so that each is aligned.
@@ -59,7 +59,7 @@ def save(stream: BinaryIO, tensors: Mapping[str, Dense], metadata: Mapping[str, 
     Raises
     ------
     ValueError
-        A tensor has the name that the format reserves.
+        A tensor has the name "__metadata__", which the format reserves.
     """
     if METADATA in tensors:
         raise ValueError(f"tensor name: expected any but the reserved {METADATA!r}, got it")
@@ -72,10 +72,10 @@ def save(stream: BinaryIO, tensors: Mapping[str, Dense], metadata: Mapping[str, 
         header[name] = {"dtype": CODES[dtype], "shape": list(array.shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    stream.write(len(text).to_bytes(8, "little") + text)
+    file.write(len(text).to_bytes(8, "little") + text)
     for name in order:
         dtype, array = tensors[name]
-        stream.write(np.ascontiguousarray(array, DTYPES[dtype].numpy).reshape(-1).view(np.uint8).data)
+        file.write(np.ascontiguousarray(array, DTYPES[dtype].numpy).reshape(-1).view(np.uint8).data)
 
 
 def _dense(name: str, dtype: str, shape: list[int], data: bytearray) -> Dense:

@@ -62,7 +62,7 @@ def load(path: str, format: Format | None = None) -> TensorFile:
 
 
 def parse(path: str, data: Bytes, format: Format | None = None) -> TensorFile:
-    """The tensors in a file's bytes; the arguments and errors are those of `load`."""
+    """Parse the bytes of a file of tensors; `path`, which is not read, `format` and errors as in `load`."""
     chosen = format or by_suffix(path) or _by_content(data[:9])
     if chosen is None:
         raise FileProblem(path, f"expected a safetensors or npz file, got another format{_hint(path)}")
@@ -96,11 +96,11 @@ def save(path: str, content: TensorFile, format: Format | None = None) -> None:
     """
     chosen = format or output_format(path)
     try:
-        with files.writing(path) as stream:
+        with files.writing(path) as file:
             if chosen is Format.NPZ:
-                npz.save(stream, content.tensors)
+                npz.save(file, content.tensors)
             else:
-                safetensor.save(stream, content.tensors, content.metadata)
+                safetensor.save(file, content.tensors, content.metadata)
     except ValueError as error:
         raise FileProblem(path, str(error)) from error
 

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 @contextmanager
 def replacing(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a binary stream whose bytes replace the file `target` when the `with` block ends.
+    """Open a binary file whose bytes replace the file `target` when the `with` block ends.
 
     The bytes are written to a temporary file in the same folder, synced to the disk, and renamed. If the
     block raises an error, the temporary file is removed and an existing `target` stays as it was.
@@ -38,7 +38,7 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def write(target: str | os.PathLike[str], data: bytes) -> None:
-    """Replace a file by these bytes, or leave it as it was; raises as `replacing`."""
+    """Replace a file by these bytes, or leave it as it was; errors as in `replacing`."""
     with replacing(target) as file:
         file.write(data)
 

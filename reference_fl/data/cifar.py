@@ -25,7 +25,7 @@ SOURCE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
 @dataclass(frozen=True)
 class Release:
-    """One of the two data sets as published; the MD5s are those of the publisher or of torchvision."""
+    """One of the two data sets as published; MD5s are the publisher's (archive) or torchvision's (files)."""
 
     name: str
     archive: str
@@ -73,7 +73,7 @@ CIFAR100 = Release(
 
 @register("cifar10")
 def _cifar10(root: Path | None) -> Dataset:
-    """CIFAR-10 (Krizhevsky, 2009): 50,000 + 10,000 images of 32x32 in colour, 10 classes.
+    """CIFAR-10 (Krizhevsky, 2009): 50,000 training and 10,000 test images, 32x32, colour, 10 classes.
 
     Normalised by ImageNet's mean and standard deviation, and augmented by crop and flip (Li et al., ACM MM
     2024, main experiments).
@@ -83,7 +83,7 @@ def _cifar10(root: Path | None) -> Dataset:
 
 @register("cifar100")
 def _cifar100(root: Path | None) -> Dataset:
-    """CIFAR-100 (Krizhevsky, 2009): 50,000 + 10,000 images of 32x32 in colour, 100 fine classes.
+    """CIFAR-100 (Krizhevsky, 2009): 50,000 training and 10,000 test images, 32x32, colour, 100 fine classes.
 
     Normalised by its own mean and standard deviation, and augmented by crop and flip (Li et al., ACM MM
     2024).
@@ -110,7 +110,7 @@ def _load(release: Release, root: Path | None) -> Dataset:
 
 
 def _members(path: Path, md5: str, names: list[str]) -> Iterator[tuple[str, bytes]]:
-    """Read files of an archive: the name without folder, and the bytes. Nothing is written to disk."""
+    """Yield name, without folder, and bytes of each named file of an archive; write nothing to disk."""
     with path.open("rb") as file:
         check_md5(path, hashlib.file_digest(file, "md5").hexdigest(), md5)
     left = set(names)
@@ -121,10 +121,10 @@ def _members(path: Path, md5: str, names: list[str]) -> Iterator[tuple[str, byte
                     if member.size > MAX_MEMBER:
                         what = f"{path}: size of {member.name}"
                         raise CifarError(f"{what}: expected at most {MAX_MEMBER} bytes, got {member.size}")
-                    stream = archive.extractfile(member)
-                    assert stream is not None
+                    content = archive.extractfile(member)
+                    assert content is not None
                     left.remove(member.name)
-                    yield Path(member.name).name, stream.read()
+                    yield Path(member.name).name, content.read()
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise CifarError(f"{path}: expected a gzipped tar archive, got a damaged one: {error}") from error
     if left:
@@ -134,7 +134,7 @@ def _members(path: Path, md5: str, names: list[str]) -> Iterator[tuple[str, byte
 def _join(
     release: Release, path: Path, contents: dict[str, bytes], files: Iterable[str]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The samples of these files, in their order."""
+    """The normalised images and the labels of `files`, in that order: float32 (n, 3, 32, 32), int64 (n,)."""
     batches = [
         read_batch(f"{path}: {file}", io.BytesIO(contents.pop(file)), release.labels, release.classes)
         for file in files

@@ -44,7 +44,7 @@ def read_idx(path: Path, shape: Sequence[int | None], md5: str | None = None) ->
     Raises
     ------
     IdxError
-        The magic, the number of dimensions, a size or the length differs, or the gzip stream is damaged.
+        The magic, the number of dimensions, a size or the length differs, or the gzip data are damaged.
     ChecksumError
         The MD5 differs.
     """
@@ -52,11 +52,11 @@ def read_idx(path: Path, shape: Sequence[int | None], md5: str | None = None) ->
         zipped = probe.read(2) == b"\x1f\x8b"
     try:
         with open(path, "rb") as raw:
-            stream: io.BufferedIOBase = gzip.GzipFile(fileobj=raw) if zipped else raw
-            head = stream.read(4 + 4 * len(shape))
+            file: io.BufferedIOBase = gzip.GzipFile(fileobj=raw) if zipped else raw
+            head = file.read(4 + 4 * len(shape))
             sizes = _idx_sizes(path, head, shape)
             need = math.prod(sizes)
-            data = stream.read(need + 1)
+            data = file.read(need + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise IdxError(f"{path}: expected a gzip stream, got a damaged one: {error}") from error
     if len(data) != need:

@@ -84,6 +84,6 @@ def _write(output: str, chunks: Iterator[np.ndarray]) -> None:
         format = tensors.output_format(output)
         tensors.save(output, TensorFile({"noise": Dense("float32", values)}, format), format)
         return
-    with files.writing(output) as stream:
+    with files.writing(output) as file:
         for values in chunks:
-            stream.write(values.astype("<f4", copy=False).tobytes())
+            file.write(values.astype("<f4", copy=False).tobytes())
