@@ -67,7 +67,7 @@ class Backend(Protocol):
 
 
 class Coder(Protocol):
-    """The steps of coding 1 (spec 6.8) that `format.rans` calls. Arguments as for `Backend`; `size` is n."""
+    """The steps of coding 1 (spec 6.8). `noise`, `seed`, `stream`, `payload` as in `Backend`; `size` is n."""
 
     def count(
         self, noise: Noise, seed: int, stream: int, payload: np.ndarray, size: int

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Operation(StrEnum):
-    """The operations for which there is a graph."""
+    """The operations for which an ONNX model exists."""
 
     WORDS = "words"
     NOISE = "noise"
@@ -31,7 +31,7 @@ def models(
     distributions: Sequence[str] | None = None,
     masks: Sequence[MaskKind] | None = None,
 ) -> Iterator[tuple[str, onnx.ModelProto]]:
-    """File names and models, of all or of the given operations, distributions and mask kinds.
+    """Yield file name and model for each of the given operations, distributions, mask kinds; default: all.
 
     Raises
     ------

@@ -151,7 +151,7 @@ def _gaussian(q: Any, pairs: Any, words: Any, table: Any) -> None:
 
 @jit
 def unpack(eight: Any, packed: Any) -> None:
-    """Bits to bytes, which are 0 for a clear bit and not 0 for a set one (spec 4.1)."""
+    """Unpack bits to bytes, 0 for a clear bit and not 0 for a set one (spec 4.1)."""
     for i in range(len(packed)):
         eight[i] = (np.uint64(packed[i]) * ALL_BYTES) & BIT_OF_BYTE
 
@@ -170,7 +170,7 @@ def mask(q: Any, bits: Any, eight: Any, packed: Any, kind: Any) -> None:
 
 @jit
 def scale(out: Any, q: Any, step: Any) -> None:
-    """Draws times the step: one exact conversion, one rounding (spec 3.1); the integer 0 gives +0.0."""
+    """Multiply draws by the step: one exact conversion, one rounding (spec 3.1); the integer 0 gives +0.0."""
     for i in range(len(out)):
         out[i] = np.float32(q[i]) * step
 
@@ -196,7 +196,7 @@ def add(sums: Any, q: Any, weight: Any) -> None:
 
 @jit
 def sample(bits: Any, update: Any, q: Any, r: Any, step: Any, kind: Any) -> None:
-    """The bit r < t of each element, as a byte, 0 or 1 (spec 4.3); no product and sum are fused."""
+    """Compute the bit r < t of each element, as a byte (spec 4.3); no product and sum are fused."""
     bits[:] = 0
     if kind == BINARY:
         for i in range(len(update)):

@@ -41,7 +41,7 @@ class Source:
         return self._kept is not None
 
     def read(self) -> Bytes:
-        """The bytes; those of a regular file are mapped."""
+        """Read the bytes; a regular file is mapped into memory instead."""
         return files.read(self._place) if self._kept is None else self._kept
 
 
@@ -77,7 +77,7 @@ class Average:
     heads: list[Head] = field(default_factory=list)
 
     def run(self, sources: Sequence[Source], weights: Sequence[int]) -> Aggregator:
-        """The sum of all sources; `weights` has one weight for each frame.
+        """Add up all sources; `weights` has one weight for each frame.
 
         Raises
         ------

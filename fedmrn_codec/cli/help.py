@@ -10,6 +10,6 @@ class Verb(TyperCommand):
     """A command whose help is plain text."""
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """As in Click. Typer escapes brackets for Rich even where Rich does not print them; undo that."""
+        """Write the help as Click does, and undo the escapes of brackets, which Typer adds for Rich."""
         super().format_help(ctx, formatter)
         formatter.buffer = [text.replace("\\[", "[") for text in formatter.buffer]

@@ -20,7 +20,7 @@ from .tensors import Format, TensorFile
 
 
 def load(path: str | None, masked: Sequence[str] = (), format: Format | None = None) -> Schema | None:
-    """The schema in a file; None without a path.
+    """Read the schema in a file; None without a path.
 
     Parameters
     ----------

@@ -41,7 +41,7 @@ class Speed:
 
 
 def measure(noise: Noise, kind: int, size: int, rounds: int, names: Sequence[str]) -> list[Speed]:
-    """Speeds of the named backends, which must include NumPy; `kind` is a `MaskKind`."""
+    """Measure the speeds of the named backends, which must include NumPy; `kind` is a `MaskKind`."""
     out = []
     for verb, work in _works(noise, kind, size).items():
         seconds = _rounds(work, names, rounds)

@@ -83,7 +83,7 @@ class Cluster:
 
 @contextmanager
 def connected(address: str | None, purpose: str) -> Iterator[Cluster]:
-    """A Ray cluster, connected until the block ends.
+    """Connect to a Ray cluster until the block ends.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ class Check(Protocol):
     def profile(self) -> str: ...  # noqa: D102
 
     def run(self, target: Target) -> Failure | None:
-        """The failure, or None; may raise `Unsupported` and `Broken`."""
+        """Run the check; return the failure, or None. May raise `Unsupported` and `Broken`."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Case:
         return PROFILE_OF[self.steps[0][0].op]
 
     def run(self, target: Target) -> Failure | None:
-        """The failure of the first wrong answer."""
+        """Run the check; return the failure of the first wrong answer, or None."""
         for request, expected in self.steps:
             finding = verdict(request, expected, outcome(target, request))
             if finding:

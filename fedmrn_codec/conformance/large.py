@@ -1,4 +1,4 @@
-"""Larger tensors, compared with the oracle near the boundaries of blocks and tiles."""
+"""Checks of large tensors, at elements where an implementation may begin a new block or tile of work."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SEED, STREAM = 0x5EED_0000_0007, 1
 
 @dataclass(frozen=True)
 class Large:
-    """A frame of one large tensor, compared at some hundred positions."""
+    """A check of a frame with one large tensor: its update must equal that of `oracle` at all `places`."""
 
     distribution: str
     kind: str
@@ -32,11 +32,11 @@ class Large:
 
     @property
     def id(self) -> str:
-        """The id, as for every check."""
+        """The id of this check, such as "large/uniform-binary:decode"."""
         return f"large/{self.distribution}-{self.kind}{'-rans' * self.coding}:decode"
 
     def run(self, target: Target) -> Failure | None:
-        """The first of those positions where the update is wrong."""
+        """Run the check; return the failure at the first element that is wrong, or None."""
         content, request = self._frame()
         tensors = target.ask(request)["tensors"]
         got = tensors[STREAM] if len(tensors) == STREAM + 1 else b""
@@ -63,14 +63,14 @@ class Large:
 
 
 def _mask(tag: str, rare: bool) -> bytes:
-    """A packed mask of pseudo-random bits: half of them set, or if rare one in 16; the last is set."""
+    """A packed mask of pseudo-random bits made from `tag`, 1/2 of them set (1/16 if `rare`), and the last."""
     if not rare:
         return hashlib.shake_128(tag.encode()).digest(SIZE // 8) + b"\1"
     return oracle.pack([int(byte < 16) for byte in hashlib.shake_128(tag.encode()).digest(SIZE - 1)] + [1])
 
 
 def places() -> list[int]:
-    """Both ends, the neighbours of powers of two, and a few positions anywhere."""
+    """The elements to compare: both ends, those at and next to 2^k and 3 * 2^k, and 40 spread over all."""
     about = {edge + step for k in range(17) for edge in (2**k, 3 * 2**k) for step in (-1, 0, 1)}
     anywhere = {i * 40503 % SIZE for i in range(40)}
     return sorted(i for i in about | anywhere | {0, SIZE - 1} if 0 <= i < SIZE)
@@ -83,7 +83,7 @@ def _element(content: oracle.Content, i: int) -> bytes:
 
 
 def checks() -> Iterator[Large]:
-    """Every distribution with every kind of mask, and one entropy-coded mask."""
+    """The checks: each distribution with each mask kind, not entropy-coded, and one entropy-coded mask."""
     for distribution in DISTRIBUTIONS:
         for kind in MaskKind.labels():
             yield Large(distribution, kind)

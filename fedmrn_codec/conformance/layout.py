@@ -75,7 +75,7 @@ def frame_fields(data: bytes, schema: oracle.Schema) -> list[Field]:
 
 
 def _coded(pen: _Pen, tensor: oracle.Tensor, length: int) -> None:
-    """The fields of a mask in coding 1; the words of one block take what follows its states."""
+    """Add the fields of a mask in coding 1 to `pen`; the words are the bytes after the states."""
     blocks = (tensor.elements + 65535) // 65536
     for name, size in (("P", 16), ("counts", 2 * blocks), ("states", 32)):
         pen.put(size, f"{name} of {tensor.name!r}", "6.8")

@@ -66,7 +66,7 @@ class ModuleTarget:
         self.profiles = tuple(p for p in PROFILES if all(hasattr(self.m, name) for name in FACE[p]))
 
     def ask(self, request: Request) -> Result:
-        """The answer to a request."""
+        """Answer a request."""
         try:
             answer: Result = getattr(self, f"_{request.op}")(request)
             return answer

@@ -141,7 +141,7 @@ class CommandTarget:
             raise
 
     def ask(self, request: Request) -> Result:
-        """The answer to a request."""
+        """Send a request to the program, and return its answer."""
         answer = self.exchange(request.op, to_wire(request))
         if "unsupported" in answer:
             raise Unsupported(f"the program answers `unsupported` to `{request.op}`")

@@ -61,7 +61,7 @@ class Property:
         return PROFILE_OF[self.op]
 
     def run(self, target: Target) -> Failure | None:
-        """The smallest failure that can be found."""
+        """Run the check; return the smallest failure that can be found, or None."""
         asker = _Asker(target, self.musts)
         test = given(self.make())(asker.ask)
         test = settings(

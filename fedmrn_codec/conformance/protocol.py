@@ -25,7 +25,7 @@ class ProtocolCheck:
     musts: tuple[str, ...] = SECTION
 
     def run(self, target: Target) -> Failure | None:
-        """The failure, if there is one."""
+        """Run the check; return the failure, or None."""
         assert isinstance(target, CommandTarget)
         wrong = self.test(target)
         return Failure(Finding(self.musts, wrong)) if wrong else None

@@ -42,7 +42,7 @@ class Reference:
         self.o: Any = module
 
     def ask(self, request: Request) -> Result:
-        """The answer to a request; `Refused` carries the number of the check."""
+        """Answer a request; `Refused` contains the number of the check."""
         try:
             answer: Result = getattr(self, f"_{request.op}")(request)
             return answer

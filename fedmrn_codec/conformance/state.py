@@ -73,7 +73,7 @@ class Unmoved:
     musts: tuple[str, ...] = ("A-05",)
 
     def run(self, target: Target) -> Failure | None:
-        """The failure of the first bad frame that changes the sum."""
+        """Run the check; return the failure of the first bad frame that changes the sum, or None."""
         if not isinstance(target, Resumes):
             raise Unsupported("[A-05]: the line protocol cannot continue after a refusal")
         frames, schema = (_frame(1), _frame(2)), oracle.schema_bytes(SCHEMA)

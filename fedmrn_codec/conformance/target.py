@@ -50,7 +50,7 @@ class Target(Protocol):
     profiles: tuple[str, ...]
 
     def ask(self, request: Request) -> Result:
-        """The answer to a request.
+        """Answer a request.
 
         Raises
         ------

@@ -32,7 +32,7 @@ def folder() -> Path:
 
 @cache
 def load(name: str) -> tuple[dict[str, Any], ...]:
-    """The cases of one file; a file that is missing or empty is an error."""
+    """Load the cases of one file; a file that is missing or empty is an error."""
     cases = json.loads((folder() / f"{name}.json").read_text(encoding="utf-8"))["cases"]
     if not cases:
         raise ValueError(f"{name}.json has no cases")

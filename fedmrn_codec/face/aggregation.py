@@ -254,7 +254,7 @@ class Aggregator:
         Raises
         ------
         FrameError
-            The subclass of the first of [P-01] to [P-15] that fails.
+            One of [P-01] to [P-15] fails; the first one that fails determines the subclass.
         """
         header, sums = partial.parse(data, schema)
         out = cls(schema, round=header.round, base_model=header.base_model, limits=limits, backend=backend)

@@ -52,7 +52,7 @@ def decode(
     Raises
     ------
     FrameError
-        The subclass of the first check of spec 7 that fails.
+        A check of spec 7 fails; the first one that fails determines the subclass.
     ArgumentError
         `names` has a name that the schema does not have, or the backend does not exist.
     """
@@ -85,7 +85,7 @@ def decode_bits(
 ) -> dict[str, np.ndarray]:
     """Check a frame and decode the bits of its masks, without noise: the inverse of `encode_bits`.
 
-    Parameters and errors are those of `decode`. Payloads of dense tensors are not checked.
+    Parameters, except `names`, and errors are as in `decode`. Payloads of dense tensors are not checked.
 
     Returns
     -------
@@ -110,12 +110,12 @@ def verify(
     limits: Limits = DEFAULT_LIMITS,
     backend: str | None = None,
 ) -> CheckedFrame:
-    """Check a frame, all its payloads included (spec 7); parameters and errors are those of `decode`.
+    """Check a frame with all its payloads (spec 7). Parameters, except `names`, and errors as in `decode`.
 
     Returns
     -------
     CheckedFrame
-        The frame's header and table; `decode` and `Aggregator.add` accept it in place of the bytes.
+        All its payloads are checked; `decode` and `Aggregator.add` accept it in place of the bytes.
     """
     checked = CheckedFrame.open(data, Expected(schema, round, base_model, seed), limits)
     checked.payloads(backend)
@@ -123,17 +123,17 @@ def verify(
 
 
 def inspect(data: Buffer, schema: Schema | None = None, *, limits: Limits = DEFAULT_LIMITS) -> Info:
-    """The header and table of a frame; payloads and checksum are not read.
+    """Parse the header and table of a frame; payloads and checksum are not read.
 
     Parameters
     ----------
     schema : Schema, optional
-        If neither caller nor frame has one, the checks that need a schema are left out.
+        Without one here and in the frame, the checks that need a schema are left out.
 
     Raises
     ------
     FrameError
-        The subclass of the first of [F-01] to [F-26] and [F-31] that fails.
+        One of [F-01] to [F-26] and [F-31] fails; the first one that fails determines the subclass.
     """
     return parse(as_view(data), Expected(schema), limits, need_schema=False)
 
@@ -170,7 +170,7 @@ def philox_words(
 ) -> np.ndarray:
     """Words `start` to `start + count - 1` of a stream (spec 2): uint32, shape (count,).
 
-    Parameters and errors are those of `noise`.
+    Parameters, except `noise`, and errors are those of the function `noise`.
     """
     return backends.get(backend).words(*_place(seed, stream, start, count))
 

@@ -112,7 +112,7 @@ class Request:
         )
 
     def encode(self, update: Mapping[str, Any], **options: Any) -> bytes:
-        """Encode an update as the request says; the arguments are those of `encode`.
+        """Encode an update with the settings of the request; `update` and the errors are as in `encode`.
 
         `options` are further arguments of `encode`; they may replace the codings and no other setting.
         """
@@ -142,12 +142,12 @@ class Request:
         Returns
         -------
         CheckedFrame
-            The frame's header and table; `decode` and `Aggregator.add` accept it in place of the bytes.
+            All its payloads are checked; `decode` and `Aggregator.add` accept it in place of the bytes.
 
         Raises
         ------
         FrameError
-            The subclass of the first check that fails; `ReplyError` for those that are not in spec 7.
+            A check fails; the first one determines the subclass: `ReplyError` for one that is not in spec 7.
         SchemaError
             A dense float tensor is missing in `base`, or has another shape or dtype there.
         """

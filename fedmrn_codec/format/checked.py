@@ -1,4 +1,4 @@
-"""The checked frame, which is parsed once and whose payloads are checked and decoded once each."""
+"""A frame that is parsed once, and whose payloads are each checked and decoded when first read."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .schema import Schema, Tensor
 
 @dataclass(frozen=True, eq=False)
 class CheckedFrame(Info):
-    """A frame that has been parsed and checked once.
+    """A frame whose header, table, length and checksum have passed their checks.
 
-    `verify` and `Request.check` return it after all checks of spec 7. `decode`, `decode_bits`,
-    `Aggregator.add` and `Aggregator.add_many` accept it in place of the bytes: they compare its fields with
-    their own expected values and repeat no other check. It refers to the bytes that it was made of; they must
-    not change while it is used.
+    Each payload is checked when it is first read; all have been if `verify` or `Request.check` returned it.
+    `decode`, `decode_bits`, `Aggregator.add` and `Aggregator.add_many` accept it in place of the bytes: they
+    compare its fields with the expected values passed to them, and repeat no other check. It refers to the
+    bytes that it was made of; they must not change while it is used.
 
     Attributes
     ----------
@@ -38,14 +38,14 @@ class CheckedFrame(Info):
 
     @classmethod
     def open(cls, data: Buffer | CheckedFrame, expected: Expected, limits: Limits = DEFAULT_LIMITS) -> Self:
-        """Make the checks [F-01] to [F-27]: header, table, length and checksum, but no payload.
+        """Make the checks [F-01] to [F-27] and [F-31]: header, table, length, checksum, but no payload.
 
-        A checked frame is returned as it is, after a comparison with the expected values.
+        If `data` is a CheckedFrame, it is only compared with the expected values, and returned.
 
         Raises
         ------
         FrameError
-            The subclass of the first check that fails.
+            A check fails; the first one that fails determines the subclass.
         """
         if isinstance(data, cls):
             check_expected(data, expected)
@@ -62,11 +62,11 @@ class CheckedFrame(Info):
         return self.schema
 
     def payloads(self, backend: str | None = None) -> list[np.ndarray]:
-        """The contents of all tensors, in schema order; argument, values and errors as for `payload`."""
+        """A list of what `payload` returns for each tensor, in schema order; it raises the same errors."""
         return [self.payload(stream, backend) for stream in range(len(self.tensors))]
 
     def payload(self, stream: int, backend: str | None = None) -> np.ndarray:
-        """The content of one tensor, flat: packed bits (uint8) if it is masked, else its elements.
+        """The content of one tensor, 1-D; its payload is checked and decoded at the first call.
 
         Parameters
         ----------
@@ -78,12 +78,13 @@ class CheckedFrame(Info):
         Returns
         -------
         numpy.ndarray
+            Packed bits (uint8, spec 4.1) if masked, else elements in the schema's dtype (bfloat16 as uint16).
             Must not be written to: it may be a view of the frame, and is returned again by the next call.
 
         Raises
         ------
         FrameError
-            The subclass of the first of [F-28] to [F-30] and [C-01] to [C-04] that fails.
+            One of [F-28] to [F-30] and [C-01] to [C-04] fails; the first determines the subclass.
         """
         if stream not in self._payloads:
             tensor, entry = self.checked_schema.tensors[stream], self.tensors[stream]

@@ -32,7 +32,7 @@ KINDS = frozenset(MaskKind)
 
 @dataclass(frozen=True)
 class Expected:
-    """The expected values: fields that a frame must have, [F-10] and [F-12] to [F-14]; None allows any.
+    """Values that the fields of a frame must equal, [F-10] and [F-12] to [F-14]; None allows any value.
 
     Attributes
     ----------
@@ -49,10 +49,10 @@ class Expected:
 def parse(
     view: memoryview, expected: Expected, limits: Limits = DEFAULT_LIMITS, *, need_schema: bool = True
 ) -> Info:
-    """Parse a frame's header and table, and check them and its length: [F-01] to [F-26], [F-31].
+    """Parse and check a frame's header, table and length: [F-01] to [F-26], [F-31]; FrameError if one fails.
 
-    If `need_schema` is false and neither caller nor frame has a schema, the checks that need one are left
-    out: [F-09], [F-11], [F-17], [F-19] and [F-23].
+    If `need_schema` is false, and neither `expected` nor the frame contains a schema, the checks that need
+    one are left out: [F-09], [F-11], [F-17], [F-19] and [F-23].
     """
     header = _parse_header(view, limits)
     body, at = view[: -CHECKSUM.size], HEADER.size
@@ -63,6 +63,7 @@ def parse(
     if schema is None and need_schema:
         raise errors.NoSchemaError("schema", "a schema in the frame or from the caller", "neither", 6)
     _check_agreement(header, embedded, expected)
+    # Not cached with a schema from the frame, which is untrusted and may be large.
     entries, end = _parse_table(body, at, header, schema, keep=expected.schema is not None)
     needed = f"{end + CHECKSUM.size} bytes for its parts"
     if len(body) < end:
@@ -136,7 +137,7 @@ def _check_agreement(header: Header, embedded: Schema | None, expected: Expected
 
 
 def check_digest(digest: bytes, expected: Schema, own: Schema | None = None) -> None:
-    """[F-10] and [P-07]: compare schema digests; `own` is the frame's schema, if known, for the message."""
+    """[F-10], [P-07]: compare schema digests; the error tells how `own`, the frame's schema, differs."""
     if digest != expected.digest:
         why = f" ({first_difference(own, expected)})" if own else ""
         raise errors.SchemaMismatchError(
@@ -145,13 +146,13 @@ def check_digest(digest: bytes, expected: Schema, own: Schema | None = None) -> 
 
 
 def check_tensor_count(count: int, schema: Schema) -> None:
-    """[F-11] and [P-08]: compare a header's number of tensors with the schema."""
+    """Compare a header's number of tensors with the schema: [F-11] and [P-08]."""
     if count != len(schema):
         raise errors.TensorCountError("tensor count", f"{len(schema)}, as in the schema", count, 28)
 
 
 def _check_values(header: Header | Info, expected: Expected) -> None:
-    """Compare round, base model and seed: [F-12] to [F-14]."""
+    """Compare round, base_model (an id) and seed: [F-12] to [F-14]."""
     if expected.round not in (None, header.round):
         raise errors.RoundError("round", expected.round, header.round, 24)
     if expected.base_model not in (None, header.base_model):
@@ -163,10 +164,7 @@ def _check_values(header: Header | Info, expected: Expected) -> None:
 def _parse_table(
     body: memoryview, at: int, header: Header, schema: Schema | None, keep: bool
 ) -> tuple[tuple[Entry, ...], int]:
-    """The entries, and the offset at which the payloads end: [F-15] to [F-24], [F-31].
-
-    Only tables of the caller's schema are cached (`keep`): a schema from a frame may be large or hostile.
-    """
+    """The entries, and the offset at which the payloads end: [F-15] to [F-24], [F-31]; `keep` caches them."""
     if keep and schema is not None:
         table = bytes(body[at : at + _table_bytes(schema)])
         try:
@@ -178,20 +176,20 @@ def _parse_table(
 
 @lru_cache(maxsize=16)
 def _table_bytes(schema: Schema) -> int:
-    """The length in bytes of a table whose entries have the kinds of the schema."""
+    """The length in bytes of a table with the masked and dense tensors of the schema."""
     return sum(ENTRY.size + SCALE.size * tensor.masked for tensor in schema)
 
 
 @lru_cache(maxsize=16)
 def _usual_table(table: bytes, begin: int, minor: int, schema: Schema) -> tuple[tuple[Entry, ...], int]:
-    """As `_parse_table`, cached: frames of a round have equal tables, unless masks are entropy-coded."""
+    """Parse entries, with a cache: tables of one round are equal unless masks are entropy-coded."""
     return _parse_entries(memoryview(table), 0, minor, len(schema), schema, begin)
 
 
 def _parse_entries(
     body: memoryview, at: int, minor: int, count: int, schema: Schema | None, begin: int = 0
 ) -> tuple[tuple[Entry, ...], int]:
-    """As `_parse_table`, for bytes that begin at offset `begin` of the frame; errors count from `body`."""
+    """Parse the entries at `body[at]`. `body[0]` is byte `begin` of the frame, and byte 0 in errors."""
     parsed: list[tuple[str, Noise | None, str, int, str]] = []
     for i in range(count):
         tensor = schema.tensors[i] if schema is not None else None
@@ -210,7 +208,7 @@ def _parse_entries(
 def _parse_entry(
     body: memoryview, at: int, name: str, tensor: Tensor | None, minor: int
 ) -> tuple[tuple[str, Noise | None, str, int, str], int]:
-    """The fields of an `Entry` without its offset, and the position of the next entry."""
+    """The fields of an `Entry` except `offset`, and the offset of the next entry in `body`."""
     left = len(body) - at
     size = ENTRY.size + (SCALE.size if left and body[at] in KINDS else 0)
     if left < size:

@@ -159,7 +159,7 @@ class Schema:
         Raises
         ------
         FrameError
-            The subclass of the first of [S-01] to [S-07] that fails; its offset counts from the first byte.
+            One of [S-01] to [S-07] fails; the first determines the subclass. `offset` is that in `data`.
         """
         return parse_schema(memoryview(data), 0, limits)
 

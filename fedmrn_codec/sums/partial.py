@@ -1,4 +1,4 @@
-"""The bytes of partial sums (spec 8.5)."""
+"""Partial sums, i.e. the sums of weighted frames, as bytes: building and parsing them (spec 8.5)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Header(NamedTuple):
 
 
 def build(schema: Schema, sums: Sums, weight: int, frames: int, round: int, base_model: int) -> bytes:
-    """The bytes of sums, of which no batch may be pending."""
+    """The bytes of a partial sum of `frames` frames; all batches of `sums` must have been flushed."""
     parts = [
         HEADER.pack(MAGIC, MAJOR, MINOR, 0, weight, base_model, round, len(schema), schema.digest, frames)
     ]
@@ -60,12 +60,12 @@ def build(schema: Schema, sums: Sums, weight: int, frames: int, round: int, base
 
 
 def parse(data: Buffer, schema: Schema) -> tuple[Header, Sums]:
-    """Parse and check the bytes of a partial sum.
+    """Parse and check the bytes of a partial sum; return its header and its sums.
 
     Raises
     ------
     FrameError
-        The subclass of the first of [P-01] to [P-15] that fails.
+        One of [P-01] to [P-15] fails; the first one that fails determines the subclass.
     """
     view = as_view(data)
     header = _parse_header(view, schema)
@@ -128,7 +128,7 @@ def _read_masked(reader: Reader, tensor: Tensor) -> MaskedSum:
 
 
 def _read_dense(reader: Reader, tensor: Tensor) -> Rows:
-    """Read the rows of a dense tensor: [P-12]."""
+    """Read the sums of a dense tensor, a row for each limb: [P-12]."""
     out: Rows = {}
     last, name = -1, repr(tensor.name)
     for _ in range(reader.number(4, f"rows of {name}")):
@@ -144,7 +144,7 @@ def _read_dense(reader: Reader, tensor: Tensor) -> Rows:
 
 
 def _check_sums(tensor: Tensor, state: MaskedSum | Rows, weight: int) -> None:
-    """Check the size of one tensor's sums: [P-15]."""
+    """Check the magnitudes of one tensor's sums, and that no row is all 0: [P-15]."""
     masked = isinstance(state, MaskedSum)
     rows = [state.sums] if isinstance(state, MaskedSum) else list(state.values())
     limit = weight * (state.noise.largest_draw if isinstance(state, MaskedSum) and state.noise else MAX_DRAW)

@@ -28,7 +28,7 @@ class MaskedSum:
     noise : Noise or None
         As the aggregator's caller stated it, or else that of the first frame; None before either.
     sums : numpy.ndarray of int64, shape (size,)
-        Without the masks of the pending batch.
+        Without the masks that have not been flushed.
     """
 
     def __init__(self, size: int, noise: Noise | None) -> None:
@@ -94,7 +94,7 @@ class DenseSums:
         self._sums = {name: ExactSum(DTYPES[name], size) for name, size in sizes.items()}
 
     def add(self, contents: Sequence[np.ndarray], weight: int) -> None:
-        """Add weight * the dense ones of a frame's contents (flat, one for each tensor of the schema)."""
+        """Add weight * each dense tensor; `contents` has a flat array for each tensor of the schema."""
         for name, streams in self._streams.items():
             parts = [contents[stream] for stream in streams]
             self._sums[name].add(parts[0] if len(parts) == 1 else np.concatenate(parts), weight)
@@ -135,12 +135,12 @@ class Sums:
             state.release(backend, stream)
 
     def merge(self, other: Sums) -> None:
-        """Add the sums of `other`, of the same schema and noise; no batch of either may be pending."""
+        """Add the sums of `other`, of the same schema and noise; batches of both must be flushed."""
         for stream, mine in self.masked.items():
             mine.noise = other.masked[stream].noise
             mine.sums += other.masked[stream].sums
         self.dense.merge(other.dense)
 
     def means(self, total: int) -> dict[int, np.ndarray]:
-        """The mean of each tensor by stream, flat; `total` is the sum of weights. No batch may be pending."""
+        """The mean of each tensor by stream, flat; `total` is the sum of weights. Batches must be flushed."""
         return {s: state.mean(total) for s, state in self.masked.items()} | self.dense.means(total)

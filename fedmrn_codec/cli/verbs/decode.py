@@ -1,4 +1,4 @@
-"""`fedmrn decode`: a frame to a file of tensors."""
+"""`fedmrn decode`: write the update in a frame to a file of tensors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def decode(
     backend: options.Backend = None,
     as_json: options.Json = False,
 ) -> None:
-    """Decode a frame to the update it carries.
+    """Decode a frame, and write its update to a file of tensors.
 
     With --base, the update is added to the base model, and the new model is written. Tensors of the base
     model that are not in the frame are copied.
@@ -67,7 +67,7 @@ def decode(
 
 
 def plus_base(path: str, update: dict[str, np.ndarray], schema: Schema, *, only: bool = False) -> TensorFile:
-    """The model in a file with an update added to it; with `only`, the tensors of the update alone."""
+    """The model in a file plus an update; if `only`, without the tensors that the update does not have."""
     model = tensors.load(path)
     held = schemas.fit(path, model, schema, extra=True)
     with about(path):
@@ -82,7 +82,7 @@ def plus_base(path: str, update: dict[str, np.ndarray], schema: Schema, *, only:
 def _check_finite(
     base: dict[str, np.ndarray], update: dict[str, np.ndarray], sums: dict[str, np.ndarray], schema: Schema
 ) -> None:
-    """Refuse sums of finite floats that are beyond the range of their dtype."""
+    """Raise UpdateError if a tensor of the base is finite, but not its sum with the update."""
     for tensor in schema:
         name = tensor.name
         if name in sums and not is_finite(sums[name], tensor.type) and is_finite(base[name], tensor.type):

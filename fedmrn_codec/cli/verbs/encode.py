@@ -1,4 +1,4 @@
-"""`fedmrn encode`: a file of tensors to a frame."""
+"""`fedmrn encode`: encode a file of tensors as a frame."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def verify(
 
 
 def _verify(file: str, expected: Expected, names: list[str]) -> tuple[int, dict[str, Any]]:
-    """The exit code of one file, and its result as JSON."""
+    """Check one file; return its exit code, and its result as JSON."""
     try:
         data = files.read(file)
         with about(file):
@@ -70,7 +70,7 @@ def _verify(file: str, expected: Expected, names: list[str]) -> tuple[int, dict[
 
 
 def _check(data: Bytes, expected: Expected) -> CheckedFrame | None:
-    """Make every check; the checked frame, or None for a partial sum."""
+    """Make every check; return the checked frame, or None for a partial sum."""
     if not summaries.is_partial(data):
         return decoding.verify(
             data, expected.schema, round=expected.round, base_model=expected.base_model, seed=expected.seed
