@@ -96,7 +96,7 @@ def dense_schema(schema: fm.Schema) -> fm.Schema:
 def verified(
     frame: bytes | memoryview, schema: fm.Schema, round: int | None, base_model: int | None, seed: int | None
 ) -> fm.CheckedFrame:
-    """Make every check of a frame, as `fedmrn_codec.verify`; a round or base model of 0 accepts any value."""
+    """Check a frame, as `fedmrn_codec.verify` does; a round or base model of 0 accepts any value."""
     return fm.verify(frame, schema, round=given(round), base_model=given(base_model), seed=seed)
 
 
@@ -136,7 +136,7 @@ def parse(
         The expected id.
     schema : fedmrn_codec.Schema
     round, base_model, seed : int, optional
-        As `verified`.
+        Refuse a frame with another value; a round or base model of 0 accepts any value.
 
     Raises
     ------

@@ -67,7 +67,7 @@ def dirichlet(
     Raises
     ------
     ValueError
-        As `iid`; alpha or min_size out of range; fewer than clients * min_size samples; or none of
+        As in `iid`; alpha or min_size is out of range; fewer than clients * min_size samples; or none of
         `MAX_DRAWS` draws gave every client `min_size` samples.
     """
     values = _checked_labels(labels, clients)
@@ -131,8 +131,8 @@ def labels_per_client(labels: ArrayLike, clients: int, seed: Seed, *, k: int) ->
     Raises
     ------
     ValueError
-        As `iid`; k out of range; clients * k is less than the number of labels; or a label has fewer samples
-        than clients that hold it.
+        As in `iid`; k is out of range; clients * k is less than the number of labels; or a label has fewer
+        samples than clients that hold it.
     """
     values = _checked_labels(labels, clients)
     distinct = np.unique(values)

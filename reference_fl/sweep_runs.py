@@ -62,7 +62,7 @@ def runs(
     Parameters
     ----------
     preset_names : sequence of str
-        As `presets.load`.
+        Names or files, as `presets.load` takes them.
     entries : sequence of str
         Labels of methods, such as "fedmrn-binary". Each "+NAME=VALUE" after a label sets a setting (one of
         `NAMED`) or an option for that method alone.

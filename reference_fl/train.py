@@ -48,7 +48,7 @@ def batches(n: int, batch_size: int, epochs: int, generator: torch.Generator) ->
     Parameters
     ----------
     n, batch_size, epochs : int
-        As `local_steps`.
+        As in `local_steps`.
     generator : torch.Generator
         Source of the random numbers; each epoch draws one permutation.
 
@@ -99,7 +99,7 @@ def local_train(
     y : torch.Tensor
         int64, shape (samples,).
     batch_size, epochs : int
-        As `local_steps`.
+        As in `local_steps`.
     generator : torch.Generator
         Source of the random numbers for `batches` and `augment`.
     after_step : callable, optional

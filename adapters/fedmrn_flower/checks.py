@@ -18,7 +18,10 @@ from .request import Request
 T = TypeVar("T")
 
 Signature = frozenset[tuple[str, int]]
-"""The keys of a MetricRecord, each with the length of its value: -1 for a number."""
+"""Each key of a MetricRecord with the length of its list, -1 for a number.
+
+Strategies can average the metrics of replies only if their signatures are equal.
+"""
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,10 @@ class CheckedReply:
     arrays_key : str
         Key of its one ArrayRecord.
     weight : int
+        Its weight in the mean.
     frame : fedmrn_codec.CheckedFrame
     signature : frozenset
-        Signature of its MetricRecord.
+        The keys of its MetricRecord, each with the length of its list, -1 for a number.
     """
 
     message: Message
@@ -44,7 +48,7 @@ class CheckedReply:
 
     @property
     def node(self) -> int:
-        """The node that sent it."""
+        """The id of the node that sent it."""
         return self.message.metadata.src_node_id
 
 
@@ -56,7 +60,7 @@ def check(
     Parameters
     ----------
     reply : flwr.app.Message
-        With content.
+        Not an error: `has_error()` is false.
     request : Request
         The request that its node was sent.
     base : ArrayRecord
@@ -68,7 +72,7 @@ def check(
     Raises
     ------
     fedmrn_codec.FrameError
-        The first check that fails.
+        The frame fails a check; or, as ReplyError, the records, the weight or a metric.
     """
     key, record = only(reply.content.array_records, "ArrayRecords in the reply")
     if not is_frame(record):
@@ -81,14 +85,14 @@ def check(
 
 
 def only(records: Mapping[str, T], what: str) -> tuple[str, T]:
-    """Key and value of the one record of a mapping; ReplyError if it has none or more."""
+    """Key and value of the only record of a mapping; ReplyError about `what` unless it has exactly one."""
     if len(records) != 1:
         raise ReplyError(f"number of {what}", "1", len(records))
     return next(iter(records.items()))
 
 
 def checked_weight(metrics: MetricRecord, weighted_by: str, max_weight: int) -> int:
-    """The weight; ReplyError if it is not an integer from 1 to `max_weight`."""
+    """The weight of a reply; ReplyError if it is missing or not an integer from 1 to `max_weight`."""
     weight = metrics.get(weighted_by)
     if not isinstance(weight, int) or isinstance(weight, bool) or not 1 <= weight <= max_weight:
         expected = f"an integer from 1 to {max_weight}"
@@ -97,7 +101,7 @@ def checked_weight(metrics: MetricRecord, weighted_by: str, max_weight: int) -> 
 
 
 def check_metrics(metrics: MetricRecord) -> Signature:
-    """The signature of a MetricRecord; ReplyError if a number is not finite."""
+    """Check that all numbers are finite, else ReplyError; return the signature (keys, lengths of lists)."""
     for name, value in metrics.items():
         for number in value if isinstance(value, list) else [value]:
             if not math.isfinite(number):

@@ -145,7 +145,7 @@ class Round:
 
 
 def _of_one_signature(replies: Replies) -> Replies:
-    """Refuse the replies whose metrics differ in keys from most: strategies cannot average them."""
+    """Refuse replies whose metrics have another `Signature` than most: strategies cannot average them."""
     counts = Counter(reply.signature for reply in replies.checked)
     if len(counts) > 1:
         usual = max(counts, key=lambda signature: (counts[signature], sorted(signature)))

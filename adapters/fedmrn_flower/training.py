@@ -52,6 +52,6 @@ def arrays(psm: fedmrn_torch.PSM) -> ArrayRecord:
     Raises
     ------
     fedmrn_codec.CodecError
-        As `fedmrn_torch.PSM.finish`.
+        As in `fedmrn_torch.PSM.finish`.
     """
     return from_frame(psm.finish())

@@ -54,7 +54,7 @@ def result(psm: fedmrn_torch.PSM, **fields: Any) -> FLModel:
     Raises
     ------
     fedmrn_codec.CodecError
-        As `fedmrn_torch.PSM.finish`.
+        As in `fedmrn_torch.PSM.finish`.
     """
     import torch
 

@@ -46,7 +46,7 @@ def draw(count: int, device: torch.device, seed: int, number: int) -> Tensor:
 
 
 def thresholds(low: float, tau: float) -> tuple[float, float]:
-    """The factor and the offset that turn a draw into a threshold; arguments as in `masking.mask_`.
+    """The factor and the offset that turn a draw into a threshold; `low` and `tau` as in `masking.mask_`.
 
     One random number x in (0, 1) per element serves two purposes. An element is masked if x < tau; among the
     masked elements x / tau is uniform again, so it also samples the mask. The threshold covers (low, 1) while

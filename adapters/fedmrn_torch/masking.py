@@ -50,7 +50,7 @@ def deterministic_bits(share: Tensor, low: float) -> Tensor:
 
 
 def mask_(share: Tensor, draws: Tensor, low: float, tau: float, stochastic: bool) -> None:
-    """One sample of PSM, in units of the noise, in place.
+    """Replace `share` by one sample of PSM, in units of the noise, in place.
 
     Each element is replaced by a mask value with probability `tau`, else unchanged. A mask value is 1
     with probability (share - low) / (1 - low), else low; if not `stochastic`, it is the nearer of the two.

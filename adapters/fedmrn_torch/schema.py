@@ -1,4 +1,4 @@
-"""Which tensors of a module a frame holds, and how: the schema (spec 5), differences, adding an update."""
+"""The schema of a module (spec 5), the update of a dense tensor, and adding an update to the module."""
 
 from __future__ import annotations
 
@@ -47,18 +47,20 @@ class Entry:
 
 
 def schema(model: nn.Module, masked: Masked = None) -> fm.Schema:
-    """The schema of a module's updates; a server and a `PSM` with the same `masked` have the same schema.
+    """The schema of a module's updates; a `PSM` with the same module and `masked` has the same schema.
 
     It holds the trainable parameters and the persistent buffers, in the order of the state_dict. A tied
-    parameter appears once, under its first name. Frozen parameters (requires_grad is False) are left out.
+    parameter appears once, under the first of its names. Frozen parameters (requires_grad is False) are left
+    out.
 
     Parameters
     ----------
     model : torch.nn.Module
         Unchanged.
     masked : callable, collection of str, or None
-        The trainable floating-point parameters to mask: those for which `masked(name, parameter)` is true;
-        or those named; or, by default, those of two or more dimensions. All other tensors are dense.
+        The trainable floating-point parameters to mask: those for which `masked(name, parameter)` is true,
+        those whose name is in the collection, or, for None, those of two or more dimensions. All other
+        tensors are dense.
 
     Returns
     -------
@@ -69,13 +71,13 @@ def schema(model: nn.Module, masked: Masked = None) -> fm.Schema:
     fedmrn_codec.ArgumentError
         A name is not that of a trainable floating-point parameter, or the format has no dtype for a tensor.
     RuntimeError
-        A PSM is active on the module.
+        A `PSM` is active on the module; call its `finish` or `restore` first.
     """
     return fm.Schema(entry.spec for entry in entries(model, masked))
 
 
 def check_requested(requested: fm.Schema, model: nn.Module, remedy: str | None) -> set[str]:
-    """The names of the masked tensors in a request's schema, which must be the module's; else SchemaError."""
+    """Return a request's masked names; SchemaError, with `remedy`, if its schema is not the module's."""
     masked = {tensor.name for tensor in requested if tensor.masked}
     try:
         own = schema(model, masked)
@@ -102,9 +104,9 @@ def entries(model: nn.Module, masked: Masked) -> list[Entry]:
 
 
 def apply_(model: nn.Module, arrays: Mapping[str, Any]) -> None:
-    """Add the update of one frame (`fm.decode`) or of many (`fm.Aggregator.mean`) to a module in place.
+    """Add an update (from `fedmrn_codec.decode` or `fedmrn_codec.Aggregator.mean`) to a module in place.
 
-    Floats are added in the wider of the two dtypes and rounded once to the parameter's. Integers wrap around
+    Floats are added in the wider of the two dtypes and rounded once to the tensor's. Integers wrap around
     and bools are combined by exclusive-or (spec 1.6). If there is an error, nothing is changed.
 
     Parameters
@@ -117,9 +119,9 @@ def apply_(model: nn.Module, arrays: Mapping[str, Any]) -> None:
     Raises
     ------
     fedmrn_codec.UpdateError
-        The module has no tensor of a name, or one of another shape or dtype.
+        A name is not that of a tensor of the module, or an array's shape or dtype does not fit the tensor's.
     RuntimeError
-        A PSM is active on the module.
+        A `PSM` is active on the module; call its `finish` or `restore` first.
     """
     tensors = {names[0]: tensor for names, tensor in _named_tensors(model)}
     if unknown := [name for name in arrays if name not in tensors]:
@@ -131,7 +133,7 @@ def apply_(model: nn.Module, arrays: Mapping[str, Any]) -> None:
 
 
 def difference(now: Tensor, start: Tensor) -> np.ndarray:
-    """The update of a dense tensor, now - start, as `to_numpy` returns it.
+    """The update of a dense tensor, now - start (of one shape and dtype), in the form of `to_numpy`.
 
     Integers wrap around and bools are combined by exclusive-or, so that `apply_` restores `now` (spec 1.6).
     """
@@ -149,7 +151,7 @@ def to_numpy(tensor: Tensor) -> np.ndarray:
 
 
 def is_masked(model: nn.Module) -> bool:
-    """Whether a PSM is active on the module or on a part of it."""
+    """Whether a `PSM` is active on the module or on a submodule, i.e. not finished and not restored."""
     return any(isinstance(module, MaskedNoise) for module in model.modules())
 
 
@@ -167,7 +169,7 @@ def _checked(name: str, tensor: Tensor, array: np.ndarray) -> np.ndarray:
 
 
 def sum_of(tensor: Tensor, array: np.ndarray) -> Tensor:
-    """Tensor plus update; floats are added in the wider of the two dtypes (spec 1.6)."""
+    """Tensor plus update: floats in the wider of the two dtypes, others in the tensor's (spec 1.6)."""
     if not tensor.is_floating_point():
         return torch.from_numpy(add(to_numpy(tensor), array))
     native = np.array(
@@ -205,7 +207,7 @@ def _sites(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
 
 
 def _chosen(found: list[tuple[list[str], Tensor]], masked: Masked) -> set[str]:
-    """First names of the masked parameters."""
+    """The first of the names of each masked parameter; `found` is from `_named_tensors`."""
     maskable = [
         (names, parameter)
         for names, parameter in found

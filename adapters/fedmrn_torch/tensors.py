@@ -55,7 +55,7 @@ def decode(
     Raises
     ------
     fedmrn_codec.FrameError
-        The subclass of the first check of spec 7 that fails.
+        A check of spec 7 fails; the first one that fails determines the subclass.
     fedmrn_codec.ArgumentError
         The schema has no tensor of a name, or a tensor of `out` has another shape or dtype.
     """
@@ -114,7 +114,7 @@ def add_(
     fedmrn_codec.ArgumentError
         The scale is not finite.
     RuntimeError
-        A PSM is active on the module.
+        A `PSM` is active on the module; call its `finish` or `restore` first.
     """
     scale = float(np.float32(scale))
     if not np.isfinite(scale):
@@ -137,7 +137,7 @@ Part = tuple[fm.Tensor, int, Entry, np.ndarray]
 def _open(
     frame: Any, expected: Expected, limits: fm.Limits, names: Collection[str] | None
 ) -> tuple[fm.CheckedFrame, list[Part]]:
-    """A checked frame and the tensors to decode, for which all checks of spec 7 have passed."""
+    """Make the checks of spec 7, of payloads only those of `names`; return frame and tensors to decode."""
     checked = fm.CheckedFrame.open(frame, expected, limits)
     selected = checked_names(names, checked.checked_schema)
     return checked, [

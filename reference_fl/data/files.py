@@ -59,7 +59,7 @@ def find_either(
     Parameters
     ----------
     name, root, default, how_to_get
-        As `find_files`.
+        The folders to search, as in `find_files`; `how_to_get` is advice for the error message.
     choices : sequence of sequence of str
         For each form its files, as paths below the folder.
     zipped : bool
@@ -102,7 +102,7 @@ def _states(folder: Path, found: dict[str, Path | None]) -> Iterator[str]:
 
 
 def read_checked(path: Path, md5: str) -> bytes:
-    """Read a file and check its MD5; errors as `check_md5`."""
+    """Read a file and check its MD5; errors as in `check_md5`."""
     data = path.read_bytes()
     check_md5(path, hashlib.md5(data, usedforsecurity=False).hexdigest(), md5)
     return data

@@ -173,7 +173,7 @@ def run_sgd(
     after_step: Callable[[int], None] | None = None,
     optimizer: torch.optim.Optimizer | None = None,
 ) -> None:
-    """The clients' local training: plain SGD, no momentum, no weight decay (Li et al., ACM MM 2024).
+    """Train a client's model: plain SGD, no momentum, no weight decay (Li et al., ACM MM 2024).
 
     A method that does not train the model's parameters passes its own optimiser.
     """

@@ -130,7 +130,7 @@ class PackedMethod(Base):
 
 
 class PackedSum:
-    """The exact weighted mean of the updates in packed messages; arguments as `FrameSum`."""
+    """The exact weighted mean of the updates in packed messages; other parameters as in `FrameSum`."""
 
     def __init__(self, method: PackedMethod, schema: fm.Schema, round: int, base_model: int) -> None:
         self.method, self.schema, self.round, self.base_model = method, schema, round, base_model

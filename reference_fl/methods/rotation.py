@@ -71,7 +71,7 @@ def hadamard(vector: np.ndarray) -> np.ndarray:
 
 
 def _butterflies(matrix: np.ndarray) -> None:
-    """The unscaled transform of each column, in place."""
+    """Transform each column in place, without scaling."""
     half = 1
     while half < len(matrix):
         pairs = matrix.reshape(-1, 2, half, matrix.shape[1])

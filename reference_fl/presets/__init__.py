@@ -104,7 +104,7 @@ def settings(preset: Preset, method: str, mask: str | None, **given: Any) -> Set
     Raises
     ------
     ValueError
-        As `settings.defaults`.
+        As in `settings.defaults`.
     """
     stated = {key: value for key, value in given.items() if value is not None}
     dataset = stated.pop("dataset", preset.common["dataset"])
