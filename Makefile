@@ -116,6 +116,10 @@ figure: setup ## update the tables and figures of the README and docs/results.md
 	  --document docs/results.md --place skew
 	$(BIN)/python -m reference_fl.report $(RESULTS)/halves $(RESULTS)/scales/fashion-mnist-iid-binary-seed[01].jsonl --rounds 20 \
 	  --document docs/results.md --place halves
+	$(BIN)/python -m reference_fl.batched.table $(RESULTS)/noise_rule/spread.jsonl $(RESULTS)/noise_rule/choose.jsonl \
+	  --document docs/noise_rule.md --place choose
+	$(BIN)/python -m reference_fl.batched.table $(RESULTS)/noise_rule/confirm.jsonl --document docs/noise_rule.md --place confirm
+	$(BIN)/python -m reference_fl.batched.table $(RESULTS)/noise_rule/robust.jsonl --document docs/noise_rule.md --place robust
 
 wheel: setup ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation
