@@ -93,11 +93,8 @@ class Aggregator:
         expected = Expected(self.schema, self.expected.round, self.expected.base_model, seed)
         checked = CheckedFrame.open(data, expected, self.limits)
         contents = checked.payloads(self._backend_name)
-        specs = {
-            stream: MaskSpec(entry.noise, entry.mask_kind)
-            for stream, entry in enumerate(checked.tensors)
-            if entry.noise is not None
-        }
+        masked = ((stream, checked.tensors[stream]) for stream in self._sums.masked)
+        specs = {stream: MaskSpec(entry.noise, entry.mask_kind) for stream, entry in masked if entry.noise}
         self._add(specs, checked.seed, contents, weight)
         return checked
 

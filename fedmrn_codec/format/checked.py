@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
 
 from .. import backends, errors
-from ..primitives.codes import Coding
 from ..primitives.dtypes import is_finite
 from ..primitives.mask import padding_is_zero
 from . import codings, rans
@@ -53,7 +52,9 @@ class CheckedFrame(Info):
         view = as_view(data)  # type: ignore[arg-type]
         info = parse(view, expected, limits)
         check_checksum(view)
-        return cls(**{f.name: getattr(info, f.name) for f in fields(info) if f.init}, view=view)
+        checked = cls.__new__(cls)  # a copy of all fields, without working out the sizes once more
+        vars(checked).update(vars(info), view=view, _payloads={})
+        return checked
 
     @property
     def checked_schema(self) -> Schema:
@@ -86,20 +87,20 @@ class CheckedFrame(Info):
         FrameError
             One of [F-28] to [F-30] and [C-01] to [C-04] fails; the first determines the subclass.
         """
-        if stream not in self._payloads:
+        content = self._payloads.get(stream)
+        if content is None:
             tensor, entry = self.checked_schema.tensors[stream], self.tensors[stream]
             raw = np.frombuffer(self.view, np.uint8, entry.length, entry.offset)
             if entry.noise is None:
-                self._payloads[stream] = _elements(raw, tensor, entry)
-            elif entry.payload_coding == Coding.RANS:
+                content = _elements(raw, tensor, entry)
+            elif entry.payload_coding is not codings.RAW:
                 coder = backends.coder(backend)  # here, since the import takes time and few frames need it
                 where = f"{tensor.name!r}", entry.offset
-                self._payloads[stream] = rans.decode(
-                    coder, entry.noise, self.seed, stream, raw, tensor.size, *where
-                )
+                content = rans.decode(coder, entry.noise, self.seed, stream, raw, tensor.size, *where)
             else:
-                self._payloads[stream] = _packed_bits(raw, tensor, entry)
-        return self._payloads[stream]
+                content = _packed_bits(raw, tensor, entry)
+            self._payloads[stream] = content
+        return content
 
 
 def _packed_bits(raw: np.ndarray, tensor: Tensor, entry: Entry) -> np.ndarray:

@@ -12,6 +12,7 @@ from ..primitives.dtypes import round_to_bfloat16, widen_bfloat16
 from . import rans
 from .schema import Schema, Tensor
 
+RAW = Coding.RAW
 MASKED = Coding.RAW, Coding.RANS
 DENSE = Coding.RAW, Coding.FLOAT16, Coding.BFLOAT16
 
@@ -39,11 +40,11 @@ def lengths(tensor: Tensor, coding: int) -> tuple[int, int]:
 
 def widen(raw: np.ndarray, tensor: Tensor, coding: Coding) -> np.ndarray:
     """Convert a dense payload (uint8) to the tensor's dtype, shape (n,); the conversion is exact."""
-    if coding == Coding.FLOAT16:
+    if coding is RAW:
+        return raw.view(tensor.type.numpy)
+    if coding is Coding.FLOAT16:
         return raw.view("<f2").astype(np.float32)
-    if coding == Coding.BFLOAT16:
-        return widen_bfloat16(raw.view("<u2"))
-    return raw.view(tensor.type.numpy)
+    return widen_bfloat16(raw.view("<u2"))
 
 
 def narrow(values: np.ndarray, name: str, coding: Coding) -> np.ndarray:

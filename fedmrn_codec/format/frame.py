@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -69,12 +70,12 @@ class Entry:
     length: int
     coding: str = "raw"
 
-    @property
+    @cached_property  # the frames of a round share their entries
     def mask_kind(self) -> MaskKind:
         """`kind` as a `MaskKind`, for a masked tensor."""
         return MaskKind[self.kind.upper()]
 
-    @property
+    @cached_property
     def payload_coding(self) -> Coding:
         """`coding` as a `Coding`."""
         return Coding[self.coding.upper()]
