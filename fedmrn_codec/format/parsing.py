@@ -123,7 +123,7 @@ def check_expected(info: Info, expected: Expected) -> None:
     """Compare a parsed frame with the expected values: [F-10] and [F-12] to [F-14]."""
     if expected.schema is not None:
         check_digest(info.digest, expected.schema, info.schema)
-    _check_values(info, expected)
+    check_values(info, expected)
 
 
 def _check_agreement(header: Header, embedded: Schema | None, expected: Expected) -> None:
@@ -133,7 +133,7 @@ def _check_agreement(header: Header, embedded: Schema | None, expected: Expected
     schema = embedded if expected.schema is None else expected.schema
     if schema is not None:
         check_tensor_count(header.tensor_count, schema)
-    _check_values(header, expected)
+    check_values(header, expected)
 
 
 def check_digest(digest: bytes, expected: Schema, own: Schema | None = None) -> None:
@@ -151,8 +151,8 @@ def check_tensor_count(count: int, schema: Schema) -> None:
         raise errors.TensorCountError("tensor count", f"{len(schema)}, as in the schema", count, 28)
 
 
-def _check_values(header: Header | Info, expected: Expected) -> None:
-    """Compare round, base_model (an id) and seed: [F-12] to [F-14]."""
+def check_values(header: Header | Info | Expected, expected: Expected) -> None:
+    """Compare round, base_model (an id) and seed: [F-12] to [F-14]; a partial sum has the first two."""
     if expected.round not in (None, header.round):
         raise errors.RoundError("round", expected.round, header.round, 24)
     if expected.base_model not in (None, header.base_model):

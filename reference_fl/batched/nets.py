@@ -83,7 +83,23 @@ def _norm_values(shapes: Shapes) -> dict[str, Tensor]:
     return scales | {n: torch.zeros(s) for n, s in shapes.items() if len(s) == 1 and ".weight" not in n}
 
 
-class MLP:
+class _Drawn:
+    """What networks share whose weights are drawn by one scheme and whose BatchNorm follows their shapes."""
+
+    shapes: Shapes
+    scheme: str
+
+    def init(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """See `Net`."""
+        weights = {n: draw(s, self.scheme, generator) for n, s in self.shapes.items() if len(s) > 1}
+        return weights | _norm_values(self.shapes)
+
+    def buffers(self) -> Buffers:
+        """See `Net`."""
+        return _buffers(self.shapes)
+
+
+class MLP(_Drawn):
     """Linear layers with biases and ReLU, with BatchNorm before each ReLU if `norm`.
 
     Parameters
@@ -107,15 +123,6 @@ class MLP:
                 shapes[f"linear{i}.bias"] = (sizes[i + 1],)
         self.shapes: Shapes = shapes
 
-    def init(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """See `Net`."""
-        weights = {n: draw(s, self.scheme, generator) for n, s in self.shapes.items() if len(s) > 1}
-        return weights | _norm_values(self.shapes)
-
-    def buffers(self) -> Buffers:
-        """See `Net`."""
-        return _buffers(self.shapes)
-
     def forward(self, p: dict[str, Tensor], x: Tensor, buffers: Buffers, training: bool) -> Tensor:
         """See `Net`; samples are flattened."""
         x = x.flatten(2)
@@ -127,7 +134,7 @@ class MLP:
         return x
 
 
-class CNN:
+class CNN(_Drawn):
     """Groups of 3x3 convolution, optional BatchNorm, ReLU and 2x2 max-pool; one linear layer without bias.
 
     Parameters
@@ -163,15 +170,6 @@ class CNN:
             before, height, width = out, height // 2, width // 2
         shapes["linear.weight"] = (classes, before * height * width)
         self.shapes: Shapes = shapes
-
-    def init(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """See `Net`."""
-        weights = {n: draw(s, self.scheme, generator) for n, s in self.shapes.items() if len(s) > 1}
-        return weights | _norm_values(self.shapes)
-
-    def buffers(self) -> Buffers:
-        """See `Net`."""
-        return _buffers(self.shapes)
 
     def forward(self, p: dict[str, Tensor], x: Tensor, buffers: Buffers, training: bool) -> Tensor:
         """See `Net`; the clients are the groups of one convolution."""
