@@ -23,18 +23,24 @@ class Engine(StrEnum):
 DEMO = (("fedavg", None), ("fedmrn", "binary"), ("fedmrn", "signed"))
 SHARED = {
     *("noise", "partition", "model", "rounds", "clients", "clients_per_round"),
-    *("epochs", "batch_size", "learning_rate"),
+    *("epochs", "batch_size", "learning_rate", "learning_rate_schedule"),
 }
 """The parameters of both verbs that are settings."""
 EXIT_USAGE, EXIT_FILES, EXIT_FAILED = 2, 3, 4
 
 Noise = Annotated[str | None, typer.Option(help="NAME:SCALE, such as uniform:0.01")]
 Partition = Annotated[str | None, typer.Option(help="iid, dirichlet:ALPHA, labels:K or natural")]
-Model = Annotated[str | None, typer.Option(help="cnn2, cnn4 or cnn8; lstm or lstm-small for text")]
+Model = Annotated[
+    str | None, typer.Option(help="cnn2, cnn4, cnn8, logistic or mlp-tanh; lstm or lstm-small for text")
+]
 Count = Annotated[int | None, typer.Option(min=1)]
 Epochs = Annotated[int | None, typer.Option(min=1, help="local epochs")]
 BatchSize = Annotated[int | None, typer.Option(min=2)]
 LearningRate = Annotated[float | None, typer.Option(min=0.0)]
+Schedule = Annotated[
+    str | None,
+    typer.Option(help="of the learning rate over the rounds: constant, inverse:GAMMA or inverse-sqrt:GAMMA"),
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="threads of torch")]
 DataRoot = Annotated[Path | None, typer.Option(help="folder with the files of the data set")]
 Options = Annotated[
@@ -67,7 +73,9 @@ def train(
     ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(help="digits (no download), fashion-mnist, svhn, cifar10, cifar100, shakespeare"),
+        typer.Option(
+            help="digits or digits-equal (no download), fashion-mnist, svhn, cifar10, cifar100, shakespeare"
+        ),
     ] = None,
     method: Annotated[str, typer.Option(help="fedavg, fedmrn, eden, ... or fedmrn-signed")] = "fedmrn",
     mask: Annotated[
@@ -82,6 +90,7 @@ def train(
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
+    learning_rate_schedule: Schedule = None,
     option: Options = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     threads: Threads = None,
@@ -163,6 +172,7 @@ def sweep(
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
+    learning_rate_schedule: Schedule = None,
     option: Options = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="threads of each run; default: an even share of the cores")

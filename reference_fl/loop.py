@@ -14,9 +14,11 @@ from .data import Dataset
 from .engines import Engine
 from .engines.local import Local
 from .mask_counts import MaskCounts
+from .objective import Objective
 from .record import Record
 from .server import PROGRESS, Server
 from .settings import Settings, split
+from .smooth import Smooth
 
 
 def run(
@@ -66,6 +68,7 @@ def run(
     with Record.open(folder, settings, engine.name) as record:
         if (kept := record.load_state()) is not None:
             server.restore(safetensors.torch.load(kept))
+        objective = Objective(server.model, settings, data) if isinstance(server.model, Smooth) else None
         yield from record.rounds
         numbers = range(len(record.rounds) + 1, settings.rounds + 1)
         with engine if numbers else nullcontext():
@@ -74,6 +77,7 @@ def run(
                 masks = MaskCounts()
                 line = server.round(number, engine, masks, verify, progress)
                 state = safetensors.torch.save(server.state(), metadata={"round": str(number)})
-                record.append(line, state, masks.line(number))
+                own = objective.line(number, server.evaluated(number)) if objective else None
+                record.append(line, state, {"layers": masks.line(number), "objective": own})
                 yield line
         progress("round", settings.rounds, settings.rounds)

@@ -7,13 +7,15 @@ no line.
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 import fedmrn_codec as fm
 
+from . import beside
+
+WHAT = "mask counts"
 COUNTS = ("elements", "ones", "frames")
 
 
@@ -35,39 +37,29 @@ class MaskCounts:
         return {"round": number, "tensors": self._tensors} if self._tensors else None
 
 
-def path_beside(metrics: Path) -> Path:
-    """The path of the counts: `layers.jsonl` for `metrics.jsonl`, `NAME.layers.jsonl` for `NAME.jsonl`."""
-    name = "layers.jsonl" if metrics.name == "metrics.jsonl" else f"{metrics.stem}.layers.jsonl"
-    return metrics.with_name(name)
-
-
 def read(path: Path) -> list[dict[str, Any]]:
-    """Read the lines of a file, in order; none if there is no file. An incomplete last line is left out.
+    """Read the lines of a file as `beside.read` does.
 
     Raises
     ------
     ValueError
         The file does not hold mask counts.
     """
-    if not path.exists():
-        return []
-    lines = path.read_text().splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        lines.pop()
-    return [_parse(text, f"{path}, line {number}") for number, text in enumerate(lines, 1)]
+    return [
+        _checked(line, f"{path}, line {number}") for number, line in enumerate(beside.read(path, WHAT), 1)
+    ]
 
 
-def _parse(text: str, where: str) -> dict[str, Any]:
+def _checked(line: dict[str, Any], where: str) -> dict[str, Any]:
     try:
-        line = json.loads(text)
         tensors = {name: {key: int(t[key]) for key in COUNTS} for name, t in line["tensors"].items()}
         for name, t in tensors.items():
             if not 0 <= t["ones"] <= t["elements"] * t["frames"]:
                 most = f"{t['elements']} x {t['frames']}"
                 raise ValueError(f"ones of {name}: expected 0 to {most}, got {t['ones']}")
-        return {"round": int(line["round"]), "tensors": tensors}
+        return {"round": line["round"], "tensors": tensors}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{where}: expected mask counts, got {type(error).__name__}: {error}") from None
+        raise ValueError(f"{where}: expected {WHAT}, got {type(error).__name__}: {error}") from None
 
 
 def density(counts: dict[str, int]) -> float:

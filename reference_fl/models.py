@@ -1,4 +1,6 @@
-"""The networks: those of the main experiments (Li et al., ACM MM 2024), one for 8x8 images, and LSTMs.
+"""The networks: those of the main experiments (Li et al., ACM MM 2024), one for 8x8 images, LSTMs.
+
+Those of the convergence experiment are in `smooth`.
 
 The convolutional networks consist of one kind of block: 3x3 convolution (padding 1, no bias), BatchNorm,
 ReLU. Each group of blocks ends with a 2x2 max-pool, placed before the last ReLU: there it gives the same
@@ -17,6 +19,7 @@ from torch import nn
 from torch.nn.utils import skip_init
 
 from .lstm import CharLSTM
+from .smooth import PENALTY, PROBLEMS, Smooth
 
 INIT_STD = 0.01  # Li et al., ACM MM 2024: convolution and linear weights start as N(0, 0.01^2)
 
@@ -97,7 +100,7 @@ class ConvNet(nn.Module):
 
 def names() -> list[str]:
     """The names that `build` knows, sorted."""
-    return sorted([*ARCHITECTURES, *LSTMS])
+    return sorted([*ARCHITECTURES, *LSTMS, *PROBLEMS])
 
 
 def build(name: str, in_shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
@@ -120,7 +123,8 @@ def build(name: str, in_shape: tuple[int, ...], classes: int, seed: int) -> nn.M
     -------
     torch.nn.Module
         On the CPU, float32, in training mode. Weights of convolution and linear layers are N(0, 0.01^2),
-        BatchNorm scales 1 and shifts 0; an LSTM's weights are those of `CharLSTM.initialise`.
+        BatchNorm scales 1 and shifts 0; an LSTM's weights are those of `CharLSTM.initialise`, those of
+        `smooth.PROBLEMS` of `Smooth.initialise`.
 
     Raises
     ------
@@ -138,6 +142,10 @@ def build(name: str, in_shape: tuple[int, ...], classes: int, seed: int) -> nn.M
         lstm = CharLSTM(classes, *LSTMS[name])
         lstm.initialise(rng)
         return lstm
+    if name in PROBLEMS:
+        smooth = Smooth(in_shape, classes, PROBLEMS[name], PENALTY[name])
+        smooth.initialise(rng)
+        return smooth
     channels, height, width = in_shape
     model = ConvNet((channels, height, width), classes, ARCHITECTURES[name])
     _initialise(model, rng)

@@ -4,6 +4,7 @@
 result does not depend on the last three). Each further line is a finished round with the keys `ROUND_KEYS`;
 bytes are the lengths of the messages, summed over the clients of the round.
 `layers.jsonl`: for methods with masks, the counts of `mask_counts.py`, one line for each round.
+`objective.jsonl`: for smooth models, the quantities of `objective.py`, one line for each round.
 `state.safetensors`: the state after the last round. The lines are written before the state: if the process
 is killed in between, there is one line too many, which is dropped, and its round is repeated.
 """
@@ -14,6 +15,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -23,7 +25,7 @@ import safetensors
 import fedmrn_codec as fm
 from fedmrn_codec.primitives import atomic
 
-from . import mask_counts
+from . import beside
 
 if TYPE_CHECKING:  # `settings` imports torch, which reading a record does not need
     from .settings import Settings
@@ -46,7 +48,10 @@ ROUND_KEYS = (
 )
 METRICS, STATE = "metrics.jsonl", "state.safetensors"
 LOCAL = "local"  # the engine of runs whose header names none
-LATER_SETTINGS: dict[str, Any] = {"options": {}}  # values for runs that are older than these settings
+LATER_SETTINGS: dict[str, Any] = {
+    "options": {},
+    "learning_rate_schedule": "constant",
+}  # values for runs that are older than these settings
 
 
 class Record:
@@ -101,12 +106,13 @@ class Record:
 
     def __enter__(self) -> Record:
         done = len(self.rounds)
-        counts = mask_counts.path_beside(self.folder / METRICS)
-        kept = [line for line in mask_counts.read(counts) if line["round"] <= done]
-        if kept:
-            atomic.write(counts, _as_lines(kept))
-        else:
-            counts.unlink(missing_ok=True)
+        for name in beside.NAMES:
+            file = beside.path(self.folder / METRICS, name)
+            kept = [line for line in beside.read(file) if line["round"] <= done]
+            if kept:
+                atomic.write(file, _as_lines(kept))
+            else:
+                file.unlink(missing_ok=True)
         atomic.write(self.folder / METRICS, _as_lines([self.header, *self.rounds]))
         self._file = (self.folder / METRICS).open("ab")
         return self
@@ -121,13 +127,16 @@ class Record:
         """The state after the last finished round, as safetensors; None before the first."""
         return (self.folder / STATE).read_bytes() if self.rounds else None
 
-    def append(self, line: dict[str, Any], state: bytes, counts: dict[str, Any] | None = None) -> None:
-        """Save a finished round: its mask counts, its line, then its state."""
+    def append(
+        self, line: dict[str, Any], state: bytes, others: Mapping[str, dict[str, Any] | None] | None = None
+    ) -> None:
+        """Save a finished round: the lines of other files (`beside.NAMES`), its line, then its state."""
         assert self._file is not None
         assert tuple(line) == ROUND_KEYS
-        if counts is not None:
-            with mask_counts.path_beside(self.folder / METRICS).open("ab") as file:
-                _add_line(file, counts)
+        for name, other in (others or {}).items():
+            if other is not None:
+                with beside.path(self.folder / METRICS, name).open("ab") as file:
+                    _add_line(file, other)
         _add_line(self._file, line)
         self.rounds.append(line)
         atomic.write(self.folder / STATE, state)

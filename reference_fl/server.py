@@ -89,8 +89,7 @@ class Server:
             progress("client", len(assigned) - len(waiting), len(assigned))
         assert not waiting
         self.method.apply_(self.model, collector.mean(), number)
-        evaluated = self.method.evaluated(self.model, number)
-        accuracy, loss = evaluate(evaluated, self.data.test_x, self.data.test_y)
+        accuracy, loss = evaluate(self.evaluated(number), self.data.test_x, self.data.test_y)
         return {
             "dataset": self.settings.dataset,
             "partition": self.settings.partition,
@@ -107,6 +106,10 @@ class Server:
             "downlink_bytes": len(broadcast) * len(assigned),
             "seconds": round(time.perf_counter() - start, 3),
         }
+
+    def evaluated(self, number: int) -> nn.Module:
+        """The model to evaluate after a round."""
+        return self.method.evaluated(self.model, number)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Everything that the next round depends on, except the settings."""

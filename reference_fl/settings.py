@@ -10,7 +10,7 @@ import numpy as np
 import fedmrn_codec as fm
 from fedmrn_codec.adapter_api import parse_noise
 
-from . import partition
+from . import partition, rates
 from .data import Dataset
 
 N = TypeVar("N", int, float)
@@ -31,13 +31,15 @@ class Settings:
         "iid", "dirichlet:ALPHA", "labels:K", or "natural" for the natural clients of the data set.
     clients, clients_per_round, epochs, batch_size, rounds : int
     learning_rate : float
-        Of the clients' optimiser.
+        Of the clients' optimiser in the first round.
     seed : int
         The source of all random numbers of a run.
     threads : int
         Of torch; sums of floats may depend on it.
     options : dict
         Options of this method alone, by name; the defaults are in `methods/NAME.py`.
+    learning_rate_schedule : str
+        How the learning rate falls over the rounds: see `rates.factor`.
     """
 
     dataset: str
@@ -55,10 +57,15 @@ class Settings:
     seed: int
     threads: int
     options: dict[str, Any] = field(default_factory=dict)
+    learning_rate_schedule: str = rates.CONSTANT
 
     def as_json(self) -> dict[str, Any]:
         """The settings as a plain dictionary."""
         return asdict(self)
+
+    def rate(self, round: int) -> float:
+        """The learning rate of a round, from 1."""
+        return self.learning_rate * rates.factor(self.learning_rate_schedule, round)
 
     @property
     def label(self) -> str:
@@ -71,13 +78,14 @@ class Settings:
 # this, and of Shakespeare are this project's own. `presets/` holds the same settings, one file an experiment.
 DATASET_DEFAULTS: dict[str, dict[str, Any]] = {
     "digits": {"model": "cnn2", "clients": 10, "clients_per_round": 5, "epochs": 5, "rounds": 15},
+    "digits-equal": {"model": "logistic", "clients": 20, "clients_per_round": 5, "epochs": 2, "rounds": 1000},
     "fashion-mnist": {"model": "cnn4", "clients": 100, "clients_per_round": 10, "epochs": 10, "rounds": 100},
     "svhn": {"model": "cnn4", "clients": 100, "clients_per_round": 10, "epochs": 10, "rounds": 100},
     "cifar10": {"model": "cnn8", "clients": 100, "clients_per_round": 10, "epochs": 10, "rounds": 200},
     "cifar100": {"model": "cnn8", "clients": 100, "clients_per_round": 10, "epochs": 10, "rounds": 200},
     "shakespeare": {"model": "lstm", "clients": 100, "clients_per_round": 10, "epochs": 1, "rounds": 100},
 }
-BATCH_SIZE = {"digits": 16, "shakespeare": 10}
+BATCH_SIZE = {"digits": 16, "digits-equal": 128, "shakespeare": 10}
 
 # Of the clients' optimiser. FedAvg and FedMRN have the rates of Li et al., ACM MM 2024, tuned on a grid.
 # Methods that compress an ordinary update have FedAvg's. FedBAT has the rate of its authors' code for the
@@ -138,6 +146,7 @@ def defaults(dataset: str, method: str, mask: str | None, **given: Any) -> Setti
     settings = replace(settings, **{key: value for key, value in given.items() if value is not None})
     if settings.noise is not None:
         parse_noise(settings.noise)
+    settings.rate(1)  # refuses an unknown schedule
     return settings
 
 

@@ -11,7 +11,10 @@ from typing import Any
 from . import methods, presets
 from .settings import Settings
 
-NAMED = ("learning_rate", "noise", "rounds", "epochs", "batch_size", "clients", "clients_per_round")
+NAMED = (
+    *("learning_rate", "learning_rate_schedule", "noise", "rounds"),
+    *("epochs", "batch_size", "clients", "clients_per_round"),
+)
 """The settings that "+NAME=VALUE" can set for one method of a sweep, beside its options."""
 
 

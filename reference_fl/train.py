@@ -86,7 +86,7 @@ def local_train(
     after_step: Callable[[int], None] | None = None,
     augment: Augment | None = None,
 ) -> float:
-    """Train a model on one client's samples with cross-entropy.
+    """Train a model on one client's samples with cross-entropy, plus the model's `penalty` if it has one.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def local_train(
     for step, index in enumerate(batches(len(y), batch_size, epochs, generator), 1):
         optimizer.zero_grad(set_to_none=True)
         batch = x[index] if augment is None else augment(x[index], generator)
-        loss = F.cross_entropy(model(batch), y[index])
+        loss = F.cross_entropy(model(batch), y[index]) + getattr(model, "penalty", 0.0)
         loss.backward()
         optimizer.step()
         total += loss.item() * len(index)

@@ -11,6 +11,9 @@ from .dataset import Dataset
 from .images import normalise
 from .registry import register
 
+EQUAL = 140
+"""Training images of each class in digits-equal: those of the rarest class."""
+
 
 @register("digits")
 def _digits(root: Path | None) -> Dataset:
@@ -29,3 +32,17 @@ def _digits(root: Path | None) -> Dataset:
         is_test[np.flatnonzero(y == label)[4::5]] = True
     labels, test = torch.from_numpy(y), torch.from_numpy(is_test)
     return Dataset("digits", x[~test], labels[~test], x[test], labels[test], 10)
+
+
+@register("digits-equal")
+def _digits_equal(root: Path | None) -> Dataset:
+    """The digits with the first 140 training images of each class, for the convergence experiment.
+
+    With equal classes the partitions `iid` and `labels:K` can give clients of equal size. The mean over
+    the clients of a round is then an unbiased estimate of the mean over all, as proofs assume.
+    """
+    full = _digits(root)
+    labels = full.train_y.numpy()
+    kept = np.sort(np.concatenate([np.flatnonzero(labels == label)[:EQUAL] for label in range(10)]))
+    x, y = full.train_x[kept], full.train_y[kept]
+    return Dataset("digits-equal", x, y, full.test_x, full.test_y, 10)

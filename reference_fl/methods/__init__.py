@@ -179,7 +179,7 @@ def run_sgd(
     """
     if optimizer is None:
         parameters = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.SGD(parameters, lr=settings.learning_rate)
+        optimizer = torch.optim.SGD(parameters, lr=settings.rate(task.round))
     local_train(
         model,
         optimizer,

@@ -60,7 +60,7 @@ class FedBAT(Base):
             task,
             s,
             after_step,
-            torch.optim.SGD([*trained, *other_parameters(model, set(layers))], lr=s.learning_rate),
+            torch.optim.SGD([*trained, *other_parameters(model, set(layers))], lr=s.rate(task.round)),
         )
         with torch.no_grad():
             for layer in layers.values():

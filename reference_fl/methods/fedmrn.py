@@ -10,6 +10,7 @@ import fedmrn_codec as fm
 import fedmrn_torch
 from fedmrn_codec.adapter_api import check_settings
 
+from .. import rates
 from ..settings import Settings, noise_of
 from ..train import local_steps
 from . import Task, register, run_sgd, scales
@@ -25,8 +26,8 @@ class FedMRN(Base):
     and the mask is the nearest one to its result. Options of the frame: `coding`, "rans" to entropy-code the
     masks below one bit an element; `dense_coding`, "float16" or "bfloat16" for BatchNorm in 16 bits. Options
     of the noise scale (`scales`), which is constant in the paper: `schedule`, "cosine" or "step" for a scale
-    that falls to `final` times its first value in `over` rounds; `per_layer`, for a scale that follows the
-    standard deviation of each layer.
+    that falls to `final` times its first value in `over` rounds, "rate" for one that stays proportional to
+    the learning rate; `per_layer`, for a scale that follows the standard deviation of each layer.
     """
 
     OPTIONS: ClassVar[dict[str, Any]] = {
@@ -42,8 +43,8 @@ class FedMRN(Base):
         super().__init__(settings)
         self.noise = noise_of(settings)
         check_settings(self.noise, settings.mask, self.options["coding"], self.options["dense_coding"])
-        known = ", ".join(scales.SCHEDULES)
-        self.require("schedule", self.options["schedule"] in scales.SCHEDULES, f"one of {known}")
+        known = (*scales.SCHEDULES, scales.AS_RATE)
+        self.require("schedule", self.options["schedule"] in known, f"one of {', '.join(known)}")
         self.require("over", self.options["over"] >= 1, "at least 1")
         self.require("final", 0 < self.options["final"] <= 1, "above 0 and at most 1")
 
@@ -80,4 +81,5 @@ class FedMRN(Base):
     ) -> fm.Noise | dict[str, fm.Noise]:
         """The noise of a round, as the options define it."""
         masked = [tensor.name for tensor in schema if tensor.masked]
-        return scales.round_noise(self.noise, self.options, model, masked, round)
+        rate = rates.factor(self.settings.learning_rate_schedule, round)
+        return scales.round_noise(self.noise, self.options, model, masked, round, rate)

@@ -31,6 +31,7 @@ import fedmrn_codec as fm
 import fedmrn_torch
 from fedmrn_codec.errors import NoiseError
 
+from .. import rates
 from ..messages import dense_schema, verified
 from ..seeds import derive
 from ..settings import Settings
@@ -83,15 +84,19 @@ class FedPM(Base):
         generator = torch.Generator().manual_seed(derive(task.private_seed, "fedpm"))
         frozen = self.frozen(schema)
         scores = {name: model.get_parameter(name).detach().clone().requires_grad_() for name in frozen}
+        fall = rates.factor(self.settings.learning_rate_schedule, task.round)
         groups = [
             {"params": list(scores.values())},
-            {"params": other_parameters(model, set(scores)), "lr": self.options["dense_learning_rate"]},
+            {
+                "params": other_parameters(model, set(scores)),
+                "lr": self.options["dense_learning_rate"] * fall,
+            },
         ]
         run_sgd(
             Substituted(model, lambda: {n: w * sample(scores[n], generator) for n, w in frozen.items()}),
             task,
             self.settings,
-            optimizer=torch.optim.Adam(groups, lr=self.settings.learning_rate),
+            optimizer=torch.optim.Adam(groups, lr=self.settings.rate(task.round)),
         )
         with torch.no_grad():
             bits = {name: sample(score, generator).bool().numpy() for name, score in scores.items()}

@@ -25,18 +25,31 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 }
 """How far the scale has fallen, 0 to 1, as a function of the share of the rounds that are done."""
 
+AS_RATE = "rate"
+"""The schedule of a scale that stays proportional to the learning rate; `over` and `final` have no effect."""
+
 RANGE = 8.0
 """The largest factor between the scale of a layer and the common one."""
 
 
-def factor(options: dict[str, Any], round: int) -> float:
-    """The scale of a round as a multiple of the first round's: 1 in round 1, `final` after `over` rounds."""
+def factor(options: dict[str, Any], round: int, rate: float = 1.0) -> float:
+    """The scale of a round as a multiple of the first round's: 1 in round 1, `final` after `over` rounds.
+
+    `rate` is the learning rate of the round as a multiple of the first round's.
+    """
+    if options["schedule"] == AS_RATE:
+        return rate
     done = min((round - 1) / options["over"], 1.0)
     return 1.0 - (1.0 - float(options["final"])) * SCHEDULES[options["schedule"]](done)
 
 
 def round_noise(
-    noise: fm.Noise, options: dict[str, Any], model: nn.Module | None, masked: Iterable[str], round: int
+    noise: fm.Noise,
+    options: dict[str, Any],
+    model: nn.Module | None,
+    masked: Iterable[str],
+    round: int,
+    rate: float = 1.0,
 ) -> fm.Noise | dict[str, fm.Noise]:
     """The noise of a round, one for all masked tensors or one for each; server and client compute it alike.
 
@@ -52,13 +65,15 @@ def round_noise(
         Names of the masked parameters.
     round : int
         From 1.
+    rate : float
+        As in `factor`.
 
     Raises
     ------
     ValueError
         The model is needed but missing.
     """
-    scale = noise.scale * factor(options, round)
+    scale = noise.scale * factor(options, round, rate)
     if not options["per_layer"]:
         return noise if scale == noise.scale else type(noise)(scale)
     if model is None:

@@ -29,6 +29,11 @@ class Substituted(nn.Module):
         """The model's output with these weights."""
         return functional_call(self.model, self.weights(), inputs)
 
+    @property
+    def penalty(self) -> torch.Tensor | float:
+        """The penalty of the model's last forward pass, if it has one (`smooth.Smooth`)."""
+        return getattr(self.model, "penalty", 0.0)
+
 
 def other_parameters(model: nn.Module, names: set[str]) -> list[nn.Parameter]:
     """The trainable parameters that are not among these."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .. import mask_counts
+from .. import beside, mask_counts
 from ..record import LATER_SETTINGS, METRICS, read
 
 # Settings that must be equal in all runs of a comparison.
@@ -85,13 +85,13 @@ def read_all(paths: Sequence[Path]) -> list[Run]:
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    found = (file for file in sorted(path.rglob("*.jsonl")) if not file.name.endswith("layers.jsonl"))
+    found = (file for file in sorted(path.rglob("*.jsonl")) if not beside.is_one(file))
     return [file for file in found if file.name == METRICS or not file.with_name(METRICS).exists()]
 
 
 def _read(file: Path) -> list[Run]:
     runs = read(file)
-    masks = mask_counts.read(mask_counts.path_beside(file)) if len(runs) == 1 else []
+    masks = mask_counts.read(beside.path(file, "layers")) if len(runs) == 1 else []
     for header, _ in runs:
         if missing := [key for key in REQUIRED if key not in header["settings"]]:
             expected = ", ".join(REQUIRED)

@@ -117,7 +117,8 @@ def test_seed_decides_and_global_state_is_left_alone():
 
 def test_refusals():
     with pytest.raises(
-        ValueError, match="model: expected one of cnn2, cnn4, cnn8, lstm, lstm-small, got 'cnn5'"
+        ValueError,
+        match="model: expected one of cnn2, cnn4, cnn8, logistic, lstm, lstm-small, mlp-tanh, got 'cnn5'",
     ):
         models.build("cnn5", (1, 28, 28), 10, seed=0)
     with pytest.raises(ValueError, match="image size: expected at least 16x16 for 4 pools, got 8x32"):

@@ -82,7 +82,7 @@ def test_frames_carry_the_round_s_noise_and_the_server_requires_it(tmp_path, mon
     [
         (
             {"schedule": "linear"},
-            "option schedule of fedmrn: expected one of constant, cosine, step, got 'linear'",
+            "option schedule of fedmrn: expected one of constant, cosine, step, rate, got 'linear'",
         ),
         ({"over": 0}, "option over of fedmrn: expected at least 1, got 0"),
         ({"final": 0.0}, "option final of fedmrn: expected above 0 and at most 1, got 0.0"),
