@@ -23,6 +23,7 @@ from .errors import (
     UnsupportedError,
     UpdateError,
 )
+from .face.adaptive import AdaptiveNoise
 from .face.aggregation import Aggregator
 from .face.decoding import decode, decode_bits, inspect, noise, philox_words, verify
 from .face.encoding import encode, encode_bits
@@ -35,10 +36,12 @@ from .format.limits import Limits
 from .format.schema import Schema, Tensor
 from .primitives.codes import Coding, MaskKind
 from .primitives.noise import Bernoulli, Gaussian, Noise, Uniform
+from .sums.statistics import MaskStatistics
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdaptiveNoise",
     "AggregateError",
     "Aggregator",
     "ArgumentError",
@@ -54,6 +57,7 @@ __all__ = [
     "Limits",
     "MalformedError",
     "MaskKind",
+    "MaskStatistics",
     "Noise",
     "RefusedError",
     "ReplyError",

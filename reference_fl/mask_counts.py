@@ -1,8 +1,8 @@
 """Counts of the set mask bits of each tensor and round: `layers.jsonl`, beside the metrics of a run.
 
-A line: `{"round": 3, "tensors": {"conv1.weight": {"elements": 288, "ones": 1301, "frames": 10}, ...}}`. The
-masked tensors are in schema order; `ones` is the sum over the frames of the round. A round without masks has
-no line.
+A line: `{"round": 3, "tensors": {"conv1.weight": {"elements": 288, "ones": 1301, "frames": 10, "scale": 0.1},
+...}}`. The masked tensors are in schema order; `ones` is the sum over the frames of the round, and `scale`
+that of the noise of the last frame, which older files lack. A round without masks has no line.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class MaskCounts:
     """The number of set bits in the masks that a server received in one round."""
 
     def __init__(self) -> None:
-        self._tensors: dict[str, dict[str, int]] = {}
+        self._tensors: dict[str, dict[str, Any]] = {}
 
     def add(self, frame: fm.CheckedFrame) -> None:
         """Count the mask bits of one frame that the server has accepted; no noise is drawn."""
@@ -31,6 +31,9 @@ class MaskCounts:
             counts = self._tensors.setdefault(name, {"elements": bits.size, "ones": 0, "frames": 0})
             counts["ones"] += int(bits.sum())
             counts["frames"] += 1
+        for tensor, entry in zip(frame.schema, frame.tensors, strict=True):
+            if entry.noise is not None:
+                self._tensors[tensor.name]["scale"] = entry.noise.scale
 
     def line(self, number: int) -> dict[str, Any] | None:
         """The line of this round, or None if there were no masks."""
@@ -52,8 +55,12 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def _checked(line: dict[str, Any], where: str) -> dict[str, Any]:
     try:
-        tensors = {name: {key: int(t[key]) for key in COUNTS} for name, t in line["tensors"].items()}
+        tensors: dict[str, dict[str, Any]] = {
+            name: {key: int(t[key]) for key in COUNTS} for name, t in line["tensors"].items()
+        }
         for name, t in tensors.items():
+            if "scale" in line["tensors"][name]:
+                t["scale"] = float(line["tensors"][name]["scale"])
             if not 0 <= t["ones"] <= t["elements"] * t["frames"]:
                 most = f"{t['elements']} x {t['frames']}"
                 raise ValueError(f"ones of {name}: expected 0 to {most}, got {t['ones']}")

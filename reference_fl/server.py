@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -73,7 +74,10 @@ class Server:
         schema = self.method.schema(self.model)
         collector = self.method.server(schema, number, base_model, self.model)
         uplink = Uplink()
-        assigned = [self._assign(number, base_model, client) for client in choose(self.settings, number)]
+        told = self.method.instructions()
+        assigned = [
+            self._assign(number, base_model, told, client) for client in choose(self.settings, number)
+        ]
         waiting = {each.client: each for each in assigned}
         progress("client", 0, len(assigned))
         for reply in engine.replies(broadcast, assigned):
@@ -103,7 +107,7 @@ class Server:
             "uplink_mask_bytes": uplink.mask,
             "uplink_dense_bytes": uplink.dense,
             "uplink_header_bytes": uplink.header,
-            "downlink_bytes": len(broadcast) * len(assigned),
+            "downlink_bytes": (len(broadcast) + _size(told)) * len(assigned),
             "seconds": round(time.perf_counter() - start, 3),
         }
 
@@ -138,7 +142,7 @@ class Server:
         self.method.load_state(own)
         self.memories = memories
 
-    def _assign(self, number: int, base_model: int, client: int) -> Assignment:
+    def _assign(self, number: int, base_model: int, told: dict[str, str], client: int) -> Assignment:
         return Assignment(
             client=client,
             round=number,
@@ -146,6 +150,7 @@ class Server:
             seed=derive(self.settings.seed, "noise", number, client),
             private_seed=derive(self.settings.seed, "private", number, client),
             order_seed=derive(self.settings.seed, "order", number, client),
+            instructions=told,
             memory=self.memories.get(client, {}),
         )
 
@@ -158,6 +163,11 @@ def choose(settings: Settings, number: int) -> list[int]:
 
 def _state(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+
+
+def _size(told: dict[str, str]) -> int:
+    """The bytes of the instructions to a client, as JSON; 0 if there are none."""
+    return len(json.dumps(told)) if told else 0
 
 
 def compare_backends(message: bytes, schema: fm.Schema) -> None:

@@ -26,7 +26,8 @@ class Settings:
     mask : {"binary", "signed"} or None
         None where the method has no masks.
     noise : str or None
-        Distribution and scale of the noise, such as "uniform:0.01".
+        Distribution and scale of the noise, such as "uniform:0.01"; or "adaptive", for a noise that the
+        server sets for each masked tensor and round (`fedmrn_codec.AdaptiveNoise`).
     partition : str
         "iid", "dirichlet:ALPHA", "labels:K", or "natural" for the natural clients of the data set.
     clients, clients_per_round, epochs, batch_size, rounds : int
@@ -107,6 +108,10 @@ MASKS = ("fedmrn", "postmask")
 """The methods that have a mask kind and a noise."""
 
 NOISE = {"binary": "uniform:0.01", "signed": "uniform:0.005"}
+"""The paper's, for methods without a rule that sets it."""
+
+ADAPTIVE = "adaptive"
+"""The noise of a method whose server sets it from round to round."""
 
 
 def defaults(dataset: str, method: str, mask: str | None, **given: Any) -> Settings:
@@ -130,7 +135,7 @@ def defaults(dataset: str, method: str, mask: str | None, **given: Any) -> Setti
         dataset=dataset,
         method=method,
         mask=mask,
-        noise=NOISE[mask] if mask else None,
+        noise=None if mask is None else ADAPTIVE if method == "fedmrn" else NOISE[mask],
         partition="iid",
         batch_size=BATCH_SIZE.get(dataset, 64),
         learning_rate=LEARNING_RATE[method],
@@ -144,14 +149,14 @@ def defaults(dataset: str, method: str, mask: str | None, **given: Any) -> Setti
             f"settings: expected only {', '.join(sorted(known))}, got {', '.join(sorted(unknown))}"
         )
     settings = replace(settings, **{key: value for key, value in given.items() if value is not None})
-    if settings.noise is not None:
+    if settings.noise is not None and not (settings.noise == ADAPTIVE and method == "fedmrn"):
         parse_noise(settings.noise)
     settings.rate(1)  # refuses an unknown schedule
     return settings
 
 
 def noise_of(settings: Settings) -> fm.Noise:
-    """The noise of a run; its method must have masks."""
+    """The noise of a run whose method has masks and whose noise is not adaptive."""
     assert settings.noise is not None
     return parse_noise(settings.noise)
 

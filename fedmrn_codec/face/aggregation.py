@@ -19,6 +19,7 @@ from ..primitives.arguments import U64, given, unsigned
 from ..primitives.noise import Noise
 from ..sums import partial
 from ..sums.state import MAX_WEIGHT, Sums
+from ..sums.statistics import MaskStatistics, statistics_of
 from .arrays import checked_arrays, packed_bits
 
 _END = object()
@@ -229,6 +230,25 @@ class Aggregator:
         means = self._sums.means(self.weight)
         return {t.name: means[stream].reshape(t.shape) for stream, t in enumerate(self.schema)}
 
+    def statistics(self) -> dict[str, MaskStatistics]:
+        """What the added masks show of each masked tensor, by name, for a rule that sets the noise.
+
+        Raises
+        ------
+        AggregateError
+            No frame has been added, or a part of the sums comes from `from_bytes`, which has no counts.
+        """
+        self._need_frames()
+        squares = self._sums.square_weights
+        if squares is None:
+            raise errors.AggregateError("statistics", "frames that were added here", "a partial sum")
+        self._sums.release(self._backend)
+        share = squares / self.weight**2
+        return {
+            self.schema.tensors[stream].name: statistics_of(state, self.weight, share)
+            for stream, state in self._sums.masked.items()
+        }
+
     def to_bytes(self) -> bytes:
         """The sums of the added frames as bytes, a partial sum (spec 8.5), for `from_bytes`.
 
@@ -273,10 +293,7 @@ class Aggregator:
         """Add checked contents in schema order, flat: packed bits of masked tensors, elements of others."""
         for stream, state in self._sums.masked.items():
             _check_noise(self.schema.tensors[stream], state.noise, specs[stream].noise)
-        for stream, state in self._sums.masked.items():
-            state.noise = specs[stream].noise
-            state.add(self._backend, stream, specs[stream].kind, seed, contents[stream], weight)
-        self._sums.dense.add(contents, weight)
+        self._sums.add(self._backend, specs, seed, contents, weight)
         self.weight += weight
         self.frames += 1
 

@@ -12,6 +12,7 @@ from .. import errors
 from ..format import codings
 from ..format.checked import CheckedFrame
 from ..format.frame import Buffer
+from ..format.mask_spec import masked_noise
 from ..format.schema import Schema
 from ..primitives.arguments import U32, U64, unsigned
 from ..primitives.codes import MaskKind
@@ -34,8 +35,8 @@ class Request:
     ----------
     seed : int
         Of the noise: unsigned 64-bit, a different one for every client and round (`choose_seed`).
-    noise : Noise
-        Of all masked tensors.
+    noise : Noise, or mapping of str to Noise
+        Of all masked tensors, or of each by name (`AdaptiveNoise.noise`).
     mask : {"binary", "signed"} or MaskKind
         Kept as its label; the same holds for the codings.
     round : int
@@ -54,7 +55,7 @@ class Request:
     """
 
     seed: int
-    noise: Noise
+    noise: Noise | Mapping[str, Noise]
     mask: str
     round: int
     base_model: int
@@ -66,17 +67,28 @@ class Request:
         for name, bound in (("seed", U64), ("round", U32), ("base_model", U64)):
             object.__setattr__(self, name, unsigned(getattr(self, name), bound, name))
         check_settings(self.noise, self.mask, self.coding, self.dense_coding)
+        if not isinstance(self.schema, Schema):
+            raise errors.ArgumentError("schema", "a Schema", type(self.schema).__name__)
+        if isinstance(self.noise, Mapping):
+            object.__setattr__(self, "noise", masked_noise(self.schema, self.noise))
         for name in ("mask", "coding", "dense_coding"):
             value = getattr(self, name)
             object.__setattr__(self, name, getattr(value, "label", value))
-        if not isinstance(self.schema, Schema):
-            raise errors.ArgumentError("schema", "a Schema", type(self.schema).__name__)
 
     def to_dict(self) -> dict[str, Any]:
-        """The request as a flat dictionary of integers, text, and the schema's bytes (spec 5.1)."""
+        """The request as a flat dictionary of integers, text, and the schema's bytes (spec 5.1).
+
+        A noise for each tensor is a list of texts in the schema's order, which readers that know one noise
+        only refuse.
+        """
+        noise: str | list[str]
+        if isinstance(self.noise, Noise):
+            noise = noise_text(self.noise)
+        else:
+            noise = [noise_text(each) for each in self.noise.values()]
         return {
             "seed": self.seed,
-            "noise": noise_text(self.noise),
+            "noise": noise,
             "mask": self.mask,
             "round": self.round,
             "base_model": self.base_model,
@@ -100,14 +112,17 @@ class Request:
             An entry is missing, of another type, or out of range.
         """
         seed, base_model = (_number(entries, name) for name in WIDE)
-        schema = _entry(entries, "schema", bytes, list)
+        its_schema = _entry(entries, "schema", bytes, list)
+        schema = (
+            Schema.from_bytes(its_schema) if isinstance(its_schema, bytes) else Schema.from_json(its_schema)
+        )
         return cls(
             seed,
-            parse_noise(_entry(entries, "noise", str)),
+            _noise(_entry(entries, "noise", str, list), schema),
             _entry(entries, "mask", str),
             _entry(entries, "round", int),
             base_model,
-            Schema.from_bytes(schema) if isinstance(schema, bytes) else Schema.from_json(schema),
+            schema,
             **{name: _entry(entries, name, str) for name in ("coding", "dense_coding") if name in entries},
         )
 
@@ -152,9 +167,11 @@ class Request:
             A dense float tensor is missing in `base`, or has another shape or dtype there.
         """
         checked = verify(data, self.schema, round=self.round, base_model=self.base_model, seed=self.seed)
+        noise = masked_noise(self.schema, self.noise)
         for tensor, entry in zip(self.schema, checked.tensors, strict=True):
-            if tensor.masked and (entry.kind, entry.noise) != (self.mask, self.noise):
-                expected, got = f"{self.mask} mask of {self.noise}", f"{entry.kind} mask of {entry.noise}"
+            if tensor.masked and (entry.kind, entry.noise) != (self.mask, noise[tensor.name]):
+                expected = f"{self.mask} mask of {noise[tensor.name]}"
+                got = f"{entry.kind} mask of {entry.noise}"
                 raise errors.ReplyError(f"tensor {tensor.name!r}", expected, got)
         if base is not None:
             dense = [t for t in self.schema if not t.masked and t.type.is_float]
@@ -173,15 +190,27 @@ class Request:
 
 
 def check_settings(noise: object, mask: object, coding: object, dense_coding: object) -> None:
-    """Check the noise, mask kind and codings of a request.
+    """Check the noise, one or a mapping of names, the mask kind and the codings of a request.
 
     Raises
     ------
     ArgumentError
         One is of another type or unknown.
     """
-    checked_noise(noise), MaskKind.of(mask, "mask")
+    for each in noise.values() if isinstance(noise, Mapping) else [noise]:
+        checked_noise(each)
+    MaskKind.of(mask, "mask")
     codings.checked(coding, masked=True), codings.checked(dense_coding, masked=False)
+
+
+def _noise(entry: str | list[Any], schema: Schema) -> Noise | dict[str, Noise]:
+    """The noise of a request's entry: one text, or a list of one for each masked tensor of the schema."""
+    if isinstance(entry, str):
+        return parse_noise(entry)
+    names = [tensor.name for tensor in schema if tensor.masked]
+    if len(entry) != len(names) or not all(isinstance(text, str) for text in entry):
+        raise errors.ArgumentError("request entry 'noise'", f"{len(names)} texts", f"a list of {len(entry)}")
+    return {name: parse_noise(text) for name, text in zip(names, entry, strict=True)}
 
 
 def _entry(entries: Mapping[str, Any], name: str, *kinds: type) -> Any:

@@ -6,6 +6,8 @@ import numpy as np
 
 from .codes import MaskKind
 
+_SET_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)
+
 
 def pack(bits: np.ndarray) -> np.ndarray:
     """Pack booleans of any shape into uint8: element i is bit i mod 8 of byte i div 8 (spec 4.1)."""
@@ -20,6 +22,11 @@ def unpack(payload: np.ndarray, count: int) -> np.ndarray:
 def padding_is_zero(payload: np.ndarray, count: int) -> bool:
     """Whether no bit of packed bytes after element `count` - 1 is set, [M-01]."""
     return count % 8 == 0 or int(payload[-1]) >> (count % 8) == 0
+
+
+def count(payload: np.ndarray) -> int:
+    """The number of set bits of packed bytes (uint8)."""
+    return int(_SET_BITS[payload].sum(dtype=np.int64))
 
 
 def apply(noise: np.ndarray, bits: np.ndarray, kind: int) -> np.ndarray:

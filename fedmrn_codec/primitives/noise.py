@@ -38,6 +38,7 @@ class Noise:
     name: ClassVar[str]
     step_exponent: ClassVar[int]
     largest_draw: ClassVar[int]
+    unit_energy: ClassVar[float]
     least: ClassVar[float]
     largest: ClassVar[float]
 
@@ -66,11 +67,17 @@ class Noise:
         """The float32 that a draw is multiplied by (spec 3.1); the scaling is exact."""
         return np.float32(np.ldexp(self.scale, self.step_exponent))
 
+    @property
+    def energy(self) -> float:
+        """The expected square of an element of the noise."""
+        return self.unit_energy * self.scale**2
+
 
 class Uniform(Noise):
     """Uniform noise on (-scale, scale) (spec 3.2)."""
 
     code, name, step_exponent, largest_draw = 1, "uniform", -24, MAX_DRAW
+    unit_energy = 1 / 3
     least, largest = 2.0**-102, LARGEST
 
 
@@ -78,6 +85,7 @@ class Gaussian(Noise):
     """Gaussian noise of standard deviation `scale` (spec 3.4)."""
 
     code, name, step_exponent, largest_draw = 2, "gaussian", -21, 13_291_661
+    unit_energy = 1.0
     least, largest = 2.0**-105, 2.0**125
 
 
@@ -85,6 +93,7 @@ class Bernoulli(Noise):
     """Noise that is -scale or +scale (spec 3.3)."""
 
     code, name, step_exponent, largest_draw = 3, "bernoulli", 0, 1
+    unit_energy = 1.0
     least, largest = 2.0**-126, LARGEST
 
 

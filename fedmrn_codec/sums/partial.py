@@ -75,6 +75,7 @@ def parse(data: Buffer, schema: Schema) -> tuple[Header, Sums]:
         raise errors.TrailingError("partial sum", "no more bytes", f"{reader.left} more", reader.offset)
     check_checksum(view)
     sums = Sums(schema, {})
+    sums.square_weights = None
     for stream, (tensor, state) in enumerate(zip(schema, states, strict=True)):
         _check_sums(tensor, state, header.weight)
         if isinstance(state, MaskedSum):

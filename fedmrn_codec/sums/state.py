@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .. import backends
+from ..format.mask_spec import MaskSpec
 from ..format.schema import Schema
+from ..primitives import mask
+from ..primitives.codes import MaskKind
 from ..primitives.dtypes import DTYPES
 from ..primitives.noise import Noise
 from .exact import ExactSum
@@ -16,6 +19,9 @@ BATCH = 16
 """Masks that are added in one pass over the sums."""
 
 MAX_WEIGHT = 2**39 - 1
+
+PRECISION, TILE = 21, 2**20
+"""Bits that are left of a sum before it is squared, and sums whose squares add up to an int64."""
 
 
 class MaskedSum:
@@ -29,10 +35,13 @@ class MaskedSum:
         As the aggregator's caller stated it, or else that of the first frame; None before either.
     sums : numpy.ndarray of int64, shape (size,)
         Without the masks that have not been flushed.
+    frames, set_bits : dict of int to int
+        By mask kind: the masks that were added here or merged, and their set bits.
     """
 
     def __init__(self, size: int, noise: Noise | None) -> None:
         self.noise, self.sums = noise, np.zeros(size, np.int64)
+        self.frames, self.set_bits = dict.fromkeys(MaskKind, 0), dict.fromkeys(MaskKind, 0)
         self._pending = 0
         self._heads = np.empty((2, BATCH), np.int64), np.empty(BATCH, np.uint64)
         self._masks = np.empty((BATCH, 0), np.uint8)
@@ -48,6 +57,8 @@ class MaskedSum:
         seeds[self._pending] = seed
         self._masks[self._pending] = payload
         self._pending += 1
+        self.frames[MaskKind(kind)] += 1
+        self.set_bits[MaskKind(kind)] += mask.count(payload)
         if self._pending == BATCH:
             self.flush(backend, stream)
 
@@ -66,6 +77,21 @@ class MaskedSum:
         """Flush the batch and free its memory."""
         self.flush(backend, stream)
         self._masks = np.empty((BATCH, 0), np.uint8)
+
+    def merge(self, other: MaskedSum) -> None:
+        """Add the sums and counts of `other`, whose batch, as this one, must be flushed."""
+        self.noise = other.noise
+        self.sums += other.sums
+        for kind in MaskKind:
+            self.frames[kind] += other.frames[kind]
+            self.set_bits[kind] += other.set_bits[kind]
+
+    def energy(self) -> float:
+        """The sum of the squares of the sums, to 20 bits; the same on every machine."""
+        largest = max(abs(int(self.sums.min())), abs(int(self.sums.max()))) if self.sums.size else 0
+        shift = max(largest.bit_length() - PRECISION, 0)
+        parts = (self.sums[at : at + TILE] >> shift for at in range(0, len(self.sums), TILE))
+        return float(sum(int(np.dot(part, part)) for part in parts)) * 4.0**shift
 
     def mean(self, total: int) -> np.ndarray:
         """The mean, sums / total * step in float64, rounded once to float32: shape (size,), [A-03]."""
@@ -123,11 +149,35 @@ class DenseSums:
 
 
 class Sums:
-    """The sums of all tensors: `masked` by stream, and `dense`; `noise` is that of masked ones, by name."""
+    """The sums of all tensors: `masked` by stream, and `dense`; `noise` is that of masked ones, by name.
+
+    `square_weights` is the sum of the squares of the frames' weights; None if a part of the sums comes from
+    bytes, which do not have it, nor the counts of `masked` (spec 8.5).
+    """
 
     def __init__(self, schema: Schema, noise: Mapping[str, Noise]) -> None:
+        self.square_weights: int | None = 0
         self.masked = {s: MaskedSum(t.size, noise.get(t.name)) for s, t in enumerate(schema) if t.masked}
         self.dense = DenseSums(schema)
+
+    def add(
+        self,
+        backend: backends.Backend,
+        specs: Mapping[int, MaskSpec],
+        seed: int,
+        contents: Sequence[np.ndarray],
+        weight: int,
+    ) -> None:
+        """Add a frame's contents in schema order, flat: packed bits of masked tensors, elements of others.
+
+        `specs` has the mask spec of each masked tensor, by stream; the caller has compared the noise.
+        """
+        for stream, state in self.masked.items():
+            state.noise = specs[stream].noise
+            state.add(backend, stream, specs[stream].kind, seed, contents[stream], weight)
+        self.dense.add(contents, weight)
+        if self.square_weights is not None:
+            self.square_weights += weight**2
 
     def release(self, backend: backends.Backend) -> None:
         """Flush all batches and free their memory."""
@@ -137,8 +187,11 @@ class Sums:
     def merge(self, other: Sums) -> None:
         """Add the sums of `other`, of the same schema and noise; batches of both must be flushed."""
         for stream, mine in self.masked.items():
-            mine.noise = other.masked[stream].noise
-            mine.sums += other.masked[stream].sums
+            mine.merge(other.masked[stream])
+        if self.square_weights is not None and other.square_weights is not None:
+            self.square_weights += other.square_weights
+        else:
+            self.square_weights = None
         self.dense.merge(other.dense)
 
     def means(self, total: int) -> dict[int, np.ndarray]:

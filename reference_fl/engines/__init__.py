@@ -30,6 +30,8 @@ class Assignment:
     ----------
     client, round, base_model, seed, private_seed, order_seed : int
         As in `methods.Task`.
+    instructions : dict of str to str
+        As in `methods.Task`.
     memory : dict of str to torch.Tensor
         The client's state from its earlier rounds.
     """
@@ -40,6 +42,7 @@ class Assignment:
     seed: int
     private_seed: int
     order_seed: int
+    instructions: dict[str, str]
     memory: dict[str, torch.Tensor]
 
 

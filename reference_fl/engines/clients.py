@@ -45,6 +45,7 @@ class Clients:
             order_seed=assignment.order_seed,
             client=assignment.client,
             augment=self._data.augment,
+            instructions=assignment.instructions,
             memory=dict(assignment.memory),
         )
         message = self._method.client(self._model, task)

@@ -37,6 +37,8 @@ class Task:
         The number of the client.
     augment : callable, optional
         Applied to each training batch; see `data.Dataset`.
+    instructions : dict of str to str
+        What the method's server has told the clients of this round (`Method.instructions`).
     memory : dict of str to torch.Tensor
         The client's state from its earlier rounds. `Method.client` may change it, and nothing else here; it
         is kept for the client's next round, wherever that runs (`engines`).
@@ -51,6 +53,7 @@ class Task:
     order_seed: int
     client: int = 0
     augment: Augment | None = None
+    instructions: dict[str, str] = field(default_factory=dict)
     memory: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @property
@@ -119,6 +122,9 @@ class Method(Protocol):
 
     def frame(self, message: bytes, schema: fm.Schema) -> tuple[bytes, fm.Schema]:
         """The frame in a message, or the message itself if it is a frame, and the schema of the frame."""
+
+    def instructions(self) -> dict[str, str]:
+        """What the server tells each client of the coming round, beside the model."""
 
     def server(
         self, schema: fm.Schema, round: int, base_model: int, model: nn.Module | None = None

@@ -67,6 +67,10 @@ class Base:
         """The message, which is a frame."""
         return message, schema
 
+    def instructions(self) -> dict[str, str]:
+        """Nothing."""
+        return {}
+
     def server(
         self, schema: fm.Schema, round: int, base_model: int, model: nn.Module | None = None
     ) -> Summing:

@@ -89,7 +89,7 @@ def test_a_subclass_reads_its_own_kind():
             {"noise": "uniform"},
             "noise: expected NAME:SCALE, NAME of uniform, gaussian, bernoulli, got 'uniform'",
         ),
-        ({"noise": 0.01}, "request entry 'noise': expected str, got float"),
+        ({"noise": 0.01}, "request entry 'noise': expected str or list, got float"),
         ({"mask": "both"}, "mask: expected one of binary, signed, got 'both'"),
         ({"coding": 1}, "request entry 'coding': expected str, got int"),
         ({"coding": "float16"}, "coding: expected one of raw, rans, got 'float16'"),
@@ -235,3 +235,57 @@ def test_its_aggregator_accepts_frames_of_the_round_and_no_others():
         with pytest.raises(fm.FrameError, match=f"^{re.escape(message)}$"):
             server.add(changed(**fields).encode(UPDATE), 10)
     assert server.mean()["bias"].tobytes() == UPDATE["bias"].tobytes()
+
+
+# A noise for each tensor
+
+TWO = fm.Schema([fm.Tensor("v", (3, 4), masked=True), fm.Tensor("w", (2, 4), masked=True)])
+NOISES = {"w": fm.Bernoulli(0.5), "v": fm.Uniform(1 / 3)}
+
+
+def of_two(noise=NOISES):
+    return fm.Request(5, noise, "binary", 1, 2, TWO)
+
+
+def test_a_noise_for_each_tensor_survives_json_in_the_order_of_the_schema():
+    request = of_two()
+    assert list(request.noise) == ["v", "w"]
+    assert request.to_dict()["noise"] == ["uniform:0.33333334", "bernoulli:0.5"]
+    assert fm.Request.from_dict(request.to_dict()) == request
+    assert fm.Request.from_dict(json.loads(json.dumps(request.to_json()))) == request
+
+
+def test_a_frame_is_checked_against_the_noise_of_each_tensor():
+    request = of_two()
+    frame = request.encode({"v": np.ones((3, 4), np.float32), "w": np.ones((2, 4), np.float32)})
+    checked = request.check(frame)
+    assert [entry.noise for entry in checked.tensors] == [NOISES["v"], NOISES["w"]]
+    aggregator = request.aggregator()
+    aggregator.add(checked, 1)
+    other = of_two({**NOISES, "w": fm.Bernoulli(0.25)})
+    with pytest.raises(
+        fm.ReplyError, match=r"tensor 'w': expected binary mask of Bernoulli.*0\.25.*got.*0\.5"
+    ):
+        other.check(frame)
+    with pytest.raises(fm.FrameError, match="noise of 'w'"):
+        other.aggregator().add(frame, 1)
+
+
+@pytest.mark.parametrize("noise", [{"v": fm.Uniform(1.0)}, {**NOISES, "x": fm.Uniform(1.0)}])
+def test_the_names_must_be_those_of_the_masked_tensors(noise):
+    with pytest.raises(fm.ArgumentError, match="noise: expected one for each masked tensor"):
+        of_two(noise)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (["uniform:1"], "request entry 'noise': expected 2 texts, got a list of 1"),
+        (["uniform:1", 3], "request entry 'noise': expected 2 texts, got a list of 2"),
+        (["uniform:1", "cauchy:2"], "noise: expected NAME:SCALE"),
+        ({"v": "uniform:1"}, "request entry 'noise': expected str or list, got dict"),
+    ],
+)
+def test_bad_lists_of_noise_are_refused(entry, message):
+    with pytest.raises(fm.CodecError, match=message):
+        fm.Request.from_dict({**of_two().to_dict(), "noise": entry})
