@@ -40,7 +40,7 @@ class Settings:
     options : dict
         Options of this method alone, by name; the defaults are in `methods/NAME.py`.
     learning_rate_schedule : str
-        How the learning rate falls over the rounds: see `rates.factor`.
+        How the learning rate falls over the rounds: see `rates.parse`.
     """
 
     dataset: str
@@ -79,7 +79,7 @@ class Settings:
 # this, and of Shakespeare are this project's own. `presets/` holds the same settings, one file an experiment.
 DATASET_DEFAULTS: dict[str, dict[str, Any]] = {
     "digits": {"model": "cnn2", "clients": 10, "clients_per_round": 5, "epochs": 5, "rounds": 15},
-    "digits-equal": {"model": "logistic", "clients": 20, "clients_per_round": 5, "epochs": 2, "rounds": 600},
+    "digits-equal": {"model": "logistic", "clients": 20, "clients_per_round": 5, "epochs": 2, "rounds": 400},
     "fashion-mnist": {"model": "cnn4", "clients": 100, "clients_per_round": 10, "epochs": 10, "rounds": 100},
     "svhn": {"model": "cnn4", "clients": 100, "clients_per_round": 10, "epochs": 10, "rounds": 100},
     "cifar10": {"model": "cnn8", "clients": 100, "clients_per_round": 10, "epochs": 10, "rounds": 200},
