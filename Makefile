@@ -6,7 +6,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test test-numba coverage mutation test-integration demo conformance bench bench-quick bench-history bench-psm bench-servers onnx-web figure wheel fashion-mnist clean
+.PHONY: help setup tools test test-numba coverage mutation test-integration demo conformance bench bench-quick bench-history bench-psm bench-servers onnx-web figure convergence wheel fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -120,6 +120,23 @@ figure: setup ## update the tables and figures of the README and docs/results.md
 	  --document docs/noise_rule.md --place choose
 	$(BIN)/python -m reference_fl.batched.table $(RESULTS)/noise_rule/confirm.jsonl --document docs/noise_rule.md --place confirm
 	$(BIN)/python -m reference_fl.batched.table $(RESULTS)/noise_rule/robust.jsonl --document docs/noise_rule.md --place robust
+	$(BIN)/python -m reference_fl.convergence report $(RESULTS)/convergence/*.jsonl -o docs/convergence.png \
+	  --document docs/convergence.md
+
+# Masks over Bernoulli noise of a scale that falls as the learning rate, and of the rule; signed; and FedAvg.
+FALLING := fedavg,fedmrn-binary,fedmrn-binary+noise=bernoulli:0.3+schedule=rate,$\
+  fedmrn-signed,fedmrn-signed+noise=bernoulli:0.1+schedule=rate
+FIXED   := fedmrn-binary+noise=uniform:0.01,fedmrn-signed+noise=bernoulli:0.1
+
+convergence: setup ## run the convergence experiment anew (72 short runs) and collect its curves; then run make figure
+	for kind in iid labels; do \
+	  $(BIN)/fedmrn sweep --preset convergence-$$kind --methods "$(FALLING),$(FIXED)" --seeds 3 --threads 1 --out runs/convex-$$kind; \
+	  $(BIN)/fedmrn sweep --preset convergence-$$kind --methods "$(FALLING)" --seeds 3 --threads 1 --out runs/smooth-$$kind \
+	    --model mlp-tanh --learning-rate-schedule inverse-sqrt:10 --rounds 200; \
+	done
+	for name in convex-iid convex-labels smooth-iid smooth-labels; do \
+	  $(BIN)/python -m reference_fl.convergence collect runs/$$name -o $(RESULTS)/convergence/$$name.jsonl; \
+	done
 
 wheel: setup ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from fedmrn_codec.primitives import atomic
@@ -12,7 +13,7 @@ from ..report import insert
 from . import curves, report
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Collect curves from runs (collect), or make a table and a figure of curves (report)."""
     parser = argparse.ArgumentParser(prog="python -m reference_fl.convergence", description=main.__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -24,11 +25,11 @@ def main() -> None:
     make.add_argument("-o", "--output", type=Path, help="draw the figure into this PNG or SVG file")
     make.add_argument("--document", type=Path, help="write the table here, between the comments of --place")
     make.add_argument("--place", default="slopes", help="the name in these comments; default: %(default)s")
-    arguments = parser.parse_args()
-    if arguments.verb == "collect":
-        atomic.write(arguments.output, curves.write(map(curves.of_run, _runs(arguments.folders))).encode())
+    given = parser.parse_args(arguments)
+    if given.verb == "collect":
+        atomic.write(given.output, curves.write(map(curves.of_run, _runs(given.folders))).encode())
     else:
-        _report(arguments)
+        _report(given)
 
 
 def _runs(folders: list[Path]) -> list[Path]:

@@ -75,6 +75,11 @@ def test_errors_have_codes_and_no_traceback(tmp_path):
         ),
         (2, ["--partition", "odd"], "partition: expected iid, dirichlet:ALPHA, labels:K or natural"),
         (2, ["--noise", "uniform:-1"], "noise scale: expected"),
+        (
+            2,
+            ["--learning-rate-schedule", "linear"],
+            "learning rate schedule: expected constant, inverse:GAMMA",
+        ),
         (2, ["--clients-per-round", "100"], "clients per round: expected 1 to 6 (all), got 100"),
         (2, ["--preset", "mnist"], "preset: expected one of cifar10-dirichlet"),
         (3, ["--dataset", "fashion-mnist", "--data-root", tmp_path], "train-images-idx3-ubyte"),
