@@ -31,7 +31,7 @@ class MaskCounts:
             counts = self._tensors.setdefault(name, {"elements": bits.size, "ones": 0, "frames": 0})
             counts["ones"] += int(bits.sum())
             counts["frames"] += 1
-        for tensor, entry in zip(frame.schema, frame.tensors, strict=True):
+        for tensor, entry in zip(frame.checked_schema, frame.tensors, strict=True):
             if entry.noise is not None:
                 self._tensors[tensor.name]["scale"] = entry.noise.scale
 

@@ -10,7 +10,7 @@ from flwr.app import ArrayRecord, Message
 
 import fedmrn_codec as fm
 from fedmrn_codec import ReplyError
-from fedmrn_codec.adapter_api import SeedPolicy, check_schema
+from fedmrn_codec.adapter_api import SeedPolicy, ServerNoise, check_schema
 
 from .checks import CheckedReply, check, only
 from .records import Loaded
@@ -26,11 +26,20 @@ class Assignment:
     request: Request
 
 
+@dataclass(frozen=True)
+class Model:
+    """Id and schema of a model that nodes are sent, and the noise of its masked tensors."""
+
+    id: int
+    schema: fm.Schema
+    noise: fm.Noise | Mapping[str, fm.Noise]
+
+
 @dataclass
 class Settings:
     """The settings that all rounds share: parameters of `FedMRN`, and the key of the weights."""
 
-    noise: fm.Noise
+    noise: ServerNoise
     mask: str
     schema: fm.Schema | None
     tied: Mapping[str, str]
@@ -84,7 +93,7 @@ class Round:
         self.number, self.settings = number, settings
         self.assignments: dict[int, Assignment] = {}
         self._seeds: set[int] = set()
-        self._models: dict[int, tuple[int, fm.Schema]] = {}
+        self._models: dict[int, Model] = {}
         for message in messages:
             self._assign(message)
 
@@ -115,22 +124,23 @@ class Round:
         if node in self.assignments:
             raise fm.ArgumentError("messages", "one per node in a round", f"two for node {node}")
         _, arrays = only(message.content.array_records, f"ArrayRecords in the message to node {node}")
-        base_model, schema = self._model(arrays)
+        model = self._model(arrays)
         seed = fm.choose_seed(settings.seed, self.number, node, self._seeds)
         self._seeds.add(seed)
         codings = settings.coding, settings.dense_coding
-        request = Request(seed, settings.noise, settings.mask, self.number, base_model, schema, *codings)
+        request = Request(seed, model.noise, settings.mask, self.number, model.id, model.schema, *codings)
         message.content = request.add_to(message.content)
         self.assignments[node] = Assignment(message, arrays, request)
 
-    def _model(self, arrays: ArrayRecord) -> tuple[int, fm.Schema]:
-        """Id and schema of a model, computed once for all nodes that are sent the same object."""
+    def _model(self, arrays: ArrayRecord) -> Model:
+        """The model in a record, looked at once for all nodes that are sent the same object."""
         if id(arrays) not in self._models:
             model, tied = Loaded(arrays), self.settings.tied
             schema = self.settings.schema or fm.schema_of(model, leave_out=[n for n in tied if n in model])
             check_schema(schema, model)
             check_tied(tied, schema, model)
-            self._models[id(arrays)] = fm.model_id(model), schema
+            noise = self.settings.noise.of(schema, model)
+            self._models[id(arrays)] = Model(fm.model_id(model), schema, noise)
         return self._models[id(arrays)]
 
     def _checked(self, reply: Message, seen: set[int]) -> CheckedReply:

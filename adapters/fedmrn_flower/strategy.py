@@ -15,10 +15,11 @@ from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from flwr.supercore import log
 
 import fedmrn_codec as fm
-from fedmrn_codec.adapter_api import SeedPolicy, check_settings
+from fedmrn_codec.adapter_api import NoiseSetting, SeedPolicy, ServerNoise, StatePath, check_settings
 
 from .checks import CheckedReply
 from .records import added, restored
+from .request import PREFIX
 from .rounds import Replies, Round, Settings
 from .traffic import traffic
 
@@ -30,17 +31,24 @@ class FedMRN(Strategy):
     """A Flower strategy whose clients send frames.
 
     `configure_train` adds a request to every message: a seed for this node alone, the noise, the mask, the
-    round and the id of the model. `aggregate_train` checks each reply against the request to its node.
-    Refused replies are logged, counted in the metrics, and passed to the wrapped strategy as error replies.
-    The wrapped strategy does all evaluation.
+    round and the id of the model. By default a rule sets the noise of each masked tensor from the masks of
+    the rounds before (`fedmrn_codec.AdaptiveNoise`). `aggregate_train` checks each reply against the request
+    to its node. Refused replies are logged, counted in the metrics, and passed to the wrapped strategy as
+    error replies. The wrapped strategy does all evaluation.
 
     Parameters
     ----------
     strategy : flwr.serverapp.strategy.Strategy
         Any strategy; only its own methods change it.
-    noise : fedmrn_codec.Noise
-        Noise of all masked tensors.
+    noise : fedmrn_codec.Noise, mapping of str to Noise, or fedmrn_codec.AdaptiveNoise, optional
+        A fixed noise, of all masked tensors or of each by name; or a rule that has been made before. Default:
+        a rule that starts from the weights of the first model.
     mask : {"binary", "signed"}
+    bits : float, optional
+        Bits of a masked parameter to which the rule steers binary masks, as in `AdaptiveNoise`.
+    state : path, optional
+        A file that keeps the rule when the server stops: it is written after each round, and read at the
+        first round if it exists.
     schema : fedmrn_codec.Schema, optional
         The arrays that clients send, and which of them are masked. By default all arrays, of which floats of
         two or more dimensions are masked. Arrays that the schema does not name keep the server's values.
@@ -59,7 +67,8 @@ class FedMRN(Strategy):
         The largest weight that a client may report.
     coding, dense_coding : str
         Codings that clients should use, as in `fedmrn_codec.Request`: "rans" makes masks shorter, "float16"
-        and "bfloat16" dense float32 tensors. Replies in any coding are accepted.
+        and "bfloat16" dense float32 tensors. Replies in any coding are accepted. The default coding of masks
+        is "rans" if a rule sets the noise, and "raw" if it is fixed.
 
     Raises
     ------
@@ -71,24 +80,29 @@ class FedMRN(Strategy):
         self,
         strategy: Strategy,
         *,
-        noise: fm.Noise,
+        noise: NoiseSetting = None,
         mask: str = "binary",
+        bits: float | None = None,
+        state: StatePath = None,
         schema: fm.Schema | None = None,
         tied: Mapping[str, str] | None = None,
         each: bool | None = None,
         seed: SeedPolicy = None,
         max_weight: int = 2**31 - 1,
-        coding: str = "raw",
+        coding: str | None = None,
         dense_coding: str = "raw",
     ) -> None:
-        check_settings(noise, mask, coding, dense_coding)
+        self._noise = ServerNoise(noise, mask, bits=bits, state=state)
+        coding = coding or ("rans" if self._noise.adaptive else "raw")
+        check_settings({}, mask, coding, dense_coding)
         self.strategy, self.tied = strategy, dict(tied or {})
         self.each = not _is_mean(strategy) if each is None else each
         weighted_by = _setting(strategy, "weighted_by_key", "num-examples")
         self._settings = Settings(
-            noise, mask, schema, self.tied, seed, weighted_by, max_weight, coding, dense_coding
+            self._noise, mask, schema, self.tied, seed, weighted_by, max_weight, coding, dense_coding
         )
         self._round: Round | None = None
+        self._seen: dict[str, float] = {}
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -129,6 +143,7 @@ class FedMRN(Strategy):
             got = "none" if current is None else f"round {current.number}"
             raise RuntimeError(f"round of the last configure_train: expected round {server_round}, got {got}")
         outcome = current.check(replies)
+        self._seen = {}
         decoded = self._decoded(current, outcome) if self.each else self._mean(current, outcome)
         arrays, metrics = self.strategy.aggregate_train(
             server_round, [*decoded, *outcome.failed, *_error_replies(current, outcome)]
@@ -138,7 +153,8 @@ class FedMRN(Strategy):
         result = dict(metrics or {})
         if not self.each:
             result.update(self._metrics(outcome.checked))
-        return arrays, MetricRecord({**result, **traffic(outcome)})
+        seen = {PREFIX + name: value for name, value in self._seen.items()}
+        return arrays, MetricRecord({**result, **traffic(outcome), **seen})
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -153,7 +169,7 @@ class FedMRN(Strategy):
     def summary(self) -> None:
         """Log the settings of this wrapper and of the wrapped strategy."""
         log(INFO, "\t├──> FedMRN around %s:", type(self.strategy).__name__)
-        log(INFO, "\t│\t├── noise %s, mask %s", self._settings.noise, self._settings.mask)
+        log(INFO, "\t│\t├── noise %s, mask %s", self._noise.fixed or "adaptive", self._settings.mask)
         log(INFO, "\t│\t└── passes on %s", "each reply" if self.each else "the exact mean of the replies")
         self.strategy.summary()
 
@@ -172,6 +188,7 @@ class FedMRN(Strategy):
         replies.checked = summed
         if aggregator is None or not summed:
             return []
+        self._seen = self._noise.observe(aggregator)
         first = current.assignments[summed[0].node]
         content = _without_arrays(summed[0].message)
         content[summed[0].arrays_key] = added(first.arrays, self._with_tied(aggregator.mean()))
@@ -181,11 +198,18 @@ class FedMRN(Strategy):
     def _decoded(self, current: Round, replies: Replies) -> list[Message]:
         """The checked replies, with full arrays in place of their frames."""
         out = []
+        sums: dict[bytes, fm.Aggregator] = {}
         for reply in replies.checked:
             assignment = current.assignments[reply.node]
+            if self._noise.adaptive:
+                request = assignment.request
+                aggregator = sums.setdefault(request.schema.digest, fm.Aggregator(request.schema))
+                aggregator.add(reply.frame, reply.weight)
             arrays = added(assignment.arrays, self._with_tied(fm.decode(reply.frame)))
             content = RecordDict({**dict(reply.message.content), reply.arrays_key: arrays})
             out.append(Message(content, reply_to=assignment.message))
+        for aggregator in sums.values():
+            self._seen |= self._noise.observe(aggregator)
         return out
 
     def _with_tied(self, update: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

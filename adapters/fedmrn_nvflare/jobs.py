@@ -20,7 +20,10 @@ PACKAGES = ("fedmrn_codec", "fedmrn_nvflare")
 
 
 def attach(
-    target: Recipe | FedJob, noise: fm.Noise | str, tasks: Sequence[str] = ("train",), **settings: Any
+    target: Recipe | FedJob,
+    noise: fm.Noise | str | None = None,
+    tasks: Sequence[str] = ("train",),
+    **settings: Any,
 ) -> None:
     """Make the clients of a recipe or a job send frames.
 
@@ -34,13 +37,13 @@ def attach(
     Parameters
     ----------
     target : nvflare.recipe.spec.Recipe or nvflare.job_config.api.FedJob
-    noise : fedmrn_codec.Noise or str
-        As in `FromFrame`.
+    noise : fedmrn_codec.Noise or str, optional
+        As in `FromFrame`: by default a rule sets it.
     tasks : sequence of str
         Names of the tasks whose results are frames.
     **settings
         Of `FromFrame`: `mask`, `output`, `masked`, `leave_out`, `seed`, `max_weight`, `coding`,
-        `dense_coding`.
+        `dense_coding`, `bits`, `state`.
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -20,7 +21,7 @@ from nvflare.app_common.app_event_type import AppEventType
 
 import fedmrn_codec as fm
 from fedmrn_codec import ReplyError
-from fedmrn_codec.adapter_api import Arrays, check_settings, noise_text, parse_noise
+from fedmrn_codec.adapter_api import Arrays, ServerNoise, check_settings, noise_text, parse_noise
 
 from .arrays import checked, from_checked, in_dtypes_of, without_bools
 from .replies import check_meta, frame_of, result_dxo, with_data
@@ -50,14 +51,17 @@ class Model:
     arrays: Arrays
     id: int
     schema: fm.Schema
+    noise: fm.Noise | Mapping[str, fm.Noise]
 
 
 class FromFrame(DXOFilter):
     """Add a request to every task that holds weights, and decode the frames of the results.
 
-    A server input filter: `recipe.add_server_input_filter(FromFrame("uniform:0.01"), tasks=["train"])`. It
-    also handles the event before a task is sent, and then adds the request (seed, noise, mask, round, model
-    id, schema) to the meta of that client's DXO.
+    A server input filter: `recipe.add_server_input_filter(FromFrame(), tasks=["train"])`. By default a rule
+    sets the noise of each masked tensor from the masks of the rounds before (`fedmrn_codec.AdaptiveNoise`);
+    for it the filter sums the frames of a round, which takes 10 bytes per masked element. The filter also
+    handles the event before a task is sent, and then adds the request (seed, noise, mask, round, model id,
+    schema) to the meta of that client's DXO.
 
     A result that fails a check raises `ContentBlockedException`; NVFlare logs it, and the workflow gets
     TASK_RESULT_FILTER_ERROR instead. FedAvg then continues if its `ignore_result_error` is True, as `attach`
@@ -66,8 +70,9 @@ class FromFrame(DXOFilter):
 
     Parameters
     ----------
-    noise : fedmrn_codec.Noise or str
-        Noise of all masked tensors; as text, as in a job's configuration: "uniform:0.01".
+    noise : fedmrn_codec.Noise or str, optional
+        A fixed noise of all masked tensors; as text, as in a job's configuration: "uniform:0.01". Default: a
+        rule that starts from the weights of the first model.
     mask : {"binary", "signed"}
     output : {"WEIGHT_DIFF", "WEIGHTS", "FRAME"}
         What the workflow gets, whether a client sends weights or differences: the update; the model plus
@@ -83,7 +88,13 @@ class FromFrame(DXOFilter):
         The largest NUM_STEPS_CURRENT_ROUND that a client may report.
     coding, dense_coding : str
         Codings that clients should use, as in `fedmrn_codec.Request`: "rans" makes masks shorter, "float16"
-        and "bfloat16" dense float32 tensors. Results in any coding are accepted.
+        and "bfloat16" dense float32 tensors. Results in any coding are accepted. The default coding of masks
+        is "rans" if a rule sets the noise, and "raw" if it is fixed.
+    bits : float, optional
+        Bits of a masked parameter to which the rule steers binary masks, as in `AdaptiveNoise`.
+    state : str, optional
+        A file that keeps the rule when the server stops: it is written after each round, and read at the
+        first round if it exists.
 
     Raises
     ------
@@ -93,26 +104,33 @@ class FromFrame(DXOFilter):
 
     def __init__(
         self,
-        noise: fm.Noise | str,
+        noise: fm.Noise | str | None = None,
         mask: str = "binary",
         output: str = "WEIGHT_DIFF",
         masked: list[str] | None = None,
         leave_out: list[str] | None = None,
         seed: int | None = None,
         max_weight: float = 2**31 - 1,
-        coding: str = "raw",
+        coding: str | None = None,
         dense_coding: str = "raw",
+        bits: float | None = None,
+        state: str | None = None,
     ) -> None:
         super().__init__([DataKind.WEIGHTS, DataKind.WEIGHT_DIFF], None)
-        noise = parse_noise(noise) if isinstance(noise, str) else noise
-        check_settings(noise, mask, coding, dense_coding)
+        fixed = parse_noise(noise) if isinstance(noise, str) else noise
+        self._noise = ServerNoise(fixed, mask, bits=bits, state=state)
+        coding = coding or ("rans" if self._noise.adaptive else "raw")
+        check_settings({}, mask, coding, dense_coding)
         if output not in OUTPUTS:
             raise fm.ArgumentError("output", f"one of {', '.join(OUTPUTS)}", repr(output))
-        self.noise, self.mask, self.output = noise_text(noise), mask, str(output)
+        self.noise = None if fixed is None else noise_text(fixed)
+        self.mask, self.output, self.bits, self.state = mask, str(output), bits, state
         self.masked, self.leave_out = masked, leave_out
         self.seed, self.max_weight = seed, max_weight
         self.coding, self.dense_coding = coding, dense_coding
-        self._noise, self._lock = noise, Lock()
+        self._lock = Lock()
+        self._sum: fm.Aggregator | None = None
+        self._sum_round = 0
         self._assignments: dict[str, Assignment] = {}
         self._model: Model | None = None
 
@@ -144,6 +162,9 @@ class FromFrame(DXOFilter):
         assignment = self._assignment_of(client, fl_ctx)
         frame = assignment.request.check(frame_of(dxo), assignment.arrays)
         check_meta(dxo, self.max_weight)
+        with self._lock:
+            if self._sum is not None and self._sum_round == assignment.request.round:
+                self._sum.add(frame, 1)
         self.log_info(
             fl_ctx,
             f"fedmrn: frame of {client}: {frame.frame_bytes} bytes up (mask {frame.mask_bytes}, "
@@ -185,19 +206,25 @@ class FromFrame(DXOFilter):
         number = task.get_header(AppConstants.CURRENT_ROUND)
         number = fl_ctx.get_prop(AppConstants.CURRENT_ROUND) if number is None else number
         number = 0 if number is None else int(number) + 1
-        model = self._model_of(data, number)
+        model = self._model_of(data, number, fl_ctx)
         taken = {other.request.seed for name, other in self._assignments.items() if name != client}
         seed = fm.choose_seed(self.seed, number, client, taken)
         codings = self.coding, self.dense_coding
-        request = Request(seed, self._noise, self.mask, number, model.id, model.schema, *codings)
+        request = Request(seed, model.noise, self.mask, number, model.id, model.schema, *codings)
         return Assignment(task_id, model.arrays, request)
 
-    def _model_of(self, data: dict[str, Any], number: int) -> Model:
+    def _model_of(self, data: dict[str, Any], number: int, fl_ctx: FLContext) -> Model:
         model = self._model
         if model is None or model.source is not data or model.round != number:
             arrays = dict(checked(data, "task"))
             schema = without_bools(fm.schema_of(arrays, self.masked, self.leave_out or ()))
-            model = self._model = Model(data, number, arrays, fm.model_id(arrays), schema)
+            if self._sum is not None:
+                seen = self._noise.observe(self._sum)
+                self.log_info(fl_ctx, f"fedmrn: noise and density of round {number - 1}: {seen}")
+            noise = self._noise.of(schema, arrays)
+            model = self._model = Model(data, number, arrays, fm.model_id(arrays), schema, noise)
+            if self._noise.adaptive:
+                self._sum, self._sum_round = fm.Aggregator(schema, noise=noise), number
         return model
 
     def _assignment_of(self, client: str, fl_ctx: FLContext) -> Assignment:

@@ -16,6 +16,7 @@ from ..format.parsing import Expected
 from ..format.schema import first_difference
 from ..primitives.arguments import U64, unsigned
 from ..primitives.noise import noise_text, parse_noise
+from .server_noise import NoiseSetting, ServerNoise, StatePath
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -23,7 +24,10 @@ __all__ = [
     "Arrays",
     "Entry",
     "Expected",
+    "NoiseSetting",
     "SeedPolicy",
+    "ServerNoise",
+    "StatePath",
     "add",
     "as_update",
     "check_schema",

@@ -1,0 +1,134 @@
+"""The noise of the rounds of a server: fixed, or that of a rule for each schema, kept in a file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from .. import errors
+from ..face.adaptive import AdaptiveNoise
+from ..face.aggregation import Aggregator
+from ..face.models import Arrays
+from ..face.request import check_settings
+from ..format.schema import Schema
+from ..primitives import atomic
+from ..primitives.noise import Noise
+
+NoiseSetting = Noise | Mapping[str, Noise] | AdaptiveNoise | None
+"""What a server may be given as its noise; None is an `AdaptiveNoise` that starts with the first model."""
+
+StatePath = str | os.PathLike[str] | None
+
+
+class ServerNoise:
+    """The noise that a server puts into its requests.
+
+    Parameters
+    ----------
+    noise : Noise, mapping of str to Noise, AdaptiveNoise, or None
+        Fixed for all rounds; or a rule; or None for a rule of its own, which starts from the weights of the
+        first model that it sees.
+    mask : str
+        Of the masked tensors. A given rule must have the same.
+    bits : float, optional
+        Of a rule of its own, as in `AdaptiveNoise`.
+    state : path, optional
+        A file in which the rule is saved after each round, and from which a new server continues.
+
+    Raises
+    ------
+    ArgumentError
+        A value is of another type or out of range, or `bits` or `state` is given for a fixed noise.
+    """
+
+    def __init__(
+        self, noise: NoiseSetting, mask: str, *, bits: float | None = None, state: StatePath = None
+    ) -> None:
+        self.fixed: Noise | Mapping[str, Noise] | None = None
+        self.mask, self.bits = mask, bits
+        self.state = None if state is None else Path(state)
+        self._rules: dict[str, AdaptiveNoise] = {}
+        if isinstance(noise, AdaptiveNoise):
+            if noise.mask != mask:
+                raise errors.ArgumentError("mask", f"{noise.mask!r}, that of the rule", repr(mask))
+            self._rules[noise.schema.digest.hex()] = noise
+        elif noise is not None:
+            check_settings(noise, mask, "raw", "raw")
+            self.fixed = noise
+        else:
+            AdaptiveNoise(Schema([]), {}, mask=mask, bits=bits)  # checks the two
+        if bits is not None and noise is not None:
+            raise errors.ArgumentError("bits", "none beside a noise", bits)
+        if state is not None and self.fixed is not None:
+            raise errors.ArgumentError("state", "none beside a fixed noise", str(state))
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether a rule sets the noise, so that `observe` needs the aggregator of each round."""
+        return self.fixed is None
+
+    def of(self, schema: Schema, model: Arrays) -> Noise | Mapping[str, Noise]:
+        """The noise of the coming round.
+
+        Raises
+        ------
+        CodecError
+            The model does not fit the schema, its weights are not finite, or the file holds no state.
+        """
+        if self.fixed is not None:
+            return self.fixed
+        digest = schema.digest.hex()
+        if digest not in self._rules:
+            rule = self._saved(digest)
+            self._rules[digest] = rule or AdaptiveNoise(schema, model, mask=self.mask, bits=self.bits)
+        return self._rules[digest].noise
+
+    def observe(self, aggregator: Aggregator) -> dict[str, float]:
+        """Let the rule see the frames of a round; a fixed noise, or a round without frames, changes nothing.
+
+        Returns
+        -------
+        dict of str to float
+            "scale.NAME" and, for binary masks, "density.NAME" of each masked tensor in this round.
+
+        Raises
+        ------
+        CodecError
+            As in `AdaptiveNoise.observe`.
+        OSError
+            The state cannot be saved.
+        """
+        rule = self._rules.get(aggregator.schema.digest.hex())
+        if rule is None or not aggregator.frames:
+            return {}
+        metrics: dict[str, float] = {}
+        for name, seen in aggregator.statistics().items():
+            metrics[f"scale.{name}"] = seen.noise.scale
+            if seen.binary_frames:
+                metrics[f"density.{name}"] = seen.density
+        rule.observe(aggregator)
+        if self.state is not None:
+            rules = {digest: each.to_json() for digest, each in self._rules.items()}
+            atomic.write(self.state, json.dumps(rules).encode())
+        return metrics
+
+    def _saved(self, digest: str) -> AdaptiveNoise | None:
+        """The rule of a schema in the file, if there is one."""
+        if self.state is None or not self.state.exists():
+            return None
+        try:
+            saved = json.loads(self.state.read_bytes())
+            found = saved.get(digest)
+        except (ValueError, AttributeError) as error:
+            raise errors.ArgumentError(f"state in {self.state}", "JSON of ServerNoise", repr(error)) from None
+        if found is None:
+            return None
+        rule = AdaptiveNoise.from_json(found)
+        if (rule.mask, rule.bits) != (self.mask, self.bits):
+            expected = f"{self.mask} masks, bits {self.bits}"
+            raise errors.ArgumentError(
+                f"state in {self.state}", expected, f"{rule.mask} masks, bits {rule.bits}"
+            )
+        return rule

@@ -1,0 +1,116 @@
+"""ServerNoise: fixed noise, rules by schema, and the file in which a server keeps them."""
+
+import json
+
+import numpy as np
+import pytest
+
+import fedmrn_codec as fm
+from fedmrn_codec.adapter_api import ServerNoise
+
+SCHEMA = fm.Schema([fm.Tensor("w", (20, 30), masked=True)])
+MODEL = {"w": np.random.default_rng(0).standard_normal((20, 30)).astype(np.float32)}
+
+
+def round_of(noise, schema=SCHEMA, model=MODEL, seed=1):
+    """The aggregator of a round with one frame."""
+    its_noise = noise.of(schema, model)
+    aggregator = fm.Aggregator(schema, noise=its_noise)
+    update = {name: 0.01 * array for name, array in model.items()}
+    aggregator.add(fm.encode(update, schema, seed=seed, noise=its_noise, private_seed=2, mask=noise.mask), 1)
+    return aggregator
+
+
+def test_a_fixed_noise_never_changes():
+    noise = ServerNoise(fm.Uniform(0.5), "binary")
+    assert not noise.adaptive
+    assert noise.observe(round_of(noise)) == {}
+    assert noise.of(SCHEMA, MODEL) == fm.Uniform(0.5)
+
+
+def test_the_rule_starts_with_the_first_model_and_moves():
+    noise = ServerNoise(None, "binary")
+    first = noise.of(SCHEMA, MODEL)
+    assert first == fm.AdaptiveNoise(SCHEMA, MODEL).noise
+    seen = noise.observe(round_of(noise))
+    assert seen["scale.w"] == first["w"].scale
+    assert 0 < seen["density.w"] < 0.05
+    assert noise.of(SCHEMA, {"w": 100 * MODEL["w"]})["w"].scale < first["w"].scale
+
+
+def test_a_given_rule_is_used_and_shared():
+    rule = fm.AdaptiveNoise(SCHEMA, MODEL, bits=0.5)
+    noise = ServerNoise(rule, "binary")
+    noise.observe(round_of(noise))
+    assert rule.rounds == 1
+    assert noise.of(SCHEMA, MODEL) == rule.noise
+
+
+def test_signed_masks_have_no_density():
+    noise = ServerNoise(None, "signed")
+    assert set(noise.observe(round_of(noise))) == {"scale.w"}
+
+
+def test_each_schema_has_a_rule():
+    noise, other = ServerNoise(None, "binary"), fm.Schema([fm.Tensor("v", (4, 5), masked=True)])
+    model = {"v": np.eye(4, 5, dtype=np.float32)}
+    noise.of(SCHEMA, MODEL), noise.of(other, model)
+    noise.observe(round_of(noise))
+    assert noise.of(other, model) == fm.AdaptiveNoise(other, model).noise
+
+
+def test_a_new_server_continues_from_the_file(tmp_path):
+    state = tmp_path / "noise.json"
+    first = ServerNoise(None, "binary", state=state)
+    first.of(SCHEMA, MODEL)
+    assert not state.exists()
+    first.observe(round_of(first))
+    second = ServerNoise(None, "binary", state=str(state))
+    assert second.of(SCHEMA, {"w": np.zeros((20, 30), np.float32)}) == first.of(SCHEMA, MODEL)
+    second.observe(round_of(second, seed=3)), first.observe(round_of(first, seed=3))
+    assert second.of(SCHEMA, MODEL) == first.of(SCHEMA, MODEL)
+    other = fm.Schema([fm.Tensor("v", (4, 5), masked=True)])
+    model = {"v": np.eye(4, 5, dtype=np.float32)}
+    assert second.of(other, model) == fm.AdaptiveNoise(other, model).noise
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "expected JSON of ServerNoise"),
+        (b"[]", "expected JSON of ServerNoise"),
+        (b"\xff", "expected JSON of ServerNoise"),
+        (json.dumps({SCHEMA.digest.hex(): {"version": 9}}).encode(), "expected one of version 1, got 9"),
+    ],
+)
+def test_a_file_with_something_else_is_refused(tmp_path, content, message):
+    state = tmp_path / "noise.json"
+    state.write_bytes(content)
+    with pytest.raises(fm.ArgumentError, match=message):
+        ServerNoise(None, "binary", state=state).of(SCHEMA, MODEL)
+
+
+def test_a_file_of_other_settings_is_refused(tmp_path):
+    state = tmp_path / "noise.json"
+    first = ServerNoise(None, "binary", state=state)
+    first.observe(round_of(first))
+    with pytest.raises(fm.ArgumentError, match="expected signed masks, bits None, got binary"):
+        ServerNoise(None, "signed", state=state).of(SCHEMA, MODEL)
+    with pytest.raises(fm.ArgumentError, match=r"expected binary masks, bits 0\.5, got .*None"):
+        ServerNoise(None, "binary", bits=0.5, state=state).of(SCHEMA, MODEL)
+
+
+@pytest.mark.parametrize(
+    ("noise", "mask", "options", "message"),
+    [
+        (0.01, "binary", {}, "noise: expected Uniform, Gaussian or Bernoulli"),
+        (None, "both", {}, "mask: expected one of binary, signed"),
+        (None, "binary", {"bits": 3}, "bits: expected a number above 0 and at most 1, got 3"),
+        (fm.Uniform(1.0), "binary", {"bits": 0.5}, r"bits: expected none beside a noise, got 0\.5"),
+        (fm.Uniform(1.0), "binary", {"state": "x"}, "state: expected none beside a fixed noise, got x"),
+        (fm.AdaptiveNoise(SCHEMA, MODEL), "signed", {}, "mask: expected 'binary', that of the rule"),
+    ],
+)
+def test_bad_settings_are_refused(noise, mask, options, message):
+    with pytest.raises(fm.ArgumentError, match=message):
+        ServerNoise(noise, mask, **options)

@@ -1,0 +1,64 @@
+"""FromFrame without a noise: the rule sets it from round to round, and survives a restart of the server."""
+
+import numpy as np
+import pytest
+from nvflare_cases import MODEL, Context, Federation
+
+import fedmrn_codec as fm
+from fedmrn_nvflare import FromFrame, Request
+
+CLIENTS = ("site-1", "site-2")
+UPDATE = {
+    name: np.full_like(array, 0.002) if array.dtype.kind == "f" else np.array(1)
+    for name, array in MODEL.items()
+}
+
+
+def play(federation, rounds, start=0):
+    """Rounds in which every client replies; the scales of each."""
+    scales = []
+    for number in range(start, start + rounds):
+        model, requests = {name: array.copy() for name, array in MODEL.items()}, []
+        for client in CLIENTS:
+            task = federation.send(client, model, f"task-{number}", number)
+            requests.append(Request.of(dxo_meta(task)))
+            result = federation.reply(UPDATE, client)
+            federation.server.process(result, Context(client, f"task-{number}"))
+        assert requests[0].noise == requests[1].noise
+        scales.append({name: noise.scale for name, noise in requests[0].noise.items()})
+    return scales
+
+
+def dxo_meta(task):
+    from nvflare.apis.dxo import from_shareable
+
+    return from_shareable(task).meta
+
+
+def test_the_noise_starts_with_the_spread_and_falls_towards_the_updates():
+    scales = play(Federation(None, "binary", seed=1), 4)
+    for name in ("conv.weight", "linear.weight"):
+        assert scales[0][name] == pytest.approx(float(np.std(MODEL[name])), rel=1e-6)
+        assert scales[3][name] < scales[2][name] < scales[1][name] < scales[0][name]
+
+
+def test_a_restarted_server_continues_from_the_file(tmp_path):
+    state = str(tmp_path / "noise.json")
+    whole = play(Federation(None, "binary", seed=1), 4)
+    play(Federation(None, "binary", seed=1, state=state), 3)
+    continued = play(Federation(None, "binary", seed=1, state=state), 2, 2)
+    assert continued[0] == whole[2]  # the rule had seen two whole rounds when the third began
+
+
+def test_the_frames_are_entropy_coded_unless_the_noise_is_fixed():
+    assert FromFrame().coding == "rans"
+    assert FromFrame(coding="raw").coding == "raw"
+    assert FromFrame("uniform:0.01").coding == "raw"
+    assert FromFrame().noise is None
+
+
+def test_bad_settings_are_refused():
+    with pytest.raises(fm.ArgumentError, match="bits: expected none beside a noise"):
+        FromFrame("uniform:0.01", bits=0.5)
+    with pytest.raises(fm.ArgumentError, match="bits: expected none for signed masks"):
+        FromFrame(mask="signed", bits=0.5)
