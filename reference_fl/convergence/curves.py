@@ -72,9 +72,9 @@ class Curve:
         return f"{s['mask']}, {s['noise']} {'falling' if falls else 'fixed'}"
 
     @property
-    def problem(self) -> tuple[str, str]:
-        """Model and partition."""
-        return self.settings["model"], self.settings["partition"]
+    def problem(self) -> tuple[str, str, int]:
+        """Model, partition and number of rounds."""
+        return self.settings["model"], self.settings["partition"], self.last[-1]
 
     def slope(self, share: float) -> float:
         """The slope of log(quantity) over log(GAMMA + round - 1), from this share of the rounds on."""

@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from .. import rates
 from ..report import markdown
@@ -18,14 +19,15 @@ from .curves import Curve
 
 DECADE, THIRD = 0.1, 1 / 3
 HEADS = (
-    *("problem", "partition", "method", "seeds", "round 1", "end", "decades"),
-    *("slope", "late slope", "scale", "bits"),
+    *("problem", "partition", "method", "rounds", "seeds", "round 1", "end"),
+    *("decades", "slope", "late slope", "scale", "bits"),
 )
 NAMES = {"logistic": "logistic (distance)", "mlp-tanh": "tanh network (gradient)"}
 PANEL = 3.3, 2.6  # inches
 
 Styles = dict[str, dict[str, Any]]
-Groups = dict[tuple[tuple[str, str], str], list[Curve]]
+Problem = tuple[str, str, int]
+Groups = dict[tuple[Problem, str], list[Curve]]
 
 
 def groups(curves: Sequence[Curve]) -> Groups:
@@ -41,7 +43,7 @@ def table(curves: Sequence[Curve]) -> str:
     return markdown(HEADS, [_row(*key, same) for key, same in groups(curves).items()], left=3)
 
 
-def _row(problem: tuple[str, str], label: str, same: list[Curve]) -> list[str]:
+def _row(problem: Problem, label: str, same: list[Curve]) -> list[str]:
     start, end = (float(np.mean([curve.quantity[at] for curve in same])) for at in (0, -1))
     bits = [curve.bits for curve in same if curve.bits is not None]
     scales = np.mean([curve.scales for curve in same], axis=0) if same[0].scales else []
@@ -49,6 +51,7 @@ def _row(problem: tuple[str, str], label: str, same: list[Curve]) -> list[str]:
         NAMES.get(problem[0], problem[0]),
         problem[1],
         label,
+        str(problem[2]),
         str(len(same)),
         f"{start:.2g}",
         f"{end:.2g}",
@@ -99,8 +102,8 @@ def _styles(found: Groups) -> Styles:
     return out
 
 
-def _panel(ax: Axes, problem: tuple[str, str], its: dict[str, list[Curve]], styles: Styles) -> None:
-    model, partition = problem
+def _panel(ax: Axes, problem: Problem, its: dict[str, list[Curve]], styles: Styles) -> None:
+    model, partition, _ = problem
     for label, same in its.items():
         mean = np.mean([curve.quantity for curve in same], axis=0)
         ax.plot(same[0].rounds, mean, label=label, **styles[label])
@@ -109,6 +112,9 @@ def _panel(ax: Axes, problem: tuple[str, str], its: dict[str, list[Curve]], styl
     convex = bool(first[0].distance)
     ax.set(xscale="log", yscale="log", xlabel="round", title=f"{NAMES.get(model, model)}, {partition}")
     ax.set_ylabel("squared distance" if convex else "squared gradient norm")
+    for axis in (ax.xaxis, ax.yaxis):  # the look of this project's figures has no formulas
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def _theory(ax: Axes, same: list[Curve]) -> None:

@@ -288,8 +288,9 @@ def test_runs_without_an_objective_are_refused(digits, tmp_path):
 
 
 def test_rows_have_means_and_deviations_over_the_seeds():
-    text = report.table([made(-1.0), made(-0.8, seed=1), made(0.0, "uniform:0.01")])
-    assert "| binary, rule | 2 |" in text
+    text = report.table([made(-1.0), made(-0.8, seed=1), made(0.0, "uniform:0.01"), made(-1.0, rounds=100)])
+    assert "| binary, rule | 600 | 2 |" in text
+    assert "| binary, rule | 100 | 1 |" in text
     assert "-0.90 ± 0.14 |" in text
     assert "| +0.00 |" in text
 
