@@ -123,19 +123,27 @@ figure: setup ## update the tables and figures of the README and docs/results.md
 	$(BIN)/python -m reference_fl.convergence report $(RESULTS)/convergence/*.jsonl -o docs/convergence.png \
 	  --document docs/convergence.md
 
-# Masks over Bernoulli noise of a scale that falls as the learning rate, and of the rule; signed; and FedAvg.
-FALLING := fedavg,fedmrn-binary,fedmrn-binary+noise=bernoulli:0.3+schedule=rate,$\
-  fedmrn-signed,fedmrn-signed+noise=bernoulli:0.1+schedule=rate
-FIXED   := fedmrn-binary+noise=uniform:0.01,fedmrn-signed+noise=bernoulli:0.1
+# The rule and a scale that falls as the learning rate; scales that are constant; larger ones for skewed clients.
+BINARY  := fedmrn-binary+noise=bernoulli
+SIGNED  := fedmrn-signed+noise=bernoulli
+FALLING := fedavg,fedmrn-binary,$(BINARY):0.3+schedule=rate,fedmrn-signed,$(SIGNED):0.1+schedule=rate
+FIXED   := fedmrn-binary+noise=uniform:0.01,$(SIGNED):0.1
+ALL     := $(FALLING),$(FIXED)
+LONG    := fedavg,fedmrn-binary
+LARGER  := $(SIGNED):0.3+schedule=rate,$(BINARY):1.0+schedule=rate
+TANH    := --model mlp-tanh --learning-rate-schedule inverse-sqrt:10 --rounds 200
+CONVERGENCE = $(BIN)/fedmrn sweep --threads 1 --preset convergence-$(1) --out runs/convergence/$(2) --methods "$(3)" --seeds
 
-convergence: setup ## run the convergence experiment anew (72 short runs) and collect its curves; then run make figure
-	for kind in iid labels; do \
-	  $(BIN)/fedmrn sweep --preset convergence-$$kind --methods "$(FALLING),$(FIXED)" --seeds 3 --threads 1 --out runs/convex-$$kind; \
-	  $(BIN)/fedmrn sweep --preset convergence-$$kind --methods "$(FALLING)" --seeds 3 --threads 1 --out runs/smooth-$$kind \
-	    --model mlp-tanh --learning-rate-schedule inverse-sqrt:10 --rounds 200; \
-	done
-	for name in convex-iid convex-labels smooth-iid smooth-labels; do \
-	  $(BIN)/python -m reference_fl.convergence collect runs/$$name -o $(RESULTS)/convergence/$$name.jsonl; \
+convergence: setup ## run the convergence experiment anew (78 short runs), and collect its curves for `make figure`
+	$(call CONVERGENCE,iid,convex-iid,$(ALL)) 3
+	$(call CONVERGENCE,labels,convex-labels,$(ALL)) 3
+	$(call CONVERGENCE,labels,convex-labels-larger,$(LARGER)) 1
+	$(call CONVERGENCE,iid,convex-iid-long,$(LONG)) 1 --rounds 2000
+	$(call CONVERGENCE,labels,convex-labels-long,$(LONG)) 1 --rounds 2000
+	$(call CONVERGENCE,iid,smooth-iid,$(FALLING)) 3 $(TANH)
+	$(call CONVERGENCE,labels,smooth-labels,$(FALLING)) 3 $(TANH)
+	for folder in runs/convergence/*/; do \
+	  $(BIN)/python -m reference_fl.convergence collect $$folder -o $(RESULTS)/convergence/$$(basename $$folder).jsonl; \
 	done
 
 wheel: setup ## build the wheel into dist/
