@@ -1,10 +1,10 @@
 """FedMRN frames for Flower 1.41 (Message API): a wrapper for the server's strategy, a mod for the clients.
 
-    strategy = FedMRN(FedAvg(), noise=Uniform(0.01), mask="binary")  # server_app.py
-    app = ClientApp(mods=[mod])                                      # client_app.py: encode after training
+    strategy = FedMRN(FedAvg())                             # server_app.py
+    app = ClientApp(mods=[mod])                             # client_app.py: encode after training
 
-    psm = fedmrn_flower.psm(model, msg, steps=len(loader))           # or, without the mod, train masks
-    arrays = fedmrn_flower.arrays(psm)                               # and reply with their frame
+    psm = fedmrn_flower.psm(model, msg, steps=len(loader))  # or, without the mod, train masks
+    arrays = fedmrn_flower.arrays(psm)                      # and reply with their frame
 
 The method is FedMRN (Li et al., ACM MM 2024); `spec/FORMAT.md` specifies the frame.
 """

@@ -1,9 +1,9 @@
 """FedMRN frames for NVFlare 2.9: a filter for the clients, which encodes, and one for the server.
 
-    fedmrn_nvflare.attach(recipe, noise=Bernoulli(0.01), mask="signed")  # job.py: encode after training
+    fedmrn_nvflare.attach(recipe)                                 # job.py: encode after training
 
-    psm = fedmrn_nvflare.psm(model, received, steps=len(loader))         # client.py: or train masks
-    flare.send(fedmrn_nvflare.result(psm, meta={...}))                   # and send their frame
+    psm = fedmrn_nvflare.psm(model, received, steps=len(loader))  # client.py: or train masks
+    flare.send(fedmrn_nvflare.result(psm, meta={...}))            # and send their frame
 
 The method is FedMRN (Li et al., ACM MM 2024); `spec/FORMAT.md` specifies the frame.
 """

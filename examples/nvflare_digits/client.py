@@ -13,7 +13,7 @@ def main():
     """Run tasks until the job ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--lr", type=float, default=0.1)
+    parser.add_argument("--lr", type=float, default=0.03)
     parser.add_argument("--clients", type=int, default=2)
     args = parser.parse_args()
 

@@ -35,7 +35,7 @@ def main():
         train_args=f"--epochs {args.epochs} --clients {args.clients}",
         aggregator=fedmrn_nvflare.ExactMean(),
     )
-    fedmrn_nvflare.attach(recipe, fedmrn_nvflare.Uniform(0.01), mask="binary", output="FRAME")
+    fedmrn_nvflare.attach(recipe, output="FRAME")
     run = recipe.execute(SimEnv(num_clients=args.clients, workspace_root=str(workspace)))
 
     (saved,) = Path(run.get_result()).rglob("FL_global_model.pt")

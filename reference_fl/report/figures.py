@@ -17,7 +17,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, PercentFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from fedmrn_codec.primitives import atomic
 
@@ -237,13 +237,17 @@ def kinds_of_bytes(section: Section) -> Drawing:
 
 
 def mask_layers(section: Section, row: Row) -> Drawing | None:
-    """Draw density and entropy of each layer's masks, means over seeds; None without mask counts."""
-    shares = mask_shares(row)
+    """Draw density, entropy and noise scale of each layer's masks, means over seeds; None without counts.
+
+    Runs that are older than the scales in the mask counts have two panels.
+    """
+    shares, scales = mask_shares(row), mask_scales(row)
     if not shares:
         return None
     shades = mpl.colormaps["viridis"](np.linspace(0, 0.85, len(shares)))
     with _look():
-        figure, (upper, lower) = _new(list(shares), panels=2, height=4.2)
+        panels = 3 if scales else 2
+        figure, (upper, lower, *lowest) = _new(list(shares), panels=panels, height=2.1 * panels)
         for i, (tensor, by_round) in enumerate(shares.items()):
             style = {"color": shades[i], "marker": MARKERS[i % len(MARKERS)], "label": tensor}
             rounds = sorted(by_round)
@@ -252,15 +256,24 @@ def mask_layers(section: Section, row: Row) -> Drawing | None:
             lower.plot(
                 rounds, [np.mean([mask_counts.entropy(p) for p in by_round[r]]) for r in rounds], **style
             )
+            for axes in lowest:
+                axes.plot(rounds, [np.mean(scales[tensor][r]) for r in rounds], **style)
         _at_least(upper, 0.1)
         _at_least(lower, 0.1, top=1.005)
         upper.set_title(_wrapped(row.label, LONG))
         upper.set_ylabel("mask density")
         lower.set_ylabel("entropy, bits a mask bit")
-        lower.set_xlabel("round")
-        lower.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        for axes in lowest:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
+            axes.set_ylabel("noise scale")
+        last = [lower, *lowest][-1]
+        last.set_xlabel("round")
+        last.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         _legend(figure, upper)
-    words = f"Density and entropy of the masks of each layer against rounds: {row.label}, {section.name}."
+    what = "Density, entropy and noise scale" if scales else "Density and entropy"
+    words = f"{what} of the masks of each layer against rounds: {row.label}, {section.name}."
     return Drawing(f"masks-{row.label}", words, figure, section.name)
 
 
@@ -272,15 +285,28 @@ def _at_least(axes: Axes, span: float, top: float | None = None) -> None:
     axes.set_ylim(low - (more / 2 if top is None else more), high + (more / 2 if top is None else 0))
 
 
-def mask_shares(row: Row) -> dict[str, dict[int, list[float]]]:
-    """Mask density by tensor and round, with one value for each seed; empty without mask counts."""
-    found: dict[str, dict[int, list[float]]] = {}
+Layers = dict[str, dict[int, list[float]]]
+"""A value by tensor and round, for each seed."""
+
+
+def mask_shares(row: Row) -> Layers:
+    """Mask density of each layer; empty without mask counts."""
+    return _of_layers(row, mask_counts.density)
+
+
+def mask_scales(row: Row) -> Layers:
+    """Noise scale of each layer; empty if the mask counts of a run have none."""
+    counts = [counts for run in row.runs for line in run.masks for counts in line["tensors"].values()]
+    return _of_layers(row, itemgetter("scale")) if all("scale" in each for each in counts) else {}
+
+
+def _of_layers(row: Row, value: Callable[[dict[str, Any]], float]) -> Layers:
+    found: Layers = {}
     for run in row.runs:
         for line in run.masks:
             for tensor, counts in line["tensors"].items():
                 if line["round"] <= row.rounds and counts["elements"] * counts["frames"]:
-                    by_round = found.setdefault(tensor, {})
-                    by_round.setdefault(line["round"], []).append(mask_counts.density(counts))
+                    found.setdefault(tensor, {}).setdefault(line["round"], []).append(value(counts))
     return found
 
 

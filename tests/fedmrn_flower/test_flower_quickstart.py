@@ -12,7 +12,7 @@ from flower_cases import frame_of
 from flwr.app import ArrayRecord, ConfigRecord, Context, RecordDict
 from flwr.serverapp.strategy import FedAvg
 
-from fedmrn_flower import FedMRN, Uniform
+from fedmrn_flower import FedMRN
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "flower_quickstart"
@@ -50,7 +50,7 @@ def one_round(client, lr):
     """One round of one client, in memory: its reply, and the result of the strategy."""
     from quickstart import task
 
-    strategy = FedMRN(FedAvg(min_available_nodes=1, min_train_nodes=1), noise=Uniform(0.01))
+    strategy = FedMRN(FedAvg(min_available_nodes=1, min_train_nodes=1))
     start = ArrayRecord(task.Net().state_dict())
     grid = type("Grid", (), {"get_node_ids": lambda _: [1]})()
     (message,) = strategy.configure_train(1, start, ConfigRecord({"lr": lr}), grid)
@@ -77,12 +77,16 @@ def test_at_most_ten_lines_change_a_plain_app(plain):
 
 def test_the_example_trains_and_sends_a_frame(quickstart):
     client = quickstart(EXAMPLE)
-    reply, (arrays, metrics) = one_round(client, 0.1)
-    assert metrics["fedmrn.client-bytes"] == [len(frame_of(reply))] == [4432]
+    reply, (arrays, metrics) = one_round(client, 0.03)
+    (length,) = metrics["fedmrn.client-bytes"]
+    assert length == len(frame_of(reply))
     model = sum(array.numpy().nbytes for array in arrays.values())
     for folder in (EXAMPLE, EXAMPLE.with_name("nvflare_digits")):
         text = " ".join((folder / "README.md").read_text().split())
-        assert f"{4432:,} bytes per round; its model has {model:,} bytes" in text
+        stated = re.search(r"about ([\d,]+) bytes per round; its model has ([\d,]+) bytes", text)
+        about, whole = (int(number.replace(",", "")) for number in stated.groups())
+        assert whole == model
+        assert 0.8 * about < length < 1.25 * about  # the bits are random, and so is the length of their code
     assert 0 < metrics["train-loss"] < 3
     assert arrays is not None
 

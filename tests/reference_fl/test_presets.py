@@ -14,8 +14,8 @@ PROTOCOL = {
 }
 METHODS = {
     ("fedavg", None): (0.03, None),
-    ("fedmrn", "binary"): (0.1, "uniform:0.01"),
-    ("fedmrn", "signed"): (0.1, "uniform:0.005"),
+    ("fedmrn", "binary"): (0.06, "adaptive"),
+    ("fedmrn", "signed"): (0.03, "adaptive"),
 }
 
 
@@ -76,7 +76,7 @@ def test_a_preset_from_another_file(tmp_path):
     assert (s.rounds, s.learning_rate) == (4, 1)
     assert s.options == {"fraction": 0.1, "error_feedback": True}
     assert presets.settings(preset, "fedmrn", "signed").noise == "uniform:1"
-    assert presets.settings(preset, "fedmrn", "binary").noise == "uniform:0.01"
+    assert presets.settings(preset, "fedmrn", "binary").noise == "adaptive"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp import ServerApp
 from flwr.serverapp.strategy import FedAvg
 
-from fedmrn_flower import FedMRN, Uniform
+from fedmrn_flower import FedMRN
 from quickstart import task
 
 app = ServerApp()
@@ -22,7 +22,7 @@ def main(grid, context):
         return MetricRecord({"accuracy": task.test(model)})
 
     strategy = FedAvg(min_train_nodes=nodes, min_available_nodes=nodes, fraction_evaluate=0.0)
-    strategy = FedMRN(strategy, noise=Uniform(0.01), mask="binary")
+    strategy = FedMRN(strategy)
     strategy.start(
         grid=grid,
         initial_arrays=ArrayRecord(model.state_dict()),
