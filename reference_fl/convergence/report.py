@@ -17,6 +17,7 @@ from ..report import markdown
 from ..report.figures import COLOURS, LOOK, Drawing
 from .curves import Curve
 
+FEDAVG = "fedavg"
 DECADE, THIRD = 0.1, 1 / 3
 HEADS = (
     *("problem", "partition", "method", "rounds", "seeds", "round 1", "end"),
@@ -31,9 +32,9 @@ Groups = dict[tuple[Problem, str], list[Curve]]
 
 
 def groups(curves: Sequence[Curve]) -> Groups:
-    """The runs that differ by their seed only, by problem and label."""
+    """The runs that differ by their seed only, by problem and label; FedAvg is the first of a problem."""
     found: Groups = {}
-    for curve in sorted(curves, key=lambda each: each.problem):
+    for curve in sorted(curves, key=lambda each: (each.problem, each.label != FEDAVG, each.label)):
         found.setdefault((curve.problem, curve.label), []).append(curve)
     return found
 
@@ -91,26 +92,29 @@ def figure(curves: Sequence[Curve]) -> Drawing:
 def _styles(found: Groups) -> Styles:
     """A colour for each way of the scale, solid for FedAvg and binary masks, dashed for signed ones."""
     out: Styles = {}
-    kinds: list[str] = []
+    kinds: list[tuple[str, int]] = []
+    seen: list[tuple[str, str]] = []
     for label in dict.fromkeys(label for _, label in found):
         mask, _, way = label.partition(", ")
         kind = way if way in ("", "rule") else way.replace(":", " ").split()[0] + way.split()[-1]
-        if kind not in kinds:
-            kinds.append(kind)
-        colour = COLOURS[kinds.index(kind) % len(COLOURS)]
+        nth = kind, seen.count((mask, kind))  # another scale of the same kind has another colour
+        seen.append((mask, kind))
+        if nth not in kinds:
+            kinds.append(nth)
+        colour = COLOURS[kinds.index(nth) % len(COLOURS)]
         out[label] = {"color": colour, "linestyle": "--" if mask == "signed" else "-"}
     return out
 
 
 def _panel(ax: Axes, problem: Problem, its: dict[str, list[Curve]], styles: Styles) -> None:
-    model, partition, _ = problem
+    model, partition, rounds = problem
     for label, same in its.items():
         mean = np.mean([curve.quantity for curve in same], axis=0)
         ax.plot(same[0].rounds, mean, label=label, **styles[label])
     first = next(iter(its.values()))
     _theory(ax, first)
     convex = bool(first[0].distance)
-    ax.set(xscale="log", yscale="log", xlabel="round", title=f"{NAMES.get(model, model)}, {partition}")
+    ax.set(xscale="log", yscale="log", xlabel="round", title=f"{model}, {partition}, {rounds} rounds")
     ax.set_ylabel("squared distance" if convex else "squared gradient norm")
     for axis in (ax.xaxis, ax.yaxis):  # the look of this project's figures has no formulas
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
