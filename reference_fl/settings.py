@@ -89,7 +89,7 @@ DATASET_DEFAULTS: dict[str, dict[str, Any]] = {
 BATCH_SIZE = {"digits": 16, "digits-equal": 128, "shakespeare": 10}
 
 # Of the clients' optimiser. FedAvg has the rate of Li et al., ACM MM 2024, tuned on a grid; FedMRN twice
-# that, since binary masks halve the step (docs/noise_rule.md). The paper's FedMRN, with a fixed noise, has 0.1.
+# that, since binary masks halve the step (docs/noise_rule.md). The paper has 0.1 for FedMRN with fixed noise.
 # Methods that compress an ordinary update have FedAvg's. FedBAT has the rate of its authors' code for the
 # same experiment, FedPM that of Adam for the scores in its authors' code.
 LEARNING_RATE = {
