@@ -58,8 +58,8 @@ class FedMRN(Strategy):
     max_weight : int
         The largest weight that a client may report.
     coding, dense_coding : str
-        Codings that clients should use, as in `fedmrn_codec.Request`: "rans" makes masks shorter, "float16"
-        and "bfloat16" dense float32 tensors. Replies in any coding are accepted.
+        Codings that clients should use, as in `fedmrn_codec.Request`: "rans" and "rans12" make masks shorter,
+        "float16" and "bfloat16" dense float32 tensors. Replies in any coding are accepted.
 
     Raises
     ------

@@ -82,8 +82,8 @@ class FromFrame(DXOFilter):
     max_weight : float
         The largest NUM_STEPS_CURRENT_ROUND that a client may report.
     coding, dense_coding : str
-        Codings that clients should use, as in `fedmrn_codec.Request`: "rans" makes masks shorter, "float16"
-        and "bfloat16" dense float32 tensors. Results in any coding are accepted.
+        Codings that clients should use, as in `fedmrn_codec.Request`: "rans" and "rans12" make masks shorter,
+        "float16" and "bfloat16" dense float32 tensors. Results in any coding are accepted.
 
     Raises
     ------
