@@ -64,7 +64,7 @@ coverage: setup tools ## run the tests, measure which lines and branches they ru
 	$(BIN)/python tests/tooling/coverage_table.py && exit $$status
 
 MUTANTS := format/parsing.py format/schema.py format/checked.py format/frame.py format/rans.py \
-  format/rans12.py backends/numpy_rans.py backends/numpy_rans12.py face/aggregation.py sums/state.py sums/partial.py sums/exact.py
+  backends/numpy_rans.py face/aggregation.py sums/state.py sums/partial.py sums/exact.py
 # Without the tests that compare backends: a mutation test uses NumPy only.
 MUTATION_TESTS := tests/format tests/sums tests/face \
   -k "not numba and not torch and not onnx and not backends_agree and not shorter_or_raw and not noise_times_mask"

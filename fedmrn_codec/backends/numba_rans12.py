@@ -81,15 +81,18 @@ def _encode(out: Any, first: Any, begin: Any, end: Any, mask: Any) -> None:
 
 @jit
 def _encode_tile(words: Any, pos: Any, x: Any, f: Any, starts: Any) -> Any:
-    """Code symbols of these frequencies and starts, the last one first: the state, and the next position."""
+    """Code symbols of these frequencies and starts, the last one first: the state, and the next position.
+
+    With v = x div f, the next state (v << 12) + x mod f + start is x + start + v * (4096 - f).
+    """
     for k in range(np.uint64(len(f))):
         i = np.uint64(len(f)) - np.uint64(1) - k
-        words[pos - np.uint64(1)] = np.uint16(x)
-        full = x >= np.uint32(f[i] << np.uint32(20))
-        x = np.uint32(x >> np.uint32(16)) if full else x
-        pos -= np.uint64(full)
+        if x >= np.uint32(f[i] << np.uint32(20)):
+            pos -= np.uint64(1)
+            words[pos] = np.uint16(x)
+            x = np.uint32(x >> np.uint32(16))
         over = np.uint32((np.uint64(x) * RECIPROCALS[f[i]] + np.uint64(2**32)) >> np.uint64(44))
-        x = np.uint32(np.uint32(over << np.uint32(12)) + np.uint32(x - over * f[i]) + starts[i])
+        x = np.uint32(np.uint32(x + starts[i]) + np.uint32(over * np.uint32(np.uint32(4096) - f[i])))
     return x, pos
 
 
@@ -122,14 +125,17 @@ def _decode(out: Any, fine: Any, counts: Any, begin: Any, end: Any, coded: Any, 
 
 @jit
 def _decode_tile(bits: Any, x: Any, p: Any, words: Any, pos: Any) -> Any:
-    """Decode a tile into `bits`, a byte each, without branches: the state, and the next position."""
+    """Decode a tile into `bits`, a byte each: the state, and the next position.
+
+    There is no branch on the bit, which is unpredictable, but few elements need a word. The order of the
+    operations keeps the chain from one state to the next short.
+    """
     for i in range(np.uint64(len(p))):
         low, share = x & np.uint32(4095), np.uint32(p[i] * (x >> np.uint32(12)))
         bit = low < p[i]
-        x = np.uint32(share + low) if bit else np.uint32(np.uint32(x - share) - p[i])
-        empty = x < np.uint32(LOWEST)
-        filled = np.uint32(np.uint32(x << np.uint32(16)) | np.uint32(words[pos]))
-        x = filled if empty else x
         bits[i] = bit
-        pos += np.uint64(empty)
+        x = np.uint32(share + low) if bit else np.uint32(np.uint32(x - p[i]) - share)
+        if x < np.uint32(LOWEST):
+            x = np.uint32(np.uint32(x << np.uint32(16)) | np.uint32(words[pos]))
+            pos += np.uint64(1)
     return x, pos

@@ -17,8 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "mutation.md"
 MODULES = (
     "format/parsing.py", "format/schema.py", "format/checked.py", "format/frame.py", "format/rans.py",
-    "format/rans12.py", "backends/numpy_rans.py", "backends/numpy_rans12.py",
-    "face/aggregation.py", "sums/state.py", "sums/partial.py", "sums/exact.py",
+    "backends/numpy_rans.py", "face/aggregation.py", "sums/state.py", "sums/partial.py", "sums/exact.py",
 )  # fmt: skip
 HEAD = ["| module | mutants | killed | explained | unexplained |", "|---|---|---|---|---|"]
 
