@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from reference_fl.report.documents import insert
 
-from . import clients, coding, kernels, memory, startup, uplink
+from . import clients, coding, density, kernels, memory, startup, uplink
 from .figure import drawing
 from .plan import QUICK, TRIAL, Plan, machine
 from .tables import Section, Target, targets_table
@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "kernels": kernels,
     "uplink": uplink,
     "coding": coding,
+    "density": density,
     "clients": clients,
     "memory": memory,
     "startup": startup,
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         type=Path,
         help="a folder of `fedmrn train`: measure coding 1 on the frames of its next round",
     )
+    parser.add_argument("--markdown", action="store_true", help="print the tables in Markdown")
     parser.add_argument("--figure", type=Path, help="draw the speed by size into this PNG file")
     parser.add_argument("--readme", type=Path, help="write the tables between the comments of this file")
     arguments = parser.parse_args(argv)
@@ -55,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"NAME: expected {', '.join(BENCHMARKS)}, got {', '.join(sorted(unknown))}")
     if arguments.figure is not None and "kernels" not in names:
         parser.error(f"--figure: expected kernels among the names, got {', '.join(names)}")
-    sections = {name: measured(name, plan_of(arguments)) for name in names}
+    sections = {name: measured(name, plan_of(arguments), arguments.markdown) for name in names}
     if arguments.figure is not None:
         drawing(sections["kernels"].curves).save(arguments.figure)
     if arguments.readme is not None:
@@ -69,14 +71,15 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
     return dataclasses.replace(plan, sizes=sizes, run=arguments.run)
 
 
-def measured(name: str, plan: Plan) -> Section:
-    """Run one benchmark, and print its tables."""
+def measured(name: str, plan: Plan, markdown: bool = False) -> Section:
+    """Run one benchmark, and print its tables, as text or in Markdown."""
     print(f"=== {name}: {machine()}\n", flush=True)
     section: Section = BENCHMARKS[name].run(plan)
-    for table in section.tables:
-        table.print()
-    if section.targets:
-        targets_table(section.targets).print()
+    for table in [*section.tables, *([targets_table(section.targets)] if section.targets else [])]:
+        if markdown:
+            print(f"**{table.title}**{': '.join(['', *table.notes])}\n\n{table.markdown()}\n")
+        else:
+            table.print()
     sys.stdout.flush()
     return section
 

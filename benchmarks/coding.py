@@ -1,16 +1,17 @@
-"""Entropy coding of masks: coding 1 compared with the ideal, zstd-19 on packed bits, and constriction.
+"""Entropy coding of masks: codings 1 and 4 compared with the ideal, zstd-19 on packed bits, and constriction.
 
 The ideal is the entropy of the bits, given one probability for each tensor, or one for each of the 16 buckets
 of |q| that the format uses; sending the probabilities is not counted. The coders of constriction, ANS and
 range coding, get the format's probability of each bit as an input: computing it, sending it and generating
-the noise are not in their times and bytes. Coding 1 does generate its noise, counts the bits, and checks what
-it decodes. zstd codes each tensor by itself.
+the noise are not in their times and bytes. Codings 1 and 4 do generate their noise, count the bits, and check
+what they decode. zstd codes each tensor by itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import constriction
@@ -21,14 +22,20 @@ import fedmrn_codec as fm
 from fedmrn_codec import backends
 from fedmrn_codec.backends.numpy import draws_of
 from fedmrn_codec.backends.rans_parts import BUCKETS, shift
-from fedmrn_codec.format import rans
+from fedmrn_codec.format import codings, rans
 
 from .frames import float32_bytes, made_frame, schema_of, trained_frames
 from .plan import Plan
 from .tables import Section, Table, Target, number
 from .timing import Work, measure
 
-OURS, PACKED, ONE_EACH, IDEAL = "coding 1", "packed bits", "ideal, one probability", "ideal, 16 buckets"
+OURS, TWELVE, PACKED, ONE_EACH, IDEAL = (
+    "coding 1",
+    "coding 4",
+    "packed bits",
+    "ideal, one probability",
+    "ideal, 16 buckets",
+)
 ZSTD, ANS, RANGE = "zstd-19 of packed bits", "constriction, ANS", "constriction, range coder"
 LEVEL, NETWORK = 19, 100e6
 MODEL = "cnn4"
@@ -139,18 +146,19 @@ def masks_of(frame: bytes, schema: fm.Schema) -> list[Mask]:
     return masks
 
 
-def ours(mask: Mask) -> Coder:
-    """Coding 1, or packed bits where these are shorter, as in a frame."""
-    kernels, place = backends.coder(), (mask.noise, mask.seed, mask.stream)
+def ours(mask: Mask, coding: fm.Coding = fm.Coding.RANS) -> Coder:
+    """Coding 1 or 4, or packed bits where these are shorter, as in a frame."""
+    kernels, place = backends.coder(None, coding), (mask.noise, mask.seed, mask.stream)
+    steps = codings.ENTROPY[coding]
 
     def encode() -> np.ndarray:
-        short = rans.encode(kernels, *place, mask.packed, mask.size)
+        short = steps.encode(kernels, *place, mask.packed, mask.size)
         return mask.packed if short is None else short
 
     def decode(data: np.ndarray) -> np.ndarray:
         if len(data) == len(mask.packed):
             return data
-        return rans.decode(kernels, *place, data, mask.size, "mask", 0)
+        return steps.decode(kernels, *place, data, mask.size, "mask", 0)
 
     return Coder(encode, decode)
 
@@ -204,6 +212,7 @@ def _constriction(mask: Mask, encoder: Any, push: Any, decoder: Any) -> Coder:
 
 CODERS: dict[str, Callable[[Mask], Coder]] = {
     OURS: ours,
+    TWELVE: partial(ours, coding=fm.Coding.RANS12),
     PACKED: packing,
     ZSTD: zstd,
     ANS: ans,

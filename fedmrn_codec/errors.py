@@ -179,7 +179,7 @@ class MinorError(MalformedError):
 
 
 class CodingError(MalformedError):
-    """An entropy-coded payload that its coding does not allow: [C-01] to [C-04]."""
+    """An entropy-coded payload that its coding does not allow: [C-01] to [C-09]."""
 
 
 class ChecksumError(MalformedError):

@@ -15,6 +15,7 @@ from benchmarks import (
     clients,
     coding,
     contenders,
+    density,
     frames,
     idioms,
     memory,
@@ -342,6 +343,46 @@ def test_the_command_prints_draws_and_writes(tmp_path, monkeypatch, capsys):
     assert "pays below, Mbit/s" in written
 
 
+@pytest.mark.parametrize("kind", density.NOISES)
+@pytest.mark.parametrize("wanted", density.DENSITIES)
+def test_masks_have_the_density_that_is_asked_for(kind, wanted):
+    values = np.random.default_rng(3).laplace(size=200_000)
+    noise, spread = kind(0.01), density.spread_of(values, kind, wanted)
+    update = {"w": (0.01 * spread * values).astype(np.float32)}
+    schema = fm.Schema([fm.Tensor("w", (len(values),), masked=True)])
+    bits = fm.decode_bits(fm.encode(update, schema, seed=1, noise=noise, private_seed=2), schema)["w"]
+    assert bits.mean() == pytest.approx(
+        wanted, abs=4 * math.sqrt(wanted / len(values)) + 1e-3 * (wanted == 0.5)
+    )
+
+
+def test_the_overhead_of_a_coding_is_above_the_entropy():
+    case = density.case_of(fm.Bernoulli, 4608, 0.05, plan.Plan(rounds=1, limit=0))
+    assert case.entropy == pytest.approx(-sum(p * math.log2(p) for p in (case.density, 1 - case.density)))
+    for coded in case.coded.values():
+        assert coded.stored != "raw"
+        assert coded.speed > 0
+        # a payload has whole bytes, of which 4 or more are a state
+        assert (1 + coded.overhead) * case.entropy * case.size / 8 == pytest.approx(
+            round((1 + coded.overhead) * case.entropy * case.size / 8)
+        )
+        assert 0 < coded.overhead < 0.4
+
+
+def test_the_table_by_density_is_printed_in_markdown(monkeypatch, capsys):
+    monkeypatch.setattr(command, "TRIAL", plan.Plan(size=70_000, rounds=1, limit=0))
+    monkeypatch.setattr(density, "DENSITIES", (0.5, 0.05))
+    monkeypatch.setattr(timing, "SHORTEST", 0.0)
+    command.main(["density", "--trial", "--markdown"])
+    out = capsys.readouterr().out
+    assert "| noise | elements | density |" in out
+    rows = [line.split(" | ") for line in out.splitlines() if line.startswith(("| bernoulli", "| uniform"))]
+    assert [row[1:3] for row in rows] == 2 * [
+        [size, share] for size in ("4,608", "65,536") for share in ("0.5", "0.05")
+    ]
+    assert "| acceptance | target | measured | met |" in out
+
+
 def test_measurements_in_processes(tmp_path):
     encode, add = memory.peaks_of(contenders.NUMPY, "1000000")
     assert 11e6 < encode < 15e6  # three arrays of float32
@@ -373,7 +414,7 @@ def test_a_second_process_is_compared_round_by_round(monkeypatch):
 
 def test_a_wrong_command_line_is_refused(capsys):
     for arguments, message in (
-        (["kernel"], "NAME: expected kernels, uplink, coding, clients, memory, startup, got kernel"),
+        (["kernel"], "NAME: expected kernels, uplink, coding, density, clients, memory, startup, got kernel"),
         (["uplink", "--figure", "x.png"], "--figure: expected kernels among the names, got uplink"),
     ):
         with pytest.raises(SystemExit):

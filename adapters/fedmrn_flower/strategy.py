@@ -66,9 +66,9 @@ class FedMRN(Strategy):
     max_weight : int
         The largest weight that a client may report.
     coding, dense_coding : str
-        Codings that clients should use, as in `fedmrn_codec.Request`: "rans" makes masks shorter, "float16"
-        and "bfloat16" dense float32 tensors. Replies in any coding are accepted. The default coding of masks
-        is "rans" if a rule sets the noise, and "raw" if it is fixed.
+        Codings that clients should use, as in `fedmrn_codec.Request`: "rans" and "rans12" make masks shorter,
+        "float16" and "bfloat16" dense float32 tensors. Replies in any coding are accepted. The default coding
+        of masks is "rans12" if a rule sets the noise, and "raw" if it is fixed.
 
     Raises
     ------
@@ -93,7 +93,7 @@ class FedMRN(Strategy):
         dense_coding: str = "raw",
     ) -> None:
         self._noise = ServerNoise(noise, mask, bits=bits, state=state)
-        coding = coding or ("rans" if self._noise.adaptive else "raw")
+        coding = coding or ("rans12" if self._noise.adaptive else "raw")
         check_settings({}, mask, coding, dense_coding)
         self.strategy, self.tied = strategy, dict(tied or {})
         self.each = not _is_mean(strategy) if each is None else each

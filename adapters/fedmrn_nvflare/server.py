@@ -87,9 +87,9 @@ class FromFrame(DXOFilter):
     max_weight : float
         The largest NUM_STEPS_CURRENT_ROUND that a client may report.
     coding, dense_coding : str
-        Codings that clients should use, as in `fedmrn_codec.Request`: "rans" makes masks shorter, "float16"
-        and "bfloat16" dense float32 tensors. Results in any coding are accepted. The default coding of masks
-        is "rans" if a rule sets the noise, and "raw" if it is fixed.
+        Codings that clients should use, as in `fedmrn_codec.Request`: "rans" and "rans12" make masks shorter,
+        "float16" and "bfloat16" dense float32 tensors. Results in any coding are accepted. The default coding
+        of masks is "rans12" if a rule sets the noise, and "raw" if it is fixed.
     bits : float, optional
         Bits of a masked parameter to which the rule steers binary masks, as in `AdaptiveNoise`.
     state : str, optional
@@ -119,8 +119,8 @@ class FromFrame(DXOFilter):
         super().__init__([DataKind.WEIGHTS, DataKind.WEIGHT_DIFF], None)
         fixed = parse_noise(noise) if isinstance(noise, str) else noise
         self._noise = ServerNoise(fixed, mask, bits=bits, state=state)
-        coding = coding or ("rans" if self._noise.adaptive else "raw")
-        check_settings({}, mask, coding, dense_coding)
+        masks = coding or ("rans12" if self._noise.adaptive else "raw")
+        check_settings({}, mask, masks, dense_coding)
         if output not in OUTPUTS:
             raise fm.ArgumentError("output", f"one of {', '.join(OUTPUTS)}", repr(output))
         self.noise = None if fixed is None else noise_text(fixed)
@@ -128,6 +128,7 @@ class FromFrame(DXOFilter):
         self.masked, self.leave_out = masked, leave_out
         self.seed, self.max_weight = seed, max_weight
         self.coding, self.dense_coding = coding, dense_coding
+        self._codings = masks, dense_coding
         self._lock = Lock()
         self._sum: fm.Aggregator | None = None
         self._sum_round = 0
@@ -209,7 +210,7 @@ class FromFrame(DXOFilter):
         model = self._model_of(data, number, fl_ctx)
         taken = {other.request.seed for name, other in self._assignments.items() if name != client}
         seed = fm.choose_seed(self.seed, number, client, taken)
-        codings = self.coding, self.dense_coding
+        codings = self._codings
         request = Request(seed, model.noise, self.mask, number, model.id, model.schema, *codings)
         return Assignment(task_id, model.arrays, request)
 

@@ -15,6 +15,7 @@ from typing import Protocol, cast
 import numpy as np
 
 from .. import errors
+from ..primitives.codes import Coding
 from ..primitives.noise import Noise
 from .rans_parts import Coded
 
@@ -67,7 +68,11 @@ class Backend(Protocol):
 
 
 class Coder(Protocol):
-    """The steps of coding 1 (spec 6.8). `noise`, `seed`, `stream`, `payload` as in `Backend`; `size` is n."""
+    """The steps of codings 1 and 4 (spec 6.8, 6.11), a module for each.
+
+    `noise`, `seed`, `stream` and `payload` are as in `Backend`; `size` is n. `probabilities` is an array of
+    shape (16,) of integers, in units of 2^-8 in coding 1 and of 2^-12 in coding 4.
+    """
 
     def count(
         self, noise: Noise, seed: int, stream: int, payload: np.ndarray, size: int
@@ -143,8 +148,8 @@ def accumulate_many(
         backend.accumulate(noise, int(kind), int(seed), stream, payload, int(weight), sums)
 
 
-def coder(backend: str | None = None) -> Coder:
-    """The steps of coding 1: compiled if Numba is installed and the backend is not "numpy"."""
-    name = "numpy_rans" if backend == "numpy" or "numba" not in installed() else "numba_rans"
-    steps: Coder = importlib.import_module(f".{name}", __name__)
+def coder(backend: str | None = None, coding: Coding = Coding.RANS) -> Coder:
+    """The steps of a coding of masks: compiled if Numba is installed and the backend is not "numpy"."""
+    name = "numpy" if backend == "numpy" or "numba" not in installed() else "numba"
+    steps: Coder = importlib.import_module(f".{name}_{coding.label}", __name__)
     return steps

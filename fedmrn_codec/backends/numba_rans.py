@@ -12,7 +12,7 @@ from .compiled import jit
 from .numba import frozen, place
 from .rans_parts import BLOCK, BUCKETS, LANES, LOWEST, Coded, blocks, shift
 from .threads import spread
-from .tiles import TILE
+from .tiles import BERNOULLI, TILE
 
 GROUP = 256
 """Blocks that the encoder holds the words of at a time."""
@@ -62,8 +62,11 @@ def decode(
 
 
 @jit
-def _buckets(keys: Any, scratch: Any, tile: Any, shift: Any, place: Any) -> None:
+def buckets(keys: Any, scratch: Any, tile: Any, shift: Any, place: Any) -> None:
     """Write the buckets of a tile's draws into `keys`."""
+    if place[0] == BERNOULLI:  # |q| is 1
+        keys[:] = 0
+        return
     tiles.draw(*scratch, tile, *place)
     q = scratch[1]
     for i in range(TILE):
@@ -71,8 +74,8 @@ def _buckets(keys: Any, scratch: Any, tile: Any, shift: Any, place: Any) -> None
 
 
 @jit
-def _add_counts(counts: Any, table: Any) -> None:
-    """Add the table of `_count_tile` to counts[0], set bits, and counts[1], elements of each bucket."""
+def add_counts(counts: Any, table: Any) -> None:
+    """Add the table of `count_tile` to counts[0], set bits, and counts[1], elements of each bucket."""
     for k in range(BUCKETS):
         for lane in range(LANES):
             clear, ones = table[lane, k], table[lane, BUCKETS + k]
@@ -82,7 +85,7 @@ def _add_counts(counts: Any, table: Any) -> None:
 
 
 @jit
-def _count_tile(table: Any, keys: Any, bits: Any) -> None:
+def count_tile(table: Any, keys: Any, bits: Any) -> None:
     """Count elements by bucket and bit, in a table for each lane: additions to one number are sequential."""
     for i in range(len(keys)):
         keys[i] += np.uint8(BUCKETS) if bits[i] else np.uint8(0)
@@ -99,10 +102,10 @@ def _count(counts: Any, begin: Any, end: Any, payload: Any, size: Any, shift: An
     for block in range(begin, end):
         for at in range(block * BLOCK, min((block + 1) * BLOCK, size), TILE):
             n = min(TILE, size - at)
-            _buckets(keys, scratch, np.uint64(at // TILE), shift, place)
+            buckets(keys, scratch, np.uint64(at // TILE), shift, place)
             tiles.unpack(eight, payload[at // 8 : (at + n + 7) // 8])
-            _count_tile(table, keys[:n], bits)
-        _add_counts(counts[block], table)
+            count_tile(table, keys[:n], bits)
+        add_counts(counts[block], table)
 
 
 @jit
@@ -121,7 +124,7 @@ def _encode(out: Any, first: Any, begin: Any, end: Any, mask: Any) -> None:
         for tile in range(-(-(stop - start) // TILE) - 1, -1, -1):
             at = start + tile * TILE
             n = min(TILE, stop - at)
-            _buckets(keys, scratch, np.uint64(at // TILE), shift, place)
+            buckets(keys, scratch, np.uint64(at // TILE), shift, place)
             tiles.unpack(eight, payload[at // 8 : (at + n + 7) // 8])
             for i in range(TILE):
                 probability = np.uint32(probabilities[keys[i]])
@@ -180,15 +183,15 @@ def _decode(out: Any, fine: Any, counts: Any, begin: Any, end: Any, coded: Any, 
         pos = np.uint64(0)
         for at in range(b * BLOCK, min((b + 1) * BLOCK, size), TILE):
             n = min(TILE, size - at)
-            _buckets(keys, scratch, np.uint64(at // TILE), shift, place)
+            buckets(keys, scratch, np.uint64(at // TILE), shift, place)
             for i in range(TILE):
                 p[i] = probabilities[keys[i]]
             pos = _decode_tile(bits, x, p[:n], its, pos)
             for i in range(n, -(-n // 8) * 8):
                 bits[i] = 0
             tiles.pack(out[at // 8 : (at + n + 7) // 8], eight)
-            _count_tile(table, keys[:n], bits)
-        _add_counts(counts[b], table)
+            count_tile(table, keys[:n], bits)
+        add_counts(counts[b], table)
         good = pos == np.uint64(lengths[b])
         for lane in range(LANES):
             good = good and x[lane] == np.uint32(LOWEST)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..primitives import mask
-from ..primitives.noise import Noise
+from ..primitives.noise import Bernoulli, Noise
 from .numpy import draws_of
 from .rans_parts import BLOCK, BUCKETS, LANES, LOWEST, Coded, blocks, shift
 
@@ -23,7 +23,7 @@ def count(
     ones, totals = np.zeros(BUCKETS, np.int64), np.zeros(BUCKETS, np.int64)
     for at in range(0, size, BLOCK):
         n = min(BLOCK, size - at)
-        bucket = _buckets(noise, seed, stream, at, n)
+        bucket = bucket_of(noise, seed, stream, at, n)
         totals += np.bincount(bucket, minlength=BUCKETS)
         ones += np.bincount(bucket[mask.unpack(payload[at // 8 :], n)], minlength=BUCKETS)
     return ones, totals
@@ -85,7 +85,10 @@ def _groups(size: int) -> Iterator[tuple[int, int]]:
     return ((at, min(GROUP * BLOCK, size - at)) for at in range(0, size, GROUP * BLOCK))
 
 
-def _buckets(noise: Noise, seed: int, stream: int, start: int, count: int) -> np.ndarray:
+def bucket_of(noise: Noise, seed: int, stream: int, start: int, count: int) -> np.ndarray:
+    """The buckets of |q| of elements `start` to `start + count - 1` (spec 6.8)."""
+    if isinstance(noise, Bernoulli):  # |q| is 1
+        return np.zeros(count, np.int64)
     size = np.abs(draws_of(noise, seed, stream, start, count))
     bucket: np.ndarray = np.minimum(size >> shift(noise), BUCKETS - 1)
     return bucket
@@ -95,7 +98,7 @@ def _probabilities(
     noise: Noise, seed: int, stream: int, start: int, count: int, probabilities: np.ndarray
 ) -> np.ndarray:
     """The probability of each element in 256ths, 0 after the last: int64, shape (blocks, steps, 8)."""
-    return _spread(probabilities[_buckets(noise, seed, stream, start, count)].astype(np.int64), count, 0)
+    return _spread(probabilities[bucket_of(noise, seed, stream, start, count)].astype(np.int64), count, 0)
 
 
 def _spread(values: np.ndarray, count: int, fill: int | bool) -> np.ndarray:

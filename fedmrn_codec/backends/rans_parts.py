@@ -1,4 +1,4 @@
-"""The constants of coding 1 (spec 6.8), and the parts of a coded payload."""
+"""The constants of codings 1 and 4 (spec 6.8, 6.11), and the parts of a coded payload."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from ..primitives.noise import Gaussian, Noise
 
 BUCKETS = 16
 LANES = 8
+"""States of a block in coding 1; a block of coding 4 has one."""
+
 BLOCK = 2**16
 """Elements of a block."""
 
@@ -23,9 +25,10 @@ class Coded(NamedTuple):
     Attributes
     ----------
     probabilities : numpy.ndarray
-        uint8, shape (16,): the probability of a set bit in each bucket, in 256ths.
+        Shape (16,): the probability of a set bit in each bucket: in coding 1 uint8, in 256ths; in coding 4
+        uint16, in 4096ths.
     states : numpy.ndarray
-        uint32, shape (blocks, 8): the states with which decoding begins.
+        uint32, shape (blocks, 8), or (blocks, 1) in coding 4: the states with which decoding begins.
     counts : numpy.ndarray
         int64, shape (blocks,): the number of words of each block.
     words : numpy.ndarray

@@ -101,7 +101,8 @@ MaskCoding = Annotated[
         parser=_parse_coding,
         metavar=CODINGS,
         show_default="raw",
-        help="The coding of masks. rans entropy-codes a mask if that is shorter than raw.",
+        help="The coding of masks. rans and rans12 entropy-code a mask if that is shorter than raw; rans12 "
+        "is the shorter one where few bits are set, and needs readers of format 1.2.",
     ),
 ]
 DenseCoding = Annotated[

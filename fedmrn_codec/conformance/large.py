@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..primitives.codes import MaskKind
+from ..primitives.codes import Coding, MaskKind
 from . import oracle
 from .check import Failure
 from .layout import first_difference
@@ -33,7 +33,8 @@ class Large:
     @property
     def id(self) -> str:
         """The id of this check, such as "large/uniform-binary:decode"."""
-        return f"large/{self.distribution}-{self.kind}{'-rans' * self.coding}:decode"
+        coding = "" if self.coding == oracle.RAW else f"-{Coding(self.coding).label}"
+        return f"large/{self.distribution}-{self.kind}{coding}:decode"
 
     def run(self, target: Target) -> Failure | None:
         """Run the check; return the failure at the first element that is wrong, or None."""
@@ -51,7 +52,7 @@ class Large:
         return None
 
     def _frame(self) -> tuple[oracle.Content, Decode]:
-        mask = _mask(self.id, rare=self.coding == oracle.RANS)
+        mask = _mask(self.id, rare=self.coding in oracle.CODERS)
         code, scale = DISTRIBUTIONS[self.distribution], oracle.f32_from_bits(SCALE)
         content = oracle.Content(mask, MaskKind.of(self.kind, "kind"), code, scale, self.coding)
         schema = (
@@ -83,8 +84,10 @@ def _element(content: oracle.Content, i: int) -> bytes:
 
 
 def checks() -> Iterator[Large]:
-    """The checks: each distribution with each mask kind, not entropy-coded, and one entropy-coded mask."""
+    """The checks: each distribution with each mask kind, not entropy-coded, and entropy-coded masks."""
     for distribution in DISTRIBUTIONS:
         for kind in MaskKind.labels():
             yield Large(distribution, kind)
     yield Large("uniform", "binary", oracle.RANS)
+    yield Large("uniform", "binary", oracle.RANS12)
+    yield Large("bernoulli", "binary", oracle.RANS12)

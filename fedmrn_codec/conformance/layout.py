@@ -68,6 +68,8 @@ def frame_fields(data: bytes, schema: oracle.Schema) -> list[Field]:
         length = int.from_bytes(data[at + 4 : at + 12], "little")
         if data[at + 2] == oracle.RANS:
             _coded(pen, tensor, length)
+        elif data[at + 2] == oracle.RANS12:
+            _coded_12(pen, tensor, data[pen.at : pen.at + length], data[at + 1])
         else:
             pen.put(length, f"payload of {tensor.name!r}", "6.9" if data[at + 2] else "6.5")
     pen.put(4, "checksum", "6.6")
@@ -80,6 +82,15 @@ def _coded(pen: _Pen, tensor: oracle.Tensor, length: int) -> None:
     for name, size in (("P", 16), ("counts", 2 * blocks), ("states", 32)):
         pen.put(size, f"{name} of {tensor.name!r}", "6.8")
     pen.put(length - 48 - 2 * blocks, f"words of {tensor.name!r}", "6.8")
+
+
+def _coded_12(pen: _Pen, tensor: oracle.Tensor, wire: bytes, distribution: int) -> None:
+    """Add the fields of a mask in coding 4 to `pen`; the words are the bytes after the first state."""
+    blocks = (tensor.elements + 65535) // 65536
+    _, size = oracle.take_indices(wire, distribution)
+    for name, length in (("k(0)", 1), ("bits of k", size - 1), ("counts", 2 * blocks - 2), ("state", 4)):
+        pen.put(length, f"{name} of {tensor.name!r}", "6.11")
+    pen.put(len(wire) - size - 2 * blocks - 2, f"words of {tensor.name!r}", "6.10")
 
 
 def partial_fields(data: bytes, schema: oracle.Schema) -> list[Field]:

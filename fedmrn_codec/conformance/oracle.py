@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import math
 import re
 import struct
@@ -31,7 +32,8 @@ SCALES = {
     GAUSSIAN: ((127 - 105) << 23, (127 + 125) << 23),
     BERNOULLI: ((127 - 126) << 23, 0x7F7FFFFF),
 }
-RAW, RANS, IN_FLOAT16, IN_BFLOAT16 = 0, 1, 2, 3  # spec 6.5
+RAW, RANS, IN_FLOAT16, IN_BFLOAT16, RANS12 = 0, 1, 2, 3, 4  # spec 6.5
+MINOR = {RAW: 0, RANS: 1, IN_FLOAT16: 1, IN_BFLOAT16: 1, RANS12: 2}  # spec 6.2: the first with the coding
 HALF_DTYPE = {IN_FLOAT16: 3, IN_BFLOAT16: 4}  # spec 6.9, 5.3
 LARGEST_DRAW = {UNIFORM: 2**24 - 1, GAUSSIAN: 13291661, BERNOULLI: 1}  # spec 3.2 to 3.4
 # spec 7.3, 8.1, 8.5
@@ -43,6 +45,7 @@ F-14 seed F-15 truncated F-16 unknown_kind F-17 kind_mismatch F-18 unknown_dtype
 F-20 unknown_distribution F-21 unknown_coding F-22 reserved F-23 payload_length F-24 scale F-25 truncated
 F-31 minor F-26 trailing F-27 checksum F-28 padding F-29 non_finite F-30 bool
 C-01 coding C-02 coding C-03 coding C-04 coding
+C-05 coding C-06 coding C-07 coding C-08 coding C-09 coding
 P-01 truncated P-02 magic P-03 version P-04 reserved P-05 weight P-06 frames P-07 schema_mismatch
 P-08 tensor_count P-09 unknown_distribution P-10 reserved P-11 scale P-12 rows P-13 trailing P-14 checksum
 P-15 sums A-01 aggregate A-02 aggregate A-06 aggregate A-07 sums
@@ -375,7 +378,7 @@ def encode(frame: Frame, embed_schema: bool = False) -> bytes:
     raw, digest = schema_bytes(frame.schema), schema_digest(frame.schema)
     numbers = (frame.seed, frame.base_model, frame.round, len(frame.contents))
     frame, payloads = with_codings(frame)
-    minor = int(any(content.coding for content in frame.contents))  # [E-01]
+    minor = max((MINOR[content.coding] for content in frame.contents), default=0)  # [E-01]
     data = struct.pack("<4sBBHQQII16s", b"FMRN", 1, minor, embed_schema, *numbers, digest)  # spec 6.2
     data += struct.pack("<I", len(raw)) + raw if embed_schema else b""  # spec 6.3
     for tensor, content, wire in zip(frame.schema, frame.contents, payloads, strict=True):  # spec 6.4
@@ -398,7 +401,7 @@ def parse(data: bytes, schema: Schema | None = None, options: Options = Options(
     magic, major, minor, flags, *numbers, digest = struct.unpack("<4sBBHQQII16s", data[:48])
     seed, base_model, round_number, count = numbers
     require(magic == b"FMRN", "F-02", f"magic, byte 0: got {magic.hex()}")
-    require(major == 1 and minor < 2, "F-03", f"version, byte 4: expected 1.0 or 1.1, got {major}.{minor}")
+    require(major == 1 and minor < 3, "F-03", f"version, byte 4: expected 1.0 to 1.2, got {major}.{minor}")
     require(flags < 2, "F-04", f"flags, byte 6: got {flags:#06x}")
     most = options.max_tensors
     require(count <= most, "F-05", f"tensor_count: expected at most {most}, got {count}")
@@ -419,7 +422,8 @@ def parse(data: bytes, schema: Schema | None = None, options: Options = Options(
     require(options.base_model in (None, base_model), "F-13", f"expected another, got {base_model}")
     require(options.seed in (None, seed), "F-14", f"expected {options.seed}, got {seed}")
     entries = [_entry(reader, tensor, minor) for tensor in known]
-    require(minor == 0 or any(entry.coding for entry, _ in entries), "F-31", "minor 1, all codings 0")
+    needed = max((MINOR[entry.coding] for entry, _ in entries), default=0)
+    require(minor == needed, "F-31", f"minor {minor}, of codings that need {needed}")
     end = reader.at + sum(length for _, length in entries) + 4
     require(size >= end, "F-25", f"frame: expected {end} bytes, got {size}")
     require(size <= end, "F-26", f"frame: expected {end} bytes, got {size}")
@@ -428,9 +432,9 @@ def parse(data: bytes, schema: Schema | None = None, options: Options = Options(
     contents = []
     for stream, (tensor, (entry, length)) in enumerate(zip(known, entries, strict=True)):
         wire = reader.take(length, "F-25", "payload")
-        if entry.coding == RANS:
-            # [C-01] to [C-04]
-            payload = entropy_decode(wire, entry.distribution, seed, stream, tensor.elements)
+        if entry.coding in CODERS:
+            # [C-01] to [C-04], [C-05] to [C-09]
+            payload = CODERS[entry.coding][1](wire, entry.distribution, seed, stream, tensor.elements)
         elif tensor.masked:
             payload = wire
             unpack(payload, tensor.elements)  # [F-28]
@@ -451,11 +455,13 @@ def _entry(reader: Reader, tensor: Tensor, minor: int) -> tuple[Content, int]:
     require(kind != DENSE or kind_type in DTYPES, "F-18", f"{at}: type {kind_type}")
     require(kind != DENSE or kind_type == tensor.dtype, "F-19", f"{at}: type {kind_type}")
     require(kind == DENSE or kind_type in SCALES, "F-20", f"{at}: type {kind_type}")
-    known = {RAW} if minor == 0 else {RAW, RANS} if tensor.masked else {RAW, IN_FLOAT16, IN_BFLOAT16}
+    known = {RAW, RANS, RANS12} if tensor.masked else {RAW, IN_FLOAT16, IN_BFLOAT16}
+    known = {coding for coding in known if MINOR[coding] <= minor}
     require(coding in known and (coding == RAW or tensor.dtype == FLOAT32), "F-21", f"{at}: coding {coding}")
     require(reserved == 0, "F-22", f"{at}: reserved {reserved}")
-    if coding == RANS:
-        fits = rans_length(tensor.elements) <= length < tensor.payload_length
+    if coding in CODERS:
+        least = rans_length if coding == RANS else rans12_length
+        fits = least(tensor.elements) <= length < tensor.payload_length
     else:
         fits = length == tensor.payload_length // (1 if coding == RAW else 2)
     require(fits, "F-23", f"{at}: {length}, raw {tensor.payload_length}")
@@ -476,18 +482,19 @@ def _check_elements(payload: bytes, dtype: int) -> None:
         require(dtype != BOOL or word <= 1, "F-30", f"element {i}: expected 0 or 1, got {word}")
 
 
-# 6.8 and 6.9 Codings
+# 6.8 to 6.11 Codings
 
 
 def with_codings(frame: Frame) -> tuple[Frame, list[bytes]]:
-    """The frame as a reader decodes it (rounded by 6.9, raw if coding 1 is not shorter), and its payloads."""
+    """The frame as a reader decodes it (rounded by 6.9, raw if that is not longer), and its payloads."""
     contents, payloads = [], []
     for stream, (tensor, content) in enumerate(zip(frame.schema, frame.contents, strict=True)):
         wire = content.payload
         if len(wire) != tensor.payload_length:
             pass  # a reader refuses it, and `encode` lets one check it
-        elif content.coding == RANS:
-            wire = entropy_encode(content.payload, content.distribution, frame.seed, stream, tensor.elements)
+        elif content.coding in CODERS:
+            encoder = CODERS[content.coding][0]
+            wire = encoder(content.payload, content.distribution, frame.seed, stream, tensor.elements)
             if len(wire) >= len(content.payload):
                 content, wire = content._replace(coding=RAW), content.payload
         elif content.coding != RAW:
@@ -588,6 +595,145 @@ def entropy_decode(wire: bytes, distribution: int, seed: int, stream: int, n: in
         require(not words and states == [2**16] * 8, "C-03", f"block {b}: {len(words)} words left, {states}")
     require(probabilities(buckets, bits) == list(table), "C-04", f"P: {table.hex()}")
     return pack(bits)
+
+
+def rans12_length(n: int) -> int:
+    """The least length of a mask of n elements in coding 4 (spec 6.4)."""
+    return 6 * ((n + 65535) // 65536) - 1
+
+
+def range_encode(symbols: Sequence[tuple[int, int]]) -> tuple[int, list[int]]:
+    """The state and the words of the symbols' starts and frequencies (spec 6.10)."""
+    x, words = 2**16, []
+    for start, f in reversed(symbols):
+        if x >= f << 20:
+            words.append(x % 2**16)
+            x >>= 16
+        x = (x // f << 12) + x % f + start
+    return x, words[::-1]
+
+
+class RangeDecoder:
+    """The decoder of one block (spec 6.10)."""
+
+    def __init__(self, state: int, words: Sequence[int]) -> None:
+        self.x, self.words, self.read = state, words, 0
+
+    @property
+    def low(self) -> int:
+        """The number that identifies the next symbol: start <= low < start + frequency."""
+        return self.x % 4096
+
+    def advance(self, start: int, f: int, what: str) -> None:
+        """Go to the next symbol, [C-08]."""
+        self.x = f * (self.x >> 12) + self.low - start
+        if self.x < 2**16:
+            require(self.read < len(self.words), "C-08", f"{what}: no word is left")
+            self.x, self.read = (self.x << 16) + self.words[self.read], self.read + 1
+
+    def end(self, what: str) -> None:
+        """Check the end of the block, [C-08]."""
+        done = self.x == 2**16 and self.read == len(self.words)
+        require(done, "C-08", f"{what}: state {self.x}, {len(self.words) - self.read} words left")
+
+
+def frequency(k: int) -> int:
+    """v(k), the frequency of a set bit, of 4096 (spec 6.11)."""
+    if k > 39:
+        return 4096 - frequency(78 - k)
+    return k + 1 if k < 3 else (4 + (k + 1) % 4) << ((k + 1) // 4 - 1)
+
+
+def classes(distribution: int) -> int:
+    """The number of buckets in coding 4: |q| of Bernoulli noise is always 1 (spec 6.11)."""
+    return 1 if distribution == BERNOULLI else 16
+
+
+def indices(buckets: Sequence[int], bits: Sequence[int], distribution: int) -> list[int]:
+    """k(0), k(1), ... (spec 6.11)."""
+    out, last = [], 39
+    for c in range(classes(distribution)):
+        its = [bit for k, bit in zip(buckets, bits, strict=True) if k == c]
+        if its:
+            middles = [frequency(j - 1) + frequency(j) for j in range(1, 79)]
+            last = sum(8192 * sum(its) >= middle * len(its) for middle in middles)
+        out.append(last)
+    return out
+
+
+def put_indices(table: Sequence[int]) -> bytes:
+    """k(0) as a byte, the differences of the others in bits (spec 6.11)."""
+    bits: list[int] = []
+    for before, k in itertools.pairwise(table):
+        less = k < before
+        bits += [int(less), *[0] * (before - k - 1 if less else k - before), 1]
+    return bytes([table[0]]) + pack(bits)
+
+
+def take_indices(wire: bytes, distribution: int) -> tuple[list[int], int]:
+    """k(0), k(1), ..., and the number of bytes that they take, [C-05] (spec 6.11)."""
+    table, at = [wire[0]], 8
+    require(wire[0] <= 78, "C-05", f"k(0) is {wire[0]}")
+
+    def bit() -> int:
+        nonlocal at
+        require(at < 8 * len(wire), "C-05", f"the bits end at k({len(table)})")
+        at += 1
+        return wire[(at - 1) // 8] >> (at - 1) % 8 & 1
+
+    while len(table) < classes(distribution):
+        less, size = bit(), 0
+        while not bit():
+            size += 1
+        table.append(table[-1] - size - 1 if less else table[-1] + size)
+        require(0 <= table[-1] <= 78, "C-05", f"k({len(table) - 1}) is {table[-1]}")
+    size = (at + 7) // 8
+    require(at % 8 == 0 or wire[size - 1] >> at % 8 == 0, "C-05", f"padding in {wire[size - 1]:#04x}")
+    return table, size
+
+
+def rans12_encode(
+    payload: bytes, distribution: int, seed: int, stream: int, n: int, forged: Sequence[int] | None = None
+) -> bytes:
+    """A packed mask in coding 4 (spec 6.11); with forged k(0), k(1), ... it is invalid."""
+    buckets = [bucket(distribution, draw(distribution, seed, stream, i)) for i in range(n)]
+    bits = unpack(payload, n)
+    table = indices(buckets, bits, distribution) if forged is None else forged
+    p = [frequency(k) for k in table]
+    symbols = [(0, p[c]) if bit else (p[c], 4096 - p[c]) for c, bit in zip(buckets, bits, strict=True)]
+    coded = [range_encode(symbols[begin : begin + 65536]) for begin in range(0, n, 65536)]
+    wire = put_indices(table) + b"".join(struct.pack("<H", len(words)) for _, words in coded[:-1])
+    return wire + b"".join(struct.pack(f"<I{len(words)}H", x, *words) for x, words in coded)
+
+
+def rans12_decode(wire: bytes, distribution: int, seed: int, stream: int, n: int) -> bytes:
+    """A packed mask from its payload in coding 4, with the checks [C-05] to [C-09] (spec 6.11)."""
+    blocks = (n + 65535) // 65536
+    table, at = take_indices(wire[: len(wire) - 6 * blocks + 2], distribution)
+    counts = list(struct.unpack_from(f"<{blocks - 1}H", wire, at))
+    left = len(wire) - at - 6 * blocks + 2 - 2 * sum(counts)
+    require(left % 2 == 0 and 0 <= left <= 2 * 65535, "C-06", f"{left} bytes for the words of the last block")
+    counts.append(left // 2)
+    at, read = at + 2 * (blocks - 1), []
+    for count in counts:
+        read.append(struct.unpack_from(f"<I{count}H", wire, at))
+        at += 4 + 2 * count
+    for b, numbers in enumerate(read):
+        require(numbers[0] >= 2**16, "C-07", f"block {b}: state {numbers[0]}")
+    p, buckets, bits = [frequency(k) for k in table], [], []
+    for b, numbers in enumerate(read):
+        decoder = RangeDecoder(numbers[0], numbers[1:])
+        for i in range(65536 * b, min(65536 * (b + 1), n)):
+            buckets.append(bucket(distribution, draw(distribution, seed, stream, i)))
+            f = p[buckets[-1]]
+            bits.append(int(decoder.low < f))
+            decoder.advance(*((0, f) if bits[-1] else (f, 4096 - f)), f"block {b}, element {i}")
+        decoder.end(f"block {b}")
+    require(indices(buckets, bits, distribution) == table, "C-09", f"k: {table}")
+    return pack(bits)
+
+
+CODERS = {RANS: (entropy_encode, entropy_decode), RANS12: (rans12_encode, rans12_decode)}
 
 
 def decode_mask(content: Content, seed: int, stream: int, n: int) -> bytes:

@@ -121,11 +121,11 @@ ALL: tuple[tuple[str, tuple[str, ...], str, Callable[[], SearchStrategy[Request]
     ("generated/schemas", ("5.4", "7.3"), "digest", questions.digests),
     ("generated/frames", ("M-02",), "decode", questions.decodings),
     ("generated/hostile-frames", ("7.1",), "decode", questions.hostile),
-    ("generated/coded-frames", ("6.8", "6.9"), "decode", questions.coded),
+    ("generated/coded-frames", ("6.8", "6.9", "6.11"), "decode", questions.coded),
     ("generated/hostile-codings", ("7.1",), "decode", questions.hostile_codings),
     ("generated/samples", ("M-04",), "sample", questions.samples),
     ("generated/encodings", ("E-01", "E-02"), "encode", questions.encodings),
-    ("generated/codings", ("E-03", "6.8", "6.9"), "encode", questions.codings),
+    ("generated/codings", ("E-03", "6.8", "6.9", "6.11"), "encode", questions.codings),
     ("generated/aggregates", ("A-03", "A-04"), "aggregate", questions.aggregates),
     ("generated/merges", ("A-06", "8.5"), "merge", questions.merges),
 )

@@ -95,14 +95,14 @@ def hostile(draw: st.DrawFn) -> Request:
 
 @st.composite
 def coded(draw: st.DrawFn) -> Request:
-    """Frames of version 1.1: entropy-coded masks, and floats of 16 bits."""
+    """Frames of versions 1.1 and 1.2: entropy-coded masks, and floats of 16 bits."""
     frame = draw(some.coded_frames())
     return Decode(frame=oracle.encode(frame), schema=oracle.schema_bytes(frame.schema))
 
 
 @st.composite
 def hostile_codings(draw: st.DrawFn) -> Request:
-    """Frames of version 1.1 with defects."""
+    """Frames of versions 1.1 and 1.2 with defects."""
     frame = draw(some.coded_frames())
     data = oracle.encode(frame)
     data = draw(damaged(data, frame_fields(data, frame.schema)))

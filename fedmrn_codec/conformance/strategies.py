@@ -174,10 +174,11 @@ def halves(draw: st.DrawFn, coding: int, n: int) -> bytes:
 
 @st.composite
 def coded_frames(draw: st.DrawFn) -> Frame:
-    """A frame with a mask in coding 1, where shorter, and a dense tensor in coding 2 or 3."""
-    n, m = draw(SHORT), draw(st.integers(0, 5))
+    """A frame with a mask in coding 1 or 4, where shorter, and a dense tensor in coding 2 or 3."""
+    coder = draw(st.sampled_from(list(oracle.CODERS)))
+    n, m = draw(SHORT if coder == oracle.RANS else SHORT | st.integers(36, 60)), draw(st.integers(0, 5))
     schema = (Tensor("w", True, FLOAT32, (n,)), Tensor("x", False, FLOAT32, (m,)))
-    mask = Content(draw(rare_masks(n)), draw(kinds), *draw(noises()), oracle.RANS)
+    mask = Content(draw(rare_masks(n)), draw(kinds), *draw(noises()), coder)
     coding = draw(st.sampled_from(list(oracle.HALF_DTYPE)))
     contents = mask, Content(draw(halves(coding, m)), coding=coding)
     if draw(st.booleans()):

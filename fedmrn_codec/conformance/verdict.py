@@ -80,11 +80,18 @@ def _refused_valid(request: Request, found: Refused) -> Finding:
     if isinstance(request, Encode):
         return Finding(("E-01",), f"expected a frame, got the refusal `{found.code}`")
     if found.code == "coding":
-        return Finding(("6.8",), "expected an answer, got the refusal `coding`: valid input is refused")
+        section = "6.11" if _minor(request) == 2 else "6.8"
+        return Finding((section,), "expected an answer, got the refusal `coding`: valid input is refused")
     groups = ("P", "A", "F", "S") if request.op in AGGREGATING else ("F", "S")
     numbers = tuple(n for n, code in oracle.CODES.items() if code == found.code and n[0] in groups)
     text = f"expected an answer, got the refusal `{found.code}`: valid input is refused"
     return Finding(numbers or ("7.1",), text)
+
+
+def _minor(request: Request) -> int:
+    """The highest minor version of the request's frames (spec 6.2)."""
+    frames = (request.frame,) if isinstance(request, Decode) else getattr(request, "frames", ())
+    return max((frame[5] for frame in frames), default=0)
 
 
 # --- words and noise --------------------------------------------------------------------------------

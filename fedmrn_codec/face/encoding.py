@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import backends, errors
-from ..format import codings, frame, rans
+from ..format import codings, frame
 from ..format.codings import CodingValue
 from ..format.mask_spec import MaskSpec, MaskValue, mask_specs
 from ..format.schema import Schema
@@ -52,10 +52,11 @@ def encode(
         Unsigned, of 32 and 64 bits; 0 means "not given".
     embed_schema : bool
         Write the schema into the frame, so that it can be decoded without one.
-    coding : {"raw", "rans"} or Coding, or mapping of str to one of them
-        Of masked tensors. "rans" entropy-codes a mask if that makes it shorter (spec 6.8), which it does for
-        binary masks of trained updates, and rarely for signed ones. The decoded bits are the same. A frame
-        whose tensors are all raw can be read by decoders of version 1.0.
+    coding : {"raw", "rans", "rans12"} or Coding, or mapping of str to one of them
+        Of masked tensors. "rans" and "rans12" entropy-code a mask if that makes it shorter (spec 6.8, 6.11),
+        which they do for binary masks of trained updates, and rarely for signed ones. "rans12" is the shorter
+        one where few bits are set or tensors are small. The decoded bits are the same. A frame whose tensors
+        are all raw can be read by decoders of version 1.0, one without "rans12" by those of version 1.1.
     dense_coding : {"raw", "float16", "bfloat16"} or Coding, or mapping of str to one of them
         Of dense float32 tensors. The latter two round to 16 bits, to nearest, ties to even (spec 6.9).
     private_seed : int, optional
@@ -149,16 +150,16 @@ def _frame_of(
 ) -> bytes:
     """The frame of packed masks and dense elements in the caller's codings (spec 6).
 
-    A mask that coding 1 does not make shorter is raw.
+    A mask that entropy coding does not make shorter is raw.
     """
     round, base_model = unsigned(round, U32, "round"), unsigned(base_model, U64, "base_model")
     chosen = codings.chosen(schema, coding, masked=True) | codings.chosen(schema, dense_coding, masked=False)
     entries, payloads = [], []
     for stream, tensor in enumerate(schema):
         payload, used = contents[tensor.name], chosen.get(tensor.name, Coding.RAW)
-        if used == Coding.RANS:
-            coder, its_noise = backends.coder(backend), specs[tensor.name].noise
-            shorter = rans.encode(coder, its_noise, seed, stream, payload, tensor.size)
+        if used in codings.ENTROPY:
+            coder, its_noise = backends.coder(backend, used), specs[tensor.name].noise
+            shorter = codings.ENTROPY[used].encode(coder, its_noise, seed, stream, payload, tensor.size)
             payload, used = (payload, Coding.RAW) if shorter is None else (shorter, used)
         elif used != Coding.RAW:
             payload = codings.narrow(payload, tensor.name, used)

@@ -10,7 +10,7 @@ import numpy as np
 from .. import backends, errors
 from ..primitives.dtypes import is_finite
 from ..primitives.mask import padding_is_zero
-from . import codings, rans
+from . import codings
 from .frame import Buffer, Entry, Info, as_view, check_checksum
 from .limits import DEFAULT_LIMITS, Limits
 from .parsing import Expected, check_expected, parse
@@ -85,7 +85,7 @@ class CheckedFrame(Info):
         Raises
         ------
         FrameError
-            One of [F-28] to [F-30] and [C-01] to [C-04] fails; the first determines the subclass.
+            One of [F-28] to [F-30] and [C-01] to [C-09] fails; the first determines the subclass.
         """
         content = self._payloads.get(stream)
         if content is None:
@@ -94,9 +94,10 @@ class CheckedFrame(Info):
             if entry.noise is None:
                 content = _elements(raw, tensor, entry)
             elif entry.payload_coding is not codings.RAW:
-                coder = backends.coder(backend)  # here, since the import takes time and few frames need it
-                where = f"{tensor.name!r}", entry.offset
-                content = rans.decode(coder, entry.noise, self.seed, stream, raw, tensor.size, *where)
+                coding, where = entry.payload_coding, (f"{tensor.name!r}", entry.offset)
+                coder = backends.coder(backend, coding)  # here: the import takes time and few frames need it
+                decode = codings.ENTROPY[coding].decode
+                content = decode(coder, entry.noise, self.seed, stream, raw, tensor.size, *where)
             else:
                 content = _packed_bits(raw, tensor, entry)
             self._payloads[stream] = content

@@ -9,12 +9,15 @@ import numpy as np
 from .. import errors
 from ..primitives.codes import Coding
 from ..primitives.dtypes import round_to_bfloat16, widen_bfloat16
-from . import rans
+from . import rans, rans12
 from .schema import Schema, Tensor
 
 RAW = Coding.RAW
-MASKED = Coding.RAW, Coding.RANS
+MASKED = Coding.RAW, Coding.RANS, Coding.RANS12
 DENSE = Coding.RAW, Coding.FLOAT16, Coding.BFLOAT16
+
+ENTROPY = {Coding.RANS: rans, Coding.RANS12: rans12}
+"""The modules of the codings that entropy-code masks; each has `shortest`, `encode` and `decode`."""
 
 CodingValue = str | Coding
 """A coding as an argument: its label or the member."""
@@ -22,19 +25,16 @@ CodingValue = str | Coding
 
 def allowed(dense_dtype: str | None, minor: int) -> tuple[Coding, ...]:
     """The codings that a table entry may have; `dense_dtype` is None for a masked tensor."""
-    if minor == 0:
-        return (Coding.RAW,)
-    if dense_dtype is None:
-        return MASKED
-    return DENSE if dense_dtype == "float32" else (Coding.RAW,)
+    fitting = MASKED if dense_dtype is None else DENSE if dense_dtype == "float32" else (Coding.RAW,)
+    return tuple(coding for coding in fitting if coding.minor <= minor)
 
 
 def lengths(tensor: Tensor, coding: int) -> tuple[int, int]:
     """The least and the largest allowed length of a tensor's payload in bytes (spec 6.4)."""
     if coding == Coding.RAW:
         return tensor.payload_bytes, tensor.payload_bytes
-    if coding == Coding.RANS:
-        return rans.shortest(tensor.size), tensor.payload_bytes - 1
+    if coding in ENTROPY:
+        return ENTROPY[Coding(coding)].shortest(tensor.size), tensor.payload_bytes - 1
     return 2 * tensor.size, 2 * tensor.size
 
 

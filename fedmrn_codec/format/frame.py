@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 else:  # Python 3.12 and newer have it in collections.abc
     Buffer = Any
 
-MAGIC, MAJOR, MINOR = b"FMRN", 1, 1  # the highest minor version that this library reads
+MAGIC, MAJOR, MINOR = b"FMRN", 1, 2  # the highest minor version that this library reads
 HEADER = struct.Struct("<4sBBHQQII16s")
 ENTRY = struct.Struct("<BBBBQ")
 SCALE = struct.Struct("<f")
@@ -60,7 +60,7 @@ class Entry:
     offset, length : int
         The payload's first byte, from the start of the frame, and its number of bytes.
     coding : str
-        "raw", "rans", "float16" or "bfloat16": a label of `Coding`.
+        "raw", "rans", "rans12", "float16" or "bfloat16": a label of `Coding`.
     """
 
     kind: str
@@ -149,7 +149,7 @@ def build(
     embed_schema: bool,
 ) -> bytes:
     """The bytes of a frame with these entries and payloads (spec 6.1), in the lowest version, [E-01]."""
-    minor = int(any(ENTRY.unpack_from(entry)[2] != Coding.RAW for entry in entries))
+    minor = max((Coding(ENTRY.unpack_from(entry)[2]).minor for entry in entries), default=0)
     header = HEADER.pack(
         MAGIC, MAJOR, minor, SCHEMA_FLAG * embed_schema, seed, base_model, round, len(schema), schema.digest
     )

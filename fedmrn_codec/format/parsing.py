@@ -196,8 +196,9 @@ def _parse_entries(
         name = f"tensor {i}" if tensor is None else repr(tensor.name)
         fields, at = _parse_entry(body, at, name, tensor, minor)
         parsed.append(fields)
-    if minor and all(coding == "raw" for *_, coding in parsed):
-        raise errors.MinorError("minor version", "0, since every tensor is raw", minor, 5)
+    needed = max((Coding[coding.upper()].minor for *_, coding in parsed), default=0)
+    if minor != needed:
+        raise errors.MinorError("minor version", f"{needed}, the first that has the codings", minor, 5)
     entries, at = [], begin + at
     for kind, noise, dtype, length, coding in parsed:
         entries.append(Entry(kind, noise, dtype, at, length, coding))

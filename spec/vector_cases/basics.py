@@ -26,7 +26,7 @@ from fedmrn_codec.conformance.oracle import (
 Case = dict[str, Any]
 DISTRIBUTIONS = {UNIFORM: "uniform", GAUSSIAN: "gaussian", BERNOULLI: "bernoulli"}
 KINDS = {BINARY: "binary", SIGNED: "signed"}
-CODINGS = {o.RANS: "rans", o.IN_FLOAT16: "float16", o.IN_BFLOAT16: "bfloat16"}
+CODINGS = {o.RANS: "rans", o.IN_FLOAT16: "float16", o.IN_BFLOAT16: "bfloat16", o.RANS12: "rans12"}
 DTYPES = {dtype.name: code for code, dtype in o.DTYPES.items()}
 TOP = 2**64 - 1
 
@@ -69,7 +69,7 @@ def mask(tag: str, n: int) -> bytes:
 
 
 def rare(tag: str, n: int) -> bytes:
-    """A mask of n bits, one in 16 of them set, for coding 1."""
+    """A mask of n bits, one in 16 of them set, for codings 1 and 4."""
     return o.pack([int(byte < 16) for byte in chaos(tag, n)])
 
 
@@ -153,6 +153,17 @@ CODED = frame(
         Content(ints("int64", [-3])),
     ],
     seed=0x0123456789ABCDEF,
+)
+
+
+CODED_12 = CODED._replace(
+    contents=(CODED.contents[0]._replace(coding=o.RANS12), *CODED.contents[1:]),
+)
+
+EXAMPLE_12_SCHEMA = (masked("weight", 96),)
+EXAMPLE_12 = frame(
+    EXAMPLE_12_SCHEMA,
+    [Content(o.pack([int(i in (3, 40, 41, 77)) for i in range(96)]), BINARY, BERNOULLI, 0.5, o.RANS12)],
 )
 
 

@@ -7,28 +7,87 @@ from collections.abc import Sequence
 
 from fedmrn_codec.conformance import oracle as o
 from fedmrn_codec.conformance.oracle import UNIFORM
-from vector_cases.basics import EXAMPLE_FRAME, EXAMPLE_SCHEMA, f32, u32
+from vector_cases.basics import EXAMPLE_12, EXAMPLE_12_SCHEMA, EXAMPLE_FRAME, EXAMPLE_SCHEMA, f32, u32
 
 
 def example() -> str:
     """Section 12 of FORMAT.md."""
+    return f"{first()}\n{second()}"
+
+
+def table(head: str, rows: Sequence[Sequence[object]]) -> str:
+    """A table in Markdown; the heads are separated by |."""
+    columns = head.split("|")
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    return "\n".join([*lines, *("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows)])
+
+
+def fields(whole: bytes, parts: Sequence[tuple[int, str, str]], at: int = 0) -> str:
+    """The table of the fields that make up bytes `at` to the last."""
+    rows = []
+    for size, name, meaning in parts:
+        rows.append((at, f"`{whole[at : at + size].hex(' ')}`", name, meaning))
+        at += size
+    assert at == len(whole)
+    return table("offset|bytes|field|meaning", rows)
+
+
+def second() -> str:
+    """The example of coding 4."""
+    (weight,), (content,) = EXAMPLE_12_SCHEMA, EXAMPLE_12.contents
+    data, wire = o.encode(EXAMPLE_12), o.with_codings(EXAMPLE_12)[1][0]
+    n, bits = weight.elements, o.unpack(content.payload, weight.elements)
+    (k,), at = o.take_indices(wire, content.distribution)
+    state, *words = struct.unpack(f"<I{(len(wire) - at - 4) // 2}H", wire[at:])
+    p = o.frequency(k)
+    frame_table = fields(
+        data,
+        [
+            (1, "kind", f"`{weight.name}`: binary"),
+            (1, "type", "bernoulli"),
+            (1, "coding", "4"),
+            (1, "reserved", ""),
+            (8, "length", f"{len(wire)} bytes"),
+            (4, "scale", f"{content.scale!r}"),
+            (1, "k(0)", f"v({k}) = {p}: {sum(bits)} of {n} bits are set, {4096 * sum(bits) / n:.1f} of 4096"),
+            (4, "state", f"{state}"),
+            (2 * len(words), "words", ", ".join(map(str, words))),
+            (4, "checksum", f"CRC-32 of the {len(data) - 4} bytes before"),
+        ],
+        48,
+    )
+    decoder, rows = o.RangeDecoder(state, words), []
+    shown = {0, 1, n - 1} | {i + d for i, bit in enumerate(bits) if bit for d in (0, 1)}
+    for i, bit in enumerate(bits):
+        x, low, read = decoder.x, decoder.low, decoder.read
+        assert bit == (low < p)
+        decoder.advance(*((0, p) if bit else (p, 4096 - p)), "example")
+        word = words[read] if decoder.read > read else ""
+        if i in shown or word != "":
+            rows.append((i, x, low, bit, word, decoder.x))
+    decoder.end("example")
+    steps = table("i|x|y|bit|word read|x after", rows)
+    set_bits = ", ".join(str(i) for i, bit in enumerate(bits) if bit)
+    return f"""\
+**A frame with coding 4**, {len(data)} bytes, of version 1.2; it is the case `frames/coded12-example`.
+The schema is one masked tensor `{weight.name}` of shape ({n}), the seed is {EXAMPLE_12.seed}, the noise
+Bernoulli noise. Bits {set_bits} of the binary mask are set. After the header:
+
+{frame_table}
+
+Raw, the mask has {len(content.payload)} bytes. These are the steps of the decoder that begin or end the
+block, read a word, or decode a set bit or the bit after it:
+
+{steps}
+"""
+
+
+def first() -> str:
+    """The example of a raw mask and a dense tensor."""
     weight, bias = EXAMPLE_SCHEMA
     content, dense_content = EXAMPLE_FRAME.contents
     raw, data = o.schema_bytes(EXAMPLE_SCHEMA), o.encode(EXAMPLE_FRAME)
     bits, step = o.unpack(content.payload, 10), f32(float(o.step(UNIFORM, content.scale)))
-
-    def table(head: str, rows: Sequence[Sequence[object]]) -> str:
-        columns = head.split("|")
-        lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-        return "\n".join([*lines, *("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows)])
-
-    def fields(whole: bytes, parts: Sequence[tuple[int, str, str]]) -> str:
-        rows, at = [], 0
-        for size, name, meaning in parts:
-            rows.append((at, f"`{whole[at : at + size].hex(' ')}`", name, meaning))
-            at += size
-        assert at == len(whole)
-        return table("offset|bytes|field|meaning", rows)
 
     schema_table = fields(
         raw,

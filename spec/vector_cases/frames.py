@@ -21,9 +21,11 @@ from fedmrn_codec.conformance.oracle import (
 )
 from vector_cases.basics import (
     CODED,
+    CODED_12,
     CODINGS,
     DISTRIBUTIONS,
     DTYPES,
+    EXAMPLE_12,
     EXAMPLE_FRAME,
     KINDS,
     SMALL,
@@ -281,8 +283,51 @@ def coded() -> Iterator[Good]:
     yield Good("halves-bfloat16-ends", comment, frame((dense("x", "float32", len(ends)),), [content]))
 
 
+def coded_12() -> Iterator[Good]:
+    """Coding 4 (FORMAT.md 6.11)."""
+    yield Good("coded12-example", "the second frame of section 12", EXAMPLE_12)
+    yield Good("coded12", "codings 4 and 2 beside raw tensors", CODED_12)
+    w, *others = CODED.contents
+    both = frame(
+        (CODED_12.schema[0], CODED_12.schema[1], masked("v", 1001)),
+        [w, others[0], CODED_12.contents[0]],
+        seed=CODED.seed,
+    )
+    yield Good("coded12-and-1", "codings 1, 2 and 4 in one frame", both, embed=True, known=False)
+    for distribution, name in DISTRIBUTIONS.items():
+        for kind, n in ((BINARY, 1200), (SIGNED, 1003)):
+            schema = (dense("empty", "float32", 0), masked("w", n))
+            content = Content(rare(f"coded {name}", n), kind, distribution, f32(0.01), o.RANS12)
+            source = frame(schema, [Content(b""), content], seed=TOP)
+            yield Good(f"coded12-{name}-{KINDS[kind]}", f"coding 4, {name} noise, {n} elements", source)
+    seed, n = 12, 4000
+    buckets = [o.bucket(UNIFORM, o.draw(UNIFORM, seed, 0, i)) for i in range(n)]
+    every = o.pack([c % 2 for c in buckets])
+    content = Content(every, BINARY, UNIFORM, f32(0.01), o.RANS12)
+    steps = frame((masked("w", n),), [content], seed=seed)
+    yield Good("coded12-steps", "k is 0 and 78 by turns: the largest differences", steps)
+    limit = o.pack([int(i % 16 == 0 if i < 1536 else i >= 1596) for i in range(1600)])
+    for label, distribution, payload, n, comment in (
+        ("none", UNIFORM, bytes(75), 600, "no bit is set: every k is 0"),
+        ("all", UNIFORM, b"\xff" * 75, 600, "all bits are set: every k is 78"),
+        ("least", BERNOULLI, bytes(5) + b"\0", 41, "the least number of elements: 5 bytes, and 6 raw"),
+        ("small", BERNOULLI, bytes(5), 40, "too few elements for coding 4: raw"),
+        ("few", GAUSSIAN, o.pack([0] * 398 + [1, 1]), 400, "some buckets are empty"),
+        ("fair", UNIFORM, mask("fair", 1600), 1600, "coding 4 is asked for and would be longer: raw"),
+        ("at-the-limit", BERNOULLI, limit, 1600, "v is 256: a state is f * 2^20, so a word is due"),
+        ("as-long-as-raw", BERNOULLI, b"\1" * 7, 56, "coding 4 would be as long as raw: raw"),
+    ):
+        content = Content(payload, BINARY, distribution, f32(0.01), o.RANS12)
+        yield Good(f"coded12-{label}", comment, frame((masked("w", n),), [content]))
+    for ones, total in ((3, 2048), (2, 2048), (1, 1024), (9, 4096), (4087, 4096), (1639, 4096)):
+        packed = o.pack([int(i < ones) for i in range(total)])
+        content = Content(packed, BINARY, BERNOULLI, f32(0.01), o.RANS12)
+        comment = f"the share {ones} / {total}, in or near the middle of two frequencies"
+        yield Good(f"coded12-share-{ones}-{total}", comment, frame((masked("w", total),), [content]))
+
+
 def frame_cases() -> Iterator[Case]:
-    for name, comment, source, embed, known, options in (*frames(), *coded()):
+    for name, comment, source, embed, known, options in (*frames(), *coded(), *coded_12()):
         data = o.encode(source, embed)
         schema = source.schema if known else None
         assert o.parse(data, schema, options) == o.with_codings(source)[0]
@@ -302,7 +347,7 @@ def frame_cases() -> Iterator[Case]:
                 line["coding"] = CODINGS[content.coding]
         yield valid(
             name,
-            "6 M-02 E-01 E-03" if any(c.coding == o.RANS for c in source.contents) else "6 M-02 E-01",
+            "6 M-02 E-01 E-03" if any(c.coding in o.CODERS for c in source.contents) else "6 M-02 E-01",
             comment,
             schema=schema_json(source.schema),
             schema_bytes=o.schema_bytes(source.schema).hex(),

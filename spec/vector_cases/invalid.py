@@ -15,11 +15,20 @@ from vector_cases.basics import (
 )
 from vector_cases.invalid_body import bad_payloads, bad_tables
 from vector_cases.invalid_coded import bad_codings
+from vector_cases.invalid_coded12 import bad_coded12
 from vector_cases.invalid_head import bad_agreements, bad_headers, bad_schemas
 
 
 def invalid_cases() -> Iterator[Case]:
-    for group in (bad_headers, bad_schemas, bad_agreements, bad_tables, bad_payloads, bad_codings):
+    for group in (
+        bad_headers,
+        bad_schemas,
+        bad_agreements,
+        bad_tables,
+        bad_payloads,
+        bad_codings,
+        bad_coded12,
+    ):
         for name, comment, data, schema, options in group():
             number = number_of(name)
             found = refusal(lambda d=data, s=schema, p=options: o.parse(d, s, p))  # type: ignore[misc]

@@ -145,4 +145,4 @@ def test_without_safetensors_the_rest_works(folder, shell):
 
 
 def test_the_script_is_installed(shell):
-    assert shell("fedmrn --version").stdout.decode() == f"fedmrn {fm.__version__} (format 1.1)\n"
+    assert shell("fedmrn --version").stdout.decode() == f"fedmrn {fm.__version__} (format 1.2)\n"

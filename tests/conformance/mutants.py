@@ -112,7 +112,7 @@ MUTANTS = [
     ),
     Mutant("surrogates in names", '"utf-8", "strict"', '"utf-8", "surrogatepass"', "S-02"),
     # 6 Frame, 7 Checks
-    Mutant("any minor version", 'major == 1 and minor < 2, "F-03"', 'major == 1, "F-03"', "F-03"),
+    Mutant("any minor version", 'major == 1 and minor < 3, "F-03"', 'major == 1, "F-03"', "F-03"),
     Mutant("only known flags looked at", 'require(flags < 2, "F-04"', 'require(flags < 256, "F-04"', "F-04"),
     Mutant(
         "the limit of elements on every tensor alone",
@@ -166,7 +166,7 @@ MUTANTS = [
     Mutant(
         "the highest minor version written",
         'b"FMRN", 1, minor, embed_schema',
-        'b"FMRN", 1, 1, embed_schema',
+        'b"FMRN", 1, 2, embed_schema',
         "E-01",
     ),
     # 6.8 and 6.9 Codings
@@ -187,6 +187,39 @@ MUTANTS = [
         "E-01",
     ),
     Mutant("-0.0 lost in 16 bits", "| (word & 2**15) << 16", "", "6.5"),
+    Mutant(
+        "a lower minor version than the codings need is enough",
+        'require(minor == needed, "F-31"',
+        'require((minor > 0) == (needed > 0), "F-31"',
+        "F-31",
+    ),
+    # 6.10 and 6.11 Coding 4
+    Mutant("coding 4 in version 1.1", "RANS12: 2}  # spec 6.2", "RANS12: 1}  # spec 6.2", "F-31"),
+    Mutant("the nearest index is the one below", "sum(8192 * sum(its) >=", "sum(8192 * sum(its) >", "6.11"),
+    Mutant("an empty bucket has k = 39", "out.append(last)", "out.append(last if its else 39)", "6.11"),
+    Mutant(
+        "16 buckets of Bernoulli noise", "return 1 if distribution == BERNOULLI else 16", "return 16", "6.11"
+    ),
+    Mutant(
+        "k not compared with the bits",
+        'require(indices(buckets, bits, distribution) == table, "C-09"',
+        'require(True, "C-09"',
+        "C-09",
+    ),
+    Mutant(
+        "no padding of k looked at",
+        'require(at % 8 == 0 or wire[size - 1] >> at % 8 == 0, "C-05"',
+        'require(True, "C-05"',
+        "C-05",
+    ),
+    Mutant("half a word dropped", "require(left % 2 == 0 and 0 <= left", "require(0 <= left", "C-06"),
+    Mutant("any state", 'require(numbers[0] >= 2**16, "C-07"', 'require(True, "C-07"', "C-07"),
+    Mutant(
+        "the end of a block not looked at",
+        "done = self.x == 2**16 and self.read == len(self.words)",
+        "done = True",
+        "C-08",
+    ),
     # 8 Aggregation
     Mutant(
         "rounding twice in the mean",

@@ -16,5 +16,7 @@ def test_codings():
         "rans": oracle.RANS,
         "float16": oracle.IN_FLOAT16,
         "bfloat16": oracle.IN_BFLOAT16,
+        "rans12": oracle.RANS12,
     }
     assert {coding.label: coding.value for coding in Coding} == codings
+    assert {coding.value: coding.minor for coding in Coding} == oracle.MINOR

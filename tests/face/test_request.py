@@ -92,7 +92,7 @@ def test_a_subclass_reads_its_own_kind():
         ({"noise": 0.01}, "request entry 'noise': expected str or list, got float"),
         ({"mask": "both"}, "mask: expected one of binary, signed, got 'both'"),
         ({"coding": 1}, "request entry 'coding': expected str, got int"),
-        ({"coding": "float16"}, "coding: expected one of raw, rans, got 'float16'"),
+        ({"coding": "float16"}, "coding: expected one of raw, rans, rans12, got 'float16'"),
         ({"dense_coding": "rans"}, "dense_coding: expected one of raw, float16, bfloat16, got 'rans'"),
         ({"schema": "text"}, "request entry 'schema': expected bytes or list, got str"),
         ({"schema": [1]}, "schema: expected a list of {name, shape, masked, dtype}, got TypeError: "),
@@ -114,7 +114,7 @@ def test_damaged_entries_are_refused(entries, message):
         ({"mask": ["binary"]}, "mask: expected one of binary, signed, got ['binary']"),
         ({"round": 1.5}, "round: expected an integer, got 1.5"),
         ({"schema": [SCHEMA]}, "schema: expected a Schema, got list"),
-        ({"coding": {"b": "rans"}}, "coding: expected one of raw, rans, got {'b': 'rans'}"),
+        ({"coding": {"b": "rans"}}, "coding: expected one of raw, rans, rans12, got {'b': 'rans'}"),
     ],
 )
 def test_bad_requests_are_refused(fields, message):

@@ -64,7 +64,7 @@ def test_frames_have_the_requested_codings():
     message = assigned(arrays=arrays, coding="rans", dense_coding="float16")
     reply = through(lambda m: Message(RecordDict({"arrays": arrays}), reply_to=m), message)
     assert [entry.coding for entry in fm.inspect(frame_of(reply)).tensors] == ["rans", "float16"]
-    with pytest.raises(fm.ArgumentError, match=r"^coding: expected one of raw, rans, got 'zip'"):
+    with pytest.raises(fm.ArgumentError, match=r"^coding: expected one of raw, rans, rans12, got 'zip'"):
         FedMRN(FedAvg(), noise=Uniform(0.01), coding="zip")
 
 

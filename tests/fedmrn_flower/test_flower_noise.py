@@ -49,7 +49,7 @@ def test_the_noise_starts_with_the_spread_and_falls_towards_the_updates(base):
 
 def test_the_frames_are_entropy_coded_unless_the_user_says_otherwise():
     (message, *_) = messages_of(strategy(), NODES)
-    assert Request.of(message).coding == "rans"
+    assert Request.of(message).coding == "rans12"
     (message, *_) = messages_of(strategy(coding="raw"), NODES)
     assert Request.of(message).coding == "raw"
     (message, *_) = messages_of(strategy(noise=fm.Uniform(0.01)), NODES)

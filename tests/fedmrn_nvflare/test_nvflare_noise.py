@@ -53,10 +53,9 @@ def test_a_restarted_server_continues_from_the_file(tmp_path):
 
 
 def test_the_frames_are_entropy_coded_unless_the_noise_is_fixed():
-    assert FromFrame().coding == "rans"
-    assert FromFrame(coding="raw").coding == "raw"
-    assert FromFrame("uniform:0.01").coding == "raw"
-    assert FromFrame().noise is None
+    for noise, coding in ((None, "rans12"), ("uniform:0.01", "raw")):
+        assert Request.of(dxo_meta(Federation(noise, "binary").send())).coding == coding
+    assert Request.of(dxo_meta(Federation(None, "binary", coding="raw").send())).coding == "raw"
 
 
 def test_bad_settings_are_refused():

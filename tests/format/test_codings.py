@@ -1,4 +1,4 @@
-"""The codings of version 1.1: entropy-coded masks, and dense floats in 16 bits (spec 6.8, 6.9)."""
+"""The codings: entropy-coded masks, and dense floats in 16 bits (spec 6.8 to 6.11)."""
 
 import numpy as np
 import pytest
@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 import fedmrn_codec as fm
 from fedmrn_codec import backends, errors
-from fedmrn_codec.format import rans
+from fedmrn_codec.format.codings import ENTROPY
 
 NOISES = [fm.Uniform(0.01), fm.Gaussian(0.01), fm.Bernoulli(0.01)]
 CODERS = ["numpy", "numba"]
+CODINGS = [coding.label for coding in ENTROPY]
 DENSE_NAMES = "dense_coding: expected names of dense float32 tensors of the schema"
 
 
@@ -28,6 +29,7 @@ def trained(noise, size, seed, stream):
     return skewed(size, 0.5 * np.exp(-np.abs(values) / 0.005))
 
 
+@pytest.mark.parametrize("coding", CODINGS)
 @given(
     st.sampled_from(NOISES),
     st.integers(0, 3000) | st.sampled_from([2**16 - 1, 2**16, 2**16 + 1, 2**16 + 700, 150_001]),
@@ -36,25 +38,26 @@ def trained(noise, size, seed, stream):
     st.integers(0, 2**64 - 1),
 )
 @settings(max_examples=40, deadline=None)
-def test_coded_frames_are_shorter_or_raw_and_decode_to_the_same(noise, size, share, mask, seed):
+def test_coded_frames_are_shorter_or_raw_and_decode_to_the_same(coding, noise, size, share, mask, seed):
     schema, bits = masked(size), {"w": skewed(size, share)}
     given = {"seed": seed, "noise": noise, "mask": mask}
     raw = fm.encode_bits(bits, schema, **given)
-    coded = {fm.encode_bits(bits, schema, **given, coding="rans", backend=name) for name in CODERS}
+    coded = {fm.encode_bits(bits, schema, **given, coding=coding, backend=name) for name in CODERS}
     assert len(coded) == 1
     (frame,) = coded
     assert len(frame) < len(raw) or frame == raw
     for name in CODERS:
         assert fm.decode_bits(frame, schema, backend=name)["w"].tobytes() == bits["w"].tobytes()
         assert fm.decode(frame, schema, backend=name)["w"].tobytes() == fm.decode(raw, schema)["w"].tobytes()
-    assert fm.verify(frame, schema).tensors[0].coding == ("raw" if frame == raw else "rans")
+    assert fm.verify(frame, schema).tensors[0].coding == ("raw" if frame == raw else coding)
 
 
+@pytest.mark.parametrize("coding", CODINGS)
 @pytest.mark.parametrize("noise", NOISES[:2])
-def test_the_length_is_close_to_the_conditional_entropy(noise):
+def test_the_length_is_close_to_the_conditional_entropy(noise, coding):
     size, seed = 300_000, 5
     bits = trained(noise, size, seed, 0)
-    frame = fm.encode_bits({"w": bits}, masked(size), seed=seed, noise=noise, coding="rans")
+    frame = fm.encode_bits({"w": bits}, masked(size), seed=seed, noise=noise, coding=coding)
     coded = fm.inspect(frame, masked(size)).mask_bytes
     packed = np.packbits(bits, bitorder="little")
     ones, totals = backends.coder().count(noise, seed, 0, packed, size)
@@ -70,13 +73,13 @@ def test_the_length_is_close_to_the_conditional_entropy(noise):
 def test_coded_and_raw_frames_give_the_same_sums():
     schema, noise = masked(5000), fm.Uniform(0.01)
     sums = []
-    for coding in ("raw", "rans"):
+    for coding in ("raw", *CODINGS):
         server = fm.Aggregator(schema, noise=noise)
         for seed in (1, 2, 3):
             bits = {"w": skewed(5000, 0.1, seed)}
             server.add(fm.encode_bits(bits, schema, seed=seed, noise=noise, coding=coding), seed)
         sums.append(server.to_bytes())
-    assert sums[0] == sums[1]
+    assert sums[0] == sums[1] == sums[2]
 
 
 def test_frames_without_codings_are_of_version_1_0():
@@ -86,6 +89,9 @@ def test_frames_without_codings_are_of_version_1_0():
     plain = fm.encode(update, schema, **given)
     assert fm.inspect(plain).version == (1, 0)
     assert fm.encode(update, schema, **given, coding="rans") == plain  # coding would not make it shorter
+    short = fm.encode(update, schema, **given, coding="rans12")
+    assert len(short) < len(plain)
+    assert fm.inspect(short).version == (1, 2)
     half = fm.encode(update, schema, **given, dense_coding="float16")
     assert fm.inspect(half).version == (1, 1)
     assert len(half) == len(plain) - 6
@@ -115,8 +121,8 @@ def test_values_outside_the_range_of_16_bits_are_refused(coding, value):
 @pytest.mark.parametrize(
     ("codings", "message"),
     [
-        ({"coding": "zip"}, "coding: expected one of raw, rans, got 'zip'"),
-        ({"coding": "float16"}, "coding: expected one of raw, rans, got 'float16'"),
+        ({"coding": "zip"}, "coding: expected one of raw, rans, rans12, got 'zip'"),
+        ({"coding": "float16"}, "coding: expected one of raw, rans, rans12, got 'float16'"),
         ({"coding": {"b": "rans"}}, "coding: expected names of masked tensors of the schema, got 'b'"),
         ({"dense_coding": "rans"}, "dense_coding: expected one of raw, float16, bfloat16, got 'rans'"),
         ({"dense_coding": {"n": "float16"}}, f"{DENSE_NAMES}, got 'n'"),
@@ -132,20 +138,22 @@ def test_codings_that_do_not_fit(codings, message):
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize("coding", ENTROPY)
 @pytest.mark.parametrize("name", CODERS)
 @given(st.binary(min_size=51, max_size=124), st.integers(0, 2**64 - 1))
-def test_arbitrary_payloads_are_refused(name, data, seed):
+def test_arbitrary_payloads_are_refused(name, coding, data, seed):
     raw = np.frombuffer(data, np.uint8)
     with pytest.raises(errors.CodingError):
-        rans.decode(backends.coder(name), fm.Uniform(0.01), seed, 0, raw, 1000, "w", 0)
+        ENTROPY[coding].decode(backends.coder(name, coding), fm.Uniform(0.01), seed, 0, raw, 1000, "w", 0)
 
 
+@pytest.mark.parametrize("coding", ENTROPY)
 @pytest.mark.parametrize("name", CODERS)
-def test_every_flipped_bit_of_a_coded_payload_is_found(name):
+def test_every_flipped_bit_of_a_coded_payload_is_found(name, coding):
     """Without the checksum: every payload is refused, or is the only encoding of another mask."""
     size, noise = 1001, fm.Uniform(0.01)
     packed = np.packbits(skewed(size, 0.05), bitorder="little")
-    coder = backends.coder(name)
+    coder, rans = backends.coder(name, coding), ENTROPY[coding]
     data = rans.encode(coder, noise, 7, 0, packed, size)
     for at in range(len(data)):
         for bit in range(8):

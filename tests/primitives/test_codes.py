@@ -30,7 +30,7 @@ def test_codes_are_those_of_the_oracle():
     assert (fm.Coding.FLOAT16, fm.Coding.BFLOAT16) == (oracle.IN_FLOAT16, oracle.IN_BFLOAT16)
     assert fm.Coding.RAW == oracle.RAW
     assert fm.MaskKind.labels() == ("binary", "signed")
-    assert fm.Coding.labels() == ("raw", "rans", "float16", "bfloat16")
+    assert fm.Coding.labels() == ("raw", "rans", "float16", "bfloat16", "rans12")
 
 
 @pytest.mark.parametrize("make", [encode, encode_bits])
@@ -47,6 +47,7 @@ def test_encoders_accept_mask_kinds(make, kind):
     [
         ("coding", fm.Coding.RAW, 0),
         ("coding", fm.Coding.RANS, 0),
+        ("coding", fm.Coding.RANS12, 0),
         ("dense_coding", fm.Coding.RAW, 1),
         ("dense_coding", fm.Coding.FLOAT16, 1),
         ("dense_coding", fm.Coding.BFLOAT16, 1),
@@ -87,6 +88,6 @@ def test_other_mask_kinds_are_refused(wrong):
 
 @pytest.mark.parametrize("wrong", [fm.MaskKind.BINARY, fm.Coding.FLOAT16, 1, "RANS", None])
 def test_other_codings_are_refused(wrong):
-    message = re.escape(f"coding: expected one of raw, rans, got {wrong!r}")
+    message = re.escape(f"coding: expected one of raw, rans, rans12, got {wrong!r}")
     with pytest.raises(fm.ArgumentError, match=f"^{message}$"):
         encode_bits(coding=wrong)

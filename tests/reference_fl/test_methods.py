@@ -273,7 +273,7 @@ def test_options_out_of_range_are_refused(name, options, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"coding": "zip"}, "^coding: expected one of raw, rans, got 'zip'"),
+        ({"coding": "zip"}, "^coding: expected one of raw, rans, rans12, got 'zip'"),
         ({"dense_coding": "rans"}, "^dense_coding: expected one of raw, float16, bfloat16, got 'rans'"),
     ],
 )

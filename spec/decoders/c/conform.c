@@ -427,7 +427,7 @@ static uint8_t kind_of(task *t, const json *value)
 
 static uint8_t coding_of(task *t, const json *value)
 {
-    static const char *const names[] = {"raw", "rans", "float16", "bfloat16", NULL};
+    static const char *const names[] = {"raw", "rans", "float16", "bfloat16", "rans12", NULL};
     return is_given(value) ? name_of(t, value, names) : 0;
 }
 
@@ -565,7 +565,7 @@ static int schema_of(task *t, fedmrn_schema *schema)
 static void op_hello(task *t, buffer *out)
 {
     (void)t;
-    put(out, "{\"name\":\"fedmrn.h\",\"version\":\"1.1\",\"profiles\":[\"decode\",\"encode\",\"aggregate\"]}");
+    put(out, "{\"name\":\"fedmrn.h\",\"version\":\"1.2\",\"profiles\":[\"decode\",\"encode\",\"aggregate\"]}");
 }
 
 static void op_words(task *t, buffer *out)

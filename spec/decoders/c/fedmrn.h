@@ -1,4 +1,4 @@
-/* fedmrn.h - frames, noise and exact aggregation of the fedmrn format 1.1 (FORMAT.md), in C99.
+/* fedmrn.h - frames, noise and exact aggregation of the fedmrn format 1.2 (FORMAT.md), in C99.
  *
  * In one source file:    #define FEDMRN_IMPLEMENTATION
  *                        #include "fedmrn.h"            (it includes fedmrn_table.h, the table of 3.4)
@@ -61,12 +61,14 @@ typedef struct {
 
 const char *fedmrn_code_text(fedmrn_code code); /* "truncated", ... */
 
-/* ---- Codes of the format (3.1, 4.2, 5.2, 5.3, 6.4, 6.8, 6.9) ---- */
+/* ---- Codes of the format (3.1, 4.2, 5.2, 5.3, 6.4, 6.8 to 6.11) ---- */
 
 enum { FEDMRN_UNIFORM = 1, FEDMRN_GAUSSIAN, FEDMRN_BERNOULLI };
 enum { FEDMRN_KIND_DENSE, FEDMRN_KIND_BINARY, FEDMRN_KIND_SIGNED };
 enum { FEDMRN_ROLE_DENSE, FEDMRN_ROLE_MASKED };
-enum { FEDMRN_CODING_RAW, FEDMRN_CODING_RANS, FEDMRN_CODING_FLOAT16, FEDMRN_CODING_BFLOAT16 };
+enum {
+    FEDMRN_CODING_RAW, FEDMRN_CODING_RANS, FEDMRN_CODING_FLOAT16, FEDMRN_CODING_BFLOAT16, FEDMRN_CODING_RANS12
+};
 enum {
     FEDMRN_FLOAT32 = 1, FEDMRN_FLOAT64, FEDMRN_FLOAT16, FEDMRN_BFLOAT16, FEDMRN_INT8, FEDMRN_INT16, FEDMRN_INT32,
     FEDMRN_INT64, FEDMRN_UINT8, FEDMRN_UINT16, FEDMRN_UINT32, FEDMRN_UINT64, FEDMRN_BOOL8
@@ -180,13 +182,13 @@ fedmrn_status fedmrn_frame_read(fedmrn_frame *frame, const uint8_t *bytes, size_
                                 const fedmrn_demands *demands, const fedmrn_memory *memory);
 
 /* Elements start .. start + count - 1 of a tensor, in its dtype and in this machine's byte order. A mask in coding 1
- * is decoded from the beginning of the block that contains `start`: large ranges that begin at multiples of
+ * or 4 is decoded from the beginning of the block that contains `start`: large ranges that begin at multiples of
  * FEDMRN_BLOCK decode nothing twice. */
 #define FEDMRN_BLOCK 65536u
 fedmrn_code fedmrn_frame_decode(const fedmrn_frame *frame, uint32_t tensor, uint64_t start, size_t count, void *out);
 
 /* What an encoder writes. Payloads are those of coding 0, whatever coding is chosen for an entry: packed masks,
- * little-endian elements. For codings 2 and 3 they are rounded, to nearest, ties to even; a mask that coding 1
+ * little-endian elements. For codings 2 and 3 they are rounded, to nearest, ties to even; a mask that its coding
  * would not make shorter is written raw [E-03]. */
 typedef struct {
     const fedmrn_schema *schema;
@@ -277,6 +279,7 @@ typedef char fedmrn__float_is_binary32[sizeof(float) == 4 && sizeof(double) == 8
 #define FEDMRN__MAX_WEIGHT (((uint64_t)1 << 39) - 1)
 #define FEDMRN__DIGIT 0xFFFFFFu /* the largest digit in base 2^24 */
 #define FEDMRN__HEADER 48u
+#define FEDMRN__MINOR 2u /* spec 6.2: the highest minor version */
 #define FEDMRN__PARTIAL_HEADER 56u
 #define FEDMRN__CHECKSUM 4u
 
@@ -890,16 +893,29 @@ static uint64_t fedmrn__raw_bytes(const fedmrn_tensor *t)
 /* spec 6.8: B; at most 2^32. */
 static uint64_t fedmrn__blocks(uint64_t elements) { return elements / FEDMRN_BLOCK + (elements % FEDMRN_BLOCK != 0); }
 
-/* spec 6.4: the bytes of coding 1 without any word. */
-static uint64_t fedmrn__least_coded(uint64_t elements) { return 16 + 34 * fedmrn__blocks(elements); }
+/* spec 6.8, 6.11: whether a coding entropy-codes masks. */
+static int fedmrn__is_coder(unsigned coding) { return coding == FEDMRN_CODING_RANS || coding == FEDMRN_CODING_RANS12; }
+
+/* spec 6.4: the least length of an entropy-coded mask of one element or more. */
+static uint64_t fedmrn__least_coded(unsigned coding, uint64_t elements)
+{
+    uint64_t blocks = fedmrn__blocks(elements);
+    return coding == FEDMRN_CODING_RANS ? 16 + 34 * blocks : 6 * blocks - 1;
+}
+
+/* spec 6.2: the first minor version that has the coding. */
+static unsigned fedmrn__minor_of(unsigned coding)
+{
+    return coding == FEDMRN_CODING_RAW ? 0 : coding == FEDMRN_CODING_RANS12 ? 2 : 1;
+}
 
 /* spec 6.4 [F-21] */
 static int fedmrn__coding_allowed(const fedmrn_tensor *t, unsigned coding, unsigned minor)
 {
     if (coding == FEDMRN_CODING_RAW) return 1;
-    if (minor == 0 || coding > FEDMRN_CODING_BFLOAT16) return 0;
-    if (t->role == FEDMRN_ROLE_MASKED) return coding == FEDMRN_CODING_RANS;
-    return coding != FEDMRN_CODING_RANS && t->dtype == FEDMRN_FLOAT32;
+    if (coding > FEDMRN_CODING_RANS12 || fedmrn__minor_of(coding) > minor) return 0;
+    if (t->role == FEDMRN_ROLE_MASKED) return fedmrn__is_coder(coding);
+    return !fedmrn__is_coder(coding) && t->dtype == FEDMRN_FLOAT32;
 }
 
 /* spec 6.4 [F-23] */
@@ -907,7 +923,7 @@ static int fedmrn__length_allowed(const fedmrn_tensor *t, unsigned coding, uint6
 {
     uint64_t raw = fedmrn__raw_bytes(t);
     if (coding == FEDMRN_CODING_RAW) return length == raw;
-    if (coding == FEDMRN_CODING_RANS) return length >= fedmrn__least_coded(t->elements) && length < raw;
+    if (fedmrn__is_coder(coding)) return length < raw && length >= fedmrn__least_coded(coding, t->elements);
     return length == raw / 2;
 }
 
@@ -927,7 +943,7 @@ static uint32_t fedmrn__crc32(const uint8_t *bytes, size_t length)
     return crc ^ 0xFFFFFFFFu;
 }
 
-/* spec 6.8: a tensor's mask, in coding 1, or raw before it is encoded. */
+/* spec 6.8, 6.11: a tensor's mask, entropy-coded, or raw before it is encoded. */
 typedef struct {
     const fedmrn_entry *entry;
     uint64_t seed, stream, elements;
@@ -973,45 +989,163 @@ static uint8_t fedmrn__probability(uint64_t ones, uint64_t total)
     return (uint8_t)(p < 1 ? 1 : p > 255 ? 255 : p);
 }
 
+/* spec 6.11: v(k) */
+static uint16_t fedmrn__frequency(unsigned k)
+{
+    if (k > 39) return (uint16_t)(4096 - fedmrn__frequency(78 - k));
+    return (uint16_t)(k < 3 ? k + 1 : (4 + (k + 1) % 4) << ((k + 1) / 4 - 1));
+}
+
+/* spec 6.11: k(c); 8192 * 2^48 fits. */
+static uint8_t fedmrn__index(uint64_t ones, uint64_t total, uint8_t before)
+{
+    uint8_t k = 0;
+    if (!total) return before;
+    while (k < 78 && 8192 * ones >= ((uint64_t)fedmrn__frequency(k) + fedmrn__frequency(k + 1u)) * total) k++;
+    return k;
+}
+
+/* How an entropy-coded mask is coded, spec 6.8 and 6.11: the number of bits of a probability, of states of a block,
+ * and of buckets; the probabilities of a set bit; in coding 4 their indices k. */
+typedef struct {
+    unsigned bits, lanes, buckets;
+    uint16_t p[16];
+    uint8_t k[16];
+} fedmrn__model;
+
+static fedmrn__model fedmrn__model_of(unsigned coding, unsigned distribution)
+{
+    fedmrn__model model;
+    memset(&model, 0, sizeof model);
+    model.bits = coding == FEDMRN_CODING_RANS ? 8 : 12;
+    model.lanes = coding == FEDMRN_CODING_RANS ? 8 : 1;
+    model.buckets = coding == FEDMRN_CODING_RANS12 && distribution == FEDMRN_BERNOULLI ? 1 : 16;
+    return model;
+}
+
+/* spec 6.8, 6.11: the model that an encoder uses, and that a payload must have [C-04] [C-09]. */
+static void fedmrn__fit(fedmrn__model *model, const fedmrn__histogram *h)
+{
+    unsigned c;
+    for (c = 0; c < model->buckets; c++) {
+        model->k[c] = fedmrn__index(h->ones[c], h->total[c], c ? model->k[c - 1] : 39);
+        model->p[c] = model->bits == 8 ? fedmrn__probability(h->ones[c], h->total[c]) : fedmrn__frequency(model->k[c]);
+    }
+}
+
+/* spec 6.11: k(0) and the bits of the others, to `out`, which has room for 160 bytes. Returns how many bytes. */
+static size_t fedmrn__put_indices(const fedmrn__model *model, uint8_t *out)
+{
+    size_t at = 8;
+    unsigned c;
+    memset(out, 0, 160);
+    out[0] = model->k[0];
+    for (c = 1; c < model->buckets; c++) {
+        unsigned less = model->k[c] < model->k[c - 1];
+        if (less) out[at / 8] |= (uint8_t)(1u << at % 8);
+        at += less ? (size_t)(model->k[c - 1] - model->k[c]) : (size_t)(model->k[c] - model->k[c - 1]) + 1;
+        out[at / 8] |= (uint8_t)(1u << at % 8);
+        at++;
+    }
+    return (at + 7) / 8;
+}
+
+/* spec 6.11: one of the differences of which the bits consist: a bit, less than 79 bits of 0, and a bit of 1. Returns
+ * the bits of 0, or 79 if there are more of them or the bits end before [C-05]. */
+static unsigned fedmrn__take_zeros(const uint8_t *p, uint64_t bits, uint64_t *at, unsigned *less)
+{
+    unsigned zeros;
+    if (*at >= bits) return 79;
+    *less = fedmrn__mask_bit(p, (*at)++);
+    for (zeros = 0; zeros < 79; zeros++) {
+        if (*at >= bits) return 79;
+        if (fedmrn__mask_bit(p, (*at)++)) break;
+    }
+    return zeros;
+}
+
+/* spec 6.11: k and v of a payload, of which the first `length` bytes may be read. Returns how many bytes they take, or
+ * 0 if [C-05] fails. */
+static size_t fedmrn__take_indices(fedmrn__model *model, const uint8_t *p, uint64_t length)
+{
+    uint64_t at = 8;
+    unsigned c, less = 0;
+    if (p[0] > 78) return 0;
+    model->k[0] = p[0];
+    for (c = 1; c < model->buckets; c++) {
+        unsigned zeros = fedmrn__take_zeros(p, 8 * length, &at, &less), before = model->k[c - 1];
+        if (less ? zeros >= before : before + zeros > 78) return 0;
+        model->k[c] = (uint8_t)(less ? before - zeros - 1 : before + zeros);
+    }
+    for (; at % 8; at++)
+        if (fedmrn__mask_bit(p, at)) return 0;
+    for (c = 0; c < model->buckets; c++) model->p[c] = fedmrn__frequency(model->k[c]);
+    return (size_t)(at / 8);
+}
+
 /* The draws and the bits of a mask, element by element from a given element on. */
 typedef struct {
     fedmrn__mask mask;
-    uint64_t at;         /* the next element */
-    const uint8_t *next; /* coding 1: the next block */
+    fedmrn__model model;
+    uint64_t at;           /* the next element */
+    const uint8_t *counts; /* the numbers of words of the blocks */
+    const uint8_t *next;   /* the next block */
     const uint8_t *word, *end; /* the block's words that are not read yet */
-    uint32_t x[8];       /* its states */
-    int wrong;           /* [C-03] has failed so far */
+    uint32_t x[8];         /* its states */
+    int wrong;             /* [C-03] or [C-08] has failed so far */
 } fedmrn__bits_in;
 
-/* spec 6.8: where the count of a block is; for block B, where the blocks begin. */
-static const uint8_t *fedmrn__block_count(const uint8_t *payload, uint64_t block)
+/* spec 6.8, 6.11: reads the probabilities of an entropy-coded mask; whether [C-05] is right. */
+static int fedmrn__begin_coded(fedmrn__bits_in *in)
 {
-    return payload + 16 + 2 * (size_t)block;
+    const fedmrn_entry *e = in->mask.entry;
+    uint64_t blocks = fedmrn__blocks(in->mask.elements);
+    size_t head = 16, c;
+    in->model = fedmrn__model_of(e->coding, e->type);
+    if (e->coding == FEDMRN_CODING_RANS) {
+        for (c = 0; c < 16; c++) in->model.p[c] = e->payload[c];
+        in->counts = e->payload + head;
+        in->next = in->counts + 2 * (size_t)blocks;
+        return 1;
+    }
+    head = fedmrn__take_indices(&in->model, e->payload, e->length - (6 * blocks - 2));
+    in->counts = e->payload + head;
+    in->next = in->counts + 2 * (size_t)(blocks - 1);
+    return head != 0;
 }
 
-/* spec 6.8: the block that begins at element `at`. */
+/* spec 6.8, 6.11: the bytes of the words of a block that begins at `next`; in coding 4, the last block has the rest. */
+static size_t fedmrn__word_bytes(const fedmrn__bits_in *in, uint64_t block)
+{
+    const fedmrn_entry *e = in->mask.entry;
+    if (e->coding == FEDMRN_CODING_RANS12 && block + 1 == fedmrn__blocks(in->mask.elements))
+        return (size_t)(e->payload + (size_t)e->length - in->next) - 4;
+    return 2 * (size_t)fedmrn__u16(in->counts + 2 * (size_t)block);
+}
+
+/* spec 6.8, 6.11: the block that begins at element `at`. */
 static void fedmrn__begin_block(fedmrn__bits_in *in)
 {
-    const uint8_t *count = fedmrn__block_count(in->mask.entry->payload, in->at / FEDMRN_BLOCK);
+    size_t words = fedmrn__word_bytes(in, in->at / FEDMRN_BLOCK);
     unsigned k;
-    for (k = 0; k < 8; k++) in->x[k] = fedmrn__u32(in->next + 4 * k);
-    in->word = in->next + 32;
-    in->next = in->end = in->word + 2 * (size_t)fedmrn__u16(count);
+    for (k = 0; k < in->model.lanes; k++) in->x[k] = fedmrn__u32(in->next + 4 * k);
+    in->word = in->next + 4 * in->model.lanes;
+    in->next = in->end = in->word + words;
 }
 
-/* spec 6.8 [C-03] */
+/* spec 6.8 [C-03], 6.11 [C-08] */
 static void fedmrn__end_block(fedmrn__bits_in *in)
 {
     unsigned k;
     in->wrong |= in->word != in->end;
-    for (k = 0; k < 8; k++) in->wrong |= in->x[k] != 0x10000u;
+    for (k = 0; k < in->model.lanes; k++) in->wrong |= in->x[k] != 0x10000u;
 }
 
-/* spec 6.8: one step of the decoder; P is 1 .. 255, because a payload with another P is refused before. */
+/* spec 6.8, 6.10: one step of the decoder. P is not 0: a payload of coding 1 with a P of 0 is refused before. */
 static uint8_t fedmrn__decode_bit(fedmrn__bits_in *in, uint32_t *state, uint32_t p)
 {
-    uint32_t x = *state, s = x & 0xFF, bit = s < p;
-    x = bit ? p * (x >> 8) + s : (256 - p) * (x >> 8) + s - p;
+    uint32_t k = in->model.bits, x = *state, s = x & ((1u << k) - 1), bit = s < p;
+    x = bit ? p * (x >> k) + s : ((1u << k) - p) * (x >> k) + s - p;
     if (x < 0x10000u) {
         if (in->word == in->end) {
             in->wrong = 1;
@@ -1031,18 +1165,19 @@ static size_t fedmrn__next_bits(fedmrn__bits_in *in, uint64_t most, int32_t *q, 
     const fedmrn_entry *e = in->mask.entry;
     uint64_t block_left = FEDMRN_BLOCK - in->at % FEDMRN_BLOCK;
     size_t n = fedmrn__chunk((size_t)(most < block_left ? most : block_left)), i;
-    int coded = e->coding == FEDMRN_CODING_RANS;
+    int coded = fedmrn__is_coder(e->coding);
     fedmrn__draws(e->type, in->mask.seed, in->mask.stream, in->at, n, q);
     if (coded && in->at % FEDMRN_BLOCK == 0) fedmrn__begin_block(in);
     for (i = 0; i < n; i++)
-        bits[i] = coded ? fedmrn__decode_bit(in, &in->x[(in->at + i) % 8], e->payload[fedmrn__bucket(e->type, q[i])])
+        bits[i] = coded ? fedmrn__decode_bit(in, &in->x[(in->at + i) % in->model.lanes],
+                                             in->model.p[fedmrn__bucket(e->type, q[i])])
                         : (uint8_t)fedmrn__mask_bit(e->payload, in->at + i);
     in->at += n;
     if (coded && (in->at % FEDMRN_BLOCK == 0 || in->at == in->mask.elements)) fedmrn__end_block(in);
     return n;
 }
 
-/* spec 6.8: from element `start` on; in coding 1, the elements before it in its block are decoded and dropped. */
+/* spec 6.8: from element `start` on; the elements before it in its block, if coded, are decoded and dropped. */
 static fedmrn__bits_in fedmrn__bits_from_element(fedmrn__mask mask, uint64_t start)
 {
     fedmrn__bits_in in;
@@ -1052,11 +1187,11 @@ static fedmrn__bits_in fedmrn__bits_from_element(fedmrn__mask mask, uint64_t sta
     memset(&in, 0, sizeof in);
     in.mask = mask;
     in.at = start;
-    if (mask.entry->coding != FEDMRN_CODING_RANS || start == mask.elements) return in;
+    if (!fedmrn__is_coder(mask.entry->coding) || start == mask.elements) return in;
     in.at = start / FEDMRN_BLOCK * FEDMRN_BLOCK;
-    in.next = fedmrn__block_count(mask.entry->payload, fedmrn__blocks(mask.elements));
+    fedmrn__begin_coded(&in);
     for (block = 0; block < start / FEDMRN_BLOCK; block++)
-        in.next += 32 + 2 * (size_t)fedmrn__u16(fedmrn__block_count(mask.entry->payload, block));
+        in.next += 4 * in.model.lanes + fedmrn__word_bytes(&in, block);
     while (in.at < start) fedmrn__next_bits(&in, start - in.at, q, bits);
     return in;
 }
@@ -1074,52 +1209,61 @@ static fedmrn__histogram fedmrn__count_mask(fedmrn__bits_in *in)
     return h;
 }
 
-/* spec 6.8: encodes elements first .. first + count - 1 of a raw mask, which are one block. The words are written
+/* spec 6.8, 6.10: encodes elements first .. first + count - 1 of a raw mask, which are one block. The words are written
  * before `end`, if it is given, the states to `x`. Returns how many words. */
-static size_t fedmrn__encode_block(const fedmrn__mask *mask, const uint8_t p[16], uint64_t first, size_t count,
+static size_t fedmrn__encode_block(const fedmrn__mask *mask, const fedmrn__model *model, uint64_t first, size_t count,
                                    uint32_t x[8], uint8_t *end)
 {
     int32_t q[FEDMRN__CHUNK];
     size_t words = 0, n, i;
-    for (i = 0; i < 8; i++) x[i] = 0x10000u;
+    uint32_t k = model->bits;
+    for (i = 0; i < model->lanes; i++) x[i] = 0x10000u;
     for (; count; count -= n) {
         n = count % FEDMRN__CHUNK ? count % FEDMRN__CHUNK : FEDMRN__CHUNK;
         fedmrn__draws(mask->entry->type, mask->seed, mask->stream, first + count - n, n, q);
         for (i = n; i-- > 0;) {
-            uint32_t bit = fedmrn__mask_bit(mask->entry->payload, first + count - n + i), *state = &x[i % 8];
-            uint32_t set = p[fedmrn__bucket(mask->entry->type, q[i])], f = bit ? set : 256 - set;
-            if (*state >> 24 >= f) {
+            uint32_t bit = fedmrn__mask_bit(mask->entry->payload, first + count - n + i), *state = &x[i % model->lanes];
+            uint32_t set = model->p[fedmrn__bucket(mask->entry->type, q[i])], f = bit ? set : (1u << k) - set;
+            if (*state >> (32 - k) >= f) {
                 words++;
                 if (end) fedmrn__put(end - 2 * words, *state & 0xFFFF, 2);
                 *state >>= 16;
             }
-            *state = (*state / f << 8) + *state % f + (bit ? 0 : set);
+            *state = (*state / f << k) + *state % f + (bit ? 0 : set);
         }
     }
     return words;
 }
 
-/* spec 6.8: the length of coding 1 of a raw mask. If `out` is given, which has room for `length` bytes, the bytes are
- * written too, the blocks from the last to the first. */
-static uint64_t fedmrn__encode_mask(fedmrn__mask mask, uint8_t *out, uint64_t length)
+/* spec 6.8, 6.11: the length of a raw mask in a coding. If `out` is given, which has room for `length` bytes, the bytes
+ * are written too, the blocks from the last to the first. */
+static uint64_t fedmrn__encode_mask(fedmrn__mask mask, unsigned coding, uint8_t *out, uint64_t length)
 {
-    uint64_t block = fedmrn__blocks(mask.elements), size = fedmrn__least_coded(mask.elements);
+    uint64_t blocks = fedmrn__blocks(mask.elements), block = blocks, size;
     fedmrn__bits_in in = fedmrn__bits_from_element(mask, 0);
     fedmrn__histogram h = fedmrn__count_mask(&in);
-    uint8_t p[16], *end = out ? out + (size_t)length : NULL;
+    fedmrn__model model = fedmrn__model_of(coding, mask.entry->type);
+    uint8_t head[160], *end = out ? out + (size_t)length : NULL;
+    size_t table = 16;
     uint32_t x[8];
     unsigned k;
-    for (k = 0; k < 16; k++) p[k] = fedmrn__probability(h.ones[k], h.total[k]);
-    if (out) fedmrn__put_bytes(out, p, 16);
+    fedmrn__fit(&model, &h);
+    if (coding == FEDMRN_CODING_RANS)
+        for (k = 0; k < 16; k++) head[k] = (uint8_t)model.p[k];
+    else
+        table = fedmrn__put_indices(&model, head);
+    size = table + (4 * model.lanes + 2) * blocks - (coding == FEDMRN_CODING_RANS ? 0 : 2);
+    if (out) fedmrn__put_bytes(out, head, table);
     while (block-- > 0) {
         uint64_t first = block * FEDMRN_BLOCK, left = mask.elements - first;
         size_t count = left < FEDMRN_BLOCK ? (size_t)left : FEDMRN_BLOCK;
-        size_t words = fedmrn__encode_block(&mask, p, first, count, x, end);
+        size_t words = fedmrn__encode_block(&mask, &model, first, count, x, end);
         size += 2 * words;
         if (!out) continue;
-        end -= 32 + 2 * words;
-        for (k = 0; k < 8; k++) fedmrn__put(end + 4 * k, x[k], 4);
-        fedmrn__put(out + 16 + 2 * (size_t)block, words, 2);
+        end -= 4 * model.lanes + 2 * words;
+        for (k = 0; k < model.lanes; k++) fedmrn__put(end + 4 * k, x[k], 4);
+        if (coding == FEDMRN_CODING_RANS || block + 1 < blocks)
+            fedmrn__put(out + table + 2 * (size_t)block, words, 2);
     }
     return size;
 }
@@ -1208,7 +1352,7 @@ static fedmrn_code fedmrn__check_update(const fedmrn_update *update)
         const fedmrn_tensor *t = &update->schema->tensors[k];
         fedmrn_entry raw = fedmrn__as_raw(&update->entries[k]);
         code = fedmrn__check_entry(t, &raw, 0, 0, 0).code;
-        if (!code && !fedmrn__coding_allowed(t, update->entries[k].coding, 1)) code = FEDMRN_UNKNOWN_CODING;
+        if (!code && !fedmrn__coding_allowed(t, update->entries[k].coding, FEDMRN__MINOR)) code = FEDMRN_UNKNOWN_CODING;
         if (!code) code = fedmrn__check_payload(t, &raw, update->seed, k, 0).code;
         if (!code) code = fedmrn__check_narrow(&update->entries[k]);
     }
@@ -1222,9 +1366,9 @@ static fedmrn_entry fedmrn__written_entry(const fedmrn_update *update, size_t k)
     uint64_t elements = update->schema->tensors[k].elements, length;
     fedmrn_entry raw = fedmrn__as_raw(&update->entries[k]), e = update->entries[k];
     if (e.coding == FEDMRN_CODING_FLOAT16 || e.coding == FEDMRN_CODING_BFLOAT16) e.length /= 2;
-    if (e.coding != FEDMRN_CODING_RANS) return e;
-    if (fedmrn__least_coded(elements) >= e.length) return raw;
-    length = fedmrn__encode_mask(fedmrn__mask_of(&raw, elements, update->seed, k), NULL, 0);
+    if (!fedmrn__is_coder(e.coding)) return e;
+    if (fedmrn__least_coded(e.coding, elements) >= e.length) return raw;
+    length = fedmrn__encode_mask(fedmrn__mask_of(&raw, elements, update->seed, k), e.coding, NULL, 0);
     if (length >= e.length) return raw;
     e.length = length;
     return e;
@@ -1250,7 +1394,7 @@ fedmrn_code fedmrn_frame_size(const fedmrn_update *update, size_t *size)
     return FEDMRN_OK;
 }
 
-/* spec 6.2: minor version 0; overwritten with 1 later if a coding needs it. */
+/* spec 6.2: minor version 0; overwritten later if a coding needs a higher one. */
 static uint8_t *fedmrn__put_header(uint8_t *p, const fedmrn_update *update)
 {
     p = fedmrn__put(p, 0x4E524D46u, 4); /* "FMRN" */
@@ -1274,14 +1418,14 @@ static uint8_t *fedmrn__put_entry(uint8_t *p, const fedmrn_entry *e)
     return e->kind == FEDMRN_KIND_DENSE ? p : fedmrn__put(p, e->scale_bits, 4);
 }
 
-/* spec 6.5, 6.8, 6.9 */
+/* spec 6.5, 6.8 to 6.11 */
 static uint8_t *fedmrn__put_payload(uint8_t *p, const fedmrn_entry *e, const fedmrn__mask *raw)
 {
     const uint8_t *from = raw->entry->payload;
     uint64_t i;
     if (e->coding == FEDMRN_CODING_RAW) return fedmrn__put_bytes(p, from, (size_t)e->length);
-    if (e->coding == FEDMRN_CODING_RANS) {
-        fedmrn__encode_mask(*raw, p, e->length);
+    if (fedmrn__is_coder(e->coding)) {
+        fedmrn__encode_mask(*raw, e->coding, p, e->length);
         return p + (size_t)e->length;
     }
     for (i = 0; i < raw->elements; i++) {
@@ -1310,7 +1454,7 @@ fedmrn_code fedmrn_frame_write(const fedmrn_update *update, uint8_t *out, size_t
     for (k = 0; k < update->entry_count; k++) {
         fedmrn_entry e = fedmrn__written_entry(update, k), raw = fedmrn__as_raw(&update->entries[k]);
         fedmrn__mask mask = fedmrn__mask_of(&raw, update->schema->tensors[k].elements, update->seed, k);
-        if (e.coding) out[5] = 1;
+        if (fedmrn__minor_of(e.coding) > out[5]) out[5] = (uint8_t)fedmrn__minor_of(e.coding);
         p = fedmrn__put_entry(p, &e);
         payload = fedmrn__put_payload(payload, &e, &mask);
     }
@@ -1377,7 +1521,7 @@ static fedmrn_status fedmrn__check_header(fedmrn_frame *frame, const fedmrn_dema
     const uint8_t *p = frame->bytes;
     if (frame->length < FEDMRN__HEADER + FEDMRN__CHECKSUM) return fedmrn__fail(FEDMRN_TRUNCATED, frame->length);
     if (memcmp(p, "FMRN", 4) != 0) return fedmrn__fail(FEDMRN_MAGIC, 0);
-    if (p[4] != 1 || p[5] > 1) return fedmrn__fail(FEDMRN_VERSION, 4);
+    if (p[4] != 1 || p[5] > FEDMRN__MINOR) return fedmrn__fail(FEDMRN_VERSION, 4);
     frame->minor = p[5];
     frame->flags = fedmrn__u16(p + 6);
     frame->seed = fedmrn__u64(p + 8);
@@ -1480,14 +1624,14 @@ static fedmrn_status fedmrn__check_whole(fedmrn_frame *frame, fedmrn__in *in, fe
 {
     size_t end = frame->length - FEDMRN__CHECKSUM;
     fedmrn_status status;
-    unsigned codings = 0;
+    unsigned minor = 0;
     uint32_t k;
     for (k = 0; k < frame->tensor_count; k++) {
         status = fedmrn__read_entry(in, &frame->schema->tensors[k], frame->minor, &entries[k]);
         if (status.code) return status;
-        codings |= entries[k].coding;
+        if (fedmrn__minor_of(entries[k].coding) > minor) minor = fedmrn__minor_of(entries[k].coding);
     }
-    if (frame->minor && !codings) return fedmrn__fail(FEDMRN_MINOR, 5);
+    if (frame->minor != minor) return fedmrn__fail(FEDMRN_MINOR, 5);
     for (k = 0; k < frame->tensor_count; k++) {
         if (!fedmrn__has(in, entries[k].length)) return fedmrn__fail(FEDMRN_TRUNCATED, in->at);
         entries[k].payload = fedmrn__take(in, (size_t)entries[k].length);
@@ -1506,57 +1650,72 @@ static int fedmrn__finite(unsigned dtype, uint64_t bits)
     return (bits >> mantissa & ones) != ones;
 }
 
-/* spec 6.8, 7.3 [C-01] and [C-02], and P: the checks of the parts of a coded mask. */
-static fedmrn_status fedmrn__check_coded_parts(const fedmrn_entry *e, uint64_t blocks, uint64_t at)
+/* spec 6.8, 6.11, 7.3 [C-01] or [C-06]: the numbers of words, which begin at byte `counts` of the frame. */
+static fedmrn_status fedmrn__check_counts(const fedmrn__bits_in *in, uint64_t at, uint64_t counts)
 {
-    uint64_t left = e->length - 16 - 34 * blocks, block; /* [F-23]: 0 or more */
-    const uint8_t *p = e->payload;
-    unsigned k;
-    for (k = 0; k < 16; k++)
-        if (p[k] == 0) return fedmrn__fail(FEDMRN_CODING, at + k);
-    for (block = 0; block < blocks; block++) {
-        uint64_t words = 2 * (uint64_t)fedmrn__u16(fedmrn__block_count(p, block));
-        if (words > left) return fedmrn__fail(FEDMRN_CODING, at + 16 + 2 * block);
+    const fedmrn_entry *e = in->mask.entry;
+    uint64_t blocks = fedmrn__blocks(in->mask.elements), block;
+    uint64_t given = e->coding == FEDMRN_CODING_RANS ? blocks : blocks - 1;
+    uint64_t left = e->length - (uint64_t)(in->next - e->payload) - 4 * in->model.lanes * blocks;
+    for (block = 0; block < given; block++) {
+        uint64_t words = 2 * (uint64_t)fedmrn__u16(in->counts + 2 * (size_t)block);
+        if (words > left) return fedmrn__fail(FEDMRN_CODING, counts + 2 * block);
         left -= words;
     }
-    if (left) return fedmrn__fail(FEDMRN_CODING, at + 16);
-    p = fedmrn__block_count(p, blocks);
+    if (e->coding == FEDMRN_CODING_RANS ? left != 0 : left % 2 || left / 2 > 65535)
+        return fedmrn__fail(FEDMRN_CODING, e->coding == FEDMRN_CODING_RANS ? counts : at + e->length);
+    return fedmrn__ok();
+}
+
+/* spec 6.8, 6.11, 7.3 [C-02] or [C-07] */
+static fedmrn_status fedmrn__check_states(fedmrn__bits_in in, uint64_t at)
+{
+    uint64_t blocks = fedmrn__blocks(in.mask.elements), block;
+    unsigned k;
     for (block = 0; block < blocks; block++) {
-        for (k = 0; k < 8; k++)
-            if (fedmrn__u32(p + 4 * k) < 0x10000u)
-                return fedmrn__fail(FEDMRN_CODING, at + (uint64_t)(p - e->payload) + 4 * k);
-        p += 32 + 2 * (size_t)fedmrn__u16(fedmrn__block_count(e->payload, block));
+        size_t words = fedmrn__word_bytes(&in, block);
+        for (k = 0; k < in.model.lanes; k++)
+            if (fedmrn__u32(in.next + 4 * k) < 0x10000u)
+                return fedmrn__fail(FEDMRN_CODING, at + (uint64_t)(in.next - in.mask.entry->payload) + 4 * k);
+        in.next += 4 * in.model.lanes + words;
     }
     return fedmrn__ok();
 }
 
-/* spec 6.8, 7.3 [C-01] to [C-04] */
+/* spec 6.8, 6.11, 7.3 [C-01] to [C-04], [C-05] to [C-09] */
 static fedmrn_status fedmrn__check_coded(fedmrn__mask mask, uint64_t at)
 {
-    fedmrn_status status = fedmrn__check_coded_parts(mask.entry, fedmrn__blocks(mask.elements), at);
+    fedmrn_status status;
     fedmrn__bits_in in;
     fedmrn__histogram h;
+    fedmrn__model model = fedmrn__model_of(mask.entry->coding, mask.entry->type);
     unsigned k;
+    memset(&in, 0, sizeof in);
+    in.mask = mask;
+    if (!fedmrn__begin_coded(&in)) return fedmrn__fail(FEDMRN_CODING, at);
+    for (k = 0; k < model.buckets; k++)
+        if (in.model.p[k] == 0) return fedmrn__fail(FEDMRN_CODING, at + k);
+    status = fedmrn__check_counts(&in, at, at + (uint64_t)(in.counts - mask.entry->payload));
+    if (!status.code) status = fedmrn__check_states(in, at);
     if (status.code) return status;
-    in = fedmrn__bits_from_element(mask, 0);
     h = fedmrn__count_mask(&in);
     if (in.wrong) return fedmrn__fail(FEDMRN_CODING, at);
-    for (k = 0; k < 16; k++)
-        if (mask.entry->payload[k] != fedmrn__probability(h.ones[k], h.total[k]))
-            return fedmrn__fail(FEDMRN_CODING, at + k);
+    fedmrn__fit(&model, &h);
+    for (k = 0; k < model.buckets; k++)
+        if (in.model.p[k] != model.p[k]) return fedmrn__fail(FEDMRN_CODING, model.bits == 8 ? at + k : at);
     return fedmrn__ok();
 }
 
-/* spec 7.3 [F-28], [C-01] to [C-04] */
+/* spec 7.3 [F-28], [C-01] to [C-09] */
 static fedmrn_status fedmrn__check_mask(fedmrn__mask mask, uint64_t at)
 {
     const fedmrn_entry *e = mask.entry;
-    if (e->coding == FEDMRN_CODING_RANS) return fedmrn__check_coded(mask, at);
+    if (fedmrn__is_coder(e->coding)) return fedmrn__check_coded(mask, at);
     if (!fedmrn__padding_is_zero(e->payload, mask.elements)) return fedmrn__fail(FEDMRN_PADDING, at + e->length - 1);
     return fedmrn__ok();
 }
 
-/* spec 7.3 [F-28] to [F-30], [C-01] to [C-04]: `at` is where the payload begins. */
+/* spec 7.3 [F-28] to [F-30], [C-01] to [C-09]: `at` is where the payload begins. */
 static fedmrn_status fedmrn__check_payload(const fedmrn_tensor *t, const fedmrn_entry *e, uint64_t seed,
                                            uint64_t stream, uint64_t at)
 {

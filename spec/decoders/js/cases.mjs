@@ -13,7 +13,7 @@ const FILES = ['philox', 'noise', 'bits', 'schema', 'frames', 'invalid', 'aggreg
 export async function* cases(load) {
   for (const file of FILES) {
     const vectors = JSON.parse(new TextDecoder().decode(await load(`vectors/${file}.json`)));
-    yield { id: `own/${file}-format`, run: () => same([vectors.format, vectors.cases.length > 0], ['fedmrn 1.1', true]) };
+    yield { id: `own/${file}-format`, run: () => same([vectors.format, vectors.cases.length > 0], ['fedmrn 1.2', true]) };
     for (const c of vectors.cases) yield { id: c.id, run: () => runVector(file, c) };
   }
   const table = await load('tables/gaussian.bin');
@@ -442,7 +442,7 @@ const own = {
     const mask = { kind: KIND.binary, type: DISTRIBUTION.uniform, scale: 0.5, payload: new Uint8Array(200) };
     const dense = { kind: KIND.dense, payload: new Uint8Array(16) };
     const masked = { role: ROLE.masked, shape: [1600] };
-    for (const coding of [2, 3, 4, 128]) refusal(() => frameOfOne(masked, { ...mask, coding }), 'unknown_coding', 'F-21');
+    for (const coding of [2, 3, 5, 128]) refusal(() => frameOfOne(masked, { ...mask, coding }), 'unknown_coding', 'F-21');
     for (const [dtype, codings] of [[DTYPE.float32, [1, 4]], [DTYPE.float64, [1, 2, 3]], [DTYPE.int32, [2, 3]]]) {
       const tensor = { role: ROLE.dense, dtype, shape: [dtype === DTYPE.float64 ? 2 : 4] };
       for (const coding of codings) refusal(() => frameOfOne(tensor, { ...dense, coding }), 'unknown_coding', 'F-21');

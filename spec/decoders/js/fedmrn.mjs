@@ -1,4 +1,4 @@
-// The fedmrn format, version 1.1: words, noise, masks, schemas, frames, sums. One ES module for Node 20 and browsers that
+// The fedmrn format, version 1.2: words, noise, masks, schemas, frames, sums. One ES module for Node 20 and browsers that
 // imports nothing. It was written from FORMAT.md alone; the comments cite its sections and numbers. README.md explains the
 // use of this module and its number types.
 
@@ -66,7 +66,10 @@ export const DTYPE = Object.freeze({
 });
 
 /** spec 6.4 */
-export const CODING = Object.freeze({ raw: 0, rans: 1, float16: 2, bfloat16: 3 });
+export const CODING = Object.freeze({ raw: 0, rans: 1, float16: 2, bfloat16: 3, rans12: 4 });
+
+/** The first minor version that has the coding. spec 6.2 */
+const MINOR = [0, 1, 1, 1, 2];
 
 // ---------------------------------------------------------------------------------------------------------------- errors
 
@@ -80,6 +83,7 @@ const CODES = { // spec 7.3, 8.1, 8.5
   'F-20': 'unknown_distribution', 'F-21': 'unknown_coding', 'F-22': 'reserved', 'F-23': 'payload_length', 'F-24': 'scale',
   'F-25': 'truncated', 'F-26': 'trailing', 'F-27': 'checksum', 'F-28': 'padding', 'F-29': 'non_finite', 'F-30': 'bool',
   'F-31': 'minor', 'C-01': 'coding', 'C-02': 'coding', 'C-03': 'coding', 'C-04': 'coding',
+  'C-05': 'coding', 'C-06': 'coding', 'C-07': 'coding', 'C-08': 'coding', 'C-09': 'coding',
   'E-02': 'non_finite', 'N-03': 'scale',
   'A-01': 'aggregate', 'A-02': 'aggregate', 'A-05': 'aggregate', 'A-06': 'aggregate', 'A-07': 'sums',
   'P-01': 'truncated', 'P-02': 'magic', 'P-03': 'version', 'P-04': 'reserved', 'P-05': 'weight', 'P-06': 'frames',
@@ -740,7 +744,7 @@ export function parseFrame(input, demands = {}, limits = {}) {
 function readHeader(bytes, view, limits) { // spec 6.2
   checkSize('F-01', 'frame', bytes, 52);
   checkMagic('F-02', bytes, MAGIC);
-  checkVersion('F-03', bytes, 1);
+  checkVersion('F-03', bytes, 2);
   const flags = view.getUint16(6, true);
   if (flags > 1) fail('F-04', 'flags', 6, `0x${flags.toString(16)}`, 'bits 1 to 15 to be 0');
   const tensorCount = view.getUint32(28, true);
@@ -811,14 +815,14 @@ function readEntry(view, parts, tensor, i, minor) { // spec 6.4
 }
 
 function checkCoding(field, offset, coding, minor, { role, dtype }) {
-  const later = role === ROLE.masked ? [1] : dtype === DTYPE.float32 ? [2, 3] : [];
-  const allowed = minor === 0 ? [0] : [0, ...later];
+  const later = role === ROLE.masked ? [1, 4] : dtype === DTYPE.float32 ? [2, 3] : [];
+  const allowed = [0, ...later].filter((code) => MINOR[code] <= minor);
   if (!allowed.includes(coding)) fail('F-21', field, offset, coding, allowed.join(' or '));
 }
 
-/** The least and the largest length of a payload; the range of coding 1 may be empty. */
+/** The least and the largest length of a payload; the ranges of codings 1 and 4 may be empty. */
 function lengthsOf(coding, { role, dtype, n }) {
-  if (coding === CODING.rans) return [leastCoded(n), Math.ceil(n / 8) - 1];
+  if (isCoder(coding)) return [leastCoded(coding, n), Math.ceil(n / 8) - 1];
   const size = role === ROLE.masked ? Math.ceil(n / 8) : n * DTYPES[storedDtype(coding, dtype)].size;
   return [size, size];
 }
@@ -831,17 +835,20 @@ function storedDtype(coding, dtype) {
 
 /** spec 7.3, "the frame as a whole" */
 function checkWhole(bytes, view, parts, table, minor) {
-  if (minor !== 0 && table.every(({ coding }) => coding === 0)) fail('F-31', 'minor', 5, minor, '0, as every coding is 0');
+  const needed = minorOf(table);
+  if (minor !== needed) fail('F-31', 'minor', 5, minor, `${needed}, the first that has the codings`);
   const size = parts.at + table.reduce((sum, { length }) => sum + length, 0) + 4;
   checkSize('F-25', 'frame', bytes, size);
   if (bytes.length > size) fail('F-26', 'frame', size, `${bytes.length} bytes`, size);
   checkChecksum('F-27', bytes, view);
 }
 
+const minorOf = (entries) => entries.reduce((minor, { coding }) => Math.max(minor, MINOR[coding]), 0);
+
 /** Checks the payload of one tensor and returns that of coding 0. spec 6.5 */
 function readPayload(entry, { dtype, n }, i, at, seed) {
   const { kind, coding, payload } = entry, label = `payload ${i}`;
-  if (coding === CODING.rans) return readCoded(entry, seed, i, n, label, at);
+  if (isCoder(coding)) return readCoded(entry, seed, i, n, label, at);
   if (kind !== KIND.dense) {
     checkPadding(payload, n, label, at);
     return payload;
@@ -891,8 +898,8 @@ export function encodeFrame(update) {
   if (entries.every(({ coding = CODING.raw }) => coding === CODING.raw)) return raw;
   return writeFrame(update, checked.entries.map((entry, i) => {
     const { coding = CODING.raw } = entries[i], tensor = schema.tensors[i];
-    checkCoding(`entry ${i}, coding`, undefined, coding, 1, tensor);
-    if (coding === CODING.rans) return writeCoded(entry, seed, i, tensor.n);
+    checkCoding(`entry ${i}, coding`, undefined, coding, 2, tensor);
+    if (isCoder(coding)) return writeCoded(coding, entry, seed, i, tensor.n);
     return coding === CODING.raw ? entry : { ...entry, coding, payload: narrow(entry.payload, coding, `entry ${i}`) };
   }));
 }
@@ -905,7 +912,7 @@ function writeFrame({ schema, seed, baseModel = 0n, round = 0, embedSchema = fal
   const bytes = new Uint8Array(size);
   const view = viewOf(bytes);
   putHeader(bytes, MAGIC, schema);
-  bytes[5] = entries.some(({ coding }) => coding !== CODING.raw) ? 1 : 0; // [E-01]
+  bytes[5] = minorOf(entries); // [E-01]
   bytes[6] = embedSchema ? 1 : 0;
   view.setBigUint64(8, u64(seed, 'seed'), true);
   view.setBigUint64(16, u64(baseModel, 'baseModel'), true);
@@ -959,15 +966,16 @@ export function decodeTensor(frame, index) {
  */
 export const decodeFrame = (frame) => frame.entries.map((_, index) => decodeTensor(frame, index));
 
-// ------------------------------------------------------------------------------------------------------- coding 1 of masks
+// ---------------------------------------------------------------------------------------------- codings 1 and 4 of masks
 
 const BLOCK = 65536; // elements
-const LEAST_STATE = 2 ** 16; // the least value of a block's eight states; the encoder's initial value
+const LEAST_STATE = 2 ** 16; // the least value of a block's states; the encoder's initial value
 const BUCKETS = 16;
 const SHIFT = { 1: 20, 2: 19, 3: 20 }; // by distribution
 
+const isCoder = (coding) => coding === CODING.rans || coding === CODING.rans12;
 const blocksOf = (n) => Math.ceil(n / BLOCK);
-const leastCoded = (n) => BUCKETS + 34 * blocksOf(n);
+const leastCoded = (coding, n) => (coding === CODING.rans ? BUCKETS + 34 * blocksOf(n) : 6 * blocksOf(n) - 1);
 
 /** The buckets c(i) of the elements of block b. spec 6.8 */
 function bucketsOf(type, seed, stream, n, b) {
@@ -990,98 +998,185 @@ class Tally {
       this.ones[buckets[i]] += (bits[i >>> 3] >>> (i & 7)) & 1;
     }
   }
-
-  /** P(c) of spec 6.8. */
-  chance(c) {
-    const ones = this.ones[c], total = this.totals[c];
-    if (total === 0) return 128;
-    return Math.min(Math.max(Math.floor((512 * ones + total) / (2 * total)), 1), 255);
-  }
 }
 
-/** The packed mask of a payload that begins at the offset `base`. Checks [C-01] to [C-04]. */
-function readCoded({ type, payload }, seed, stream, n, label, base) {
-  const view = viewOf(payload), chances = payload.subarray(0, BUCKETS);
-  const places = placeBlocks(view, blocksOf(n), label, base);
-  places.forEach(({ at }, b) => checkStates('C-02', view, at, `${label}, block ${b}`, base));
+/** v(0) to v(78). spec 6.11 */
+const FREQUENCIES = Array.from({ length: 40 }, (_, k) => (k < 3 ? k + 1 : (4 + ((k + 1) % 4)) << (((k + 1) >> 2) - 1)));
+for (let k = 38; k >= 0; k--) FREQUENCIES.push(4096 - FREQUENCIES[k]);
+
+/**
+ * What is particular to coding 1. A model has `chances`, the probabilities of a set bit in units of 2^-bits; `head`, the
+ * bytes before the numbers of words; and in coding 4 `indices`. A block has `lanes` states. spec 6.8
+ */
+const EIGHT_BITS = {
+  bits: 8,
+  lanes: 8,
+  numbers: { counts: 'C-01', states: 'C-02', end: 'C-03', model: 'C-04' },
+  counted: (blocks) => blocks,
+
+  fit(type, { ones, totals }) { // P(c)
+    const chance = (set, total) => Math.min(Math.max(Math.floor((512 * set + total) / (2 * total)), 1), 255);
+    const chances = Array.from(ones, (set, c) => (totals[c] === 0 ? 128 : chance(set, totals[c])));
+    return { chances, head: Uint8Array.from(chances) };
+  },
+
+  read: (type, payload) => ({ chances: Array.from(payload.subarray(0, BUCKETS)), head: payload.subarray(0, BUCKETS) }),
+};
+
+/** What is particular to coding 4. spec 6.10, 6.11 */
+const TWELVE_BITS = {
+  bits: 12,
+  lanes: 1,
+  numbers: { counts: 'C-06', states: 'C-07', end: 'C-08', model: 'C-09' },
+  counted: (blocks) => blocks - 1,
+
+  fit(type, { ones, totals }) { // k(c)
+    const indices = [];
+    for (let c = 0; c < classesOf(type); c++) {
+      let k = totals[c] === 0 ? indices[c - 1] ?? 39 : 0;
+      if (totals[c] > 0) while (k < 78 && 8192 * ones[c] >= (FREQUENCIES[k] + FREQUENCIES[k + 1]) * totals[c]) k++;
+      indices.push(k);
+    }
+    return { chances: indices.map((k) => FREQUENCIES[k]), head: putIndices(indices) };
+  },
+
+  read(type, payload, blocks, label, base) {
+    const { indices, size } = takeIndices(type, payload.subarray(0, payload.length - (6 * blocks - 2)), label, base);
+    return { chances: indices.map((k) => FREQUENCIES[k]), head: payload.subarray(0, size) };
+  },
+};
+
+const MODELS = { [CODING.rans]: EIGHT_BITS, [CODING.rans12]: TWELVE_BITS };
+
+/** The number of buckets in coding 4. */
+const classesOf = (type) => (type === DISTRIBUTION.bernoulli ? 1 : BUCKETS);
+
+/** k(0) as a byte, and the differences of the others in bits. spec 6.11 */
+function putIndices(indices) {
+  const bits = indices.slice(1).flatMap((k, c) => {
+    const d = k - indices[c];
+    return [d < 0 ? 1 : 0, ...Array(d < 0 ? -d - 1 : d).fill(0), 1];
+  });
+  const head = new Uint8Array(1 + Math.ceil(bits.length / 8));
+  head[0] = indices[0];
+  bits.forEach((bit, at) => { head[1 + (at >> 3)] |= bit << (at & 7); });
+  return head;
+}
+
+/** The inverse of putIndices, and the number of bytes read. Checks [C-05]. */
+function takeIndices(type, bytes, label, base) {
+  const refuse = (at, found, required) => fail('C-05', `${label}, k`, base + (at >> 3), found, required);
+  const indices = [bytes[0]];
+  if (bytes[0] > 78) refuse(0, bytes[0], 'at most 78');
+  let at = 8;
+  const bit = () => {
+    if (at >= 8 * bytes.length) refuse(at, `the end of the bits of k(${indices.length})`, 'more bits');
+    at += 1;
+    return (bytes[(at - 1) >>> 3] >>> ((at - 1) & 7)) & 1;
+  };
+  while (indices.length < classesOf(type)) {
+    const less = bit(), before = indices[indices.length - 1];
+    let zeros = 0;
+    while (bit() === 0) zeros += 1;
+    const k = less ? before - zeros - 1 : before + zeros;
+    if (k < 0 || k > 78) refuse(at - 1, k, '0 to 78');
+    indices.push(k);
+  }
+  for (let rest = at; rest % 8 !== 0; rest++) if ((bytes[rest >>> 3] >>> (rest & 7)) & 1) refuse(rest, 'padding of 1', '0');
+  return { indices, size: Math.ceil(at / 8) };
+}
+
+/** The packed mask of a payload that begins at the offset `base`. Checks [C-01] to [C-04], or [C-05] to [C-09]. */
+function readCoded({ type, coding, payload }, seed, stream, n, label, base) {
+  const kind = MODELS[coding], view = viewOf(payload), blocks = blocksOf(n);
+  const { chances, head } = kind.read(type, payload, blocks, label, base);
+  const places = placeBlocks(kind, view, head.length, blocks, label, base);
+  places.forEach(({ at }, b) => checkStates(kind, view, at, `${label}, block ${b}`, base));
   const mask = new Uint8Array(Math.ceil(n / 8));
   const tally = new Tally();
   places.forEach((place, b) => {
     const buckets = bucketsOf(type, seed, stream, n, b), bits = mask.subarray(b * BLOCK / 8);
-    decodeBlock(view, place, chances, buckets, bits, `${label}, block ${b}`, base);
+    decodeBlock(kind, view, place, chances, buckets, bits, `${label}, block ${b}`, base);
     tally.add(buckets, bits);
   });
-  chances.forEach((found, c) => {
-    const right = tally.chance(c);
-    if (found !== right) fail('C-04', `${label}, P(${c})`, base + c, found, `${right}, that of the decoded bits`);
+  kind.fit(type, tally).chances.forEach((right, c) => {
+    if (chances[c] === right) return;
+    const field = `${label}, the probability of bucket ${c}`;
+    fail(kind.numbers.model, field, base + (coding === CODING.rans ? c : 0), chances[c], `${right}, that of the decoded bits`);
   });
   return mask;
 }
 
-/** Where each block begins and ends. */
-function placeBlocks(view, blocks, label, base) {
-  const places = [];
-  let at = BUCKETS + 2 * blocks;
+/** Where each block begins and ends; in coding 4, the last one has the rest of the words. */
+function placeBlocks(kind, view, counts, blocks, label, base) {
+  const places = [], counted = kind.counted(blocks), begin = counts + 2 * counted;
+  let at = begin;
   for (let b = 0; b < blocks; b++) {
-    const end = at + 32 + 2 * view.getUint16(BUCKETS + 2 * b, true);
+    const rest = view.byteLength - at - 4 * kind.lanes;
+    const end = at + 4 * kind.lanes + (b < counted ? 2 * view.getUint16(counts + 2 * b, true) : rest);
     places.push({ at, end });
     at = end;
+    if (b === counted && (rest < 0 || rest % 2 !== 0 || rest / 2 > 65535)) {
+      fail(kind.numbers.counts, `${label}, the last block`, base + counts, `${rest} bytes of words`, '0 to 65535 whole words');
+    }
   }
   if (at === view.byteLength) return places;
-  return fail('C-01', `${label}, counts`, base + BUCKETS, `${at} bytes in all`, `${view.byteLength} bytes`);
+  return fail(kind.numbers.counts, `${label}, counts`, base + counts, `${at} bytes in all`, `${view.byteLength} bytes`);
 }
 
-function checkStates(number, view, at, label, base) {
-  for (let k = 0; k < 8; k++) {
+function checkStates({ lanes, numbers }, view, at, label, base) {
+  for (let k = 0; k < lanes; k++) {
     const state = view.getUint32(at + 4 * k, true);
-    if (state < LEAST_STATE) fail(number, `${label}, state ${k}`, base + at + 4 * k, state, `at least ${LEAST_STATE}`);
+    if (state < LEAST_STATE) fail(numbers.states, `${label}, state ${k}`, base + at + 4 * k, state, `at least ${LEAST_STATE}`);
   }
 }
 
-/** Sets the bits of one block and makes the check [C-03]. Every number stays below 2^32. */
-function decodeBlock(view, { at, end }, chances, buckets, bits, label, base) {
-  const states = Uint32Array.from({ length: 8 }, (_, k) => view.getUint32(at + 4 * k, true));
-  let next = at + 32;
+/** Sets the bits of one block and makes the check [C-03] or [C-08]. Every number stays below 2^32. */
+function decodeBlock({ bits: width, lanes, numbers }, view, { at, end }, chances, buckets, bits, label, base) {
+  const states = Uint32Array.from({ length: lanes }, (_, k) => view.getUint32(at + 4 * k, true));
+  const whole = 2 ** width;
+  let next = at + 4 * lanes;
   for (let i = 0; i < buckets.length; i++) {
-    const p = chances[buckets[i]], s = states[i & 7] & 255, rest = states[i & 7] >>> 8;
-    let x = (256 - p) * rest + s - p;
+    const lane = i & (lanes - 1), p = chances[buckets[i]], s = states[lane] & (whole - 1), rest = states[lane] >>> width;
+    let x = (whole - p) * rest + s - p;
     if (s < p) {
       x = p * rest + s;
       bits[i >>> 3] |= 1 << (i & 7);
     }
     if (x < LEAST_STATE) {
-      if (next === end) fail('C-03', label, base + end, `no word left for element ${i}`, 'one');
+      if (next === end) fail(numbers.end, label, base + end, `no word left for element ${i}`, 'one');
       x = x * 2 ** 16 + view.getUint16(next, true);
       next += 2;
     }
-    states[i & 7] = x;
+    states[lane] = x;
   }
-  if (next !== end) fail('C-03', label, base + next, `${(end - next) / 2} words left`, 'none');
+  if (next !== end) fail(numbers.end, label, base + next, `${(end - next) / 2} words left`, 'none');
   const other = states.findIndex((x) => x !== LEAST_STATE);
-  if (other >= 0) fail('C-03', `${label}, state ${other}`, undefined, `${states[other]} at the end`, LEAST_STATE);
+  if (other >= 0) fail(numbers.end, `${label}, state ${other}`, undefined, `${states[other]} at the end`, LEAST_STATE);
 }
 
-/** The entry to write for a packed mask if coding 1 is chosen: raw unless coding 1 is shorter. [E-03] */
-function writeCoded(entry, seed, stream, n) {
-  const { type, payload: mask } = entry;
-  if (leastCoded(n) >= mask.length) return entry;
+/** The entry to write for a packed mask if a coding is chosen: raw unless the coding is shorter. [E-03] */
+function writeCoded(coding, entry, seed, stream, n) {
+  const { type, payload: mask } = entry, kind = MODELS[coding];
+  if (leastCoded(coding, n) >= mask.length) return entry;
   const parts = Array.from({ length: blocksOf(n) }, (_, b) => {
     return { buckets: bucketsOf(type, seed, stream, n, b), bits: mask.subarray(b * BLOCK / 8) };
   });
   const tally = new Tally();
   for (const { buckets, bits } of parts) tally.add(buckets, bits);
-  const chances = Uint8Array.from({ length: BUCKETS }, (_, c) => tally.chance(c));
-  const blocks = parts.map(({ buckets, bits }) => encodeBlock(chances, buckets, bits));
-  const size = blocks.reduce((sum, block) => sum + block.length, BUCKETS + 2 * blocks.length);
-  return size < mask.length ? { ...entry, coding: CODING.rans, payload: joinBlocks(chances, blocks, size) } : entry;
+  const { chances, head } = kind.fit(type, tally);
+  const blocks = parts.map(({ buckets, bits }) => encodeBlock(kind, chances, buckets, bits));
+  const counted = kind.counted(blocks.length);
+  const size = blocks.reduce((sum, block) => sum + block.length, head.length + 2 * counted);
+  return size < mask.length ? { ...entry, coding, payload: joinBlocks(kind, head, blocks, counted, size) } : entry;
 }
 
-function joinBlocks(chances, blocks, size) {
+function joinBlocks({ lanes }, head, blocks, counted, size) {
   const payload = new Uint8Array(size), view = viewOf(payload);
-  payload.set(chances);
-  let at = BUCKETS + 2 * blocks.length;
+  payload.set(head);
+  let at = head.length + 2 * counted;
   blocks.forEach((block, b) => {
-    view.setUint16(BUCKETS + 2 * b, (block.length - 32) / 2, true);
+    if (b < counted) view.setUint16(head.length + 2 * b, (block.length - 4 * lanes) / 2, true);
     payload.set(block, at);
     at += block.length;
   });
@@ -1089,21 +1184,21 @@ function joinBlocks(chances, blocks, size) {
 }
 
 /** The states and words of one block. Every number stays below 2^32. */
-function encodeBlock(chances, buckets, bits) {
-  const bytes = new Uint8Array(32 + 2 * buckets.length), view = viewOf(bytes); // each element writes at most one word
-  const states = new Uint32Array(8).fill(LEAST_STATE);
+function encodeBlock({ bits: width, lanes }, chances, buckets, bits) {
+  const bytes = new Uint8Array(4 * lanes + 2 * buckets.length), view = viewOf(bytes); // at most one word each element
+  const states = new Uint32Array(lanes).fill(LEAST_STATE), whole = 2 ** width;
   let first = bytes.length; // the words fill the bytes from the end
   for (let i = buckets.length - 1; i >= 0; i--) {
-    const p = chances[buckets[i]], bit = (bits[i >>> 3] >>> (i & 7)) & 1, f = bit ? p : 256 - p;
-    let x = states[i & 7];
-    if (x >= f * 2 ** 24) {
+    const lane = i & (lanes - 1), p = chances[buckets[i]], bit = (bits[i >>> 3] >>> (i & 7)) & 1, f = bit ? p : whole - p;
+    let x = states[lane];
+    if (x >= f * 2 ** (32 - width)) {
       first -= 2;
       view.setUint16(first, x & 0xFFFF, true);
       x >>>= 16;
     }
-    states[i & 7] = Math.floor(x / f) * 256 + x % f + (bit ? 0 : p);
+    states[lane] = Math.floor(x / f) * whole + x % f + (bit ? 0 : p);
   }
-  const block = bytes.subarray(first - 32);
+  const block = bytes.subarray(first - 4 * lanes);
   states.forEach((x, k) => viewOf(block).setUint32(4 * k, x, true));
   return block;
 }
