@@ -21,8 +21,8 @@ from .models import Arrays, check_schema
 VERSION = 1
 """Of the entries of `AdaptiveNoise.to_json`."""
 
-DENSITY = 0.05
-"""The share of set bits to which binary masks are steered, unless their bits are stated."""
+DENSITY, CLIENTS = 0.05, 10
+"""The share of set bits to which binary masks of this many clients or more are steered."""
 
 COMMON = 0.01
 """The share of a frame's energy that all frames have in common, to which signed masks are steered."""
@@ -63,9 +63,10 @@ class AdaptiveNoise:
     """The noise of each masked tensor, steered from round to round; nothing needs to be tuned.
 
     The scale of round 1 comes from the spread of each tensor's own weights. After each round `observe` moves
-    it by a bounded step: binary masks to 5 % set bits, or to the density that `bits` allows, signed masks to
-    where what the frames have in common is 1 % of their energy; and never to more noise than the weights
-    tolerate. The rule reads what an aggregator knows, never a client's update. It draws no random numbers.
+    it by a bounded step: binary masks to 5 % set bits, and more in rounds of fewer than ten clients, whose
+    mean has more noise, or to the density that `bits` allows; signed masks to where what the frames have in
+    common is 1 % of their energy; and never to more noise than the weights tolerate. The rule reads what an
+    aggregator knows, never a client's update. It draws no random numbers.
     docs/noise_rule.md derives it, and has the results.
 
     Parameters
@@ -135,7 +136,7 @@ class AdaptiveNoise:
             raise errors.ArgumentError("bits", "none for signed masks, which take 1 bit", bits)
         self.mask, self.distribution = self._kind.label, distribution
         self.bits = None if bits is None else _number(bits, "bits", 1.0)
-        self._density = DENSITY if self.bits is None else density_of(self.bits)
+        self._density = None if self.bits is None else density_of(self.bits)
 
     def _start(self, spread: float, size: float) -> _State:
         return _State(self._allowed(START[self._kind] * spread, spread), spread, size)
@@ -196,9 +197,12 @@ class AdaptiveNoise:
         share, error = _common(seen, self._kind)
         if self._kind == MaskKind.BINARY:
             density = (seen.set_bits + 0.5) / (seen.binary_frames * seen.elements + 1)
-            return GAIN * math.log(max(density, share - error) / self._density)
+            target = density_for(seen.square_weights) if self._density is None else self._density
+            return GAIN * math.log(max(density, share - error) / target)
         if share - error > COMMON:
             return GAIN * math.log((share - error) / COMMON)
+        if error > COMMON:  # so few elements or frames that a small share cannot be told from none
+            return 0.0
         return GAIN * min(math.log(max(share + error, 1e-9) / COMMON), 0.0)
 
     def _allowed(self, scale: float, spread: float) -> float:
@@ -249,6 +253,14 @@ class AdaptiveNoise:
     def __repr__(self) -> str:
         bits = "" if self.bits is None else f", bits={self.bits:g}"
         return f"AdaptiveNoise({self.mask} {self.distribution}{bits}, {len(self._states)} tensors)"
+
+
+def density_for(square_weights: float) -> float:
+    """The target for binary masks: 5 %, and in proportion to 1/sqrt(K) more for fewer than ten clients.
+
+    `square_weights` is the sum of the squares of the weights, 1/K for K equal ones.
+    """
+    return DENSITY * math.sqrt(max(CLIENTS * square_weights, 1.0))
 
 
 def density_of(bits: float) -> float:

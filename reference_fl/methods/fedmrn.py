@@ -31,11 +31,11 @@ class FedMRN(Base):
     `progressive`, false to mask every element from the first step on. With both false, training is ordinary
     and the mask is the nearest one to its result. Options of the frame: `coding`, "rans" or "rans12" to
     entropy-code the masks below one bit an element; `dense_coding`, "float16" or "bfloat16" for BatchNorm in
-    16 bits. Options of a fixed noise (`scales`), whose scale is constant in the paper: `schedule`, "cosine" or
-    "step" for a scale that falls to `final` times its first value in `over` rounds, "rate" for one that stays
-    proportional to the learning rate; `per_layer`, for a scale that follows the standard deviation of each
-    layer. Options of the noise "adaptive": `distribution`, and `bits` of a masked parameter, 0 for the rule's
-    own target.
+    16 bits. Options of a fixed noise (`scales`), whose scale is constant in the paper: `schedule`, "cosine"
+    or "step" for a scale that falls to `final` times its first value in `over` rounds, "rate" for one that
+    stays proportional to the learning rate; `per_layer`, for a scale that follows the standard deviation of
+    each layer. Options of the noise "adaptive": `distribution`, and `bits` of a masked parameter, 0 for the
+    rule's own target.
     """
 
     OPTIONS: ClassVar[dict[str, Any]] = {

@@ -147,7 +147,7 @@ def test_a_damaged_request_is_an_error_reply():
     message = assigned()
     del message.content["config"]["fedmrn.noise"]
     reason = through(honest, message).error.reason
-    assert reason == "fedmrn: request entry 'noise': expected str, got NoneType"
+    assert reason == "fedmrn: request entry 'noise': expected str or list, got NoneType"
 
 
 def test_flowers_own_mods_still_work():

@@ -43,8 +43,8 @@ def test_ones_are_counted_over_frames(options):
     assert counts.line(4) == {
         "round": 4,
         "tensors": {
-            "w": {"elements": 21, "ones": 22, "frames": 2},
-            "v": {"elements": 8, "ones": 12, "frames": 2},
+            "w": {"elements": 21, "ones": 22, "frames": 2, "scale": 1.0},
+            "v": {"elements": 8, "ones": 12, "frames": 2, "scale": 1.0},
         },
     }
 

@@ -81,7 +81,7 @@ def test_it_learns_and_reports_the_bytes_of_its_messages(
     schema = other.schema(models.build("cnn2", digits.in_shape, 10, 0))
     dense = sum(t.payload_bytes for t in schema if not t.masked)
     for message, seed in sent:
-        server = other.server(schema, 0, 0)
+        server = fm.Aggregator(schema) if method == "fedmrn" else other.server(schema, 0, 0)
         sizes = server.add(message, 1, seed=seed)
         assert sizes.frame_bytes == len(message) == sizes.mask_bytes + sizes.dense_bytes + sizes.header_bytes
         assert sizes.dense_bytes == dense
@@ -161,7 +161,8 @@ def test_refused_messages_change_nothing(name, digits):
     model = models.build("cnn2", digits.in_shape, 10, 0)
     method.start(model)
     schema = method.schema(model)
-    task = methods.Task(digits.train_x[:32], digits.train_y[:32], 1, 77, 5, 6, 7)
+    told = method.instructions()
+    task = methods.Task(digits.train_x[:32], digits.train_y[:32], 1, 77, 5, 6, 7, instructions=told)
     message = method.client(model, task)
     server = method.server(schema, 1, 77)
     server.add(message, 3, seed=5)
@@ -199,9 +200,11 @@ def test_a_diverged_client_is_an_error_not_a_message(name, digits):
     rate = {} if name == "fedpm" else {"learning_rate": 1e30}  # FedPM's scores stay finite at any rate
     method = methods.build(settings_of(name, epochs=1, **rate))
     model = models.build("cnn2", digits.in_shape, 10, 0)
+    method.start(model)
+    told = method.instructions()
     x = digits.train_x[:32] * (float("nan") if name == "fedpm" else 1)
     with pytest.raises(fm.UpdateError):
-        method.client(model, methods.Task(x, digits.train_y[:32], 1, 77, 5, 6, 7))
+        method.client(model, methods.Task(x, digits.train_y[:32], 1, 77, 5, 6, 7, instructions=told))
 
 
 @pytest.mark.parametrize(
@@ -311,7 +314,9 @@ def test_the_ablations_reach_psm(digits, monkeypatch):
         options = {"stochastic": stochastic, "progressive": progressive}
         method = methods.build(settings_of("fedmrn", "signed", options, epochs=1))
         model.load_state_dict(state)
-        task = methods.Task(digits.train_x[:64], digits.train_y[:64], 1, 77, 5, 6, 7)
+        method.start(model)
+        told = method.instructions()
+        task = methods.Task(digits.train_x[:64], digits.train_y[:64], 1, 77, 5, 6, 7, instructions=told)
         messages.add(method.client(model, task))
     assert asked == switches
     assert len(messages) == 4

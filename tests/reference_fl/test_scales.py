@@ -66,7 +66,7 @@ def test_frames_carry_the_round_s_noise_and_the_server_requires_it(tmp_path, mon
         fm.Aggregator, "add", lambda self, data, *a, **k: (sent.append(data), add(self, data, *a, **k))[1]
     )
     options = {"schedule": "cosine", "over": 2, "per_layer": True}
-    settings = defaults("digits", "fedmrn", "signed", options=options, **TINY)
+    settings = defaults("digits", "fedmrn", "signed", options=options, noise="uniform:0.005", **TINY)
     lines = list(run(settings, data.load("digits"), tmp_path))
     assert len(lines) == 2
     scale = [[t.noise.scale for t in fm.inspect(frame).tensors if t.noise] for frame in (sent[0], sent[-1])]
