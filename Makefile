@@ -106,6 +106,7 @@ onnx-web: setup ## install onnxruntime-web and run the exported ONNX graphs in i
 	$(BIN)/pytest -q tests/backends/test_backend_onnx_web.py
 
 RESULTS := reference_fl/results
+IID2    := $(RESULTS)/scales/fashion-mnist-iid-fedavg-seed0.jsonl $(RESULTS)/scales/fashion-mnist-iid-binary-seed0.jsonl
 
 figure: setup ## update the tables and figures of the README and docs/results.md from reference_fl/results
 	$(BIN)/python -m reference_fl.report $(RESULTS)/protocol -o docs/accuracy.png --document README.md
@@ -120,6 +121,10 @@ figure: setup ## update the tables and figures of the README and docs/results.md
 	  --document docs/noise_rule.md --place choose
 	$(BIN)/python -m reference_fl.batched.table $(RESULTS)/noise_rule/confirm.jsonl --document docs/noise_rule.md --place confirm
 	$(BIN)/python -m reference_fl.batched.table $(RESULTS)/noise_rule/robust.jsonl --document docs/noise_rule.md --place robust
+	$(BIN)/python -m reference_fl.batched.table $(RESULTS)/noise_rule/clients.jsonl --document docs/noise_rule.md --place clients
+	$(BIN)/python -m reference_fl.report $(IID2) $(RESULTS)/rule/iid-seed0.jsonl --document docs/noise_rule.md --place cnn4
+	$(BIN)/python -m reference_fl.report $(IID2) $(RESULTS)/rule/iid-*seed0.jsonl --rounds 20 --document docs/noise_rule.md --place cnn4-variants
+	$(BIN)/python -m reference_fl.report $(RESULTS)/rule/labels-*seed0.jsonl --document docs/noise_rule.md --place cnn4-labels
 	$(BIN)/python -m reference_fl.convergence report $(RESULTS)/convergence/*.jsonl -o docs/convergence.png \
 	  --document docs/convergence.md
 
