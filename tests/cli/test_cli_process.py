@@ -126,14 +126,11 @@ def test_no_framework_is_imported(folder, shell, line):
     assert not {"torch", "numba", "onnx", "onnxruntime", "flwr", "reference_fl"} & modules
 
 
-@pytest.mark.parametrize("package", ["typer", "click"])
-def test_without_the_extra(shell, package):
-    code = f"import sys; sys.modules[{package!r}] = None; import fedmrn_codec.cli as c; c.main()"
+def test_without_the_extra(shell):
+    code = "import sys; sys.modules['typer'] = None; import fedmrn_codec.cli as c; c.main()"
     done = shell(f'"$PYTHON" -c "{code}"')
     assert done.returncode == 2
-    assert done.stderr.decode() == (
-        f"fedmrn: the command line needs {package}: pip install 'fedmrn-codec[cli]'\n"
-    )
+    assert done.stderr.decode() == ("fedmrn: the command line needs typer: pip install 'fedmrn-codec[cli]'\n")
 
 
 def test_without_safetensors_the_rest_works(folder, shell):
