@@ -32,7 +32,8 @@ Extras, each installed by pip install 'fedmrn-codec[NAME]':
   onnx         the backend onnx, and the verb export-onnx
   reference    the verbs train, sweep and report
   conformance  the generated cases of the verb conformance
-  simulation   train --engine flower and aggregate --engine ray
+  ray          aggregate --engine ray
+  simulation   train --engine flower
 
 \b
 Exit codes:

@@ -188,7 +188,7 @@ def _of_codec(error: errors.CodecError, file: str | None) -> dict[str, Any]:
 
 
 def _silence_stdout() -> None:
-    """Let the interpreter's last flush succeed although stdout has no reader any more, or the disk is full."""
+    """Let the interpreter's last flush succeed although stdout has no reader, or the disk is full."""
     if sys.stdout is None:
         return
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from fedmrn_codec.backends.threads import processors
 from reference_fl import data, loop, report, sweep_runs
 from reference_fl.record import METRICS, read
 from reference_fl.sweep import LOG, Sweep, begun_with
@@ -174,7 +175,7 @@ def test_a_run_continues_with_its_number_of_threads(unbroken, tmp_path):
     planned = sweep_runs.runs(["digits"], METHODS, [0], TINY)
     assert begun_with(unbroken.parent / planned[0].name) == 1
     assert begun_with(tmp_path) is None
-    share = max(1, (os.cpu_count() or 1) // 2)
+    share = max(1, processors() // 2)
     assert {r.settings.threads for r in Sweep(planned, tmp_path, None, None, jobs=2).runs} == {share}
     assert {r.settings.threads for r in Sweep(planned, unbroken.parent, None, None, jobs=1).runs} == {1}
     assert {r.settings.threads for r in Sweep(planned, tmp_path, None, 3, jobs=1).runs} == {3}
