@@ -141,7 +141,7 @@ def masks_of(frame: bytes, schema: fm.Schema) -> list[Mask]:
 
 def ours(mask: Mask) -> Coder:
     """Coding 1, or packed bits where these are shorter, as in a frame."""
-    kernels, place = backends.coder(), (mask.noise, mask.seed, mask.stream)
+    kernels, place = backends.coder(backends.installed()[0]), (mask.noise, mask.seed, mask.stream)
 
     def encode() -> np.ndarray:
         short = rans.encode(kernels, *place, mask.packed, mask.size)

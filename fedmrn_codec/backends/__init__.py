@@ -94,12 +94,19 @@ def installed() -> list[str]:
 
 
 @cache
+def _automatic() -> tuple[Backend, Coder]:
+    from .automatic import AutomaticBackend, AutomaticCoder
+
+    return AutomaticBackend(), AutomaticCoder()
+
+
+@cache
 def _load(name: str) -> Backend:
     return cast(Backend, importlib.import_module(f".{name}", __name__))
 
 
 def get(name: str | None = None) -> Backend:
-    """The backend with this name; by default the first of `installed`.
+    """The backend with this name; by default NumPy's, or where Numba is installed `automatic`, which is both.
 
     Raises
     ------
@@ -107,7 +114,7 @@ def get(name: str | None = None) -> Backend:
         There is no such backend, or a package that it needs is not installed.
     """
     if name is None:
-        name = installed()[0]
+        return _automatic()[0] if "numba" in installed() else _load("numpy")
     if name not in MODULES:
         raise errors.BackendError("backend", f"one of {', '.join(MODULES)}", repr(name))
     try:
@@ -144,7 +151,12 @@ def accumulate_many(
 
 
 def coder(backend: str | None = None) -> Coder:
-    """The steps of coding 1: compiled if Numba is installed and the backend is not "numpy"."""
+    """The steps of coding 1: compiled if Numba is installed and the backend is not "numpy".
+
+    The default begins with NumPy, as in `get`.
+    """
+    if backend is None and "numba" in installed():
+        return _automatic()[1]
     name = "numpy_rans" if backend == "numpy" or "numba" not in installed() else "numba_rans"
     steps: Coder = importlib.import_module(f".{name}", __name__)
     return steps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ from ..format.frame import MAJOR, MINOR
 from . import plugins, problems
 from .examples import FIRST
 from .help import Verb, write_examples
+from .output import say
 from .verbs.aggregate import aggregate
 from .verbs.bench import bench
 from .verbs.decode import decode
@@ -167,6 +169,7 @@ for _verb in (encode, decode, inspect, verify, aggregate, noise, schema, bench):
 def run() -> NoReturn:
     """Run the command line of this process, and exit."""
     _open_standard_streams()
+    logging.getLogger("fedmrn_codec").addHandler(_Remarks())
     for file in (sys.stdout, sys.stderr):
         if hasattr(file, "reconfigure"):
             file.reconfigure(errors="backslashreplace")  # for names that the terminal cannot encode
@@ -176,6 +179,14 @@ def run() -> NoReturn:
             signal.signal(number, _terminate)
     typer.main.get_command(app).main(prog_name="fedmrn")
     raise AssertionError("unreachable: main exits")
+
+
+class _Remarks(logging.Handler):
+    """Prints what the library logs, as the remarks of verbs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one message on stderr."""
+        say(record.getMessage())
 
 
 def _open_standard_streams() -> None:

@@ -13,7 +13,7 @@ from ..face.aggregation import Aggregator
 from ..format.parsing import Expected
 from ..format.schema import Schema
 from ..primitives.noise import Noise
-from . import files, options, summaries
+from . import files, summaries
 from .output import tracked
 from .problems import REFUSED, InFile, about, describe
 
@@ -88,10 +88,8 @@ class Average:
         """
         schema = self._schema(sources)
         frames = [source for source in sources if not source.is_partial]
-        elements = sum(t.size for t in schema if t.masked) * max(len(frames), 1)
-        backend = options.fastest(self.backend, elements)
-        total = self._merge(schema, [source for source in sources if source.is_partial], backend)
-        self.add(total, list(zip(frames, weights, strict=True)), backend)
+        total = self._merge(schema, [source for source in sources if source.is_partial], self.backend)
+        self.add(total, list(zip(frames, weights, strict=True)), self.backend)
         if not total.frames:
             raise errors.AggregateError("frames", "at least 1 that is not refused", 0)
         return total

@@ -33,8 +33,10 @@ SHOWN = (
 """The packages in the tables."""
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-MARKED = "not (slow and integration)"
+MARKED, MARKED_QUICK = "not (slow and integration)", "not slow and not integration"
 EVERYWHERE = "numba,onnx,torch,nvflare,cli,conformance,reference"
+ALL = "tests --ignore=tests/fedmrn_flower"
+QUICK = "tests/format tests/face tests/sums tests/cli tests/fedmrn_torch tests/fedmrn_nvflare"
 ADAPTERS = "tests/fedmrn_flower tests/fedmrn_nvflare tests/fedmrn_torch tests/cli"
 CODEC = "tests/primitives tests/format tests/sums tests/face tests/backends"
 
@@ -50,13 +52,13 @@ class Environment:
     constraints: tuple[str, ...] = ()
 
 
-def environments(lowest: bool) -> list[Environment]:
+def environments(lowest: bool, quick: bool) -> list[Environment]:
     """Those of one run. Flower allows only Typer below 0.21, so there is one with Flower and one without."""
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     # Typer below 0.15.4 does not work with newer Click, which it does not say.
     more = ("click<8.2",) if lowest else ()
     found = [
-        Environment(f"Python {here}", here, f"{EVERYWHERE},ray", "tests --ignore=tests/fedmrn_flower", more),
+        Environment(f"Python {here}", here, f"{EVERYWHERE},ray", QUICK if quick else ALL, more),
         Environment(f"Python {here}, Flower", here, f"{EVERYWHERE},flower,simulation", ADAPTERS, more),
     ]
     if not lowest:
@@ -112,9 +114,9 @@ def versions(python: Path) -> dict[str, str]:
     return {each["name"]: each["version"] for each in json.loads(listed.stdout) if each["name"] in SHOWN}
 
 
-def test(python: Path, tests: str, workers: str) -> tuple[int, str]:
+def test(python: Path, tests: str, marked: str, workers: str) -> tuple[int, str]:
     """Run the tests; return the exit code and pytest's last line."""
-    command = [python, "-m", "pytest", "-q", "-n", workers, "-m", MARKED, "-p", "no:cacheprovider"]
+    command = [python, "-m", "pytest", "-q", "-n", workers, "-m", marked, "-p", "no:cacheprovider"]
     lines = []
     with subprocess.Popen([*command, *tests.split()], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -125,11 +127,11 @@ def test(python: Path, tests: str, workers: str) -> tuple[int, str]:
     return process.returncode, re.sub(r" in .*|=", "", counted[-1]).strip() if counted else "no test"
 
 
-def run(mode: str, chosen: str, workers: str) -> int:
+def run(mode: str, chosen: str, quick: bool, workers: str) -> int:
     """Test the environments of one mode, and write the table; 0 if every test passes."""
     columns, worst = [], 0
     resolution = "lowest-direct" if mode == "lowest" else "highest"
-    for each in environments(mode == "lowest"):
+    for each in environments(mode == "lowest", quick):
         python = interpreter(each.python)
         if python is None:
             columns.append((each.heading, {}, "-", "no such interpreter on this machine"))
@@ -139,7 +141,9 @@ def run(mode: str, chosen: str, workers: str) -> int:
             wanted = ["-e", f"{ROOT}[{each.extras}]", *tools(), *each.constraints]
             inside = create(Path(folder, "venv"), python, "--resolution", resolution, *wanted)
             tests = chosen or each.tests
-            code, counts = test(inside, tests, workers)
+            marked = MARKED_QUICK if quick else MARKED
+            code, counts = test(inside, tests, marked, workers)
+            tests += ", without slow and integration tests" if quick else ""
             columns.append((each.heading, versions(inside), tests, counts))
             worst = max(worst, code)
     write(mode, columns)
@@ -152,7 +156,7 @@ def write(place: str, columns: list[tuple[str, dict[str, str], str, str]]) -> No
 
     rows = [["package", *(heading for heading, *_ in columns)], ["---"] * (len(columns) + 1)]
     rows += [[f"`{name}`", *(column[1].get(name, "-") for column in columns)] for name in SHOWN]
-    rows.append(["tests", *(f"`{column[2]}`" for column in columns)])
+    rows.append(["tests", *(column[2] for column in columns)])
     rows.append(["result", *(column[3] for column in columns)])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     print(table)
@@ -236,6 +240,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("mode", choices=["newest", "lowest", "extras"])
     parser.add_argument("--tests", default="", help="other tests than those of each environment")
+    parser.add_argument("--quick", action="store_true", help="leave out slow tests")
     parser.add_argument("--only", default="", help="extras, separated by commas; the table is not written")
     parser.add_argument("--workers", default="auto", help="of pytest-xdist")
     given = parser.parse_args()
@@ -243,7 +248,7 @@ def main() -> int:
         sys.exit("uv: expected the package of the extra `dev`, got none")
     if given.mode == "extras":
         return extras(given.only)
-    return run(given.mode, given.tests, given.workers)
+    return run(given.mode, given.tests, given.quick, given.workers)
 
 
 if __name__ == "__main__":
