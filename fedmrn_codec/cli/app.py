@@ -173,10 +173,7 @@ def run() -> NoReturn:
     for file in (sys.stdout, sys.stderr):
         if hasattr(file, "reconfigure"):
             file.reconfigure(errors="backslashreplace")  # for names that the terminal cannot encode
-    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
-            signal.signal(number, _terminate)
+    _handle_signals()
     typer.main.get_command(app).main(prog_name="fedmrn")
     raise AssertionError("unreachable: main exits")
 
@@ -196,6 +193,14 @@ def _open_standard_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest free number
+
+
+def _handle_signals() -> None:
+    """Make signals that end the process clean up first; one that is ignored stays so, as nohup expects."""
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _terminate)
 
 
 def _terminate(number: int, _: object) -> NoReturn:

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from reference_fl.report import insert
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "versions.md"
 SHOWN = (
@@ -35,10 +37,10 @@ SHOWN = (
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MARKED, MARKED_QUICK = "not (slow and integration)", "not slow and not integration"
 EVERYWHERE = "numba,onnx,torch,nvflare,cli,conformance,reference"
-ALL = "tests --ignore=tests/fedmrn_flower"
-QUICK = "tests/format tests/face tests/sums tests/cli tests/fedmrn_torch tests/fedmrn_nvflare"
-ADAPTERS = "tests/fedmrn_flower tests/fedmrn_nvflare tests/fedmrn_torch tests/cli"
+CLI, CLI_QUICK = "tests/cli", "tests/cli/test_cli_errors.py tests/cli/test_cli_round_trip.py"
 CODEC = "tests/primitives tests/format tests/sums tests/face tests/backends"
+CODEC_QUICK = "tests/format/test_vectors.py tests/backends/test_backend_automatic.py"
+FLOWER, OTHERS = "tests/fedmrn_flower", "tests/fedmrn_nvflare tests/fedmrn_torch"
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,18 @@ def environments(lowest: bool, quick: bool) -> list[Environment]:
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     # Typer below 0.15.4 does not work with newer Click, which it does not say.
     more = ("click<8.2",) if lowest else ()
+    first, second = "tests --ignore=tests/fedmrn_flower", f"{FLOWER} {OTHERS} {CLI}"
+    third = f"{CODEC} {FLOWER} {CLI}"
+    if quick:
+        first, second = f"{CODEC_QUICK} {OTHERS} {CLI_QUICK}", f"{FLOWER} {CLI_QUICK}"
+        third = f"{CODEC_QUICK} {FLOWER} {CLI_QUICK}"
     found = [
-        Environment(f"Python {here}", here, f"{EVERYWHERE},ray", QUICK if quick else ALL, more),
-        Environment(f"Python {here}, Flower", here, f"{EVERYWHERE},flower,simulation", ADAPTERS, more),
+        Environment(f"Python {here}", here, f"{EVERYWHERE},ray", first, more),
+        Environment(f"Python {here}, Flower", here, f"{EVERYWHERE},flower,simulation", second, more),
     ]
     if not lowest:
         others = [version for version in ("3.11", "3.12", "3.13") if version != here]
-        wanted = f"{EVERYWHERE},flower", f"{CODEC} {ADAPTERS}"
+        wanted = f"{EVERYWHERE},flower", third
         found += [Environment(f"Python {version}, Flower", version, *wanted) for version in others]
     return found
 
@@ -152,8 +159,6 @@ def run(mode: str, chosen: str, quick: bool, workers: str) -> int:
 
 def write(place: str, columns: list[tuple[str, dict[str, str], str, str]]) -> None:
     """Write a table with a column for each environment."""
-    from reference_fl.report import insert
-
     rows = [["package", *(heading for heading, *_ in columns)], ["---"] * (len(columns) + 1)]
     rows += [[f"`{name}`", *(column[1].get(name, "-") for column in columns)] for name in SHOWN]
     rows.append(["tests", *(column[2] for column in columns)])
@@ -169,6 +174,19 @@ def blocks(heading: str) -> str:
     part = re.search(rf"^## {re.escape(heading)}\n(.*?)^## ", text, re.M | re.S)
     assert part is not None, heading
     return "\n".join(re.findall(r"^```python\n(.*?)^```", part[1], re.M | re.S))
+
+
+TRAINING = """
+import subprocess
+short = "--rounds 1 --clients 6 --clients-per-round 2 --epochs 1 --threads 1"
+for line in (
+    f"fedmrn train --dataset digits --method fedmrn --mask binary {short} --out runs/digits",
+    "fedmrn report runs/digits -o report",
+    "fedmrn train --list-presets",
+):
+    subprocess.run(line.split(), check=True)
+assert subprocess.run(["fedmrn", "sweep"]).returncode == 2
+"""
 
 
 def examples() -> dict[str, str]:
@@ -196,7 +214,7 @@ def examples() -> dict[str, str]:
         "nvflare": names + blocks("In NVFlare"),
         "cli": codec + save + shell.format(verbs=frames),
         "conformance": codec + shell.format(verbs=["conformance"]),
-        "reference": codec + shell.format(verbs=["train", "sweep", "report"]),
+        "reference": TRAINING,
         "ray": "from fedmrn_codec.cluster.ray import connected\nwith connected(None, ''): pass\n",
         "simulation": names + "import ray, flwr.simulation\n",
     }
@@ -228,8 +246,6 @@ def extras(chosen: str) -> int:
         for extra, listed, code in columns:
             shown = ", ".join(f"{name} {version}" for name, version in sorted(listed.items()))
             lines.append(f"| {extra} | {'fails' if code else 'runs'} | {shown} |")
-        from reference_fl.report import insert
-
         insert(DOCUMENT, "\n".join(lines), "extras")
     print(f"failed: {', '.join(failed)}" if failed else "every example runs")
     return bool(failed)
