@@ -135,7 +135,7 @@ def test(python: Path, tests: str, marked: str, workers: str) -> tuple[int, str]
 
 
 def run(mode: str, chosen: str, quick: bool, workers: str) -> int:
-    """Test the environments of one mode, and write the table; 0 if every test passes."""
+    """Test the environments of one mode, and write the table after each; 0 if every test passes."""
     columns, worst = [], 0
     resolution = "lowest-direct" if mode == "lowest" else "highest"
     for each in environments(mode == "lowest", quick):
@@ -153,7 +153,7 @@ def run(mode: str, chosen: str, quick: bool, workers: str) -> int:
             tests += ", without slow and integration tests" if quick else ""
             columns.append((each.heading, versions(inside), tests, counts))
             worst = max(worst, code)
-    write(mode, columns)
+        write(mode, columns)
     return worst
 
 
