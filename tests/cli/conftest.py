@@ -16,6 +16,9 @@ from fedmrn_codec.cli.app import app
 from fedmrn_codec.cli.dense import Dense
 from fedmrn_codec.cli.tensors import Format, TensorFile
 
+WARNINGS = "error,ignore::DeprecationWarning:typer"
+"""Errors, as in pyproject.toml."""
+
 Frame = Callable[..., bytes]
 Invoke = Callable[..., Result]
 Shell = Callable[..., subprocess.CompletedProcess[bytes]]
@@ -93,7 +96,7 @@ def invoke() -> Invoke:
 @pytest.fixture(scope="session")
 def shell() -> Shell:
     """Run a command line of bash, where `fedmrn` is the real one."""
-    environment = dict(os.environ) | {"PYTHONWARNINGS": "error", "PYTHON": sys.executable}
+    environment = dict(os.environ) | {"PYTHONWARNINGS": WARNINGS, "PYTHON": sys.executable}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
     def run(line: str, input: bytes = b"", **variables: str) -> subprocess.CompletedProcess[bytes]:

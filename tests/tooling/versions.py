@@ -64,15 +64,12 @@ def environments(lowest: bool, quick: bool) -> list[Environment]:
     if quick:
         first, second = f"{CODEC_QUICK} {OTHERS} {CLI_QUICK}", f"{FLOWER} {CLI_QUICK}"
         third = f"{CODEC_QUICK} {FLOWER} {CLI_QUICK}"
-    found = [
-        Environment(f"Python {here}", here, f"{EVERYWHERE},ray", first, more),
-        Environment(f"Python {here}, Flower", here, f"{EVERYWHERE},flower,simulation", second, more),
-    ]
+    found = [Environment(f"Python {here}, Flower", here, f"{EVERYWHERE},flower,simulation", second, more)]
     if not lowest:
-        others = [version for version in ("3.11", "3.12", "3.13") if version != here]
         wanted = f"{EVERYWHERE},flower", third
+        others = [version for version in ("3.11", "3.12", "3.13") if version != here]
         found += [Environment(f"Python {version}, Flower", version, *wanted) for version in others]
-    return found
+    return [*found, Environment(f"Python {here}", here, f"{EVERYWHERE},ray", first, more)]
 
 
 def interpreter(version: str) -> Path | None:
@@ -106,7 +103,7 @@ def tools() -> list[str]:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = dict(line.split("==") for line in lines if "==" in line)
     names = [re.match(r"[\w.-]+", each)[0] for each in PROJECT["optional-dependencies"]["dev"]]
-    ours = {"hypothesis", "click", "import-linter"}  # in a range that is tested, or asks for Click 8.2
+    ours = {"hypothesis", "import-linter"}  # in a range that is tested; asks for Click 8.2
     return [f"{name}=={pins[name]}" for name in names if name in pins and name not in ours]
 
 
