@@ -195,6 +195,8 @@ def examples() -> dict[str, str]:
         "for verb in {verbs}:\n    for line in EXAMPLES[verb]:\n"
         "        subprocess.run(['bash', '-c', line], check=True)\n"
         "assert subprocess.run(['fedmrn', 'encode']).returncode == 2\n"
+        "open('bad.fmrn', 'wb').write(frame[:100])\n"
+        "assert subprocess.run(['fedmrn', 'verify', 'bad.fmrn']).returncode == 1\n"
     )
     save = "np.savez('update.npz', **update)\nfrom safetensors.numpy import save_file\n"
     save += "save_file(update, 'update.safetensors')\n"
