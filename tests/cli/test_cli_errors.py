@@ -7,7 +7,6 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 import fedmrn_codec as fm
 from fedmrn_codec.cli import plugins, problems
@@ -122,20 +121,20 @@ def test_every_codec_error_has_an_exit_code():
         (BrokenPipeError(), 141, ""),
     ],
 )
-def test_other_errors(folder, monkeypatch, error, code, words):
+def test_other_errors(folder, runner, monkeypatch, error, code, words):
     def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr("fedmrn_codec.face.decoding.decode", fail)
     for more in ((), ("--json",)):
-        found = CliRunner().invoke(app, ["decode", "a.fmrn", "-o", "x.npz", *more])
+        found = runner.invoke(app, ["decode", "a.fmrn", "-o", "x.npz", *more])
         assert found.exit_code == code
         assert words in found.stderr
         assert "Traceback" not in found.stderr
         if more and words:
             assert set(json.loads(found.stderr)["error"]) == KEYS
     monkeypatch.setenv("FEDMRN_TRACEBACK", "1")
-    found = CliRunner().invoke(app, ["decode", "a.fmrn", "-o", "x.npz"])
+    found = runner.invoke(app, ["decode", "a.fmrn", "-o", "x.npz"])
     assert ("Traceback" in found.stderr) == (code in (2, 3, 70))
 
 

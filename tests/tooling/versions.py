@@ -103,7 +103,7 @@ def tools() -> list[str]:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = dict(line.split("==") for line in lines if "==" in line)
     names = [re.match(r"[\w.-]+", each)[0] for each in PROJECT["optional-dependencies"]["dev"]]
-    ours = {"hypothesis", "import-linter"}  # in a range that is tested; asks for Click 8.2
+    ours = {"hypothesis", "import-linter", "uv"}  # of these, a range is tested or asks for another
     return [f"{name}=={pins[name]}" for name in names if name in pins and name not in ours]
 
 
