@@ -81,9 +81,8 @@ def save(file: BinaryIO, tensors: Mapping[str, Dense], metadata: Mapping[str, st
 def _dense(name: str, dtype: str, shape: list[int], data: bytearray) -> Dense:
     if dtype not in NAMES:
         raise ValueError(f"dtype of {name!r}: expected one of {', '.join(NAMES)}, got {dtype}")
-    held = DTYPES[NAMES[dtype]].numpy
-    array = np.frombuffer(data, held) if data else np.empty(0, held)  # older NumPy refuses an empty buffer
-    return Dense(NAMES[dtype], array.reshape(shape))
+    array = np.frombuffer(data, DTYPES[NAMES[dtype]].numpy).reshape(shape)
+    return Dense(NAMES[dtype], array)
 
 
 def _metadata(data: bytes) -> dict[str, str]:
