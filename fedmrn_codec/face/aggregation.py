@@ -46,7 +46,7 @@ class Aggregator:
         Refuse frames with another value. 0 and None mean "not given": any value is accepted.
     limits : Limits
     backend : {"numba", "numpy", "torch", "onnx"}, optional
-        Default: the fastest that is installed. The bits do not depend on it.
+        Default: numba if it is installed, but numpy for the first elements. The bits do not depend on it.
 
     Attributes
     ----------
