@@ -63,10 +63,10 @@ class AdaptiveNoise:
     """The noise of each masked tensor, steered from round to round; nothing needs to be tuned.
 
     The scale of round 1 comes from the spread of each tensor's own weights. After each round `observe` moves
-    it by a bounded step: binary masks to 5 % set bits, to more in rounds of fewer than ten clients, whose mean
-    has more noise, and to less in larger ones, or to the density that `bits` allows; signed masks to where
-    what the frames have in common is 1 % of their energy; and never to more noise than the weights tolerate.
-    The rule reads what an aggregator knows, never a client's update. It draws no random numbers.
+    it by a bounded step: binary masks to 5 % set bits, to more in rounds of fewer than ten clients, whose
+    mean has more noise, and to less in larger ones, or to the density that `bits` allows; signed masks to
+    where what the frames have in common is 1 % of their energy; and never to more noise than the weights
+    tolerate. The rule reads what an aggregator knows, never a client's update. It draws no random numbers.
     docs/noise_rule.md derives it, and has the results.
 
     Parameters
