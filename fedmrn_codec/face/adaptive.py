@@ -22,7 +22,7 @@ VERSION = 1
 """Of the entries of `AdaptiveNoise.to_json`."""
 
 DENSITY, CLIENTS, MOST = 0.05, 10, 40
-"""The share of set bits to which binary masks of ten clients are steered; above `MOST` it falls no further."""
+"""The share of set bits in binary masks of ten clients, and the clients above which it falls no further."""
 
 COMMON = 0.01
 """The share of a frame's energy that all frames have in common, to which signed masks are steered."""
