@@ -17,7 +17,6 @@ from .order import check_mods
 from .records import Loaded, from_frame, is_frame
 from .request import Request
 
-
 NO_REQUEST = (
     "the server does not ask for a frame, so the reply holds the whole model; wrap the server's strategy: "
     "FedMRN(strategy)"
@@ -29,8 +28,9 @@ def mod(msg: Message, context: Context, call_next: ClientAppCallable) -> Message
 
     For `ClientApp(mods=[mod, ...])`. It must be the first mod, so that it encodes the reply that the others
     have changed. Replies with an error, and replies that hold a frame already (`fedmrn_flower.arrays`) pass
-    unchanged; so do replies to messages without a request, with a warning if they are of training. The mask bits come from the operating system's random numbers
-    (spec 4.3), the noise from the seed that the server assigned.
+    unchanged; so do replies to messages without a request, with a warning if they are of training. The mask
+    bits come from the operating system's random numbers (spec 4.3), the noise from the seed that the server
+    assigned.
 
     The share of masked elements beyond the scale of the noise is added to the reply's MetricRecord as
     "fedmrn.clipped". If the server has one noise for all tensors, which no rule sets, and it does not fit the
@@ -46,31 +46,6 @@ def mod(msg: Message, context: Context, call_next: ClientAppCallable) -> Message
             if request is None and _is_training(msg, reply):
                 _warn(context.run_id, NO_REQUEST)
             return reply
-
-
-def _report(reply: Message, fit: Fit, request: Request, run: int) -> None:
-    """Add the clipped share to the reply, and warn if a fixed noise does not fit; a rule corrects itself."""
-    for metrics in reply.content.metric_records.values():
-        metrics[CLIPPED] = fit.clipped
-    misfit = fit.misfit()
-    if misfit and isinstance(request.noise, fm.Noise):
-        remedy = f"{misfit.remedy} in the server's FedMRN, or no noise, so that a rule sets it"
-        _warn(run, f"{misfit.found}; {remedy}", misfit.remedy)
-
-
-def _is_training(message: Message, reply: Message) -> bool:
-    kind = message.metadata.message_type
-    return kind.partition(".")[0] == MessageType.TRAIN and any(reply.content.array_records.values())
-
-
-_warned: set[tuple[int, str]] = set()
-
-
-def _warn(run: int, text: str, kind: str = "") -> None:
-    """Log a warning once in a run and process; `kind` stands for texts that differ in their numbers."""
-    if (run, kind) not in _warned:
-        _warned.add((run, kind))
-        log(WARNING, "fedmrn: %s", text)
         check_mods("[fedmrn_flower.mod, {}]")
         key, trained = only(reply.content.array_records, "ArrayRecords in the reply")
         if not is_frame(trained):
@@ -95,7 +70,8 @@ def _report(reply: Message, fit: Fit, request: Request, run: int) -> None:
 
 def _is_training(message: Message, reply: Message) -> bool:
     kind = message.metadata.message_type
-    return kind.partition(".")[0] == MessageType.TRAIN and any(reply.content.array_records.values())
+    training = kind.partition(".")[0] == MessageType.TRAIN
+    return training and not reply.has_error() and bool(reply.content.array_records)
 
 
 _warned: set[tuple[int, str]] = set()

@@ -31,8 +31,8 @@ CLIPS_ON_CLIENTS = (
 """Flower's wrappers whose noise relies on a bound that the clients keep."""
 
 CLIPPED_BEFORE = (
-    "%s takes the clipping norm for a bound of each update, but clients clip before they encode, and a decoded "
-    "frame may be longer: its privacy is less than it says. FedMRN(%s(...)) clips what it adds."
+    "%s takes the clipping norm for a bound of each update, but clients clip before they encode, and a "
+    "decoded frame may be longer: its privacy is less than it says. FedMRN(%s(...)) clips what it adds."
 )
 
 CHANGES_ARRAYS = {

@@ -139,8 +139,8 @@ class FedMRN(Strategy):
         -------
         arrays : ArrayRecord or None
         metrics : MetricRecord
-            The strategy's own, and under "fedmrn." the bytes and counts of `traffic.traffic`, the share of set
-            bits of each array, the scales of the rule, and the mean clipped share that clients report.
+            The strategy's own, and under "fedmrn." the bytes and counts of `traffic.traffic`, the share of
+            set bits of each array, the scales of the rule, and the mean clipped share that clients report.
 
         Raises
         ------

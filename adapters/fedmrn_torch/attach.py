@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -76,16 +76,18 @@ def _parametrize(module: nn.Module, attribute: str, parameter: Tensor, masked: M
     DistributedDataParallel; so another tensor takes the parameter's place during the call.
     """
     own_class = not parametrize.is_parametrized(module)
-    module._parameters[attribute] = nn.Parameter(torch.empty_like(parameter), parameter.requires_grad)
+    parameters: dict[str, Any] = module._parameters
+    parameters[attribute] = nn.Parameter(torch.empty_like(parameter), parameter.requires_grad)
     try:
         # unsafe=True skips the trial forward pass, which would draw a mask
         parametrize.register_parametrization(module, attribute, masked, unsafe=True)
     except BaseException:
-        module._parameters[attribute] = parameter
+        parameters[attribute] = parameter
         raise
-    module.get_submodule(f"parametrizations.{attribute}")._parameters["original"] = parameter
+    registered: dict[str, Any] = module.get_submodule(f"parametrizations.{attribute}")._parameters
+    registered["original"] = parameter
     if own_class:  # torch makes a class for each parametrized module; its own message proposes state_dict()
-        type(module).__getstate__ = _refuse_to_pickle  # type: ignore[method-assign,assignment]
+        type(module).__getstate__ = _refuse_to_pickle  # type: ignore[method-assign]
 
 
 def _refuse_to_pickle(module: nn.Module) -> NoReturn:
