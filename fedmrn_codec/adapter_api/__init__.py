@@ -16,7 +16,7 @@ from ..format.parsing import Expected
 from ..format.schema import first_difference
 from ..primitives.arguments import U64, unsigned
 from ..primitives.noise import noise_text, parse_noise
-from .fit import Fit, Misfit, fit_of
+from .fit import Fit, Misfit, RoundFit, fit_of
 from .server_noise import NoiseSetting, ServerNoise, StatePath
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Fit",
     "Misfit",
     "NoiseSetting",
+    "RoundFit",
     "SeedPolicy",
     "ServerNoise",
     "StatePath",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -96,6 +96,13 @@ class RoundFit:
     def __init__(self) -> None:
         self._bits: dict[str, tuple[int, int]] = {}
         self._clipped: list[float] = []
+
+    @classmethod
+    def of(cls, frame: CheckedFrame, clipped: float | None = None) -> Self:
+        """The fit of one frame; parameters as in `add`."""
+        fit = cls()
+        fit.add(frame, clipped)
+        return fit
 
     def add(self, frame: CheckedFrame, clipped: float | None = None) -> None:
         """Count the set bits of an accepted frame; `clipped` is the share that its client reports, if any."""

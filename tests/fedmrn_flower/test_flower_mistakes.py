@@ -1,4 +1,4 @@
-"""Mistakes that would otherwise pass silently: no FedMRN on the server, wrong orders, scales that do not fit."""
+"""Mistakes that would pass silently: no FedMRN on the server, wrong orders, scales that do not fit."""
 
 import re
 
