@@ -30,8 +30,8 @@ most elements have no update, as in embeddings, which a server cannot tell from 
 
 LARGER, SMALLER = "use a larger scale", "use a smaller scale"
 
-BLOCK = 2**18
-"""Elements that are looked at together, which bounds the memory."""
+SAMPLE, CHUNK = 2**17, 256
+"""The shares of larger tensors are measured on chunks of elements, so that they cost little."""
 
 
 class Misfit(NamedTuple):
@@ -69,6 +69,8 @@ class Fit(NamedTuple):
 def fit_of(update: Arrays, schema: Schema, noise: Noise | Mapping[str, Noise]) -> Fit:
     """The fit of an update to the noise of its masked tensors; zeros if it has no masked elements.
 
+    Tensors of more than 262,143 elements are measured on a sample of them.
+
     Parameters
     ----------
     update : mapping of str to array
@@ -76,18 +78,24 @@ def fit_of(update: Arrays, schema: Schema, noise: Noise | Mapping[str, Noise]) -
     schema : Schema
     noise : Noise, or mapping of str to Noise
     """
-    elements = clipped = updated = 0
-    used = 0.0
+    elements, clipped, used, updated = 0.0, 0.0, 0.0, 0.0
     for name, each in masked_values(schema, noise, "noise").items():
-        flat, scale = np.asarray(update[name]).reshape(-1), each.scale
+        flat = np.asarray(update[name]).reshape(-1)
+        share = np.abs(_sample(flat)).astype(np.float32)
+        with np.errstate(over="ignore"):
+            share /= np.float32(each.scale)
+        times = flat.size / max(share.size, 1)
         elements += flat.size
-        for start in range(0, flat.size, BLOCK):
-            with np.errstate(over="ignore"):  # of float16; an infinity is clipped to 1
-                share = np.abs(flat[start : start + BLOCK]).astype(np.float32) / np.float32(scale)
-            updated += int(np.count_nonzero(share))
-            clipped += int(np.count_nonzero(share > 1))
-            used += float(np.minimum(share, 1).sum(dtype=np.float64))
+        updated += times * np.count_nonzero(share)
+        clipped += times * np.count_nonzero(share > 1)
+        used += times * float(np.minimum(share, 1, out=share).sum())
     return Fit(clipped / max(elements, 1), used / max(updated, 1))
+
+
+def _sample(flat: np.ndarray) -> np.ndarray:
+    """All elements of a small tensor; of a large one `SAMPLE` or more, in chunks at equal distances."""
+    every = flat.size // SAMPLE
+    return flat if every < 2 else flat[: flat.size // CHUNK * CHUNK].reshape(-1, CHUNK)[::every]
 
 
 class RoundFit:

@@ -102,7 +102,9 @@ def test_a_fixed_scale_that_does_not_fit_is_reported_by_both_sides_once(caplog):
         for number in range(3):
             fit_of_round(federation, 0.002, number)
     warnings = [record.getMessage() for record in caplog.records if "fedmrn: about" in record.getMessage()]
-    found = "fedmrn: about 100 % of the update's masked elements are larger than the scale of the noise and are clipped"
+    found = (
+        "about 100 % of the update's masked elements are larger than the scale of the noise and are clipped"
+    )
     assert len(warnings) == 2
     assert all(found in text for text in warnings)
     assert "use a larger scale in the server's FromFrame, or no noise" in warnings[0]
