@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from flwr.app import ArrayRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 
 import fedmrn_codec as fm
 from fedmrn_codec import ReplyError
@@ -16,6 +16,9 @@ from .records import Loaded, is_frame, to_frame
 from .request import Request
 
 T = TypeVar("T")
+
+CLIPPED = "fedmrn.clipped"
+"""Key in a client's MetricRecord of the share of masked elements beyond the scale of the noise."""
 
 Signature = frozenset[tuple[str, int]]
 """Each key of a MetricRecord with the length of its list, -1 for a number.
@@ -36,6 +39,8 @@ class CheckedReply:
     weight : int
         Its weight in the mean.
     frame : fedmrn_codec.CheckedFrame
+    clipped : float or None
+        What the client reports as `CLIPPED`, which is taken out of the message.
     signature : frozenset
         The keys of its MetricRecord, each with the length of its list, -1 for a number.
     """
@@ -44,6 +49,7 @@ class CheckedReply:
     arrays_key: str
     weight: int
     frame: fm.CheckedFrame
+    clipped: float | None
     signature: Signature
 
     @property
@@ -78,10 +84,14 @@ def check(
     if not is_frame(record):
         found = f"{len(record)} arrays, serialised as {sorted({a.stype for a in record.values()})}"
         raise ReplyError("arrays", "one frame (is fedmrn_flower.mod among the client's mods?)", found)
-    _, metrics = only(reply.content.metric_records, "MetricRecords in the reply")
+    name, metrics = only(reply.content.metric_records, "MetricRecords in the reply")
     weight = checked_weight(metrics, weighted_by, max_weight)
     frame = request.check(to_frame(record), Loaded(base))
-    return CheckedReply(reply, key, weight, frame, check_metrics(metrics))
+    clipped = checked_clipped(metrics)
+    if clipped is not None:  # clients that do not report it must not differ from those that do
+        metrics = MetricRecord({key: value for key, value in metrics.items() if key != CLIPPED})
+        reply.content = RecordDict({**dict(reply.content), name: metrics})
+    return CheckedReply(reply, key, weight, frame, clipped, check_metrics(metrics))
 
 
 def only(records: Mapping[str, T], what: str) -> tuple[str, T]:
@@ -98,6 +108,14 @@ def checked_weight(metrics: MetricRecord, weighted_by: str, max_weight: int) -> 
         expected = f"an integer from 1 to {max_weight}"
         raise ReplyError(f"metric {weighted_by!r}", expected, repr(weight))
     return weight
+
+
+def checked_clipped(metrics: MetricRecord) -> float | None:
+    """The clipped share that a client reports, if any; ReplyError unless it is a number from 0 to 1."""
+    share = metrics.get(CLIPPED)
+    if share is not None and not (isinstance(share, int | float) and 0 <= share <= 1):
+        raise ReplyError(f"metric {CLIPPED!r}", "a number from 0 to 1", repr(share))
+    return share
 
 
 def check_metrics(metrics: MetricRecord) -> Signature:

@@ -2,38 +2,83 @@
 
 from __future__ import annotations
 
-from flwr.app import Context, Error, Message
+from logging import WARNING
+
+from flwr.app import Context, Error, Message, MessageType
 from flwr.clientapp.typing import ClientAppCallable
 from flwr.common.constant import ErrorCode
+from flwr.supercore import log
 
 import fedmrn_codec as fm
+from fedmrn_codec.adapter_api import Fit, fit_of
 
-from .checks import only
+from .checks import CLIPPED, only
+from .order import check_mods
 from .records import Loaded, from_frame, is_frame
 from .request import Request
+
+NO_REQUEST = (
+    "the server does not ask for a frame, so the reply holds the whole model; wrap the server's strategy: "
+    "FedMRN(strategy)"
+)
 
 
 def mod(msg: Message, context: Context, call_next: ClientAppCallable) -> Message:
     """Encode trained minus received arrays, for clients whose training is unchanged.
 
     For `ClientApp(mods=[mod, ...])`. It must be the first mod, so that it encodes the reply that the others
-    have changed. Messages without a request, replies with an error, and replies that hold a frame already
-    (`fedmrn_flower.arrays`) pass unchanged. The mask bits come from the operating system's random numbers
-    (spec 4.3), the noise from the seed that the server assigned.
+    have changed. Replies with an error, and replies that hold a frame already (`fedmrn_flower.arrays`) pass
+    unchanged; so do replies to messages without a request, with a warning if they are of training. The mask
+    bits come from the operating system's random numbers (spec 4.3), the noise from the seed that the server
+    assigned.
 
-    An update that cannot be encoded (a NaN, a missing array, another shape or dtype) results in an error
-    reply with the code MOD_FAILED_PRECONDITION.
+    The share of masked elements beyond the scale of the noise is added to the reply's MetricRecord as
+    "fedmrn.clipped". If the server has one noise for all tensors, which no rule sets, and it does not fit the
+    update, the mod logs a warning.
+
+    An update that cannot be encoded (a NaN, a missing array, another shape or dtype), and a mod of Flower
+    around this one that changes arrays, result in an error reply with the code MOD_FAILED_PRECONDITION.
     """
     reply = call_next(msg, context)
     try:
         request = Request.find(msg)
         if request is None or reply.has_error():
+            if request is None and _is_training(msg, reply):
+                _warn(context.run_id, NO_REQUEST)
             return reply
+        check_mods("[fedmrn_flower.mod, {}]")
         key, trained = only(reply.content.array_records, "ArrayRecords in the reply")
         if not is_frame(trained):
             _, received = only(msg.content.array_records, "ArrayRecords in the message")
             update = fm.difference(Loaded(trained), Loaded(received), request.schema)
             reply.content[key] = from_frame(request.encode(update))
+            _report(reply, fit_of(update, request.schema, request.noise), request, context.run_id)
     except fm.CodecError as error:
         return Message(Error(ErrorCode.MOD_FAILED_PRECONDITION, f"fedmrn: {error}"), reply_to=msg)
     return reply
+
+
+def _report(reply: Message, fit: Fit, request: Request, run: int) -> None:
+    """Add the clipped share to the reply, and warn if a fixed noise does not fit; a rule corrects itself."""
+    for metrics in reply.content.metric_records.values():
+        metrics[CLIPPED] = fit.clipped
+    misfit = fit.misfit()
+    if misfit and isinstance(request.noise, fm.Noise):
+        remedy = f"{misfit.remedy} in the server's FedMRN, or no noise, so that a rule sets it"
+        _warn(run, f"{misfit.found}; {remedy}", misfit.remedy)
+
+
+def _is_training(message: Message, reply: Message) -> bool:
+    kind = message.metadata.message_type
+    training = kind.partition(".")[0] == MessageType.TRAIN
+    return training and not reply.has_error() and bool(reply.content.array_records)
+
+
+_warned: set[tuple[int, str]] = set()
+
+
+def _warn(run: int, text: str, kind: str = "") -> None:
+    """Log a warning once in a run and process; `kind` stands for texts that differ in their numbers."""
+    if (run, kind) not in _warned:
+        _warned.add((run, kind))
+        log(WARNING, "fedmrn: %s", text)

@@ -18,6 +18,7 @@ import fedmrn_codec as fm
 from fedmrn_codec.adapter_api import NoiseSetting, SeedPolicy, ServerNoise, StatePath, check_settings
 
 from .checks import CheckedReply
+from .order import check_around, check_inside, clips_on_clients
 from .records import added, restored
 from .request import PREFIX
 from .rounds import Replies, Round, Settings
@@ -73,7 +74,8 @@ class FedMRN(Strategy):
     Raises
     ------
     fedmrn_codec.ArgumentError
-        The noise, the mask or a coding is not a valid one.
+        The noise, the mask or a coding is not a valid one, or the strategy holds another FedMRN. In
+        `configure_train`: a differential-privacy wrapper of Flower that reads replies is around this one.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class FedMRN(Strategy):
         coding: str | None = None,
         dense_coding: str = "raw",
     ) -> None:
+        check_inside(strategy, FedMRN)
         self._noise = ServerNoise(noise, mask, bits=bits, state=state)
         coding = coding or ("rans12" if self._noise.adaptive else "raw")
         check_settings({}, mask, coding, dense_coding)
@@ -103,6 +106,7 @@ class FedMRN(Strategy):
         )
         self._round: Round | None = None
         self._seen: dict[str, float] = {}
+        self._privacy_told = False
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -115,6 +119,10 @@ class FedMRN(Strategy):
             Two messages are for one node, a message does not hold exactly one ArrayRecord, the schema does
             not fit its arrays, or two nodes have the same seed; or, without `each`, models differ.
         """
+        check_around(self)
+        if not self._privacy_told and (text := clips_on_clients(self.strategy)):
+            self._privacy_told = True
+            log(WARNING, "fedmrn: %s", text)
         messages = self.strategy.configure_train(server_round, arrays, config, grid)
         self._round = Round(server_round, messages, self._settings)
         models = len(self._round.base_models())
@@ -131,7 +139,8 @@ class FedMRN(Strategy):
         -------
         arrays : ArrayRecord or None
         metrics : MetricRecord
-            The strategy's own, and under "fedmrn." the bytes and counts of `traffic.traffic`.
+            The strategy's own, and under "fedmrn." the bytes and counts of `traffic.traffic`, the share of
+            set bits of each array, the scales of the rule, and the mean clipped share that clients report.
 
         Raises
         ------
@@ -153,7 +162,12 @@ class FedMRN(Strategy):
         result = dict(metrics or {})
         if not self.each:
             result.update(self._metrics(outcome.checked))
-        seen = {PREFIX + name: value for name, value in self._seen.items()}
+        for reply in outcome.checked:
+            self._noise.see(reply.frame, reply.clipped)
+        fit, warning = self._noise.end_round()
+        if warning:
+            log(WARNING, "fedmrn: %s", warning)
+        seen = {PREFIX + name: value for name, value in (self._seen | fit).items()}
         return arrays, MetricRecord({**result, **traffic(outcome), **seen})
 
     def configure_evaluate(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flwr.app import ArrayRecord, Message
 
+from .order import check_mods
 from .records import from_frame
 from .request import Request
 
@@ -34,10 +35,12 @@ def psm(model: torch.nn.Module, msg: Message, *, steps: int, **options: Any) -> 
     Raises
     ------
     fedmrn_codec.ArgumentError
-        The message has no request; or, as SchemaError, its request is for another model.
+        The message has no request; a mod of Flower that changes arrays is among the client's mods; or, as
+        SchemaError, the request is for another model.
     """
     from fedmrn_torch import PSM
 
+    check_mods("no {}, since the reply of a PSM is a frame (clip its update in the training)")
     return PSM.from_request(model, Request.of(msg), steps=steps, remedy=REMEDY, **options)
 
 

@@ -13,11 +13,11 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_copy
 
 import fedmrn_codec as fm
-from fedmrn_codec.adapter_api import as_update
+from fedmrn_codec.adapter_api import Misfit, as_update, fit_of
 
 from .arrays import NOT_RECEIVED, checked, copied, from_frame, is_frame
-from .replies import ALGORITHM, result_dxo, with_data
-from .request import Request
+from .replies import ALGORITHM, CLIPPED, result_dxo, with_data
+from .request import META, Request
 
 
 class ToFrame(DXOFilter):
@@ -30,6 +30,10 @@ class ToFrame(DXOFilter):
     (`fedmrn_nvflare.result`) passes. The mask bits come from the operating system's random numbers (spec
     4.3), the noise from the seed that the server assigned.
 
+    The share of masked elements beyond the scale of the noise is added to the result's meta, under "fedmrn".
+    If the server has one noise for all tensors, which no rule sets, and it does not fit the update, the
+    filter logs a warning, once.
+
     A result that cannot be encoded (a NaN, a missing array, another shape or dtype) raises
     `ContentBlockedException`; NVFlare then reports TASK_RESULT_FILTER_ERROR to the server.
     """
@@ -37,6 +41,7 @@ class ToFrame(DXOFilter):
     def __init__(self) -> None:
         super().__init__([DataKind.WEIGHTS, DataKind.WEIGHT_DIFF], None)
         self._task: DXO | None = None
+        self._warned = False
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Keep the arrays of a task, just before it is executed."""
@@ -58,12 +63,29 @@ class ToFrame(DXOFilter):
     def process_dxo(self, dxo: DXO, shareable: Shareable, fl_ctx: FLContext) -> DXO:
         """A new DXO with the frame as one uint8 array."""
         other = dxo.get_meta_prop(MetaKey.PROCESSED_ALGORITHM)
+        if other == ALGORITHM:
+            raise fm.ArgumentError(
+                "result", "one ToFrame among the client's filters", "the output of another"
+            )
         if other:
             found = f"the output of {other!r}"
             raise fm.ArgumentError("result", "plain arrays (ToFrame must be the first filter)", found)
         request = Request.of(self._task.meta if self._task else None)
-        data = dxo.data if is_frame(dxo.data) else from_frame(request.encode(self._update(dxo, request)))
-        return with_data(dxo, dxo.data_kind, data, {MetaKey.PROCESSED_ALGORITHM: ALGORITHM})
+        meta: dict[str, Any] = {MetaKey.PROCESSED_ALGORITHM: ALGORITHM}
+        if is_frame(dxo.data):
+            return with_data(dxo, dxo.data_kind, dxo.data, meta)
+        update = self._update(dxo, request)
+        data = from_frame(request.encode(update))
+        fit = fit_of(update, request.schema, request.noise)
+        self._warn(fit.misfit(), request, fl_ctx)
+        return with_data(dxo, dxo.data_kind, data, {**meta, META: {CLIPPED: fit.clipped}})
+
+    def _warn(self, misfit: Misfit | None, request: Request, fl_ctx: FLContext) -> None:
+        """Log, once, that a fixed noise does not fit; a rule corrects itself."""
+        if misfit and isinstance(request.noise, fm.Noise) and not self._warned:
+            self._warned = True
+            remedy = f"{misfit.remedy} in the server's FromFrame, or no noise, so that a rule sets it"
+            self.log_warning(fl_ctx, f"fedmrn: {misfit.found}; {remedy}")
 
     def _update(self, dxo: DXO, request: Request) -> dict[str, Any]:
         trained = checked(dxo.data, "result")

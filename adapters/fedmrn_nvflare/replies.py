@@ -14,9 +14,13 @@ import fedmrn_codec as fm
 from fedmrn_codec import ReplyError
 
 from .arrays import is_frame, to_frame
+from .request import META
 
 ALGORITHM = "fedmrn/1"
 """Value of PROCESSED_ALGORITHM in the meta of a DXO that holds a frame."""
+
+CLIPPED = "clipped"
+"""Key, in META of a result's meta, of the share of masked elements beyond the scale of the noise."""
 
 
 def result_dxo(result: Shareable) -> DXO | None:
@@ -74,6 +78,22 @@ def check_meta(dxo: DXO, max_weight: float) -> None:
             raise ReplyError(f"metric {name!r}", "finite values", value)
         if isinstance(value, np.ndarray) and not (value.dtype.kind in "biuf" and np.isfinite(value).all()):
             raise ReplyError(f"metric {name!r}", "finite numbers", f"{value.dtype} array")
+
+
+def clipped_of(dxo: DXO) -> float | None:
+    """The clipped share that a client reports, if any; ReplyError unless it is a number from 0 to 1."""
+    found = dxo.get_meta_prop(META)
+    share = found.get(CLIPPED) if isinstance(found, dict) else None
+    if share is not None and not (_is_number(share) and 0 <= share <= 1):
+        raise ReplyError("clipped share", "a number from 0 to 1", repr(share)[:40])
+    return share
+
+
+def later_filters(dxo: DXO) -> list[str]:
+    """The client's filters after ToFrame, which should be the last that changes arrays."""
+    history = list(dxo.get_filter_history() or ())
+    later = history[history.index("ToFrame") :] if "ToFrame" in history else []
+    return [name for name in later if name != "ToFrame"]  # which a filter that keeps the meta repeats
 
 
 def _is_number(value: Any) -> bool:

@@ -21,10 +21,10 @@ from nvflare.app_common.app_event_type import AppEventType
 
 import fedmrn_codec as fm
 from fedmrn_codec import ReplyError
-from fedmrn_codec.adapter_api import Arrays, ServerNoise, check_settings, noise_text, parse_noise
+from fedmrn_codec.adapter_api import Arrays, RoundFit, ServerNoise, check_settings, noise_text, parse_noise
 
 from .arrays import checked, from_checked, in_dtypes_of, without_bools
-from .replies import check_meta, frame_of, result_dxo, with_data
+from .replies import check_meta, clipped_of, frame_of, later_filters, result_dxo, with_data
 from .request import META, Request
 
 OUTPUTS = (DataKind.WEIGHT_DIFF, DataKind.WEIGHTS, "FRAME")
@@ -59,7 +59,9 @@ class FromFrame(DXOFilter):
 
     A server input filter: `recipe.add_server_input_filter(FromFrame(), tasks=["train"])`. By default a rule
     sets the noise of each masked tensor from the masks of the rounds before (`fedmrn_codec.AdaptiveNoise`);
-    for it the filter sums the frames of a round, which takes 10 bytes per masked element. The filter also
+    for it the filter sums the frames of a round, which takes 10 bytes per masked element. When the next round
+    begins, it logs the share of set bits and, if clients report it, of elements beyond the scale; and, once,
+    a warning if the noise does not fit. The filter also
     handles the event before a task is sent, and then adds the request (seed, noise, mask, round, model id,
     schema) to the meta of that client's DXO.
 
@@ -161,9 +163,11 @@ class FromFrame(DXOFilter):
         """A new DXO with the output of the client's frame, which is parsed here, once."""
         client = _client(fl_ctx)
         assignment = self._assignment_of(client, fl_ctx)
-        frame = assignment.request.check(frame_of(dxo), assignment.arrays)
+        frame = self._frame(dxo, assignment)
         check_meta(dxo, self.max_weight)
+        clipped = clipped_of(dxo)
         with self._lock:
+            self._noise.see(frame, clipped)
             if self._sum is not None and self._sum_round == assignment.request.round:
                 self._sum.add(frame, 1)
         self.log_info(
@@ -174,8 +178,21 @@ class FromFrame(DXOFilter):
         meta = {key: value for key, value in dxo.meta.items() if key != MetaKey.PROCESSED_ALGORITHM}
         kind, data = self._output(frame, assignment.arrays)
         extra = assignment.request.to_dict() if self.output == "FRAME" else {}
-        extra["frame-bytes"] = frame.frame_bytes
+        extra |= {"frame-bytes": frame.frame_bytes, **RoundFit.of(frame, clipped).metrics()}
         return with_data(DXO(dxo.data_kind, dxo.data, meta), kind, data, {META: extra})
+
+    @staticmethod
+    def _frame(dxo: DXO, assignment: Assignment) -> fm.CheckedFrame:
+        """The checked frame of a result; its error names the client's filters after ToFrame, if any."""
+        try:
+            return assignment.request.check(frame_of(dxo), assignment.arrays)
+        except fm.CodecError as error:
+            if later := later_filters(dxo):
+                expected = "ToFrame last among those that change arrays"
+                raise ReplyError(
+                    "order of the client's filters", expected, f"{later} after it ({error})"
+                ) from None
+            raise
 
     def _output(self, frame: fm.CheckedFrame, base: Arrays) -> tuple[str, dict[str, np.ndarray]]:
         if self.output == "FRAME":
@@ -219,14 +236,23 @@ class FromFrame(DXOFilter):
         if model is None or model.source is not data or model.round != number:
             arrays = dict(checked(data, "task"))
             schema = without_bools(fm.schema_of(arrays, self.masked, self.leave_out or ()))
-            if self._sum is not None:
-                seen = self._noise.observe(self._sum)
-                self.log_info(fl_ctx, f"fedmrn: noise and density of round {number - 1}: {seen}")
+            self._end_round(number - 1, fl_ctx)
             noise = self._noise.of(schema, arrays)
             model = self._model = Model(data, number, arrays, fm.model_id(arrays), schema, noise)
             if self._noise.adaptive:
                 self._sum, self._sum_round = fm.Aggregator(schema, noise=noise), number
         return model
+
+    def _end_round(self, number: int, fl_ctx: FLContext) -> None:
+        """Let the rule see the last round, and log how its noise has fitted."""
+        if self._model is None:
+            return
+        seen = {} if self._sum is None else self._noise.observe(self._sum)
+        fit, warning = self._noise.end_round()
+        if seen or fit:
+            self.log_info(fl_ctx, f"fedmrn: noise, density and clipping of round {number}: {seen | fit}")
+        if warning:
+            self.log_warning(fl_ctx, f"fedmrn: {warning}")
 
     def _assignment_of(self, client: str, fl_ctx: FLContext) -> Assignment:
         assignment, task = self._assignments.get(client), fl_ctx.get_prop(FLContextKey.TASK_ID)

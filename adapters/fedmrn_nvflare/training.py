@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
 
 from .arrays import KEY
-from .request import Request
+from .replies import CLIPPED
+from .request import META, Request
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +50,7 @@ def result(psm: fedmrn_torch.PSM, **fields: Any) -> FLModel:
     psm : fedmrn_torch.PSM
         From `fedmrn_nvflare.psm`.
     **fields
-        Of the FLModel: `metrics`, `meta`.
+        Of the FLModel: `metrics`, `meta`. To the meta the share of masked elements beyond the scale is added.
 
     Raises
     ------
@@ -60,4 +61,5 @@ def result(psm: fedmrn_torch.PSM, **fields: Any) -> FLModel:
 
     frame = bytearray(psm.finish())
     array = torch.frombuffer(frame, dtype=torch.uint8)  # NVFlare drops all but tensors here
-    return FLModel(params={KEY: array}, params_type=ParamsType.DIFF, **fields)
+    meta = {**(fields.pop("meta", None) or {}), META: {CLIPPED: psm.clipped}}
+    return FLModel(params={KEY: array}, params_type=ParamsType.DIFF, meta=meta, **fields)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -38,8 +39,7 @@ class Attached:
         self._entries[entry.name] = entry, masked
         parameter.data, parameter.grad = torch.zeros_like(base), None
         for module, attribute in entry.sites:
-            # unsafe=True skips the trial forward pass, which would draw a mask
-            parametrize.register_parametrization(module, attribute, masked, unsafe=True)
+            _parametrize(module, attribute, parameter, masked)
 
     def detach(self) -> None:
         """Restore all parameters, the classes of their modules, and the order of their parameters."""
@@ -67,6 +67,35 @@ class Attached:
     def deterministic_bits(self, name: str) -> Tensor:
         """The mask bits of a parameter's update without stochastic masking; bool."""
         return self._entries[name][1].deterministic_bits(self.update(name))
+
+
+def _parametrize(module: nn.Module, attribute: str, parameter: Tensor, masked: MaskedNoise) -> None:
+    """Register the parametrization of a parameter, which stays the same object and keeps its hooks.
+
+    torch calls `set_` on the tensor that it parametrizes, which detaches the gradient hooks of a
+    DistributedDataParallel; so another tensor takes the parameter's place during the call.
+    """
+    own_class = not parametrize.is_parametrized(module)
+    parameters: dict[str, Any] = module._parameters
+    parameters[attribute] = nn.Parameter(torch.empty_like(parameter), parameter.requires_grad)
+    try:
+        # unsafe=True skips the trial forward pass, which would draw a mask
+        parametrize.register_parametrization(module, attribute, masked, unsafe=True)
+    except BaseException:
+        parameters[attribute] = parameter
+        raise
+    registered: dict[str, Any] = module.get_submodule(f"parametrizations.{attribute}")._parameters
+    registered["original"] = parameter
+    if own_class:  # torch makes a class for each parametrized module; its own message proposes state_dict()
+        type(module).__getstate__ = _refuse_to_pickle  # type: ignore[method-assign]
+
+
+def _refuse_to_pickle(module: nn.Module) -> NoReturn:
+    raise RuntimeError(
+        "saving a module: expected one without an active PSM, got one whose parameters hold updates in "
+        "place of weights; call the PSM's finish() or restore() first, or save its state_dict() to resume "
+        "this training"
+    )
 
 
 def _remove_parametrizations(module: nn.Module, attributes: set[str]) -> None:

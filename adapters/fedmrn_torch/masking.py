@@ -8,7 +8,7 @@ the noise: a share is update / noise, clipped to [low, 1]; a mask value is low o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,40 @@ import fedmrn_codec as fm
 
 from . import fused
 from .draws import draw, thresholds
+from .notices import warn
 
 LOW = {"binary": 0.0, "signed": -1.0}
 """Value that mask bit 0 stands for, by mask kind (spec 4.2); mask bit 1 always stands for 1."""
+
+
+SHARDED = "a PSM needs whole parameters; use DistributedDataParallel, or none"
+
+WRAPPERS = {
+    "DataParallel": "use DistributedDataParallel around the module, and pass the PSM the module inside",
+    "DistributedDataParallel": "pass the module inside, ddp.module, and train with the wrapper as before",
+    "FullyShardedDataParallel": SHARDED,
+    "FSDPModule": SHARDED,
+}
+"""Names of torch's classes that distribute a module, and what to do instead of passing one to a PSM."""
+
+
+def check_not_wrapped(model: nn.Module) -> None:
+    """Raise ArgumentError if a module, or one inside, is distributed by a class of torch.
+
+    Parameters of such a wrapper have other names than the model's own, and FSDP cuts them into pieces.
+    """
+    for module in model.modules():
+        for cls in type(module).__mro__:
+            if cls.__name__ in WRAPPERS and cls.__module__.startswith("torch."):
+                expected = f"the model itself ({WRAPPERS[cls.__name__]})"
+                raise fm.ArgumentError("model", expected, f"one in a {cls.__name__}")
+    check_not_sharded(model)
+
+
+def check_not_sharded(module: nn.Module) -> None:
+    """Raise ArgumentError if FSDP, of either version, manages the parameters of a module."""
+    if getattr(module, "_is_fsdp_managed_module", False):  # torch marks the modules inside so
+        raise fm.ArgumentError("model", f"one without FSDP ({SHARDED})", "one that FSDP manages")
 
 
 def lows(masks: Mapping[str, Any]) -> dict[str, float]:
@@ -104,6 +135,7 @@ class Sampler:
         self.private_seed = private_seed
         self.done = 0
         self.drawn = 0
+        self.saving = self._told = False
         self._weights: dict[tuple[MaskedNoise, bool], Tensor] = {}
         self._inside = False
 
@@ -127,14 +159,25 @@ class Sampler:
         self.done += 1
         self._weights.clear()
 
-    def begin(self, *_: Any) -> None:
+    def begin(self, module: nn.Module, *_: Any) -> None:
         """Hook that runs before the root module's forward pass."""
+        check_not_sharded(module)
         self._weights.clear()
         self._inside = True
 
     def end(self, *_: Any) -> None:
         """Hook that runs after the forward pass, also if that raised."""
         self._inside = False
+
+    def saved(self) -> None:
+        """Warn, once, that a state_dict holds updates, unless it is the PSM's own."""
+        if self.saving or self._told:
+            return
+        self._told = True
+        warn(
+            "this state_dict holds updates in place of weights, because a PSM is active; call its finish() "
+            "or restore() first, or save psm.state_dict(), which holds the model's, to resume this training"
+        )
 
     def weight(self, masked: MaskedNoise, update: Tensor) -> Tensor:
         """The weight that the forward pass uses for a parameter, without a gradient."""
@@ -205,6 +248,16 @@ class MaskedNoise(nn.Module):
     def deterministic_bits(self, update: Tensor) -> Tensor:
         """The mask bits of `update` without stochastic masking; bool."""
         return deterministic_bits(clipped_share(update, self.noise, self.low), self.low)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        """Warn that what is saved is half of a training."""
+        self.sampler.saved()
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+
+    def _replicate_for_data_parallel(self) -> NoReturn:
+        """Refuse the threads of a DataParallel, which would share the draws."""
+        remedy = WRAPPERS["DataParallel"]
+        raise RuntimeError(f"module under a PSM: expected no DataParallel around it; {remedy}")
 
     def _apply(self, fn: Any, recurse: bool = True) -> MaskedNoise:
         """Move with the model to another device, but keep the noise in float32."""

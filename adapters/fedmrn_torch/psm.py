@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
@@ -12,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 import fedmrn_codec as fm
-from fedmrn_codec.adapter_api import masked_values
+from fedmrn_codec.adapter_api import fit_of, masked_values
 from fedmrn_codec.errors import UpdateNonFiniteError
 
 from .attach import Attached
 from .draws import checked_private_seed, derived_seed
 from .masking import Sampler, checked_steps, lows
+from .notices import warn
 from .schema import Masked, check_requested, difference, entries, to_numpy
 
 
@@ -28,6 +28,9 @@ class PSM:
     optimiser trains. The forward pass uses the parameter's old value plus the masked noise. The parameter
     stays the same object, so the optimiser may be created before or after the PSM; its weight decay, if any,
     acts on u. `finish` returns the frame and restores the module.
+
+    A DistributedDataParallel may be around the module, made before or after the PSM; then every process has a
+    PSM of the same seed, and one of them sends its frame. FSDP and DataParallel are not supported.
 
     In training mode every forward pass samples new masks. In eval mode it uses u, clipped to the range of the
     masked noise, which is the mean of the masks. The gradient of u is that of the weight (straight-through).
@@ -60,11 +63,14 @@ class PSM:
     ----------
     schema : fedmrn_codec.Schema
         `schema(model, masked)` of the module as it was before.
+    clipped : float or None
+        After `finish`: the share of masked elements whose update was larger than the scale of the noise.
 
     Raises
     ------
     fedmrn_codec.ArgumentError
-        An argument is out of range, or no parameter is masked. The module is unchanged.
+        An argument is out of range, no parameter is masked, or the model is a wrapper such as
+        DistributedDataParallel. The module is unchanged.
     RuntimeError
         A PSM is already active on the module. All methods but `restore` raise it once the PSM is finished.
 
@@ -90,6 +96,8 @@ class PSM:
         private_seed: int | None = None,
     ) -> None:
         found = entries(model, masked)
+        self._model = model
+        self.clipped: float | None = None
         self.schema = fm.Schema(entry.spec for entry in found)
         self._seed, self._noise, self._mask = seed, noise, mask
         self._defaults: dict[str, Any] = {"round": 0, "base_model": 0, "coding": "raw", "dense_coding": "raw"}
@@ -175,9 +183,14 @@ class PSM:
         return derived_seed(self._private_seed, self._seed, "upload")
 
     def step(self) -> None:
-        """Count one local step; call it once after each `optimizer.step()`."""
+        """Count one local step; call it once after each `optimizer.step()`.
+
+        The first call beyond `steps` warns: every element has been masked since step T.
+        """
         self._require_active("step")
         self._sampler.step()
+        if self._sampler.progressive and self._sampler.done == self._sampler.steps + 1:
+            _warn_about_steps(f"more than {self._sampler.steps} times", self._sampler.steps)
 
     def update(self) -> dict[str, np.ndarray]:
         """The client's update before masking, which `finish` encodes.
@@ -221,6 +234,12 @@ class PSM:
         bytes
             The frame. The codec samples its masks (spec 4.3); without `stochastic` they are deterministic.
 
+        Warns
+        -----
+        RuntimeWarning
+            `step` was called more or less often than `steps` says. Or the noise is one for all tensors, which
+            no rule sets, and most of the update is beyond its scale or nearly none of it is seen.
+
         Raises
         ------
         fedmrn_codec.UpdateError
@@ -229,13 +248,7 @@ class PSM:
         """
         self._require_active("finish")
         update = self.update()
-        sampler, trained = self._sampler, any(update[name].any() for name in self._masked)
-        if trained and sampler.progressive and sampler.done == 0:
-            warnings.warn(
-                "psm.step() was never called, so masking did not progress; call it after optimizer.step()",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+        sampler = self._sampler
         given = {"round": round, "base_model": base_model, "coding": coding, "dense_coding": dense_coding}
         settings: dict[str, Any] = {
             "seed": self._seed,
@@ -250,6 +263,7 @@ class PSM:
         else:
             dense = {name: update[name] for name in self._dense}
             frame = fm.encode_bits(self._deterministic_bits(update), self.schema, dense=dense, **settings)
+        self._warn(update)
         self.restore()
         return frame
 
@@ -274,14 +288,23 @@ class PSM:
                         setattr(module, attribute, entry.tensor)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of an unfinished training that the state_dicts of model and optimiser do not hold.
+        """The state of an unfinished training, without that of the optimiser.
 
-        To resume, create the model and the PSM with the same arguments, then load the state of the model, of
-        the optimiser and of the PSM. The state holds the private seed, so keep it secret. It consists of
-        numbers, strings and tensors, so `torch.load(..., weights_only=True)` can read it.
+        To resume, create the model and the PSM with the same arguments, then load the states of the optimiser
+        and of the PSM. The model's is in the latter: while a PSM is active it holds updates in place of
+        weights, so `model.state_dict()` alone warns that it is no checkpoint of the model. Like the states of
+        torch, it refers to the tensors themselves: save it before the training continues. It holds the
+        private seed, so keep it secret. It consists of numbers, strings and tensors, so
+        `torch.load(..., weights_only=True)` can read it.
         """
         self._require_active("state_dict")
+        self._sampler.saving = True
+        try:
+            model = self._model.state_dict()
+        finally:
+            self._sampler.saving = False
         return {
+            "model": model,
             "settings": self._settings(),
             "private_seed": self._private_seed,
             "done": self._sampler.done,
@@ -296,6 +319,8 @@ class PSM:
         ------
         fedmrn_codec.ArgumentError
             The state comes from a PSM with other arguments, or of another model.
+        RuntimeError
+            From torch: the state of the model does not fit.
         """
         self._require_active("load_state_dict")
         settings = self._settings()
@@ -304,6 +329,7 @@ class PSM:
                 raise fm.ArgumentError(
                     f"state_dict: {key}", f"{value!r}, as in this PSM", repr(state["settings"].get(key))
                 )
+        self._model.load_state_dict(state["model"])
         self._private_seed = state["private_seed"]
         self._sampler.private_seed = derived_seed(self._private_seed, self._seed, "training")
         self._sampler.done = state["done"]
@@ -326,6 +352,17 @@ class PSM:
             raise RuntimeError(
                 f"PSM.{verb}: expected an active PSM, got one that is finished; create a new one"
             )
+
+    def _warn(self, update: Mapping[str, np.ndarray]) -> None:
+        """Warn of what makes a frame worse than the user expects."""
+        sampler, fit = self._sampler, fit_of(update, self.schema, self._noise)
+        self.clipped = fit.clipped
+        if sampler.progressive and sampler.done != sampler.steps and fit.used > 0:
+            _warn_about_steps("1 time" if sampler.done == 1 else f"{sampler.done} times", sampler.steps)
+        misfit = fit.misfit()
+        if misfit and isinstance(self._noise, fm.Noise):
+            remedy = f"{misfit.remedy} on the server, or fm.AdaptiveNoise there, which sets it"
+            warn(f"{misfit.found}; {remedy}")
 
     def _dense_now(self, name: str) -> Tensor:
         """A dense tensor, read from the module as it is now."""
@@ -354,3 +391,12 @@ class PSM:
 
     def _each(self, given: Any, field: str) -> dict[str, Any]:
         return masked_values(self.schema, given, field)
+
+
+def _warn_about_steps(called: str, steps: int) -> None:
+    """Warn that the number of steps is not the stated one."""
+    warn(
+        f"psm.step() was called {called}, but the PSM has steps={steps}: call it once after each "
+        "optimizer.step(), and pass steps=epochs * batches, so that masking reaches all "
+        "elements in the last step"
+    )

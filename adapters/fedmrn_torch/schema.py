@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import fedmrn_codec as fm
 from fedmrn_codec.adapter_api import add, first_difference, subtract
 
-from .masking import MaskedNoise
+from .masking import MaskedNoise, check_not_wrapped
 
 Masked = Callable[[str, nn.Parameter], bool] | Collection[str] | None
 """The masked parameters: a predicate, their names, or None for all of two or more dimensions."""
@@ -69,7 +69,8 @@ def schema(model: nn.Module, masked: Masked = None) -> fm.Schema:
     Raises
     ------
     fedmrn_codec.ArgumentError
-        A name is not that of a trainable floating-point parameter, or the format has no dtype for a tensor.
+        A name is not that of a trainable floating-point parameter, the format has no dtype for a tensor, or
+        the module is a DataParallel, DistributedDataParallel or FSDP one: pass the module inside.
     RuntimeError
         A `PSM` is active on the module; call its `finish` or `restore` first.
     """
@@ -78,6 +79,7 @@ def schema(model: nn.Module, masked: Masked = None) -> fm.Schema:
 
 def check_requested(requested: fm.Schema, model: nn.Module, remedy: str | None) -> set[str]:
     """Return a request's masked names; SchemaError, with `remedy`, if its schema is not the module's."""
+    check_not_wrapped(model)
     masked = {tensor.name for tensor in requested if tensor.masked}
     try:
         own = schema(model, masked)
@@ -93,6 +95,7 @@ def check_requested(requested: fm.Schema, model: nn.Module, remedy: str | None) 
 
 def entries(model: nn.Module, masked: Masked) -> list[Entry]:
     """The tensors of the schema, in its order; arguments and errors as in `schema`."""
+    check_not_wrapped(model)
     found = _named_tensors(model)
     chosen = _chosen(found, masked)
     sites = _sites(model)

@@ -16,6 +16,7 @@ from ..format.parsing import Expected
 from ..format.schema import first_difference
 from ..primitives.arguments import U64, unsigned
 from ..primitives.noise import noise_text, parse_noise
+from .fit import Fit, Misfit, RoundFit, fit_of
 from .server_noise import NoiseSetting, ServerNoise, StatePath
 
 __all__ = [
@@ -24,7 +25,10 @@ __all__ = [
     "Arrays",
     "Entry",
     "Expected",
+    "Fit",
+    "Misfit",
     "NoiseSetting",
+    "RoundFit",
     "SeedPolicy",
     "ServerNoise",
     "StatePath",
@@ -34,6 +38,7 @@ __all__ = [
     "check_settings",
     "checked_names",
     "first_difference",
+    "fit_of",
     "masked_values",
     "noise_text",
     "parse_noise",

@@ -12,14 +12,19 @@ from ..face.adaptive import AdaptiveNoise
 from ..face.aggregation import Aggregator
 from ..face.models import Arrays
 from ..face.request import check_settings
+from ..format.checked import CheckedFrame
 from ..format.schema import Schema
 from ..primitives import atomic
 from ..primitives.noise import Noise
+from .fit import RoundFit
 
 NoiseSetting = Noise | Mapping[str, Noise] | AdaptiveNoise | None
 """What a server may be given as its noise; None is an `AdaptiveNoise` that starts with the first model."""
 
 StatePath = str | os.PathLike[str] | None
+
+FIRST_ROUNDS = 10
+"""The rounds of a rule whose fit is not judged, since it may start far from its target."""
 
 
 class ServerNoise:
@@ -50,6 +55,8 @@ class ServerNoise:
         self.mask, self.bits = mask, bits
         self.state = None if state is None else Path(state)
         self._rules: dict[str, AdaptiveNoise] = {}
+        self._fit = RoundFit()
+        self._warned = False
         if isinstance(noise, AdaptiveNoise):
             if noise.mask != mask:
                 raise errors.ArgumentError("mask", f"{noise.mask!r}, that of the rule", repr(mask))
@@ -91,7 +98,7 @@ class ServerNoise:
         Returns
         -------
         dict of str to float
-            "scale.NAME" and, for binary masks, "density.NAME" of each masked tensor in this round.
+            "scale.NAME" of each masked tensor in this round.
 
         Raises
         ------
@@ -103,16 +110,49 @@ class ServerNoise:
         rule = self._rules.get(aggregator.schema.digest.hex())
         if rule is None or not aggregator.frames:
             return {}
-        metrics: dict[str, float] = {}
-        for name, seen in aggregator.statistics().items():
-            metrics[f"scale.{name}"] = seen.noise.scale
-            if seen.binary_frames:
-                metrics[f"density.{name}"] = seen.density
+        metrics = {f"scale.{name}": noise.scale for name, noise in rule.noise.items()}
         rule.observe(aggregator)
         if self.state is not None:
             rules = {digest: each.to_json() for digest, each in self._rules.items()}
             atomic.write(self.state, json.dumps(rules).encode())
         return metrics
+
+    def see(self, frame: CheckedFrame, clipped: float | None = None) -> None:
+        """Count the mask bits of an accepted frame of this round.
+
+        Parameters
+        ----------
+        frame : CheckedFrame
+        clipped : float, optional
+            `Fit.clipped`, as the client reports it.
+        """
+        self._fit.add(frame, clipped)
+
+    def end_round(self) -> tuple[dict[str, float], str | None]:
+        """What the frames that were seen since the last call show of the fit of the noise.
+
+        Returns
+        -------
+        metrics : dict of str to float
+            "density.NAME", the share of set bits, of each tensor with binary masks; and "clipped", the share
+            of elements beyond the scale, if clients have reported it.
+        warning : str or None
+            That the scale is too small or too large, with the number and the remedy; given once. A rule is
+            not judged in its first ten rounds, nor if `bits` chose its density.
+        """
+        fit, self._fit = self._fit, RoundFit()
+        rules = self._rules.values()
+        judged = all(rule.rounds > FIRST_ROUNDS and rule.bits is None for rule in rules)
+        misfit = fit.misfit() if judged and not self._warned else None
+        if misfit is None:
+            return fit.metrics(), None
+        self._warned = True
+        remedy = f"{misfit.remedy}, or give no noise, so that a rule sets it"
+        if self.adaptive:
+            remedy = (
+                f"the rule has not come near its target in {FIRST_ROUNDS} rounds; check the learning rate"
+            )
+        return fit.metrics(), f"{misfit.found}; {remedy}"
 
     def _saved(self, digest: str) -> AdaptiveNoise | None:
         """The rule of a schema in the file, if there is one."""

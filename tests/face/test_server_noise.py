@@ -1,6 +1,7 @@
 """ServerNoise: fixed noise, rules by schema, and the file in which a server keeps them."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -21,6 +22,19 @@ def round_of(noise, schema=SCHEMA, model=MODEL, seed=1):
     return aggregator
 
 
+def seen_round(noise, times=0.01, clipped=None, seed=1):
+    """A round with one frame of `times` the model; what `end_round` gives."""
+    its_noise = noise.of(SCHEMA, MODEL)
+    aggregator, update = fm.Aggregator(SCHEMA, noise=its_noise), {"w": np.float32(times) * MODEL["w"]}
+    frame = fm.verify(
+        fm.encode(update, SCHEMA, seed=seed, noise=its_noise, private_seed=2, mask=noise.mask), SCHEMA
+    )
+    aggregator.add(frame, 1)
+    noise.see(frame, clipped)
+    noise.observe(aggregator)
+    return noise.end_round()
+
+
 def test_a_fixed_noise_never_changes():
     noise = ServerNoise(fm.Uniform(0.5), "binary")
     assert not noise.adaptive
@@ -34,7 +48,9 @@ def test_the_rule_starts_with_the_first_model_and_moves():
     assert first == fm.AdaptiveNoise(SCHEMA, MODEL).noise
     seen = noise.observe(round_of(noise))
     assert seen["scale.w"] == first["w"].scale
-    assert 0 < seen["density.w"] < 0.05
+    metrics, warning = seen_round(ServerNoise(None, "binary"))
+    assert 0 < metrics["density.w"] < 0.05
+    assert warning is None
     assert noise.of(SCHEMA, {"w": 100 * MODEL["w"]})["w"].scale < first["w"].scale
 
 
@@ -49,6 +65,44 @@ def test_a_given_rule_is_used_and_shared():
 def test_signed_masks_have_no_density():
     noise = ServerNoise(None, "signed")
     assert set(noise.observe(round_of(noise))) == {"scale.w"}
+    assert seen_round(noise) == ({}, None)
+    assert seen_round(noise, clipped=0.25) == ({"clipped": 0.25}, None)
+
+
+@pytest.mark.parametrize(
+    ("scale", "clipped", "mask", "text"),
+    [
+        (1e-4, None, "binary", r"4\d % of the mask bits are set, .*; use a larger scale, or give no noise"),
+        (1e4, None, "binary", r"^0 % of the mask bits are set, .*; use a smaller scale, or give no noise"),
+        (1.0, 0.93, "signed", r"^about 90 % of the update's masked .*; use a larger scale, or give no noise"),
+    ],
+)
+def test_a_fixed_scale_that_does_not_fit_is_reported_once(scale, clipped, mask, text):
+    noise = ServerNoise(fm.Bernoulli(scale), mask)
+    assert re.search(text, seen_round(noise, clipped=clipped)[1])
+    assert seen_round(noise, clipped=clipped)[1] is None
+
+
+@pytest.mark.parametrize("noise", [None, fm.Bernoulli(0.1)])
+def test_a_scale_that_fits_is_not_reported(noise):
+    noise = ServerNoise(noise, "binary")
+    for number in range(14):
+        metrics, warning = seen_round(noise, clipped=0.01, seed=number + 3)
+        assert warning is None
+    assert 0.02 < metrics["density.w"] < 0.2
+
+
+def test_a_rule_is_judged_after_its_first_rounds_unless_bits_chose_its_density():
+    for bits, number in ((None, 11), (0.9, None)):
+        noise = ServerNoise(None, "binary", bits=bits)
+        rounds = [seen_round(noise, clipped=0.9, seed=number + 3)[1] for number in range(14)]
+        assert [i for i, text in enumerate(rounds, 1) if text] == ([number] if number else [])
+
+
+def test_the_text_about_a_rule_does_not_ask_for_another_noise():
+    noise = ServerNoise(None, "binary")
+    (text,) = filter(None, (seen_round(noise, clipped=0.9, seed=number + 3)[1] for number in range(12)))
+    assert text.endswith("the rule has not come near its target in 10 rounds; check the learning rate")
 
 
 def test_each_schema_has_a_rule():

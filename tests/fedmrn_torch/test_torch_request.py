@@ -20,8 +20,8 @@ def test_the_frame_passes_the_requests_check():
     model = network()
     request = request_for(fedmrn_torch.schema(model, ["0.weight"]))
     with fedmrn_torch.PSM.from_request(model, request, steps=1, progressive=False) as psm:
-        model(torch.ones(6, 4)).sum().backward()
-        torch.optim.SGD(model.parameters(), lr=0.1).step(), psm.step()
+        model(torch.rand(6, 4)).relu().sum().backward()
+        torch.optim.SGD(model.parameters(), lr=0.001).step(), psm.step()
         frame = psm.finish()
     info = request.check(frame, {name: t.numpy() for name, t in model.state_dict().items()})
     assert [entry.kind for entry in info.tensors].count("signed") == 1
