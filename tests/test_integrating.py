@@ -1,4 +1,4 @@
-"""The programs of integrating.md and guides/auditing.md in docs: a server, clients, an attacker, the audit."""
+"""The programs of the pages integrating.md and auditing.md: server, clients, an attacker, the audit."""
 
 import http.client
 import json
