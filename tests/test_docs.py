@@ -11,10 +11,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = {
-    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
-    for path in [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("adapters/*/*.md")]
-}
+
+
+def hook():
+    """The hook of MkDocs that adds pages and moves links."""
+    spec = spec_from_file_location("repository", ROOT / "docs" / "repository.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+REPOSITORY = hook()
+PATHS = ["README.md", *(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md")), *REPOSITORY.PAGES]
+PAGES = {path: (ROOT / path).read_text(encoding="utf-8") for path in PATHS}
 BLOCK = re.compile(r"(?:<!-- not run: ([^\n]+) -->\n\n?)?^```(\w+)\n(.*?)^```", re.M | re.S)
 PROGRAM = re.compile(r"# \w+\.py\n")  # tests/test_integrating.py writes it to this file and runs it
 
@@ -73,14 +82,6 @@ def test_the_frame_size_in_the_table_is_the_measured_one():
     assert f"this format {len(frame):,} " in PAGES["docs/index.md"]
 
 
-def hook():
-    """The hook of MkDocs that moves links."""
-    spec = spec_from_file_location("repository", ROOT / "docs" / "repository.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize(
     ("page", "link", "moved"),
     [
@@ -98,10 +99,9 @@ def hook():
     ],
 )
 def test_links_of_the_repository_become_links_of_the_site(page, link, moved):
-    repository = hook()
-    site = {*repository.PAGES, "results.md", "noise_rule.md", "scales.png"}
+    site = {*REPOSITORY.PAGES, "results.md", "noise_rule.md", "scales.png"}
     moved = moved or "[`a`](../../examples/flower_quickstart/README.md)"
-    assert repository.links(f"x {link} y", page, site) == f"x {moved} y"
+    assert REPOSITORY.links(f"x {link} y", page, site) == f"x {moved} y"
 
 
 def build(config, target):
