@@ -6,7 +6,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test test-numba test-newest test-lowest test-extras coverage mutation test-integration demo conformance bench bench-quick bench-history bench-psm bench-servers onnx-web figure convergence wheel fashion-mnist clean
+.PHONY: help setup tools test test-numba test-newest test-lowest test-extras coverage mutation test-integration demo conformance bench bench-quick bench-history bench-psm bench-servers onnx-web figure docs convergence wheel fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,7 +26,7 @@ $(BIN)/python:
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the pinned packages into .venv; this takes a minute or two."
 	@PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
-	  $(BIN)/python -m pip install --quiet -e '.[all,dev]'
+	  $(BIN)/python -m pip install --quiet -e '.[all,dev,docs]'
 	@touch $@
 
 # $(call debian,COMMAND,PACKAGES): install Debian packages as root where a command is missing; elsewhere, say so.
@@ -96,8 +96,8 @@ conformance: setup tools ## run the conformance kit against every implementation
 	$(call debian,qemu-s390x,qemu-user)
 	$(BIN)/python spec/conformance.py
 
-bench: setup ## compare the codec with its alternatives, in ratios; update the README's figure and tables
-	$(BIN)/python -m benchmarks --figure docs/speed.png --readme README.md $(if $(RUN),--run $(RUN))
+bench: setup ## compare the codec with its alternatives, in ratios; update the figure and tables of docs/benchmarks.md
+	$(BIN)/python -m benchmarks --figure docs/speed.png --document docs/benchmarks.md $(if $(RUN),--run $(RUN))
 
 bench-quick: setup ## run a short version of bench in about a minute; only print the results
 	$(BIN)/python -m benchmarks --quick $(if $(RUN),--run $(RUN))
@@ -118,8 +118,12 @@ onnx-web: setup ## install onnxruntime-web and run the exported ONNX graphs in i
 RESULTS := reference_fl/results
 IID2    := $(RESULTS)/scales/fashion-mnist-iid-fedavg-seed0.jsonl $(RESULTS)/scales/fashion-mnist-iid-binary-seed0.jsonl
 
+FIRST   := $(IID2) $(RESULTS)/rule/iid-seed0.jsonl $(wildcard $(RESULTS)/rule/labels-*seed0.jsonl)
+
 figure: setup ## update the tables and figures of the README and docs/results.md from reference_fl/results
-	$(BIN)/python -m reference_fl.report $(RESULTS)/protocol -o docs/accuracy.png --document README.md
+	$(BIN)/python -m reference_fl.report $(FIRST) -o docs/accuracy.png --document README.md \
+	  --columns "partition,method,rounds,mean of last 5,bytes a client and round,ratio"
+	$(BIN)/python -m reference_fl.report $(RESULTS)/protocol -o docs/protocol.png --document docs/results.md --place protocol
 	$(BIN)/python -m reference_fl.report $(RESULTS)/ablation $(RESULTS)/protocol/fashion-mnist-iid-fedmrn-binary-seed0.jsonl \
 	  --rounds 10 --document docs/results.md --place ablation
 	$(BIN)/python -m reference_fl.report $(RESULTS)/scales -o docs/scales.png --document docs/results.md --place scales
@@ -160,6 +164,10 @@ convergence: setup ## run the convergence experiment anew (78 short runs), and c
 	for folder in runs/convergence/*/; do \
 	  $(BIN)/python -m reference_fl.convergence collect $$folder -o $(RESULTS)/convergence/$$(basename $$folder).jsonl; \
 	done
+
+docs: setup ## build the documentation site into build/docs; a broken link or an undocumented name stops it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Open build/docs/index.html"
 
 wheel: setup ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ LARGEST = 10**8
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the benchmarks of the command line and print them; write the figure and the README's tables."""
+    """Run the benchmarks of the command line and print them; write the figure, and the tables into a page."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="compare the codec with what a user would use instead"
     )
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--markdown", action="store_true", help="print the tables in Markdown")
     parser.add_argument("--figure", type=Path, help="draw the speed by size into this PNG file")
-    parser.add_argument("--readme", type=Path, help="write the tables between the comments of this file")
+    parser.add_argument("--document", type=Path, help="write the tables between the comments of this file")
     arguments = parser.parse_args(argv)
     names = arguments.names or list(BENCHMARKS)
     if unknown := set(names) - set(BENCHMARKS):
@@ -60,8 +61,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     sections = {name: measured(name, plan_of(arguments), arguments.markdown) for name in names}
     if arguments.figure is not None:
         drawing(sections["kernels"].curves).save(arguments.figure)
-    if arguments.readme is not None:
-        insert(arguments.readme, readme(sections, arguments.figure), "speed")
+    if (document := arguments.document) is not None:
+        figure = arguments.figure and os.path.relpath(arguments.figure, document.parent)
+        insert(document, markdown(sections, figure), "speed")
 
 
 def plan_of(arguments: argparse.Namespace) -> Plan:
@@ -84,15 +86,15 @@ def measured(name: str, plan: Plan, markdown: bool = False) -> Section:
     return section
 
 
-def readme(sections: dict[str, Section], figure: Path | None) -> str:
-    """The README's figure and tables: the measured messages, and the acceptance targets."""
+def markdown(sections: dict[str, Section], figure: str | None) -> str:
+    """Figure and tables for a page: the measured messages, and the acceptance targets."""
     targets: list[Target] = [target for section in sections.values() for target in section.targets]
     tables = [section.summary for section in sections.values() if section.summary is not None]
     parts = [f"{'; '.join(table.notes)}.\n\n{table.markdown()}" for table in tables]
     if targets:
         parts.append(targets_table(targets).markdown())
     if figure is not None:
-        words = "Decode and add: as the aggregator does it, sixteen frames in one pass."
+        words = "Decode and add is what the aggregator does: sixteen frames in one pass."
         parts.insert(0, f"![Speed by size]({figure})\n\n{words}")
     return "\n\n".join([f"Measured on {machine()}.", *parts])
 

@@ -1,4 +1,4 @@
-"""The figure of the README: speed by size, relative to a memory copy."""
+"""The figure of docs/benchmarks.md: speed by size, relative to a memory copy."""
 
 from __future__ import annotations
 

@@ -315,14 +315,15 @@ def test_a_document_gets_its_tables(tmp_path):
 
 
 def test_the_command_prints_draws_and_writes(tmp_path, monkeypatch, capsys):
-    figure, readme = tmp_path / "speed.png", tmp_path / "README.md"
-    readme.write_text("<!-- speed -->\n<!-- end of speed -->\n")
+    figure, page = tmp_path / "speed.png", tmp_path / "docs" / "page.md"
+    page.parent.mkdir()
+    page.write_text("<!-- speed -->\n<!-- end of speed -->\n")
     trial = plan.Plan((1000,), 1000, (1, 2), "cnn2", rounds=1, limit=0)
     monkeypatch.setattr(command, "TRIAL", trial)
     monkeypatch.setattr(coding, "MODEL", "cnn2")
     monkeypatch.setattr(timing, "SHORTEST", 0.0)
     names = ["kernels", "uplink", "coding", "clients"]
-    command.main([*names, "--trial", "--figure", str(figure), "--readme", str(readme)])
+    command.main([*names, "--trial", "--figure", str(figure), "--document", str(page)])
     out = capsys.readouterr().out
     for line in (
         "'check' followed by 'add' of a coded CNN2 frame",
@@ -337,8 +338,8 @@ def test_the_command_prints_draws_and_writes(tmp_path, monkeypatch, capsys):
     found = {line: [(1e3, 0.1), (1e7, 0.2)] for line in contenders.every(8)}
     svg = drawing({"encode": found}).data("svg")
     assert b"mathdefault" not in svg
-    written = readme.read_text()
-    assert f"![Speed by size]({figure})" in written
+    written = page.read_text()
+    assert "![Speed by size](../speed.png)" in written
     assert "| decode and add: times as fast as the NumPy idiom | ≥ 6 |" in written
     assert "pays below, Mbit/s" in written
 

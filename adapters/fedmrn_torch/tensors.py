@@ -100,8 +100,7 @@ def add_(
     model : torch.nn.Module
         Parameters and buffers may be on any devices and in any memory layout. The update of a contiguous
         masked parameter is never held in memory as a whole.
-    frame, schema, round, base_model, seed, limits
-        As in `decode`.
+    frame, schema, round, base_model, seed, limits : as in `decode`
     scale : float
         Factor of the update; finite, rounded to float32.
 

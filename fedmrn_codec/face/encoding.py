@@ -118,8 +118,7 @@ def encode_bits(
         One array for each masked tensor, of its shape: True keeps the noise.
     dense : mapping of str to array
         One array for each dense tensor, as in `encode`.
-    schema, seed, noise, mask, round, base_model, embed_schema, coding, dense_coding, backend
-        As in `encode`.
+    schema, seed, noise, mask, round, base_model, embed_schema, coding, dense_coding, backend : as in `encode`
 
     Returns
     -------

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .. import errors
 
-U32, U64 = 2**32, 2**64
+U32 = 2**32
+U64 = 2**64
 
 
 def unsigned(value: int, bound: int, field: str) -> int:

@@ -1,6 +1,6 @@
 """Tables, figures and a page about finished runs, made from their metrics files alone.
 
-`load` reads runs; `table`, `markdown` and `figure` make the table and the figure of the README; `page` makes
+`load` reads runs; `table`, `markdown` and `figure` make the tables and figures of documents; `page` makes
 the report. Matplotlib is imported only when a figure is drawn.
 """
 

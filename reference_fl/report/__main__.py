@@ -19,11 +19,18 @@ def main() -> None:
         "--place", default="results", help="name in the comments of the document; default: %(default)s"
     )
     parser.add_argument("--rounds", type=int, help="use only this many rounds of each run")
+    parser.add_argument(
+        "--columns", help=f"the columns of the table, separated by commas; default: all, {','.join(HEADS)}"
+    )
     arguments = parser.parse_args()
     runs = load(arguments.runs)
     if arguments.rounds:
         runs = first_rounds(runs, arguments.rounds)
-    text = markdown(HEADS, map(cells, table(runs)))
+    heads = arguments.columns.split(",") if arguments.columns else HEADS
+    if unknown := set(heads) - set(HEADS):
+        parser.error(f"--columns: expected names of {', '.join(HEADS)}, got {', '.join(sorted(unknown))}")
+    rows = (dict(zip(HEADS, cells(row), strict=True)) for row in table(runs))
+    text = markdown(heads, [[row[head] for head in heads] for row in rows])
     print(text)
     if arguments.output:
         figure(runs, arguments.output)

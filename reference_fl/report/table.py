@@ -1,4 +1,4 @@
-"""The table of the README and of `fedmrn train`, with one row for each method."""
+"""The table of documents and of `fedmrn train`, with one row for each method."""
 
 from __future__ import annotations
 

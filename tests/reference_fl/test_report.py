@@ -338,6 +338,21 @@ def test_the_readme_s_table_and_figure(many, tmp_path):
         report.insert(document, "table", "results")
 
 
+def test_a_table_of_chosen_columns(many, tmp_path):
+    document = tmp_path / "page.md"
+    document.write_text("<!-- results -->\n<!-- end of results -->\n")
+    command = [sys.executable, "-m", "reference_fl.report", str(many), "--document", str(document)]
+    command.append("--columns")
+    subprocess.run([*command, "rounds,method"], check=True, capture_output=True)
+    head, rule, *rows = document.read_text().splitlines()[1:-1]
+    assert (head, rule) == ("| rounds | method |", "|---|---|")
+    assert "fedavg" in rows[0].split("|")[2]
+    done = subprocess.run([*command, "rounds,size"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "--columns: expected names of data, partition, " in done.stderr
+    assert done.stderr.endswith("got size\n")
+
+
 def test_a_table_at_a_place_of_its_own_after_fewer_rounds(many, tmp_path):
     document = tmp_path / "results.md"
     document.write_text(
