@@ -44,7 +44,7 @@ def mod(msg: Message, context: Context, call_next: ClientAppCallable) -> Message
         request = Request.find(msg)
         if request is None or reply.has_error():
             if request is None and _is_training(msg, reply):
-                _warn(context.run_id, NO_REQUEST)
+                _warn(msg.metadata.run_id, NO_REQUEST)
             return reply
         check_mods("[fedmrn_flower.mod, {}]")
         key, trained = only(reply.content.array_records, "ArrayRecords in the reply")
@@ -52,7 +52,7 @@ def mod(msg: Message, context: Context, call_next: ClientAppCallable) -> Message
             _, received = only(msg.content.array_records, "ArrayRecords in the message")
             update = fm.difference(Loaded(trained), Loaded(received), request.schema)
             reply.content[key] = from_frame(request.encode(update))
-            _report(reply, fit_of(update, request.schema, request.noise), request, context.run_id)
+            _report(reply, fit_of(update, request.schema, request.noise), request, msg.metadata.run_id)
     except fm.CodecError as error:
         return Message(Error(ErrorCode.MOD_FAILED_PRECONDITION, f"fedmrn: {error}"), reply_to=msg)
     return reply
