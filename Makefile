@@ -6,7 +6,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test test-numba coverage mutation test-integration demo conformance bench bench-quick bench-history bench-psm bench-servers onnx-web figure docs convergence wheel fashion-mnist clean
+.PHONY: help setup tools test test-numba test-newest test-lowest test-extras coverage mutation test-integration demo conformance bench bench-quick bench-history bench-psm bench-servers onnx-web figure docs convergence wheel fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,16 @@ test: setup tools ## lint, check formatting, imports and types, run the tests (F
 
 test-numba: setup ## test the compiled kernels with the oldest and the newest Numba (two small environments)
 	$(BIN)/python tests/tooling/numba_range.py
+
+# Fewer tests: QUICK=1; others than those of each environment: TESTS="tests/cli ...".
+test-newest: setup tools ## run the tests with the newest versions that are allowed: docs/versions.md (several GB)
+	$(BIN)/python tests/tooling/versions.py newest --tests "$(TESTS)" $(if $(QUICK),--quick)
+
+test-lowest: setup tools ## run the tests with the lowest versions that are allowed: docs/versions.md (several GB)
+	$(BIN)/python tests/tooling/versions.py lowest --tests "$(TESTS)" $(if $(QUICK),--quick)
+
+test-extras: setup ## install the wheel with each extra alone and run an example of each: docs/versions.md (several GB)
+	$(BIN)/python tests/tooling/versions.py extras --only "$(EXTRAS)"
 
 # Coverage cannot see into compiled code: a second run measures the kernels as the Python functions that they are.
 KERNEL_TESTS := tests/backends/test_backend_agreement.py tests/format/test_codings.py \

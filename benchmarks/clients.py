@@ -9,7 +9,7 @@ import numpy as np
 
 import fedmrn_codec as fm
 
-from .frames import NOISE, SEED, float32_bytes, made_frame, schema_of
+from .frames import BACKEND, NOISE, SEED, float32_bytes, made_frame, schema_of
 from .plan import Plan, every_thread
 from .tables import Section, Table, Target, number
 from .timing import Timings, Work, adding, measure
@@ -103,7 +103,7 @@ def endless_frames(schema: fm.Schema) -> Iterator[bytes]:
 
 def sum_exactly(schema: fm.Schema, frames: Iterable[bytes], weights: Iterable[int]) -> dict[str, np.ndarray]:
     """Sum the frames as the codec does."""
-    server = fm.Aggregator(schema, noise=NOISE)
+    server = fm.Aggregator(schema, noise=NOISE, backend=BACKEND)
     server.add_many(frames, weights)
     return server.mean()
 
@@ -113,7 +113,7 @@ def sum_decoded(schema: fm.Schema, frames: Iterable[bytes], weights: Iterable[in
     sums = {tensor.name: np.zeros(tensor.shape, np.float32) for tensor in schema}
     total = 0
     for frame, weight in zip(frames, weights, strict=True):
-        for name, array in fm.decode(frame, schema).items():
+        for name, array in fm.decode(frame, schema, backend=BACKEND).items():
             values = array if array.dtype == np.float32 else array.astype(np.float32)
             values *= np.float32(weight)
             sums[name] += values

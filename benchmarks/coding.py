@@ -148,8 +148,8 @@ def masks_of(frame: bytes, schema: fm.Schema) -> list[Mask]:
 
 def ours(mask: Mask, coding: fm.Coding = fm.Coding.RANS) -> Coder:
     """Coding 1 or 4, or packed bits where these are shorter, as in a frame."""
-    kernels, place = backends.coder(None, coding), (mask.noise, mask.seed, mask.stream)
-    steps = codings.ENTROPY[coding]
+    kernels = backends.coder(backends.installed()[0], coding)
+    place, steps = (mask.noise, mask.seed, mask.stream), codings.ENTROPY[coding]
 
     def encode() -> np.ndarray:
         short = steps.encode(kernels, *place, mask.packed, mask.size)

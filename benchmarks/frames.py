@@ -12,6 +12,7 @@ import torch
 
 import fedmrn_codec as fm
 import fedmrn_torch
+from fedmrn_codec import backends
 from reference_fl import data, methods, models, server
 from reference_fl.record import read
 from reference_fl.seeds import derive
@@ -20,6 +21,7 @@ from reference_fl.settings import Settings, split
 SHAPES = {"cnn2": (1, 8, 8), "cnn4": (1, 28, 28), "cnn8": (3, 32, 32)}
 CLASSES, SEED, PRIVATE_SEED = 10, 7, 99
 NOISE = fm.Uniform(0.01)
+BACKEND = backends.installed()[0]  # by name, since the default begins with NumPy
 SPREADS = 2.6, 1.0, 0.7, 0.15, 0.7
 """Standard deviations of a synthetic update divided by the noise scale, from the first masked tensor to the
 last. They give the densities, and about the entropy, of CNN4's masks on Fashion-MNIST after 16 rounds."""

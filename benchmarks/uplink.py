@@ -21,7 +21,7 @@ from reference_fl.methods.packed import PackedMethod
 from reference_fl.settings import defaults
 
 from .contenders import ZSTD_LEVEL
-from .frames import NOISE, PRIVATE_SEED, SEED, float32_bytes, schema_of, update_of
+from .frames import BACKEND, NOISE, PRIVATE_SEED, SEED, float32_bytes, schema_of, update_of
 from .plan import Plan
 from .tables import Section, Table, number
 from .timing import Work, adding, measure
@@ -95,9 +95,10 @@ def messages(schema: fm.Schema) -> dict[str, Message]:
 
 def _frame(schema: fm.Schema, update: dict[str, np.ndarray], **codings: str) -> Message:
     def encode() -> bytes:
-        return fm.encode(update, schema, seed=SEED, noise=NOISE, private_seed=PRIVATE_SEED, **codings)  # type: ignore[arg-type]
+        fixed = {"seed": SEED, "noise": NOISE, "private_seed": PRIVATE_SEED, "backend": BACKEND}
+        return fm.encode(update, schema, **fixed, **codings)  # type: ignore[arg-type]
 
-    frame, server = encode(), fm.Aggregator(schema, noise=NOISE)
+    frame, server = encode(), fm.Aggregator(schema, noise=NOISE, backend=BACKEND)
     return Message(encode, lambda: server.add(frame, weight=1), len(frame))
 
 

@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from fedmrn_codec.cli.problems import UsageError
+
 
 class Engine(StrEnum):
     """Where clients run."""
@@ -20,13 +22,14 @@ class Engine(StrEnum):
     FLOWER = "flower"
 
 
+METHODS = "fedavg,fedmrn-binary,fedmrn-signed"
 DEMO = (("fedavg", None), ("fedmrn", "binary"), ("fedmrn", "signed"))
 SHARED = {
     *("noise", "partition", "model", "rounds", "clients", "clients_per_round"),
     *("epochs", "batch_size", "learning_rate", "learning_rate_schedule"),
 }
 """The parameters of both verbs that are settings."""
-EXIT_USAGE, EXIT_FILES, EXIT_FAILED = 2, 3, 4
+EXIT_FILES, EXIT_FAILED = 3, 4
 
 Noise = Annotated[str | None, typer.Option(help="NAME:SCALE, such as uniform:0.01")]
 Partition = Annotated[str | None, typer.Option(help="iid, dirichlet:ALPHA, labels:K or natural")]
@@ -152,17 +155,25 @@ def train(
 
 
 def sweep(
-    preset: Annotated[str, typer.Option(help="as in train; several are separated by commas")] = "digits",
+    preset: Annotated[
+        str | None,
+        typer.Option(help="as in train; several are separated by commas; default, with --methods: digits"),
+    ] = None,
     methods: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="LABELS",
             help="separated by commas; +NAME=VALUE after a label sets a setting or an option of that method "
-            "alone, as in fedmrn-signed+learning_rate=0.3",
+            f"alone, as in fedmrn-signed+learning_rate=0.3; default, with --preset: {METHODS}",
         ),
-    ] = "fedavg,fedmrn-binary,fedmrn-signed",
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, metavar="N", help="use the seeds 0 to N-1")] = 1,
-    jobs: Annotated[int, typer.Option(min=1, help="number of runs at the same time")] = 1,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            min=1, help="most runs at the same time; fewer, if their threads would be more than the cores"
+        ),
+    ] = 1,
     noise: Noise = None,
     partition: Partition = None,
     model: Model = None,
@@ -188,16 +199,20 @@ def sweep(
 ) -> None:
     """Train with several methods and seeds, each run in a process of its own.
 
+    At least one of --preset and --methods is required, because a sweep may take hours.
+
     The command can be interrupted at any time: no finished round is lost, and the same command continues. If
     a run fails, the others continue; the exit code is then 4. At the end all lines are in metrics.jsonl.
     """
     given = {name: value for name, value in locals().items() if name in SHARED}
     with _errors("sweep"):
+        if preset is None and methods is None:
+            raise ValueError("sweep: expected --preset or --methods, got neither")
         from . import console, sweep_runs
         from .sweep import Sweep
 
         given["options"] = sweep_runs.pairs(option or ())
-        runs = sweep_runs.runs(_parts(preset), _parts(methods), range(seeds), given)
+        runs = sweep_runs.runs(_parts(preset or "digits"), _parts(methods or METHODS), range(seeds), given)
         failed = console.sweep(Sweep(runs, out, data_root, threads, jobs), as_json=as_json)
     if failed:
         raise typer.Exit(EXIT_FAILED)
@@ -215,8 +230,10 @@ def _errors(verb: str) -> Iterator[None]:
     except (OSError, ValueError, KeyError) as error:
         from .data import DataFileError
 
+        if not isinstance(error, OSError | DataFileError):
+            raise UsageError(str(error)) from None
         print(f"fedmrn {verb}: {error}", file=sys.stderr)
-        raise typer.Exit(EXIT_FILES if isinstance(error, OSError | DataFileError) else EXIT_USAGE) from None
+        raise typer.Exit(EXIT_FILES) from None
     except RuntimeError as error:
         from .engines import ClientError, WorkerError
 

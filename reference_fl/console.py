@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from fedmrn_codec.cli.output import print_table
+from fedmrn_codec.cli.output import print_table, progress
 from fedmrn_codec.primitives import atomic
 
 from . import data, loop, report
@@ -34,12 +33,18 @@ def run(
     as_json: bool,
 ) -> None:
     """Train these runs one after the other, in `out` or, if `several`, each in a folder below it."""
-    samples = data.load(runs[0].dataset, data_root)
-    _say_groups(Console(stderr=True), samples, runs)
+    messages = Console(stderr=True, highlight=False)
+    samples = _load(messages, runs[0].dataset, data_root)
+    _say_groups(messages, samples, runs)
     folders = [out / settings.label if several else out for settings in runs]
     for settings, folder in zip(runs, folders, strict=True):
         _train(settings, samples, folder, engine(settings, samples), verify=verify, as_json=as_json)
     _summary([folder / METRICS for folder in folders], out, as_json)
+
+
+def _load(messages: Console, name: str, root: Path | None) -> data.Dataset:
+    with messages.status(f"reading the data set {name}"):
+        return data.load(name, root)
 
 
 def _say_groups(messages: Console, samples: data.Dataset, runs: list[Settings]) -> None:
@@ -53,15 +58,25 @@ def _say_groups(messages: Console, samples: data.Dataset, runs: list[Settings]) 
 def _train(
     settings: Settings, samples: data.Dataset, folder: Path, engine: Engine, *, verify: bool, as_json: bool
 ) -> None:
-    """Train one run, with a progress bar for its rounds and one for the clients of the round."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks = {what: bars.add_task(f"{settings.label}: {what}s") for what in ("round", "client")}
+    """Train one run, with a progress bar for its rounds and one for the clients of the round.
 
-        def progress(what: str, done: int, of: int) -> None:
-            bars.update(tasks[what], completed=done, total=of)
+    The clients of a round count as parts of it, so that the time left is known before the first round ends.
+    """
+    with progress() as bars:
+        rounds = bars.add_task(f"{settings.label}: splitting the data, making the model", total=None)
+        clients = bars.add_task("clients of the round", total=None, visible=False)
+        finished = 0
 
-        for line in loop.run(settings, samples, folder, engine=engine, verify=verify, progress=progress):
+        def show(what: str, done: int, of: int) -> None:
+            nonlocal finished
+            if what == "round":
+                finished = done
+                bars.update(rounds, completed=done, total=of, description=f"{settings.label}: rounds")
+            else:
+                bars.update(rounds, completed=finished + done / of)
+                bars.update(clients, completed=done, total=of, visible=True)
+
+        for line in loop.run(settings, samples, folder, engine=engine, verify=verify, progress=show):
             if as_json:
                 print(json.dumps(line), flush=True)
             else:
@@ -101,17 +116,22 @@ def sweep(planned: Sweep, *, as_json: bool) -> dict[str, str]:
     messages = Console(stderr=True, highlight=False)
     left = planned.left()
     for name in sorted({run.settings.dataset for run in left}):
-        samples = data.load(name, planned.data_root)  # missing files are reported once, not for each run
+        samples = _load(
+            messages, name, planned.data_root
+        )  # missing files are reported once, not for each run
         _say_groups(messages, samples, [run.settings for run in left if run.settings.dataset == name])
     messages.print(f"{len(planned.runs)} runs, {len(planned.runs) - len(left)} of them done")
-
-    def round_done(name: str, line: dict[str, Any]) -> None:
-        accuracy, seconds = line["accuracy"], line["seconds"]
-        text = f"{name}: round {line['round']:3d}  accuracy {accuracy:.4f}  {seconds:.1f} s"
-        messages.print(text, soft_wrap=True, markup=False)
-
     try:
-        failed = planned.execute(round_done)
+        with progress() as bars:
+            rounds = bars.add_task("starting the first runs", total=sum(run.settings.rounds for run in left))
+
+            def round_done(name: str, line: dict[str, Any]) -> None:
+                accuracy, seconds = line["accuracy"], line["seconds"]
+                text = f"{name}: round {line['round']:3d}  accuracy {accuracy:.4f}  {seconds:.1f} s"
+                bars.console.print(text, soft_wrap=True, markup=False, highlight=False)
+                bars.update(rounds, advance=1, description="rounds of all runs")
+
+            failed = planned.execute(round_done)
     except (KeyboardInterrupt, SystemExit):
         messages.print("stopped; the finished rounds are kept; run the same command to continue")
         raise

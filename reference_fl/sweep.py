@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
+from os import environ
 from pathlib import Path
 from typing import Any
 
+from fedmrn_codec.backends.threads import processors
 from fedmrn_codec.primitives import atomic
 
 from .record import METRICS, Record, read
@@ -20,7 +21,8 @@ from .sweep_runs import Planned
 
 LOG = "log.txt"  # the standard error of a run
 GRACE = 5.0  # seconds between asking a process to end and killing it
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+THREADS = tuple(f"{library}_NUM_THREADS" for library in ("OMP", "MKL", "OPENBLAS", "NUMBA"))
+THREADS += ("FEDMRN_THREADS",)
 
 Report = Callable[[str, dict[str, Any]], None]
 """Called with the name of a run and the line of a round that has just finished."""
@@ -40,13 +42,13 @@ class Sweep:
         Threads of each run. None keeps the number that an unfinished run began with; a new run gets an even
         share of the cores.
     jobs : int
-        Number of runs at the same time.
+        The most runs at the same time; fewer run if their threads would be more than the processors.
     """
 
     def __init__(
         self, runs: Sequence[Planned], out: Path, data_root: Path | None, threads: int | None, jobs: int
     ) -> None:
-        share = max(1, (os.cpu_count() or 1) // jobs)
+        share = max(1, processors() // jobs)
         self.out, self.data_root, self.jobs = out, data_root, jobs
         self.runs = [
             replace(
@@ -72,11 +74,20 @@ class Sweep:
         -------
         dict of str to str
             The names of the runs that failed, each with the reason.
+
+        Raises
+        ------
+        ValueError
+            A run has more threads than there are processors.
         """
         failed: dict[str, str] = {}
-        with ThreadPoolExecutor(self.jobs) as pool:
+        left = self.left()
+        most, cores = max((run.settings.threads for run in left), default=1), processors()
+        if most > cores:
+            raise ValueError(f"threads of a run: expected at most {cores}, the processors, got {most}")
+        with ThreadPoolExecutor(min(self.jobs, cores // most)) as pool:
             try:
-                futures = {pool.submit(self._run, run, report): run for run in self.left()}
+                futures = {pool.submit(self._run, run, report): run for run in left}
                 for future in as_completed(futures):
                     if (reason := future.result()) is not None:
                         failed[futures[future].name] = reason
@@ -121,7 +132,7 @@ class Sweep:
         root = None if self.data_root is None else str(self.data_root)
         job = {"settings": settings.as_json(), "folder": str(self.out / run.name), "data_root": root}
         command = [sys.executable, "-m", f"{__package__}.worker", json.dumps(job)]
-        environment = os.environ | dict.fromkeys(THREADS, str(settings.threads))
+        environment = environ | dict.fromkeys(THREADS, str(settings.threads))
         with self._lock:  # so that `_stop` ends this process too
             if self._stopped:
                 return None

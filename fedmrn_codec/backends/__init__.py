@@ -99,12 +99,26 @@ def installed() -> list[str]:
 
 
 @cache
+def _automatic() -> Backend:
+    from .automatic import AutomaticBackend
+
+    return AutomaticBackend()
+
+
+@cache
+def _automatic_coder(coding: Coding) -> Coder:
+    from .automatic import AutomaticCoder
+
+    return AutomaticCoder(coding)
+
+
+@cache
 def _load(name: str) -> Backend:
     return cast(Backend, importlib.import_module(f".{name}", __name__))
 
 
 def get(name: str | None = None) -> Backend:
-    """The backend with this name; by default the first of `installed`.
+    """The backend with this name; by default NumPy's, or where Numba is installed `automatic`, which is both.
 
     Raises
     ------
@@ -112,7 +126,7 @@ def get(name: str | None = None) -> Backend:
         There is no such backend, or a package that it needs is not installed.
     """
     if name is None:
-        name = installed()[0]
+        return _automatic() if "numba" in installed() else _load("numpy")
     if name not in MODULES:
         raise errors.BackendError("backend", f"one of {', '.join(MODULES)}", repr(name))
     try:
@@ -149,7 +163,12 @@ def accumulate_many(
 
 
 def coder(backend: str | None = None, coding: Coding = Coding.RANS) -> Coder:
-    """The steps of a coding of masks: compiled if Numba is installed and the backend is not "numpy"."""
+    """The steps of a coding of masks: compiled if Numba is installed and the backend is not "numpy".
+
+    The default begins with NumPy, as in `get`.
+    """
+    if backend is None and "numba" in installed():
+        return _automatic_coder(coding)
     name = "numpy" if backend == "numpy" or "numba" not in installed() else "numba"
     steps: Coder = importlib.import_module(f".{name}_{coding.label}", __name__)
     return steps

@@ -14,6 +14,11 @@ def threads() -> int:
     given = int(os.environ.get("FEDMRN_THREADS") or 0)
     if given > 0:
         return given
+    return processors()
+
+
+def processors() -> int:
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

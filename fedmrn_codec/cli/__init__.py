@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-EXTRA = {"typer", "click", "rich", "safetensors"}
+EXTRA = {"typer", "rich", "safetensors"}
 """The packages that the extra installs; `import fedmrn_codec.cli` needs none of them."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -13,8 +13,8 @@ from ..face.aggregation import Aggregator
 from ..format.parsing import Expected
 from ..format.schema import Schema
 from ..primitives.noise import Noise
-from . import files, options, summaries
-from .files import Bytes
+from . import files, summaries
+from .output import tracked
 from .problems import REFUSED, InFile, about, describe
 
 
@@ -31,17 +31,17 @@ class Source:
 
     def __init__(self, path: str, place: str | None = None) -> None:
         self.path, self._place = path, place or path
-        data = files.read(self._place)
-        self.is_partial = summaries.is_partial(data)
-        self._kept = data if files.is_stream(self._place) else None
+        self._kept = files.read(self._place) if files.is_stream(self._place) else None
+        start = files.read(self._place, summaries.START) if self._kept is None else self._kept
+        self.is_partial = summaries.is_partial(start)
 
     @property
     def is_stream(self) -> bool:
         """Whether only this process can read it."""
         return self._kept is not None
 
-    def read(self) -> Bytes:
-        """Read the bytes; a regular file is mapped into memory instead."""
+    def read(self) -> bytes:
+        """Read the bytes."""
         return files.read(self._place) if self._kept is None else self._kept
 
 
@@ -88,16 +88,17 @@ class Average:
         """
         schema = self._schema(sources)
         frames = [source for source in sources if not source.is_partial]
-        elements = sum(t.size for t in schema if t.masked) * max(len(frames), 1)
-        backend = options.fastest(self.backend, elements)
-        total = self._merge(schema, [source for source in sources if source.is_partial], backend)
-        self.add(total, list(zip(frames, weights, strict=True)), backend)
+        total = self._merge(schema, [source for source in sources if source.is_partial], self.backend)
+        self.add(total, list(zip(frames, weights, strict=True)), self.backend)
         if not total.frames:
             raise errors.AggregateError("frames", "at least 1 that is not refused", 0)
         return total
 
     def add(self, total: Aggregator, frames: Sequence[tuple[Source, int]], backend: str | None) -> None:
         """Add frames with their weights, one after the other."""
+        self._add_each(total, tracked(frames, "adding frames"))
+
+    def _add_each(self, total: Aggregator, frames: Iterable[tuple[Source, int]]) -> None:
         for source, weight in frames:
             try:
                 with about(source.path):

@@ -22,6 +22,7 @@ from ..face.aggregation import Aggregator
 from ..format.parsing import Expected
 from ..primitives.noise import Noise
 from .averaging import Average, Head, Source
+from .output import tracked
 from .problems import FileProblem
 
 LEAST, MOST = 16, 1024
@@ -72,14 +73,14 @@ class Distributed(Average):
             results = cluster.map(
                 _in_worker, ((total.expected, self.noise, each, backend) for each in listed)
             )
-            for part in parts:
+            for part in tracked(parts, "adding frames, in parts"):
                 try:
                     result = next(results) if _is_in_files(part) else None
                 except ClusterError as error:
                     first = part[0][0].path
                     raise ClusterError(f"the sum of {len(part)} frames from {first} on: {error}") from error
                 if result is None or not self._merged(total, result, backend):
-                    super().add(total, part, backend)
+                    self._add_each(total, part)
 
     def _merged(self, total: Aggregator, result: Part, backend: str | None) -> bool:
         """Merge a part's result; False, with nothing changed, if its frames must be added here again."""

@@ -1,21 +1,19 @@
-"""Reading and writing bytes: mapped files, pipes, and files that are written completely or not at all."""
+"""Reading and writing bytes: files, pipes, and files that are written completely or not at all.
+
+Files are read, not mapped into memory: the system ends a process that reads a mapped file which another
+program has truncated.
+"""
 
 from __future__ import annotations
 
-import mmap
 import os
-import stat
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import BinaryIO
-
-import click
+from contextlib import contextmanager
+from typing import BinaryIO, TextIO
 
 from ..primitives.atomic import replacing
-from .problems import FileProblem
-
-Bytes = bytes | mmap.mmap
+from .problems import FileProblem, UsageError
 
 PIPE = "-"
 """The path that means stdin or stdout."""
@@ -24,30 +22,26 @@ PIPE = "-"
 def check_inputs(*paths: str | None) -> None:
     """Refuse to read stdin twice."""
     if [path for path in paths if path == PIPE][1:]:
-        raise click.UsageError("'-': expected for one input, got several")
+        raise UsageError("'-': expected for one input, got several")
 
 
 def check_output(path: str) -> None:
     """Refuse to write binary data to a terminal, before any work is done."""
-    if path != PIPE:
-        return
-    if sys.stdout is None:
-        raise FileProblem(path, "stdout is closed")
-    if sys.stdout.isatty():
-        raise click.UsageError("stdout: expected a pipe or -o FILE for binary data, got a terminal")
+    if path == PIPE and _stdout().isatty():
+        raise UsageError("stdout: expected a pipe or -o FILE for binary data, got a terminal")
 
 
-def read(path: str) -> Bytes:
-    """Read stdin or a file; a regular file is mapped into memory instead."""
+def read(path: str, size: int = -1) -> bytes:
+    """Read stdin or a file, or at most its first `size` bytes."""
     if path == PIPE and sys.stdin is None:
         raise FileProblem(path, "stdin is closed")
     if path == PIPE and sys.stdin.isatty():
-        raise click.UsageError("stdin: expected a pipe with binary data, got a terminal")
+        raise UsageError("stdin: expected a pipe with binary data, got a terminal")
     with _problems(path):
         if path == PIPE:
-            return sys.stdin.buffer.read()
+            return sys.stdin.buffer.read(size)
         with open(path, "rb") as file:
-            return _map(file) or file.read()
+            return file.read(size)
 
 
 def is_stream(path: str) -> bool:
@@ -60,16 +54,6 @@ def shown(path: str) -> str:
     return "stdout" if path == PIPE else path
 
 
-def _map(file: BinaryIO) -> mmap.mmap | None:
-    """The file, mapped; None if it cannot be: an empty file, a pipe, some file systems."""
-    status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
-        return None
-    with suppress(OSError):
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return None
-
-
 @contextmanager
 def writing(path: str) -> Iterator[BinaryIO]:
     """Open a binary file to write; it appears at `path`, complete, when the block ends without an error.
@@ -79,8 +63,8 @@ def writing(path: str) -> Iterator[BinaryIO]:
     """
     with _problems(path):
         if path == PIPE:
-            yield sys.stdout.buffer
-            sys.stdout.buffer.flush()
+            yield _stdout().buffer
+            sys.stdout.flush()
         elif os.path.exists(path) and not os.path.isfile(path):
             with open(path, "wb") as special:
                 yield special
@@ -97,6 +81,12 @@ def write(path: str, parts: Sequence[bytes]) -> None:
     with writing(path) as file:
         for part in parts:
             file.write(part)
+
+
+def _stdout() -> TextIO:
+    if sys.stdout is None:
+        raise FileProblem(PIPE, "stdout is closed")
+    return sys.stdout
 
 
 @contextmanager

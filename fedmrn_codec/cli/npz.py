@@ -13,7 +13,6 @@ import numpy as np
 
 from ..primitives.dtypes import DTYPES
 from .dense import Dense
-from .files import Bytes
 
 SUFFIX = ".npy"
 
@@ -24,7 +23,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 """The modification time of each member, so that the same tensors give the same bytes."""
 
 
-def load(data: Bytes) -> dict[str, Dense]:
+def load(data: bytes) -> dict[str, Dense]:
     """Parse an archive's bytes to tensors by name.
 
     Raises

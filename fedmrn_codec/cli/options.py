@@ -13,9 +13,6 @@ from ..primitives.codes import Code, Coding, MaskKind
 from ..primitives.noise import BY_NAME, Noise
 from .tensors import Format
 
-SMALL = 2**23
-"""Up to this many elements NumPy is the faster backend, since Numba takes 0.25 s to import."""
-
 
 def choice(codes: Sequence[Code]) -> tuple[Callable[[object], Code], str]:
     """A parser of the labels of these codes, and the text that lists them in the help."""
@@ -76,13 +73,6 @@ def split(values: list[str] | None) -> list[str]:
     return [item.strip() for value in values or [] for item in value.split(",") if item.strip()]
 
 
-def fastest(name: str | None, elements: int) -> str | None:
-    """The named backend; without a name, NumPy for few elements, else None, the codec's default."""
-    if name is not None or elements > SMALL:
-        return name
-    return "numpy"
-
-
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document, not text. Errors are JSON on stderr.")
 ]
@@ -120,7 +110,7 @@ Backend = Annotated[
     typer.Option(
         metavar="NAME",
         help=f"One of {', '.join(backends.MODULES)}. The result does not depend on it. "
-        "Default: the fastest for the size.",
+        "Default: numba if it is installed and worth its start, or else numpy.",
     ),
 ]
 SchemaFile = Annotated[

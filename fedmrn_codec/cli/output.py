@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from typing import Any, TextIO
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+Item = TypeVar("Item")
 
 
 def say(text: str) -> None:
@@ -40,10 +45,48 @@ def printable(text: str) -> str:
     )
 
 
+def progress() -> Progress:
+    """Rich's progress bars on stderr, with an estimate of the time left; shown only on a terminal."""
+    from rich import progress as bars
+    from rich.console import Console
+
+    return bars.Progress(
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TimeElapsedColumn(),
+        bars.TextColumn("left"),
+        bars.TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),  # else stdout would go to stderr
+    )
+
+
+def tracked(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
+    """The items, with a progress bar for them if stderr is a terminal.
+
+    Parameters
+    ----------
+    items : iterable
+    what : str
+        What is done with them, shown beside the bar.
+    total : int, optional
+        Their number, if `len(items)` does not give it.
+    """
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield from items  # without the import of Rich, which takes 0.1 s
+        return
+    with progress() as bars:
+        yield from bars.track(items, total=total, description=what)
+
+
 def print_table(
     title: str, header: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()
 ) -> None:
     """Print a title, notes and a Rich table on stdout; without a terminal their width is not limited."""
+    if sys.stdout is None:  # closed
+        return
     from rich import box
     from rich.console import Console
     from rich.table import Table

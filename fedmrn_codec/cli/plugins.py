@@ -1,7 +1,7 @@
 """Verbs from other packages: entry points of the group `fedmrn.commands`.
 
-An entry point names a function with Typer's annotations (or a Typer app, or a Click command). It is imported
-when its verb runs or `fedmrn --help` lists it, and not when another verb runs.
+An entry point names a function with Typer's annotations, or a Typer app. It is imported when its
+verb runs or `fedmrn --help` lists it, and not when another verb runs.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import Any
 
-import click
 import typer
+from typer.core import TyperCommand
 
 from .help import Verb
+from .problems import UsageError, missing
 
 GROUP = "fedmrn.commands"
 
@@ -22,7 +23,7 @@ def names() -> list[str]:
     return sorted({point.name for point in entry_points(group=GROUP)})
 
 
-def command(name: str) -> click.Command | None:
+def command(name: str) -> Any:
     """The verb of this name; None if no package offers it.
 
     A verb that cannot be imported becomes a command that reports the reason.
@@ -39,7 +40,7 @@ def command(name: str) -> click.Command | None:
         return Broken(name, _reason(error))
 
 
-class Broken(click.Command):
+class Broken(TyperCommand):
     """A verb that cannot run: `--help` lists it with the reason, and running it reports the reason."""
 
     def __init__(self, name: str, reason: str) -> None:
@@ -51,14 +52,12 @@ class Broken(click.Command):
         )
         self.reason = reason
 
-    def invoke(self, ctx: click.Context) -> None:
+    def invoke(self, ctx: Any) -> None:
         """Report the reason, with exit code 2."""
-        raise click.UsageError(f"{self.name!r} is not available: {self.reason}")
+        raise UsageError(f"{self.name!r} is not available: {self.reason}")
 
 
-def _as_command(name: str, loaded: Any) -> click.Command:
-    if isinstance(loaded, click.Command):
-        return loaded
+def _as_command(name: str, loaded: Any) -> Any:
     if isinstance(loaded, typer.Typer):
         return typer.main.get_command(loaded)
     holder = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -68,5 +67,5 @@ def _as_command(name: str, loaded: Any) -> click.Command:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
-        return f"the package {error.name} is not installed"
+        return missing(error)
     return f"{type(error).__name__}: {error}"

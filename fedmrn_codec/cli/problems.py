@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import click
+import typer
 
 from .. import errors
 from ..cluster.ray import ClusterError
@@ -25,6 +25,30 @@ CLASSES = (
     (errors.AggregateError, "refused"),
     (errors.CodecError, "argument"),
 )
+
+
+SHOWN: Any = typer.BadParameter.__mro__[2]
+"""The class of the errors that Typer prints: ClickException of the package Click or of Typer's own copy."""
+
+EXTRAS = {
+    "hypothesis": "conformance",
+    "jinja2": "reference",
+    "matplotlib": "reference",
+    "onnx": "onnx",
+    "rich": "cli",
+    "safetensors": "cli",
+    "sklearn": "reference",
+    "torch": "reference",
+}
+"""Packages that verbs import, and the extra of fedmrn-codec that brings each."""
+
+
+class UsageError(typer.BadParameter):
+    """A wrong command line; the message stands alone, after the usage."""
+
+    def format_message(self) -> str:
+        """The message, without the words that Typer puts before that of a wrong value."""
+        return self.message
 
 
 class FileProblem(Exception):
@@ -73,7 +97,7 @@ def describe(error: BaseException) -> tuple[int, dict[str, Any]]:
     if isinstance(cause, errors.CodecError):
         refused = isinstance(cause, errors.FrameError | errors.AggregateError)
         return REFUSED if refused else USAGE, _of_codec(cause, file)
-    if isinstance(cause, click.ClickException):
+    if isinstance(cause, SHOWN):
         problem = plain("usage", "usage", cause.format_message())
         param = getattr(cause, "param", None)
         return USAGE, problem | {"field": param.opts[-1] if param else None}
@@ -88,9 +112,16 @@ def describe(error: BaseException) -> tuple[int, dict[str, Any]]:
     if isinstance(cause, Interrupted):
         return INTERRUPTED, plain("interrupted", "interrupted", "interrupted")
     if isinstance(cause, ModuleNotFoundError):
-        return USAGE, plain("missing_package", "argument", f"the package {cause.name} is not installed")
+        return USAGE, plain("missing_package", "argument", missing(cause))
     text = f"internal error, please report it: {type(cause).__name__}: {cause}"
     return INTERNAL, plain("internal", "internal", text, file)
+
+
+def missing(error: ModuleNotFoundError) -> str:
+    """What is missing, and how it is installed if an extra brings it."""
+    package = (error.name or "").partition(".")[0]
+    install = f": pip install 'fedmrn-codec[{EXTRAS[package]}]'" if package in EXTRAS else ""
+    return f"the package {package} is not installed{install}"
 
 
 def plain(code: str, group: str, message: str, file: str | None = None) -> dict[str, Any]:
@@ -125,7 +156,7 @@ def guard(call: Callable[[], object], *, json: bool, tracebacks: bool) -> int:
         _silence_stdout()
         return CLOSED_PIPE
     except (Exception, KeyboardInterrupt) as error:
-        if isinstance(error, KeyboardInterrupt | click.Abort):
+        if isinstance(error, KeyboardInterrupt | typer.Abort):
             error = Interrupted()
         if tracebacks and not isinstance(error, Interrupted):
             traceback.print_exc()
@@ -136,7 +167,7 @@ def _report(error: BaseException, json: bool) -> int:
     code, problem = describe(error)
     if json:
         document({"error": problem}, sys.stderr)
-    elif isinstance(error, click.ClickException):
+    elif isinstance(error, SHOWN):
         error.show()
     else:
         say(f"error: {human(problem)}")
@@ -157,7 +188,9 @@ def _of_codec(error: errors.CodecError, file: str | None) -> dict[str, Any]:
 
 
 def _silence_stdout() -> None:
-    """Let the interpreter's last flush succeed although stdout is closed or full."""
+    """Let the interpreter's last flush succeed although stdout has no reader, or the disk is full."""
+    if sys.stdout is None:
+        return
     try:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())

@@ -14,7 +14,6 @@ from ..format import frame
 from ..format.schema import Schema, Tensor
 from . import files, tensors
 from .dense import Dense
-from .files import Bytes
 from .problems import FileProblem, about
 from .tensors import Format, TensorFile
 
@@ -39,11 +38,11 @@ def load(path: str | None, masked: Sequence[str] = (), format: Format | None = N
         return embedded(path, data)
     if format is None and _looks_like_json(path, data[:64]):
         _check_no_globs(masked)
-        return _from_json(path, bytes(data))
+        return _from_json(path, data)
     return derive(tensors.parse(path, data, format), masked)
 
 
-def embedded(path: str, data: Bytes) -> Schema:
+def embedded(path: str, data: bytes) -> Schema:
     """The schema that a frame embeds."""
     with about(path):
         info = decoding.inspect(data)

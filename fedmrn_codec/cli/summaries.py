@@ -8,10 +8,11 @@ from ..format.frame import Entry, Info
 from ..format.schema import Tensor
 from ..primitives.noise import noise_text
 from ..sums import partial
-from .files import Bytes
 from .output import print_table
 
 NONE = "-"
+START = len(partial.MAGIC)
+"""The bytes of a file that `is_partial` reads."""
 
 
 def of_frame(info: Info) -> dict[str, Any]:
@@ -43,12 +44,12 @@ def of_frame(info: Info) -> dict[str, Any]:
     }
 
 
-def is_partial(data: Bytes) -> bool:
-    """Whether these are the bytes of a partial sum; only the first four are read."""
-    return bytes(data[:4]) == partial.MAGIC
+def is_partial(data: bytes) -> bool:
+    """Whether these are the bytes of a partial sum, or at least its first `START` bytes."""
+    return data[:START] == partial.MAGIC
 
 
-def of_partial(data: Bytes) -> dict[str, Any]:
+def of_partial(data: bytes) -> dict[str, Any]:
     """The summary of a partial sum, from its header; the data must be long enough to hold one."""
     header = partial.HEADER.unpack_from(data)
     _, major, minor, _, weight, base_model, round, tensor_count, digest, frames = header

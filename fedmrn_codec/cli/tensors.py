@@ -10,7 +10,6 @@ import numpy as np
 
 from . import files, npz, safetensor
 from .dense import Dense
-from .files import Bytes
 from .problems import FileProblem
 
 
@@ -61,7 +60,7 @@ def load(path: str, format: Format | None = None) -> TensorFile:
     return parse(path, files.read(path), format)
 
 
-def parse(path: str, data: Bytes, format: Format | None = None) -> TensorFile:
+def parse(path: str, data: bytes, format: Format | None = None) -> TensorFile:
     """Parse the bytes of a file of tensors; `path`, which is not read, `format` and errors as in `load`."""
     chosen = format or by_suffix(path) or _by_content(data[:9])
     if chosen is None:
@@ -70,7 +69,7 @@ def parse(path: str, data: Bytes, format: Format | None = None) -> TensorFile:
         if chosen is Format.NPZ:
             content = TensorFile(npz.load(data), chosen)
         else:
-            tensors, metadata = safetensor.load(bytes(data))
+            tensors, metadata = safetensor.load(data)
             content = TensorFile(tensors, chosen, metadata)
         _check_bools(content)
     except (ValueError, OverflowError) as error:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .. import backends
 from ..primitives.noise import Noise
+from .output import tracked
 
 VERBS = "encode", "decode", "add"
 BASE = "numpy"
@@ -42,13 +43,14 @@ class Speed:
 
 def measure(noise: Noise, kind: int, size: int, rounds: int, names: Sequence[str]) -> list[Speed]:
     """Measure the speeds of the named backends, which must include NumPy; `kind` is a `MaskKind`."""
+    works = _works(noise, kind, size)
+    seconds = _seconds(works, names, rounds)
     out = []
-    for verb, work in _works(noise, kind, size).items():
-        seconds = _rounds(work, names, rounds)
+    for verb in works:
         for name in names:
-            ratios = [base / own for base, own in zip(seconds[BASE], seconds[name], strict=True)]
-            rate = size / statistics.median(seconds[name])
-            out.append(Speed(name, verb, rate, statistics.median(ratios)))
+            base, own = seconds[verb, BASE], seconds[verb, name]
+            ratio = statistics.median(b / o for b, o in zip(base, own, strict=True))
+            out.append(Speed(name, verb, size / statistics.median(own), ratio))
     return out
 
 
@@ -66,18 +68,17 @@ def _works(noise: Noise, kind: int, size: int) -> dict[str, Callable[[backends.B
     }
 
 
-def _rounds(
-    work: Callable[[backends.Backend], object], names: Sequence[str], rounds: int
-) -> dict[str, list[float]]:
-    """Seconds of each round's calls; a first call of each backend, which may compile, is not counted."""
+def _seconds(
+    works: Mapping[str, Callable[[backends.Backend], object]], names: Sequence[str], rounds: int
+) -> dict[tuple[str, str], list[float]]:
+    """Seconds of the calls of each verb and backend, without those of the first round, which may compile."""
     kernels = {name: backends.get(name) for name in names}
-    for each in kernels.values():
-        work(each)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(rounds):
-        turn = number % len(names)
-        for name in (*names[turn:], *names[:turn]):
+    seconds: dict[tuple[str, str], list[float]] = {(verb, name): [] for verb in works for name in names}
+    turns = [(verb, number) for verb in works for number in range(rounds + 1)]
+    for verb, number in tracked(turns, "compiling and timing"):
+        first = number % len(names)
+        for name in (*names[first:], *names[:first]):
             start = time.perf_counter()
-            work(kernels[name])
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
+            works[verb](kernels[name])
+            seconds[verb, name].append(time.perf_counter() - start)
+    return {turn: each[1:] for turn, each in seconds.items()}

@@ -74,7 +74,7 @@ def _look_up(table: dict[str, str], frame: str) -> str:
 def _read(path: str) -> dict[str, str]:
     """Read weights as text, by frame."""
     try:
-        text = bytes(files.read(path)).decode("utf-8-sig")
+        text = files.read(path).decode("utf-8-sig")
         rows = _json_rows(text) if text.lstrip()[:1] == "{" else _csv_rows(text)
     except (ValueError, RecursionError, csv.Error) as error:
         raise FileProblem(path, f"not a table of weights: {error}") from error

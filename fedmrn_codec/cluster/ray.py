@@ -110,7 +110,7 @@ def connected(address: str | None, purpose: str) -> Iterator[Cluster]:
         import ray
     except ModuleNotFoundError:
         raise errors.BackendError(
-            purpose, "the package ray, as installed by fedmrn-codec[simulation]", "no Ray"
+            purpose, "the package ray, as installed by fedmrn-codec[ray]", "no Ray"
         ) from None
     with _own_sigterm():
         try:

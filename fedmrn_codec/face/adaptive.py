@@ -21,8 +21,8 @@ from .models import Arrays, check_schema
 VERSION = 1
 """Of the entries of `AdaptiveNoise.to_json`."""
 
-DENSITY, CLIENTS = 0.05, 10
-"""The share of set bits to which binary masks of this many clients or more are steered."""
+DENSITY, CLIENTS, MOST = 0.05, 10, 40
+"""The share of set bits in binary masks of ten clients, and the clients above which it falls no further."""
 
 COMMON = 0.01
 """The share of a frame's energy that all frames have in common, to which signed masks are steered."""
@@ -63,10 +63,10 @@ class AdaptiveNoise:
     """The noise of each masked tensor, steered from round to round; nothing needs to be tuned.
 
     The scale of round 1 comes from the spread of each tensor's own weights. After each round `observe` moves
-    it by a bounded step: binary masks to 5 % set bits, and more in rounds of fewer than ten clients, whose
-    mean has more noise, or to the density that `bits` allows; signed masks to where what the frames have in
-    common is 1 % of their energy; and never to more noise than the weights tolerate. The rule reads what an
-    aggregator knows, never a client's update. It draws no random numbers.
+    it by a bounded step: binary masks to 5 % set bits, to more in rounds of fewer than ten clients, whose
+    mean has more noise, and to less in larger ones, or to the density that `bits` allows; signed masks to
+    where what the frames have in common is 1 % of their energy; and never to more noise than the weights
+    tolerate. The rule reads what an aggregator knows, never a client's update. It draws no random numbers.
     docs/noise_rule.md derives it, and has the results.
 
     Parameters
@@ -256,11 +256,11 @@ class AdaptiveNoise:
 
 
 def density_for(square_weights: float) -> float:
-    """The target for binary masks: 5 %, and in proportion to 1/sqrt(K) more for fewer than ten clients.
+    """The target for binary masks of K clients: 5 % times sqrt(10 / K), and at least 2.5 %.
 
     `square_weights` is the sum of the squares of the weights, 1/K for K equal ones.
     """
-    return DENSITY * math.sqrt(max(CLIENTS * square_weights, 1.0))
+    return DENSITY * math.sqrt(CLIENTS * max(square_weights, 1 / MOST))
 
 
 def density_of(bits: float) -> float:

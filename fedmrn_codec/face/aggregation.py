@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import zip_longest
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,10 @@ class Aggregator:
     """The exact weighted mean of frames of one schema: the same bits in any order and grouping (spec 8).
 
     Memory: about 10 bytes per masked element, and 8 bytes per dense element and limb in use (spec 8.4),
-    independent of the number of frames.
+    independent of the number of frames. Several threads may use one aggregator; they take turns.
+
+    A refused frame changes nothing. If something else stops a change of the sums half-way, such as a lack of
+    memory or an interrupt, every later call raises AggregateError: there is no mean of half-added frames.
 
     Parameters
     ----------
@@ -41,7 +46,7 @@ class Aggregator:
         Refuse frames with another value. 0 and None mean "not given": any value is accepted.
     limits : Limits
     backend : {"numba", "numpy", "torch", "onnx"}, optional
-        Default: the fastest that is installed. The bits do not depend on it.
+        Default: numba if it is installed, but numpy for the first elements. The bits do not depend on it.
 
     Attributes
     ----------
@@ -63,6 +68,7 @@ class Aggregator:
         self.expected = Expected(schema, given(round), given(base_model))
         self.weight = 0
         self.frames = 0
+        self._lock, self._sound = RLock(), True
         self._backend, self._backend_name = backends.get(backend), backend
         self._sums = Sums(schema, {} if noise is None else masked_noise(schema, noise))
 
@@ -90,7 +96,7 @@ class Aggregator:
         AggregateError
             The weight is no positive integer, or the sum of weights would exceed 2^39 - 1.
         """
-        weight = self._checked_weight(weight)
+        self._checked_weight(weight)
         expected = Expected(self.schema, self.expected.round, self.expected.base_model, seed)
         checked = CheckedFrame.open(data, expected, self.limits)
         contents = checked.payloads(self._backend_name)
@@ -139,7 +145,7 @@ class Aggregator:
         AggregateError
             As in `add`.
         """
-        weight = self._checked_weight(weight)
+        self._checked_weight(weight)
         parts = checked_arrays(arrays, self.schema, dense_only=True) | packed_bits(bits or {}, self.schema)
         specs: dict[int, MaskSpec] = {}
         if self._sums.masked:
@@ -183,10 +189,12 @@ class Aggregator:
                 batch.add(data, weight, seed=seed)
             except errors.CodecError as error:
                 raise error.of_frame(index) from error
-        if self.frames:
-            self.merge(batch)
-        elif batch.frames:
-            self._sums, self.weight, self.frames = batch._sums, batch.weight, batch.frames
+        with self._lock:
+            if self.frames:
+                self.merge(batch)
+            elif batch.frames:
+                with self._changing():
+                    self._sums, self.weight, self.frames = batch._sums, batch.weight, batch.frames
 
     def merge(self, other: Aggregator) -> None:
         """Add the sums of another aggregator, which does not change.
@@ -204,16 +212,20 @@ class Aggregator:
         if other.expected != self.expected:
             expected = "an aggregator of the same schema, round and base model"
             raise errors.AggregateError("merge", expected, "one that differs")
-        if other.frames == 0:
-            return
-        self._checked_weight(other.weight)
-        for stream, mine in self._sums.masked.items():
-            _check_noise(self.schema.tensors[stream], mine.noise, other._sums.masked[stream].noise)
-        for aggregator in (self, other):
-            aggregator._sums.release(aggregator._backend)
-        self._sums.merge(other._sums)
-        self.weight += other.weight
-        self.frames += other.frames
+        first, second = sorted((self, other), key=id)
+        with first._lock, second._lock:  # in the same order in every thread
+            other._check_sound()
+            if other.frames == 0:
+                return
+            self._checked_weight(other.weight)
+            for stream, mine in self._sums.masked.items():
+                _check_noise(self.schema.tensors[stream], mine.noise, other._sums.masked[stream].noise)
+            other._release()
+            self._release()
+            with self._changing():
+                self._sums.merge(other._sums)
+                self.weight += other.weight
+                self.frames += other.frames
 
     def mean(self) -> dict[str, np.ndarray]:
         """The weighted mean of the added frames, by name, in schema order; shapes and dtypes as in `decode`.
@@ -225,9 +237,10 @@ class Aggregator:
         FrameError
             A mean is outside the range of its dtype, which only a forged partial sum can cause, [A-07].
         """
-        self._need_frames()
-        self._sums.release(self._backend)
-        means = self._sums.means(self.weight)
+        with self._lock:
+            self._need_frames()
+            self._release()
+            means = self._sums.means(self.weight)
         return {t.name: means[stream].reshape(t.shape) for stream, t in enumerate(self.schema)}
 
     def statistics(self) -> dict[str, MaskStatistics]:
@@ -238,16 +251,17 @@ class Aggregator:
         AggregateError
             No frame has been added, or a part of the sums comes from `from_bytes`, which has no counts.
         """
-        self._need_frames()
-        squares = self._sums.square_weights
-        if squares is None:
-            raise errors.AggregateError("statistics", "frames that were added here", "a partial sum")
-        self._sums.release(self._backend)
-        share = squares / self.weight**2
-        return {
-            self.schema.tensors[stream].name: statistics_of(state, self.weight, share)
-            for stream, state in self._sums.masked.items()
-        }
+        with self._lock:
+            self._need_frames()
+            self._release()
+            squares = self._sums.square_weights
+            if squares is None:
+                raise errors.AggregateError("statistics", "frames that were added here", "a partial sum")
+            share = squares / self.weight**2
+            return {
+                self.schema.tensors[stream].name: statistics_of(state, self.weight, share)
+                for stream, state in self._sums.masked.items()
+            }
 
     def to_bytes(self) -> bytes:
         """The sums of the added frames as bytes, a partial sum (spec 8.5), for `from_bytes`.
@@ -257,10 +271,11 @@ class Aggregator:
         AggregateError
             No frame has been added.
         """
-        self._need_frames()
-        self._sums.release(self._backend)
-        round, base_model = self.expected.round or 0, self.expected.base_model or 0
-        return partial.build(self.schema, self._sums, self.weight, self.frames, round, base_model)
+        with self._lock:
+            self._need_frames()
+            self._release()
+            round, base_model = self.expected.round or 0, self.expected.base_model or 0
+            return partial.build(self.schema, self._sums, self.weight, self.frames, round, base_model)
 
     @classmethod
     def from_bytes(
@@ -291,11 +306,15 @@ class Aggregator:
 
     def _add(self, specs: Mapping[int, MaskSpec], seed: int, contents: list[np.ndarray], weight: int) -> None:
         """Add checked contents in schema order, flat: packed bits of masked tensors, elements of others."""
-        for stream, state in self._sums.masked.items():
-            _check_noise(self.schema.tensors[stream], state.noise, specs[stream].noise)
-        self._sums.add(self._backend, specs, seed, contents, weight)
-        self.weight += weight
-        self.frames += 1
+        with self._lock:
+            number = self._checked_weight(weight)
+            for stream, state in self._sums.masked.items():
+                _check_noise(self.schema.tensors[stream], state.noise, specs[stream].noise)
+            self._sums.reserve(contents)
+            with self._changing():
+                self._sums.add(self._backend, specs, seed, contents, number)
+                self.weight += number
+                self.frames += 1
 
     def _own_noise(self) -> dict[str, Noise]:
         """The noise of each masked tensor by name, stated by the caller or by the first frame."""
@@ -317,7 +336,25 @@ class Aggregator:
             out._sums.masked[stream].noise = state.noise
         return out
 
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """A change of the sums; if it does not come to its end, the aggregator is of no more use."""
+        self._check_sound()
+        self._sound = False
+        yield
+        self._sound = True
+
+    def _check_sound(self) -> None:
+        if not self._sound:
+            raise errors.AggregateError("aggregator", "whole sums", "a change that was stopped half-way")
+
+    def _release(self) -> None:
+        """Add what waits in batches to the sums."""
+        with self._changing():
+            self._sums.release(self._backend)
+
     def _need_frames(self) -> None:
+        self._check_sound()
         if not self.frames:
             raise errors.AggregateError("frames", "at least 1", 0)
 

@@ -42,7 +42,7 @@ def decode(
     limits : Limits
         Upper bounds of the frame's counts and lengths.
     backend : {"numba", "numpy", "torch", "onnx"}, optional
-        Default: the fastest that is installed. The bits do not depend on it.
+        Default: numba if it is installed, but numpy for the first elements. The bits do not depend on it.
 
     Returns
     -------

@@ -65,7 +65,7 @@ def encode(
     draws : mapping of str to array of integers, optional
         The integers r below 2^24 of each masked tensor (spec 4.3), instead of a private seed, for tests.
     backend : {"numba", "numpy", "torch", "onnx"}, optional
-        Default: the fastest that is installed. The bytes do not depend on it.
+        Default: numba if it is installed, but numpy for the first elements. The bytes do not depend on it.
 
     Returns
     -------

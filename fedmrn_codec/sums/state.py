@@ -46,12 +46,15 @@ class MaskedSum:
         self._heads = np.empty((2, BATCH), np.int64), np.empty(BATCH, np.uint64)
         self._masks = np.empty((BATCH, 0), np.uint8)
 
+    def reserve(self, length: int) -> None:
+        """Allocate the batch for masks of this many bytes, if it is not; the sums do not change."""
+        if self._masks.shape[1] != length:
+            self._masks = np.empty((BATCH, length), np.uint8)
+
     def add(
         self, backend: backends.Backend, stream: int, kind: int, seed: int, payload: np.ndarray, weight: int
     ) -> None:
-        """Add a packed mask to the batch, and flush a full batch; `payload` may change afterwards."""
-        if self._masks.shape[1] != len(payload):
-            self._masks = np.empty((BATCH, len(payload)), np.uint8)
+        """Add a packed mask to the reserved batch, and flush a full one; `payload` may change afterwards."""
         numbers, seeds = self._heads
         numbers[:, self._pending] = kind, weight
         seeds[self._pending] = seed
@@ -160,6 +163,11 @@ class Sums:
         self.masked = {s: MaskedSum(t.size, noise.get(t.name)) for s, t in enumerate(schema) if t.masked}
         self.dense = DenseSums(schema)
 
+    def reserve(self, contents: Sequence[np.ndarray]) -> None:
+        """Allocate what adding these contents needs for masks; nothing changes if memory is lacking."""
+        for stream, state in self.masked.items():
+            state.reserve(len(contents[stream]))
+
     def add(
         self,
         backend: backends.Backend,
@@ -170,7 +178,8 @@ class Sums:
     ) -> None:
         """Add a frame's contents in schema order, flat: packed bits of masked tensors, elements of others.
 
-        `specs` has the mask spec of each masked tensor, by stream; the caller has compared the noise.
+        `specs` has the mask spec of each masked tensor, by stream; the caller has compared the noise, and
+        reserved the memory.
         """
         for stream, state in self.masked.items():
             state.noise = specs[stream].noise

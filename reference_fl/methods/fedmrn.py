@@ -60,6 +60,11 @@ class FedMRN(Base):
         self.require("schedule", self.options["schedule"] in known, f"one of {', '.join(known)}")
         self.require("over", self.options["over"] >= 1, "at least 1")
         self.require("final", 0 < self.options["final"] <= 1, "above 0 and at most 1")
+        others = ("schedule", "per_layer") if self.noise is None else ("bits", "distribution")
+        kind = "adaptive" if self.noise is None else "fixed"
+        for name in others:
+            default = self.OPTIONS[name]
+            self.require(name, self.options[name] == default, f"{default!r} with {kind} noise")
 
     def start(self, model: nn.Module) -> None:
         """Broadcast the initial weights unchanged; the rule starts from their spread."""

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 
 import fedmrn_codec as fm
 from fedmrn_codec import backends, errors
+from fedmrn_codec.backends.automatic import AutomaticBackend, AutomaticCoder
 from fedmrn_codec.primitives.codes import MaskKind
 from fedmrn_codec.primitives.noise import DISTRIBUTIONS
 
@@ -126,12 +127,13 @@ def test_means_of_frames(other):
 
 
 def test_the_default_is_numba_or_numpy(monkeypatch):
-    assert backends.get() is backends.get(backends.installed()[0])
     monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None if name == "numba" else name)
     assert backends.installed() == ["numpy", "torch", "onnx"]
     assert backends.get() is backends.get("numpy")
     monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None if name == "onnx" else name)
     assert backends.installed() == ["numba", "numpy", "torch"]
+    assert isinstance(backends.get(), AutomaticBackend)
+    assert isinstance(backends.coder(), AutomaticCoder)
 
 
 @pytest.mark.parametrize("name", ["torch", "onnx"])

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 import fedmrn_codec as fm
 from fedmrn_codec.cli import tensors
 from fedmrn_codec.cli.app import app
 from fedmrn_codec.cli.dense import Dense
 from fedmrn_codec.cli.tensors import Format, TensorFile
+
+WARNINGS = "error,ignore::DeprecationWarning:typer"
+"""Errors, as in pyproject.toml."""
 
 Frame = Callable[..., bytes]
 Invoke = Callable[..., Result]
@@ -76,9 +78,17 @@ def folder(tmp_path: Path, model: TensorFile, frame: Frame, monkeypatch: pytest.
 
 
 @pytest.fixture(scope="session")
-def invoke() -> Invoke:
+def runner() -> CliRunner:
+    """A runner that keeps stdout and stderr apart, as all do from Click 8.2 on."""
+    try:
+        return CliRunner(mix_stderr=False)
+    except TypeError:
+        return CliRunner()
+
+
+@pytest.fixture(scope="session")
+def invoke(runner: CliRunner) -> Invoke:
     """Run the shell in this process: `invoke(0, "verify", path)` asserts the exit code."""
-    runner = CliRunner()
 
     def run(code: int | None, *args: object, input: bytes | None = None) -> Result:
         result = runner.invoke(app, [str(a) for a in args], input=input)
@@ -94,7 +104,7 @@ def invoke() -> Invoke:
 @pytest.fixture(scope="session")
 def shell() -> Shell:
     """Run a command line of bash, where `fedmrn` is the real one."""
-    environment = dict(os.environ) | {"PYTHONWARNINGS": "error", "PYTHON": sys.executable}
+    environment = dict(os.environ) | {"PYTHONWARNINGS": WARNINGS, "PYTHON": sys.executable}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
     def run(line: str, input: bytes = b"", **variables: str) -> subprocess.CompletedProcess[bytes]:

@@ -236,13 +236,13 @@ def test_ray_is_asked_for_by_name(folder, invoke, monkeypatch):
     assert "--engine: expected ray, since --ray-address is given, got local" in done.stderr
     monkeypatch.setitem(sys.modules, "ray", None)
     done = invoke(2, "aggregate", "a.fmrn", "--engine", "ray", "-o", "x.npz")
-    expected = "--engine ray: expected the package ray, as installed by fedmrn-codec[simulation], got no Ray"
+    expected = "--engine ray: expected the package ray, as installed by fedmrn-codec[ray], got no Ray"
     assert expected in done.stderr
     invoke(0, "aggregate", "a.fmrn", "-o", "x.npz")
 
 
 def test_no_cluster_at_an_address(folder, invoke):
-    pytest.importorskip("ray", reason="needs the extra `simulation`")
+    pytest.importorskip("ray", reason="needs the extra `ray`")
     address = f"127.0.0.1:{free_port()}"
     given = ["aggregate", "a.fmrn", "--engine=ray", "-o", "x.npz", "--ray-address"]
     assert f"no Ray cluster at {address}: " in invoke(3, *given, address).stderr
@@ -258,7 +258,7 @@ def test_no_cluster_at_an_address(folder, invoke):
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
     """A folder with frames that take seconds to sum, and their partial sum."""
-    pytest.importorskip("ray", reason="needs the extra `simulation`")
+    pytest.importorskip("ray", reason="needs the extra `ray`")
     folder = tmp_path_factory.mktemp("large")
     schema = fm.Schema([fm.Tensor("w", (1000, 1000), masked=True), fm.Tensor("b", (1000,))])
     rng = np.random.default_rng(0)

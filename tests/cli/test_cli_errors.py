@@ -1,16 +1,19 @@
 """Exit codes, JSON errors, help, and verbs of other packages."""
 
 import json
+import logging
+import re
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 import fedmrn_codec as fm
 from fedmrn_codec.cli import plugins, problems
-from fedmrn_codec.cli.app import app
+from fedmrn_codec.cli.app import SECTIONS, _Remarks, app
+from fedmrn_codec.cli.examples import EXAMPLES, FIRST
 
+ROOT = Path(__file__).resolve().parents[2]
 KEYS = {"code", "class", "file", "field", "offset", "expected", "got", "message"}
 VERBS = ["encode", "decode", "inspect", "verify", "aggregate", "noise", "schema"]
 
@@ -46,6 +49,25 @@ def test_usage_errors(folder, invoke, name):
         error = json.loads(found.stderr)["error"]
         assert set(error) == KEYS
         assert error["class"] in {"usage", "argument"}
+
+
+@pytest.mark.parametrize("name", ["no seed", "stdin twice", "no target", "two outputs"])
+def test_usage_errors_show_the_usage(folder, invoke, name):
+    more = {
+        "no target": ("conformance",),
+        "two outputs": ("aggregate", "a.fmrn", "-o", "x", "--partial", "y"),
+    }
+    arguments = (USAGE | more)[name]
+    lines = invoke(2, *arguments).stderr.splitlines()
+    assert lines[0].startswith("Usage: ")
+    assert f" {arguments[0]} [OPTIONS]" in lines[0]
+    assert lines[-1].startswith("Error: ")
+
+
+def test_without_a_verb_the_help_is_shown(invoke):
+    shown = invoke(2)
+    assert shown.stdout == ""
+    assert shown.stderr == invoke(0, "--help").stdout
 
 
 def test_errors_have_one_form(folder, invoke):
@@ -99,21 +121,64 @@ def test_every_codec_error_has_an_exit_code():
         (BrokenPipeError(), 141, ""),
     ],
 )
-def test_other_errors(folder, monkeypatch, error, code, words):
+def test_other_errors(folder, runner, monkeypatch, error, code, words):
     def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr("fedmrn_codec.face.decoding.decode", fail)
     for more in ((), ("--json",)):
-        found = CliRunner().invoke(app, ["decode", "a.fmrn", "-o", "x.npz", *more])
+        found = runner.invoke(app, ["decode", "a.fmrn", "-o", "x.npz", *more])
         assert found.exit_code == code
         assert words in found.stderr
         assert "Traceback" not in found.stderr
         if more and words:
             assert set(json.loads(found.stderr)["error"]) == KEYS
     monkeypatch.setenv("FEDMRN_TRACEBACK", "1")
-    found = CliRunner().invoke(app, ["decode", "a.fmrn", "-o", "x.npz"])
+    found = runner.invoke(app, ["decode", "a.fmrn", "-o", "x.npz"])
     assert ("Traceback" in found.stderr) == (code in (2, 3, 70))
+
+
+def test_the_help_has_sections_examples_and_extras(invoke):
+    text = invoke(0, "--help").stdout
+    for section, verbs in SECTIONS.items():
+        part = text.partition(f"\n{section}:\n")[2].partition("\n\n")[0]
+        assert [line.split()[0] for line in part.splitlines() if line[2] != " "] == list(verbs)
+    assert all(f"\n  {line}\n" in text for line in FIRST)
+    extras = set(re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), re.M))
+    assert "pip install 'fedmrn-codec[NAME]'" in text
+    named = re.findall(r"^    ([a-z]+)  +[a-z]", text.partition("Extras")[2].partition("Exit")[0], re.M)
+    assert len(named) == 7
+    assert set(named) <= extras
+    assert set(problems.EXTRAS.values()) <= extras
+
+
+def test_each_example_is_in_the_help_of_its_verb(invoke):
+    assert set(EXAMPLES) == {verb for verbs in SECTIONS.values() for verb in verbs}
+    for verb in ("encode", "conformance", "sweep"):
+        assert all(line in invoke(0, verb, "--help").stdout for line in EXAMPLES[verb])
+
+
+@pytest.mark.integration
+def test_the_examples_run(folder, shell):
+    for verb in ("encode", "inspect", "verify", "decode", "aggregate", "schema", "noise"):
+        for line in EXAMPLES[verb]:
+            done = shell(line)
+            assert done.returncode == 0, (line, done.stderr)
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_the_examples_that_take_longer_run(folder, shell):
+    for verb in ("bench", "conformance", "export-onnx", "train", "sweep", "report"):
+        for line in EXAMPLES[verb]:
+            done = shell(line, PYTHONWARNINGS="default")
+            assert done.returncode == 0, (line, done.stderr)
+
+
+def test_what_the_library_logs_is_a_remark(capsys):
+    record = logging.LogRecord("fedmrn_codec", logging.WARNING, "", 0, "compiling %s", ("it",), None)
+    _Remarks().emit(record)
+    assert capsys.readouterr() == ("", "fedmrn: compiling it\n")
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -1,5 +1,6 @@
 """The command as a process: pipes, signals, terminals, what it imports, and what it is without its extra."""
 
+import json
 import os
 import pty
 import signal
@@ -68,24 +69,103 @@ def test_closed_streams(folder, shell):
     assert shell("fedmrn noise --noise uniform:1 --seed 1 >&-").returncode == 0
 
 
-def test_no_binary_on_a_terminal(folder):
+@pytest.fixture
+def terminal():
+    """A terminal: the descriptor of the program that owns it, and that for the command."""
     ours, theirs = pty.openpty()
-    try:
-        for stream in ({"stdout": theirs}, {"stdin": theirs, "stdout": subprocess.DEVNULL}):
-            done = subprocess.run(
-                [sys.executable, "-m", "fedmrn_codec.cli", "decode", "-" if "stdin" in stream else "a.fmrn"],
-                stderr=subprocess.PIPE,
-                timeout=60,
-                **stream,
-            )
-            assert done.returncode == 2
-            assert b"terminal" in done.stderr
-    finally:
-        os.close(ours)
-        os.close(theirs)
+    yield ours, theirs
+    os.close(ours)
+    os.close(theirs)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("line", "stream"),
+    [
+        ("decode a.fmrn", "stdout"),
+        ("encode update.safetensors --seed 7 --noise uniform:0.01", "stdout"),
+        ("aggregate a.fmrn", "stdout"),
+        ("decode -", "stdin"),
+    ],
+)
+def test_no_binary_on_a_terminal(folder, terminal, line, stream):
+    streams = {"stdout": subprocess.DEVNULL} | {stream: terminal[1]}
+    command = [sys.executable, "-m", "fedmrn_codec.cli", *line.split()]
+    done = subprocess.run(command, stderr=subprocess.PIPE, timeout=120, **streams)
+    assert done.returncode == 2
+    assert b"Usage: fedmrn " + line.split()[0].encode() in done.stderr
+    assert b"got a terminal" in done.stderr
+
+
+def test_progress_is_shown_on_a_terminal_and_nowhere_else(folder, terminal):
+    ours, theirs = terminal
+    command = [
+        sys.executable,
+        "-m",
+        "fedmrn_codec.cli",
+        "aggregate",
+        "a.fmrn",
+        "b.fmrn",
+        "-o",
+        "x.npz",
+        "--json",
+    ]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "120"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, env=environment, timeout=120)
+    shown = os.read(ours, 100_000).decode()
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["frames"] == 2  # stdout stays the report alone
+    assert "adding frames" in shown
+    assert "2/2" in shown
+    assert "left" in shown
+    piped = subprocess.run(command, capture_output=True, timeout=120)
+    assert (piped.stdout, piped.stderr) == (done.stdout, b"")
+
+
+def test_results_between_steps_stay_on_stdout(terminal):
+    code = "from fedmrn_codec.cli.output import tracked\nfor i in tracked(range(3), 'counting'): print(i)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal[1], timeout=120)
+    assert done.stdout == b"0\n1\n2\n"
+    assert b"counting" in os.read(terminal[0], 100_000)
+
+
+CLOSED = {
+    "inspect a.fmrn": 0,
+    "inspect a.fmrn b.fmrn --json": 0,
+    "verify a.fmrn": 0,
+    "verify nope": 3,
+    "schema a.fmrn": 3,
+    "encode update.safetensors --seed 7 --noise uniform:0.01": 3,
+    "aggregate a.fmrn -o x.npz": 0,
+    "--help": 0,
+    "frobnicate": 2,
+}
+
+
+@pytest.mark.parametrize("line", CLOSED)
+def test_closed_stdout_is_no_bug(folder, shell, line):
+    assert shell(f"fedmrn {line} >&-").returncode == CLOSED[line]
+    assert shell(f"fedmrn {line} <&- >&- 2>&-").returncode == CLOSED[line]
+
+
+def test_a_file_that_is_truncated_after_it_was_read(tmp_path, monkeypatch):
+    """A mapped file would end the process with SIGBUS."""
+    code = """
+import os
+from fedmrn_codec.cli import files
+open("big", "wb").write(bytes(10**6))
+data = files.read("big")
+os.truncate("big", 0)
+assert bytes(data) == bytes(10**6)
+"""
+    monkeypatch.chdir(tmp_path)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_signals_leave_nothing_behind(folder, number, code):
     command = ["noise", "--noise", "gaussian:1", "--seed", "1", "--count", str(2**40), "-o", "x.bin"]
     process = subprocess.Popen(
@@ -107,6 +187,12 @@ def test_signals_leave_nothing_behind(folder, number, code):
     assert not [path for path in folder.iterdir() if path.name.startswith((".fedmrn", "x.bin"))]
 
 
+def test_nohup_is_respected(shell):
+    code = "import signal as s, fedmrn_codec.cli.app as a; a._handle_signals(); print(s.getsignal(s.SIGHUP))"
+    assert shell(f'nohup "$PYTHON" -c "{code}"').stdout == b"1\n"  # SIG_IGN
+    assert b"_terminate" in shell(f'"$PYTHON" -c "{code}"').stdout
+
+
 def test_a_terminal_that_lacks_the_letters(folder, shell):
     done = shell("fedmrn inspect a.fmrn", PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
     assert done.returncode == 0, done.stderr
@@ -126,14 +212,11 @@ def test_no_framework_is_imported(folder, shell, line):
     assert not {"torch", "numba", "onnx", "onnxruntime", "flwr", "reference_fl"} & modules
 
 
-@pytest.mark.parametrize("package", ["typer", "click"])
-def test_without_the_extra(shell, package):
-    code = f"import sys; sys.modules[{package!r}] = None; import fedmrn_codec.cli as c; c.main()"
+def test_without_the_extra(shell):
+    code = "import sys; sys.modules['typer'] = None; import fedmrn_codec.cli as c; c.main()"
     done = shell(f'"$PYTHON" -c "{code}"')
     assert done.returncode == 2
-    assert done.stderr.decode() == (
-        f"fedmrn: the command line needs {package}: pip install 'fedmrn-codec[cli]'\n"
-    )
+    assert done.stderr.decode() == ("fedmrn: the command line needs typer: pip install 'fedmrn-codec[cli]'\n")
 
 
 def test_without_safetensors_the_rest_works(folder, shell):

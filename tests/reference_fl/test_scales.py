@@ -86,8 +86,18 @@ def test_frames_carry_the_round_s_noise_and_the_server_requires_it(tmp_path, mon
         ),
         ({"over": 0}, "option over of fedmrn: expected at least 1, got 0"),
         ({"final": 0.0}, "option final of fedmrn: expected above 0 and at most 1, got 0.0"),
+        ({"per_layer": True}, "option per_layer of fedmrn: expected False with adaptive noise, got True"),
+        (
+            {"schedule": "step"},
+            "option schedule of fedmrn: expected 'constant' with adaptive noise, got 'step'",
+        ),
     ],
 )
 def test_values_out_of_range_are_refused(options, words):
     with pytest.raises(ValueError, match=words):
         methods.build(defaults("digits", "fedmrn", None, options=options))
+
+
+def test_options_of_the_rule_are_refused_with_a_fixed_noise():
+    with pytest.raises(ValueError, match=r"option bits of fedmrn: expected 0\.0 with fixed noise, got 0\.5"):
+        methods.build(defaults("digits", "fedmrn", None, options={"bits": 0.5}, noise="uniform:0.01"))

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from reference_fl import data, loop, report, sweep_runs
+from fedmrn_codec.backends.threads import processors
+from reference_fl import data, loop, report, sweep, sweep_runs
 from reference_fl.record import METRICS, read
 from reference_fl.sweep import LOG, Sweep, begun_with
 from reference_fl.worker import locked
@@ -174,14 +175,41 @@ def test_a_run_continues_with_its_number_of_threads(unbroken, tmp_path):
     planned = sweep_runs.runs(["digits"], METHODS, [0], TINY)
     assert begun_with(unbroken.parent / planned[0].name) == 1
     assert begun_with(tmp_path) is None
-    share = max(1, (os.cpu_count() or 1) // 2)
+    share = max(1, processors() // 2)
     assert {r.settings.threads for r in Sweep(planned, tmp_path, None, None, jobs=2).runs} == {share}
     assert {r.settings.threads for r in Sweep(planned, unbroken.parent, None, None, jobs=1).runs} == {1}
     assert {r.settings.threads for r in Sweep(planned, tmp_path, None, 3, jobs=1).runs} == {3}
 
 
+def test_no_more_threads_than_processors(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "processors", lambda: 4)
+    planned = sweep_runs.runs(["digits"], METHODS, [0, 1, 2], TINY)
+    at_once, most, lock = 0, 0, threading.Lock()
+
+    def run(self, run, report):
+        nonlocal at_once, most
+        with lock:
+            at_once, most = at_once + run.settings.threads, max(most, at_once + run.settings.threads)
+        time.sleep(0.05)
+        with lock:
+            at_once -= run.settings.threads
+
+    monkeypatch.setattr(Sweep, "_run", run)
+    for threads, jobs in ((None, 1), (None, 3), (None, 9), (1, 9), (2, 9), (3, 2), (4, 2)):
+        most = 0
+        assert Sweep(planned, tmp_path, None, threads, jobs).execute(lambda *_: None) == {}
+        assert 1 <= most <= 4, (threads, jobs, most)
+    with pytest.raises(ValueError, match="threads of a run: expected at most 4, the processors, got 5"):
+        Sweep(planned, tmp_path, None, 5, 1).execute(lambda *_: None)
+
+
+def test_the_codec_of_a_run_has_no_more_threads_than_the_run():
+    assert "FEDMRN_THREADS" in sweep.THREADS
+
+
 def test_a_wrong_command_line_starts_no_run(tmp_path):
     cases = [
+        (2, [], "sweep: expected --preset or --methods, got neither"),
         (2, ["--preset", "mnist"], "preset: expected one of cifar10-dirichlet"),
         (3, ["--preset", "svhn-iid", "--data-root", tmp_path], "train_32x32.mat: not found"),
     ]
@@ -191,5 +219,6 @@ def test_a_wrong_command_line_starts_no_run(tmp_path):
         )
         assert (done.returncode, done.stdout) == (code, ""), done.stderr
         assert words in done.stderr
+        assert done.stderr.startswith("Usage: ") == (code == 2)
         assert "Traceback" not in done.stderr
         assert not list(tmp_path.glob(f"out/*/{METRICS}"))

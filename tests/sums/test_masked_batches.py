@@ -12,6 +12,7 @@ def test_masks_wait_for_a_full_batch_and_release_frees_it():
     backend, noise = backends.get("numpy"), fm.Uniform(0.01)
     state, payload = MaskedSum(80, noise), np.full(10, 255, np.uint8)
     one = np.zeros(80, np.int64)
+    state.reserve(len(payload))
     backend.accumulate(noise, MaskKind.BINARY, 5, 2, payload, 3, one)
     for count in range(1, BATCH):
         state.add(backend, 2, MaskKind.BINARY, 5, payload, 3)

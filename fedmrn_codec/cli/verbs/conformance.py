@@ -7,7 +7,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-import click
 import typer
 
 from ...conformance import protocol, report
@@ -19,7 +18,8 @@ from ...conformance.suite import checks, checks_for
 from ...conformance.target import Broken, Refused, Target
 from .. import options
 from ..output import document as print_json
-from ..output import printable
+from ..output import printable, tracked
+from ..problems import UsageError
 
 OK, FAILURES = 0, 1
 
@@ -74,11 +74,11 @@ def conformance(
     """
     if (module is None) == (command is None):
         got = "none" if module is None else "both"
-        raise click.UsageError(f"target: expected either --module or --command, got {got}")
+        raise UsageError(f"target: expected either --module or --command, got {got}")
     if backend is not None and module is None:
-        raise click.UsageError("--backend: expected together with --module, got --command")
+        raise UsageError("--backend: expected together with --module, got --command")
     if examples and find_spec("hypothesis") is None:
-        raise click.UsageError(
+        raise UsageError(
             "generated cases need hypothesis: pip install 'fedmrn-codec[conformance]', or give --examples 0"
         )
     selected = _profiles(options.split(profile))
@@ -92,7 +92,8 @@ def conformance(
     try:
         result = Report(target.name, target.version, selected or target.profiles)
         suite = checks_for(target, result.profiles, examples=examples, seed=seed, only=only or [])
-        for record in run(target, suite, expected=known, fail_fast=fail_fast):
+        records = run(target, suite, expected=known, fail_fast=fail_fast)
+        for record in tracked(records, "running checks", len(suite)):
             _add(result, record, as_json)
     finally:
         target.close()

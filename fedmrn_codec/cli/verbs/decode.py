@@ -51,8 +51,7 @@ def decode(
     with about(frame):
         checked = CheckedFrame.open(data, Expected(given, round, base_model, seed))
         schema_of_frame = checked.checked_schema
-        name = options.fastest(backend, sum(t.size for t in schema_of_frame))
-        arrays = decoding.decode(checked, names=chosen_names, backend=name)
+        arrays = decoding.decode(checked, names=chosen_names, backend=backend)
     if base is None:
         content = _update(arrays, schema_of_frame)
     else:

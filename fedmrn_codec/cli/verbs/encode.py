@@ -96,7 +96,7 @@ def encode(
             base_model=base_model,
             embed_schema=schema is None if embed is None else embed,
             private_seed=private_seed,
-            backend=options.fastest(backend, sum(t.size for t in chosen if t.masked)),
+            backend=backend,
         )
     files.write(output, [frame])
     summary = summaries.of_frame(decoding.inspect(frame, chosen))

@@ -37,7 +37,6 @@ def noise(
     """Print the noise of a stream: position, value and float32 bits of each element."""
     if start + count > 2**64:
         raise errors.ArgumentError("--start plus --count", "at most 2^64", start + count)
-    name = options.fastest(backend, count)
     place = {
         "noise": noise_text(noise),
         "seed": seed,
@@ -45,7 +44,7 @@ def noise(
         "start": start,
         "count": count,
     }
-    chunks = _chunks(noise, seed, stream, start, count, name)
+    chunks = _chunks(noise, seed, stream, start, count, backend)
     if output is not None:
         files.check_output(output)
         _write(output, chunks)

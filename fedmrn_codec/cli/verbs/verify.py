@@ -12,7 +12,6 @@ from ...face.aggregation import Aggregator
 from ...format.checked import CheckedFrame
 from ...format.parsing import Expected, check_values
 from .. import files, options, schemas, summaries
-from ..files import Bytes
 from ..output import document, printable
 from ..problems import OK, REFUSED, FileProblem, InFile, about, describe, human, plain
 
@@ -69,7 +68,7 @@ def _verify(file: str, expected: Expected, names: list[str]) -> tuple[int, dict[
     return OK, {"file": file, "ok": True, "kind": "frame" if frame is not None else "partial_sum"} | compared
 
 
-def _check(data: Bytes, expected: Expected) -> CheckedFrame | None:
+def _check(data: bytes, expected: Expected) -> CheckedFrame | None:
     """Make every check; return the checked frame, or None for a partial sum."""
     if not summaries.is_partial(data):
         return decoding.verify(

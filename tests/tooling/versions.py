@@ -1,0 +1,270 @@
+"""Run tests in new environments, with other versions than those of constraints.txt; write docs/versions.md.
+
+- `python tests/tooling/versions.py newest` installs the newest versions that pyproject.toml allows;
+- `lowest` installs the lowest ones;
+- `extras` installs each extra alone, from the built wheel, and runs an example of it.
+
+Each environment is made by uv in a temporary folder, which is removed after its tests. PyTorch's packages for
+Linux bring CUDA: the first run downloads several GB into uv's cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from reference_fl.report import insert
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = ROOT / "docs" / "versions.md"
+SHOWN = (
+    *("numpy", "numba", "onnx", "onnxruntime", "torch", "flwr", "nvflare", "ray"),
+    *("typer", "click", "rich", "safetensors", "scikit-learn", "matplotlib", "hypothesis"),
+)
+"""The packages in the tables."""
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+MARKED, MARKED_QUICK = "not (slow and integration)", "not slow and not integration"
+EVERYWHERE = "numba,onnx,torch,nvflare,cli,conformance,reference"
+CLI, CLI_QUICK = "tests/cli", "tests/cli/test_cli_errors.py tests/cli/test_cli_round_trip.py"
+CODEC = "tests/primitives tests/format tests/sums tests/face tests/backends"
+CODEC_QUICK = "tests/format/test_vectors.py tests/backends/test_backend_automatic.py"
+FLOWER, OTHERS = "tests/fedmrn_flower", "tests/fedmrn_nvflare tests/fedmrn_torch"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """An environment to test: heading of its column, Python, extras, tests, and further constraints."""
+
+    heading: str
+    python: str
+    extras: str
+    tests: str
+    constraints: tuple[str, ...] = ()
+
+
+def environments(lowest: bool, quick: bool) -> list[Environment]:
+    """Those of one run. Flower allows only Typer below 0.21, so there is one with Flower and one without."""
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    # Typer below 0.15.4 does not work with newer Click, which it does not say.
+    more = ("click<8.2",) if lowest else ()
+    first, second = "tests --ignore=tests/fedmrn_flower --ignore=tests/tooling", f"{FLOWER} {OTHERS} {CLI}"
+    third = f"{CODEC} {FLOWER} {CLI}"
+    if quick:
+        first, second = f"{CODEC_QUICK} {OTHERS} {CLI_QUICK}", f"{FLOWER} {CLI_QUICK}"
+        third = f"{CODEC_QUICK} {FLOWER} {CLI_QUICK}"
+    found = [Environment(f"Python {here}, Flower", here, f"{EVERYWHERE},flower,simulation", second, more)]
+    if not lowest:
+        wanted = f"{EVERYWHERE},flower", third
+        others = [version for version in ("3.11", "3.12", "3.13") if version != here]
+        found += [Environment(f"Python {version}, Flower", version, *wanted) for version in others]
+    return [*found, Environment(f"Python {here}", here, f"{EVERYWHERE},ray", first, more)]
+
+
+def interpreter(version: str) -> Path | None:
+    """A Python of this version: on the path, or among those of pyenv; None if there is none."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    on_path = shutil.which(f"python{version}")
+    for path in ([Path(on_path)] if on_path else []) + sorted(pyenv.glob(f"{version}.*/bin/python")):
+        say = [path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+        done = subprocess.run(say, capture_output=True, text=True, check=False)
+        if done.stdout.strip() == version:
+            return path
+    return None
+
+
+def uv(*arguments: str | Path) -> None:
+    """Run uv; an error ends this program."""
+    if subprocess.run([sys.executable, "-m", "uv", *arguments], check=False).returncode:
+        sys.exit(f"uv {' '.join(map(str, arguments))}: expected success, got an error (above)")
+
+
+def create(home: Path, python: Path, *packages: str | Path) -> Path:
+    """Make an environment with these packages; return its interpreter."""
+    uv("venv", "--quiet", "--python", python, home)
+    inside = home / ("Scripts" if os.name == "nt" else "bin") / "python"
+    uv("pip", "install", "--quiet", "--python", inside, *packages)
+    return inside
+
+
+def tools() -> list[str]:
+    """The requirements of the tests' tools, at the versions of constraints.txt."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if "==" in line)
+    names = [re.match(r"[\w.-]+", each)[0] for each in PROJECT["optional-dependencies"]["dev"]]
+    ours = {"hypothesis", "import-linter", "uv"}  # of these, a range is tested or asks for another
+    return [f"{name}=={pins[name]}" for name in names if name in pins and name not in ours]
+
+
+def versions(python: Path) -> dict[str, str]:
+    """The installed versions of the packages of `SHOWN`."""
+    listed = subprocess.run(
+        [sys.executable, "-m", "uv", "pip", "list", "--quiet", "--format", "json", "--python", python],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {each["name"]: each["version"] for each in json.loads(listed.stdout) if each["name"] in SHOWN}
+
+
+def test(python: Path, tests: str, marked: str, workers: str) -> tuple[int, str]:
+    """Run the tests; return the exit code and pytest's last line."""
+    command = [python, "-m", "pytest", "-q", "-n", workers, "-m", marked, "-p", "no:cacheprovider"]
+    lines = []
+    with subprocess.Popen([*command, *tests.split()], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line.strip())
+    counted = [line for line in lines if re.search(r"\d+ (passed|failed|error)", line)]
+    return process.returncode, re.sub(r" in .*|=", "", counted[-1]).strip() if counted else "no test"
+
+
+def run(mode: str, chosen: str, quick: bool, workers: str) -> int:
+    """Test the environments of one mode, and write the table after each; 0 if every test passes."""
+    columns, worst = [], 0
+    resolution = "lowest-direct" if mode == "lowest" else "highest"
+    for each in environments(mode == "lowest", quick):
+        python = interpreter(each.python)
+        if python is None:
+            columns.append((each.heading, {}, "-", "no such interpreter on this machine"))
+            continue
+        print(f"{mode}: {each.heading}", flush=True)
+        with tempfile.TemporaryDirectory(prefix="fedmrn-versions-") as folder:
+            wanted = ["-e", f"{ROOT}[{each.extras}]", *tools(), *each.constraints]
+            inside = create(Path(folder, "venv"), python, "--resolution", resolution, *wanted)
+            tests = chosen or each.tests
+            marked = MARKED_QUICK if quick else MARKED
+            code, counts = test(inside, tests, marked, workers)
+            tests += ", without slow and integration tests" if quick else ""
+            columns.append((each.heading, versions(inside), tests, counts))
+            worst = max(worst, code)
+        write(mode, columns)
+    return worst
+
+
+def write(place: str, columns: list[tuple[str, dict[str, str], str, str]]) -> None:
+    """Write a table with a column for each environment."""
+    rows = [["package", *(heading for heading, *_ in columns)], ["---"] * (len(columns) + 1)]
+    rows += [[f"`{name}`", *(column[1].get(name, "-") for column in columns)] for name in SHOWN]
+    rows.append(["tests", *(column[2] for column in columns)])
+    rows.append(["result", *(column[3] for column in columns)])
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    print(table)
+    insert(DOCUMENT, f"On {platform.system()} {platform.machine()}:\n\n{table}", place)
+
+
+def blocks(heading: str) -> str:
+    """The README's Python blocks below a heading."""
+    text = (ROOT / "README.md").read_text()
+    part = re.search(rf"^## {re.escape(heading)}\n(.*?)^## ", text, re.M | re.S)
+    assert part is not None, heading
+    return "\n".join(re.findall(r"^```python\n(.*?)^```", part[1], re.M | re.S))
+
+
+TRAINING = """
+import subprocess
+short = "--rounds 1 --clients 6 --clients-per-round 2 --epochs 1 --threads 1"
+for line in (
+    f"fedmrn train --dataset digits --method fedmrn --mask binary {short} --out runs/digits",
+    "fedmrn report runs/digits -o report",
+    "fedmrn train --list-presets",
+):
+    subprocess.run(line.split(), check=True)
+assert subprocess.run(["fedmrn", "sweep"]).returncode == 2
+"""
+
+
+def examples() -> dict[str, str]:
+    """Extra -> the Python program that is run with it alone; the empty extra is the package without any."""
+    codec = blocks("The codec")
+    shell = (
+        "import subprocess, sys\nfrom fedmrn_codec.cli.examples import EXAMPLES\n"
+        "from fedmrn_codec.cli.app import app\nimport typer.testing\n"
+        "for verb in {verbs}:\n    for line in EXAMPLES[verb]:\n"
+        "        subprocess.run(['bash', '-c', line], check=True)\n"
+        "assert subprocess.run(['fedmrn', 'encode']).returncode == 2\n"
+        "open('bad.fmrn', 'wb').write(frame[:100])\n"
+        "assert subprocess.run(['fedmrn', 'verify', 'bad.fmrn']).returncode == 1\n"
+    )
+    save = "np.savez('update.npz', **update)\nfrom safetensors.numpy import save_file\n"
+    save += "save_file(update, 'update.safetensors')\n"
+    frames = ["encode", "inspect", "verify", "decode", "aggregate", "schema", "noise", "bench"]
+    backend = "\nfor b in ({!r}, 'numpy'):\n    again = fm.decode(frame, schema, backend=b)\n"
+    backend += "    assert all(again[k].tobytes() == v.tobytes() for k, v in arrays.items())\n"
+    names = "import numpy as np\nimport fedmrn_codec as fm\n"
+    return {
+        "": codec,
+        "numba": codec + backend.format("numba"),
+        "onnx": codec + backend.format("onnx"),
+        "torch": blocks("Masked training with PyTorch") + codec + backend.format("torch"),
+        "flower": names + blocks("In Flower"),
+        "nvflare": names + blocks("In NVFlare"),
+        "cli": codec + save + shell.format(verbs=frames),
+        "conformance": codec + shell.format(verbs=["conformance"]),
+        "reference": TRAINING,
+        "ray": "from fedmrn_codec.cluster.ray import connected\nwith connected(None, ''): pass\n",
+        "simulation": names + "import ray, flwr.simulation\n",
+    }
+
+
+def extras(chosen: str) -> int:
+    """Install the wheel with each extra alone, run its example, and write the table; 0 if all succeed."""
+    failed, columns = [], []
+    with tempfile.TemporaryDirectory(prefix="fedmrn-versions-") as folder:
+        build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT]
+        subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
+        (wheel,) = Path(folder).glob("*.whl")
+        for extra, program in examples().items():
+            if chosen and extra not in chosen.split(","):
+                continue
+            print(f"extra {extra or 'none'}", flush=True)
+            home = Path(folder, extra or "none")
+            python = create(home, Path(sys.executable), f"{wheel}[{extra}]" if extra else wheel)
+            (home / "work").mkdir()
+            variables = os.environ | {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
+            variables.pop("PYTHONPATH", None)
+            done = subprocess.run([python, "-c", program], cwd=home / "work", env=variables, check=False)
+            listed = versions(python)
+            columns.append((extra or "none", listed, done.returncode))
+            failed += [extra] if done.returncode else []
+            shutil.rmtree(home)
+    if not chosen:
+        lines = ["| extra | example | installed |", "|---|---|---|"]
+        for extra, listed, code in columns:
+            shown = ", ".join(f"{name} {version}" for name, version in sorted(listed.items()))
+            lines.append(f"| {extra} | {'fails' if code else 'runs'} | {shown} |")
+        insert(DOCUMENT, "\n".join(lines), "extras")
+    print(f"failed: {', '.join(failed)}" if failed else "every example runs")
+    return bool(failed)
+
+
+def main() -> int:
+    """Do what the command line asks for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("mode", choices=["newest", "lowest", "extras"])
+    parser.add_argument("--tests", default="", help="other tests than those of each environment")
+    parser.add_argument("--quick", action="store_true", help="leave out slow tests")
+    parser.add_argument("--only", default="", help="extras, separated by commas; the table is not written")
+    parser.add_argument("--workers", default="auto", help="of pytest-xdist")
+    given = parser.parse_args()
+    if find_spec("uv") is None:
+        sys.exit("uv: expected the package of the extra `dev`, got none")
+    if given.mode == "extras":
+        return extras(given.only)
+    return run(given.mode, given.tests, given.quick, given.workers)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
