@@ -96,6 +96,7 @@ def test_a_federation_of_roles_learns_its_letters(method, mask, tmp_path):
     letters = data.load("shakespeare", tmp_path)
     given = {"model": "lstm-small", "clients": 4, "clients_per_round": 4, "rounds": 3, "threads": 1}
     given |= {"epochs": 3, "learning_rate": 1.0, "noise": "uniform:0.1" if mask else None}
+    given |= {"options": {"coding": "raw"} if mask else {}}
     settings = defaults("shakespeare", method, mask, **given, partition="natural")
     rounds = list(loop.run(settings, letters, tmp_path / "run", verify=True))
     assert rounds[-1]["accuracy"] > 0.5 > 1 / letters.classes
