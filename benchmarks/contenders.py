@@ -76,6 +76,7 @@ def codec(
     kernels, compiled = backends.get(backend), backend == "numba"
     payload = kernels.sample(noise, mask, SEED, STREAM, update, PRIVATE_SEED)
     state, frames = MaskedSum(size, noise), BATCH if compiled else 1
+    state.reserve(len(payload))
 
     def add() -> np.ndarray:
         for weight in range(WEIGHT, WEIGHT + frames):

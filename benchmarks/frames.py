@@ -14,6 +14,7 @@ import fedmrn_codec as fm
 import fedmrn_torch
 from fedmrn_codec import backends
 from reference_fl import data, methods, models, server
+from reference_fl.methods.base import copy_state
 from reference_fl.record import read
 from reference_fl.seeds import derive
 from reference_fl.settings import Settings, split
@@ -72,31 +73,29 @@ def trained_frames(folder: Path, most: int) -> tuple[list[bytes], fm.Schema, str
     raw, samples = (folder / "state.safetensors").read_bytes(), data.load(settings.dataset)
     parts, chosen = split(settings, samples), server.choose(settings, number)[:most]
     torch.set_num_threads(settings.threads)
-    frames = [_train(settings, raw, samples, parts[client], number, client) for client in chosen]
-    schema = fedmrn_torch.schema(_model(settings, raw, samples))
+    run = server.Server(settings, samples, [len(part) for part in parts])
+    run.restore(safetensors.torch.load(raw))
+    state = copy_state(run.model)
+    frames = []
+    for client in chosen:
+        run.model.load_state_dict(state)
+        frames.append(_train(run, samples, parts[client], number, client))
     what = f"{settings.dataset}, {len(frames)} clients of round {number}, {settings.mask} masks"
-    return frames, schema, what
+    return frames, fedmrn_torch.schema(run.model), what
 
 
-def _model(settings: Settings, raw: bytes, samples: data.Dataset) -> torch.nn.Module:
-    model = models.build(settings.model, samples.in_shape, samples.classes, derive(settings.seed, "model"))
-    model.load_state_dict(safetensors.torch.load(raw))
-    return model
-
-
-def _train(
-    settings: Settings, raw: bytes, samples: data.Dataset, part: np.ndarray, number: int, client: int
-) -> bytes:
-    index = torch.from_numpy(part)
+def _train(run: server.Server, samples: data.Dataset, part: np.ndarray, number: int, client: int) -> bytes:
+    index, seed = torch.from_numpy(part), run.settings.seed
     task = methods.Task(
         x=samples.train_x[index],
         y=samples.train_y[index],
         round=number,
         base_model=1,
-        seed=derive(settings.seed, "noise", number, client),
-        private_seed=derive(settings.seed, "private", number, client),
-        order_seed=derive(settings.seed, "order", number, client),
+        seed=derive(seed, "noise", number, client),
+        private_seed=derive(seed, "private", number, client),
+        order_seed=derive(seed, "order", number, client),
         client=client,
         augment=samples.augment,
+        instructions=run.method.instructions(),
     )
-    return methods.build(settings).client(_model(settings, raw, samples), task)
+    return run.method.client(run.model, task)

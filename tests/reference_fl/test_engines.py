@@ -30,7 +30,8 @@ def digits():
 
 
 def settings_of(method="fedavg", mask=None, options=None, **more):
-    return defaults("digits", method, mask, options=options or {}, **(SMALL | more))
+    fixed = {"noise": "uniform:0.005"} if "schedule" in (options or {}) else {}
+    return defaults("digits", method, mask, options=options or {}, **(SMALL | fixed | more))
 
 
 def run(settings, digits, folder, **kwargs):
