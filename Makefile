@@ -139,6 +139,7 @@ figure: setup ## update the tables and figures of the README and docs/results.md
 	$(BIN)/python -m reference_fl.report $(IID2) $(RESULTS)/rule/iid-seed0.jsonl --document docs/noise_rule.md --place cnn4
 	$(BIN)/python -m reference_fl.report $(IID2) $(RESULTS)/rule/iid-*seed0.jsonl --rounds 20 --document docs/noise_rule.md --place cnn4-variants
 	$(BIN)/python -m reference_fl.report $(RESULTS)/rule/labels-*seed0.jsonl --document docs/noise_rule.md --place cnn4-labels
+	$(BIN)/python -m reference_fl.report $(RESULTS)/rule/bits-*seed0.jsonl --document docs/noise_rule.md --place cnn2-bits
 	$(BIN)/python -m reference_fl.convergence report $(RESULTS)/convergence/*.jsonl -o docs/convergence.png \
 	  --document docs/convergence.md
 
