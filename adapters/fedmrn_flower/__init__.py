@@ -1,4 +1,4 @@
-"""FedMRN frames for Flower 1.41 (Message API): a wrapper for the server's strategy, a mod for the clients.
+"""FedMRN frames for Flower (1.41, 1.42; Message API): a wrapper for the strategy, a mod for the clients.
 
     strategy = FedMRN(FedAvg())                             # server_app.py
     app = ClientApp(mods=[mod])                             # client_app.py: encode after training

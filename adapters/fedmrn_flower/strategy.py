@@ -96,7 +96,7 @@ class FedMRN(Strategy):
     ) -> None:
         check_inside(strategy, FedMRN)
         self._noise = ServerNoise(noise, mask, bits=bits, state=state)
-        coding = coding or ("rans12" if self._noise.adaptive else "raw")
+        coding = self._noise.coding(coding)
         check_settings({}, mask, coding, dense_coding)
         self.strategy, self.tied = strategy, dict(tied or {})
         self.each = not _is_mean(strategy) if each is None else each

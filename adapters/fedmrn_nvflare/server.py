@@ -61,9 +61,8 @@ class FromFrame(DXOFilter):
     sets the noise of each masked tensor from the masks of the rounds before (`fedmrn_codec.AdaptiveNoise`);
     for it the filter sums the frames of a round, which takes 10 bytes per masked element. When the next round
     begins, it logs the share of set bits and, if clients report it, of elements beyond the scale; and, once,
-    a warning if the noise does not fit. The filter also
-    handles the event before a task is sent, and then adds the request (seed, noise, mask, round, model id,
-    schema) to the meta of that client's DXO.
+    a warning if the noise does not fit. The filter also handles the event before a task is sent, and then
+    adds the request (seed, noise, mask, round, model id, schema) to the meta of that client's DXO.
 
     A result that fails a check raises `ContentBlockedException`; NVFlare logs it, and the workflow gets
     TASK_RESULT_FILTER_ERROR instead. FedAvg then continues if its `ignore_result_error` is True, as `attach`
@@ -121,7 +120,7 @@ class FromFrame(DXOFilter):
         super().__init__([DataKind.WEIGHTS, DataKind.WEIGHT_DIFF], None)
         fixed = parse_noise(noise) if isinstance(noise, str) else noise
         self._noise = ServerNoise(fixed, mask, bits=bits, state=state)
-        masks = coding or ("rans12" if self._noise.adaptive else "raw")
+        masks = self._noise.coding(coding)
         check_settings({}, mask, masks, dense_coding)
         if output not in OUTPUTS:
             raise fm.ArgumentError("output", f"one of {', '.join(OUTPUTS)}", repr(output))

@@ -76,6 +76,13 @@ class ServerNoise:
         """Whether a rule sets the noise, so that `observe` needs the aggregator of each round."""
         return self.fixed is None
 
+    def coding(self, asked: str | None) -> str:
+        """The coding of masks to request: what was asked for, or else the one that suits the noise.
+
+        The masks of a rule are sparse, and "rans12" makes them shorter; those of a fixed noise stay "raw".
+        """
+        return asked or ("rans12" if self.adaptive else "raw")
+
     def of(self, schema: Schema, model: Arrays) -> Noise | Mapping[str, Noise]:
         """The noise of the coming round.
 
