@@ -12,6 +12,7 @@ from ..format.frame import Buffer, Info, as_view
 from ..format.limits import DEFAULT_LIMITS, Limits
 from ..format.parsing import Expected, parse
 from ..format.schema import Schema
+from ..primitives import grid
 from ..primitives import mask as masks
 from ..primitives.arguments import U64, unsigned
 from ..primitives.noise import Noise, checked_noise
@@ -65,7 +66,8 @@ def decode(
             continue
         content = checked.payload(stream, backend)
         if entry.noise is None:
-            out[tensor.name] = content.reshape(tensor.shape).copy()
+            elements = content.copy() if entry.step is None else grid.values(content, entry.step, tensor.type)
+            out[tensor.name] = elements.reshape(tensor.shape)
             continue
         values = np.empty(tensor.size, np.float32)
         kernels.decode(entry.noise, entry.mask_kind, checked.seed, stream, content, values)
@@ -85,18 +87,18 @@ def decode_bits(
 ) -> dict[str, np.ndarray]:
     """Check a frame and decode the bits of its masks, without noise: the inverse of `encode_bits`.
 
-    Parameters, except `names`, and errors are as in `decode`. Payloads of dense tensors are not checked.
+    Parameters, except `names`, and errors are as in `decode`. Other payloads are not checked.
 
     Returns
     -------
     dict of str to numpy.ndarray
-        Bool arrays of the masked tensors' shapes, in schema order: True keeps the noise.
+        Bool arrays of the shapes of the tensors sent as masks, in schema order: True keeps the noise.
     """
     checked = CheckedFrame.open(data, Expected(schema, round, base_model, seed), limits)
     return {
         tensor.name: masks.unpack(checked.payload(stream, backend), tensor.size).reshape(tensor.shape)
         for stream, tensor in enumerate(checked.checked_schema)
-        if tensor.masked
+        if checked.tensors[stream].noise
     }
 
 
