@@ -229,8 +229,8 @@ def _parse_entry(
         known_kinds = "0 (dense), 1 (binary), 2 (signed)" + ", 3 (grid)" * (minor >= GRID_MINOR)
         raise errors.UnknownKindError(f"kind of {name}", f"one of {known_kinds}", kind, at)
     if tensor is not None and not (tensor.type.is_float if kind == GRID else masked == tensor.masked):
-        role = "masked" if tensor.masked else f"dense {tensor.dtype}"
-        raise errors.KindMismatchError(f"kind of {name}", f"one of {role}, as in the schema", kind, at)
+        role = "masked" if tensor.masked else f"dense {tensor.dtype}" if kind == GRID else "dense"
+        raise errors.KindMismatchError(f"kind of {name}", f"a {role} kind, as in the schema", kind, at)
     if not masked:
         _check_dtype(type_code, name, tensor, at + 1, kind == GRID)
     elif type_code not in DISTRIBUTIONS:
