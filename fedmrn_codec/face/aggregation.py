@@ -18,7 +18,7 @@ from ..format.mask_spec import MaskSpec, MaskValue, Source, mask_specs, masked_n
 from ..format.parsing import Expected
 from ..format.schema import Schema, Tensor
 from ..primitives.arguments import U64, given, unsigned
-from ..primitives.grid import Grid, values
+from ..primitives.grid import Grid
 from ..primitives.noise import Noise
 from ..sums import partial
 from ..sums.state import MAX_WEIGHT, Sums, noise_of
@@ -108,7 +108,7 @@ class Aggregator:
             elif entry.step is not None and tensor.masked:
                 sources[stream] = Grid(entry.step)
             elif entry.step is not None:
-                contents[stream] = values(contents[stream], entry.step, tensor.type)
+                contents[stream] = checked.elements(stream)
         self._add(sources, checked.seed, contents, weight)
         return checked
 

@@ -12,7 +12,6 @@ from ..format.frame import Buffer, Info, as_view
 from ..format.limits import DEFAULT_LIMITS, Limits
 from ..format.parsing import Expected, parse
 from ..format.schema import Schema
-from ..primitives import grid
 from ..primitives import mask as masks
 from ..primitives.arguments import U64, unsigned
 from ..primitives.noise import Noise, checked_noise
@@ -64,10 +63,9 @@ def decode(
     for stream, (tensor, entry) in enumerate(zip(checked.checked_schema, checked.tensors, strict=True)):
         if tensor.name not in chosen:
             continue
-        content = checked.payload(stream, backend)
+        content = checked.elements(stream, backend)
         if entry.noise is None:
-            elements = content.copy() if entry.step is None else grid.values(content, entry.step, tensor.type)
-            out[tensor.name] = elements.reshape(tensor.shape)
+            out[tensor.name] = (content.copy() if entry.step is None else content).reshape(tensor.shape)
             continue
         values = np.empty(tensor.size, np.float32)
         kernels.decode(entry.noise, entry.mask_kind, checked.seed, stream, content, values)

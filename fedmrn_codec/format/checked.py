@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import backends, errors
 from ..primitives.dtypes import is_finite
-from ..primitives.grid import BOUNDS
+from ..primitives.grid import BOUNDS, values
 from ..primitives.mask import padding_is_zero
 from . import codings, rans14
 from .frame import Buffer, Entry, Info, as_view, check_checksum
@@ -106,6 +106,11 @@ class CheckedFrame(Info):
                 content = _packed_bits(raw, tensor, entry)
             self._payloads[stream] = content
         return content
+
+    def elements(self, stream: int, backend: str | None = None) -> np.ndarray:
+        """As `payload`, but of a grid the elements: flat, in the schema's dtype (bfloat16 as uint16)."""
+        content, step = self.payload(stream, backend), self.tensors[stream].step
+        return content if step is None else values(content, step, self.checked_schema.tensors[stream].type)
 
 
 def _packed_bits(raw: np.ndarray, tensor: Tensor, entry: Entry) -> np.ndarray:
