@@ -11,6 +11,7 @@ from .checks import *
 from .codings import *
 from .elements import *
 from .frame import *
+from .grids import *
 from .masks import *
 from .noise import *
 from .schema import *

@@ -14,9 +14,10 @@ F-20 unknown_distribution F-21 unknown_coding F-22 reserved F-23 payload_length 
 F-31 minor F-26 trailing F-27 checksum F-28 padding F-29 non_finite F-30 bool
 C-01 coding C-02 coding C-03 coding C-04 coding
 C-05 coding C-06 coding C-07 coding C-08 coding C-09 coding
+C-10 coding C-11 coding C-12 coding C-13 coding C-14 coding F-32 grid
 P-01 truncated P-02 magic P-03 version P-04 reserved P-05 weight P-06 frames P-07 schema_mismatch
 P-08 tensor_count P-09 unknown_distribution P-10 reserved P-11 scale P-12 rows P-13 trailing P-14 checksum
-P-15 sums A-01 aggregate A-02 aggregate A-06 aggregate A-07 sums
+P-15 sums P-16 minor A-01 aggregate A-02 aggregate A-06 aggregate A-07 sums
 """
 CODES = dict(line.split(" ") for line in re.findall(r"\S+ \S+", _CODES))
 

@@ -11,8 +11,9 @@ from .elements import DTYPES, F32, exact_value, is_finite, round_float, words_of
 from .masks import pack, unpack
 from .noise import BERNOULLI, GAUSSIAN, draw
 
-RAW, RANS, IN_FLOAT16, IN_BFLOAT16, RANS12 = 0, 1, 2, 3, 4  # spec 6.5
-MINOR = {RAW: 0, RANS: 1, IN_FLOAT16: 1, IN_BFLOAT16: 1, RANS12: 2}  # spec 6.2: the first with the coding
+RAW, RANS, IN_FLOAT16, IN_BFLOAT16, RANS12, RANS14 = 0, 1, 2, 3, 4, 5  # spec 6.5
+# spec 6.2: the first minor version with the coding
+MINOR = {RAW: 0, RANS: 1, IN_FLOAT16: 1, IN_BFLOAT16: 1, RANS12: 2, RANS14: 3}
 HALF_DTYPE = {IN_FLOAT16: 3, IN_BFLOAT16: 4}  # spec 6.9, 5.3
 
 

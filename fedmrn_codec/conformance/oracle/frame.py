@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from .checks import Reader, require
@@ -16,6 +17,7 @@ from .codings import (
     MINOR,
     RANS,
     RANS12,
+    RANS14,
     RAW,
     rans12_length,
     rans_length,
@@ -32,13 +34,25 @@ from .elements import (
     round_float,
     words_of,
 )
-from .masks import BINARY, DENSE, SIGNED, sign_of_bit, unpack
+from .grids import (
+    GRIDS,
+    check_integers,
+    grid_values,
+    rans14_decode,
+    rans14_encode,
+    rans14_length,
+    step_allowed,
+)
+from .masks import BINARY, DENSE, GRID, SIGNED, sign_of_bit, unpack
 from .noise import SCALES, noise, scale_allowed
 from .schema import Schema, Tensor, parse_schema, schema_bytes, schema_digest
 
 
 class Content(NamedTuple):
-    """The content of one tensor in a frame: its payload in raw form, and its encoding (spec 6.4, 6.5)."""
+    """The content of one tensor in a frame: its payload in raw form, and its encoding (spec 6.4, 6.5).
+
+    The scale is that of the noise, or the step of a grid; only a mask has a distribution.
+    """
 
     payload: bytes
     kind: int = DENSE
@@ -73,14 +87,13 @@ def encode(frame: Frame, embed_schema: bool = False) -> bytes:
     raw, digest = schema_bytes(frame.schema), schema_digest(frame.schema)
     numbers = (frame.seed, frame.base_model, frame.round, len(frame.contents))
     frame, payloads = with_codings(frame)
-    minor = max((MINOR[content.coding] for content in frame.contents), default=0)  # [E-01]
+    minor = needed_minor(frame.contents)  # [E-01]
     data = struct.pack("<4sBBHQQII16s", b"FMRN", 1, minor, embed_schema, *numbers, digest)  # spec 6.2
     data += struct.pack("<I", len(raw)) + raw if embed_schema else b""  # spec 6.3
     for tensor, content, wire in zip(frame.schema, frame.contents, payloads, strict=True):  # spec 6.4
-        dense = content.kind == DENSE
-        kind_type = tensor.dtype if dense else content.distribution
+        kind_type = tensor.dtype if content.kind in (DENSE, GRID) else content.distribution
         data += struct.pack("<BBBxQ", content.kind, kind_type, content.coding, len(wire))
-        data += b"" if dense else struct.pack("<I", f32_bits(content.scale))
+        data += b"" if content.kind == DENSE else struct.pack("<I", f32_bits(content.scale))
     data += b"".join(payloads)  # spec 6.5
     data += struct.pack("<I", zlib.crc32(data))  # spec 6.6
     no_limits = Options(max_tensors=2**32, max_schema_bytes=2**32, max_elements=2**80)
@@ -96,7 +109,7 @@ def parse(data: bytes, schema: Schema | None = None, options: Options = Options(
     magic, major, minor, flags, *numbers, digest = struct.unpack("<4sBBHQQII16s", data[:48])
     seed, base_model, round_number, count = numbers
     require(magic == b"FMRN", "F-02", f"magic, byte 0: got {magic.hex()}")
-    require(major == 1 and minor < 3, "F-03", f"version, byte 4: expected 1.0 to 1.2, got {major}.{minor}")
+    require(major == 1 and minor < 4, "F-03", f"version, byte 4: expected 1.0 to 1.3, got {major}.{minor}")
     require(flags < 2, "F-04", f"flags, byte 6: got {flags:#06x}")
     most = options.max_tensors
     require(count <= most, "F-05", f"tensor_count: expected at most {most}, got {count}")
@@ -117,8 +130,8 @@ def parse(data: bytes, schema: Schema | None = None, options: Options = Options(
     require(options.base_model in (None, base_model), "F-13", f"expected another, got {base_model}")
     require(options.seed in (None, seed), "F-14", f"expected {options.seed}, got {seed}")
     entries = [_entry(reader, tensor, minor) for tensor in known]
-    needed = max((MINOR[entry.coding] for entry, _ in entries), default=0)
-    require(minor == needed, "F-31", f"minor {minor}, of codings that need {needed}")
+    needed = needed_minor([entry for entry, _ in entries])
+    require(minor == needed, "F-31", f"minor {minor}, of kinds and codings that need {needed}")
     end = reader.at + sum(length for _, length in entries) + 4
     require(size >= end, "F-25", f"frame: expected {end} bytes, got {size}")
     require(size <= end, "F-26", f"frame: expected {end} bytes, got {size}")
@@ -130,7 +143,11 @@ def parse(data: bytes, schema: Schema | None = None, options: Options = Options(
         if entry.coding in CODERS:
             # [C-01] to [C-04], [C-05] to [C-09]
             payload = CODERS[entry.coding][1](wire, entry.distribution, seed, stream, tensor.elements)
-        elif tensor.masked:
+        elif entry.kind == GRID:
+            coded = entry.coding == RANS14  # [C-10] to [C-14]
+            payload = rans14_decode(wire, tensor.elements) if coded else wire
+            check_integers(payload, tensor.dtype)  # [F-32]
+        elif entry.kind != DENSE:
             payload = wire
             unpack(payload, tensor.elements)  # [F-28]
         else:
@@ -140,28 +157,49 @@ def parse(data: bytes, schema: Schema | None = None, options: Options = Options(
     return Frame(seed, base_model, round_number, known, tuple(contents))
 
 
+def needed_minor(contents: Sequence[Content]) -> int:
+    """The minor version of a frame with these kinds and codings (spec 6.2)."""
+    return max((3 if content.kind == GRID else MINOR[content.coding] for content in contents), default=0)
+
+
+def raw_length(tensor: Tensor, kind: int) -> int:
+    """The bytes of a payload in coding 0 (spec 6.4)."""
+    return 4 * tensor.elements if kind == GRID else tensor.payload_length
+
+
+# The least length of an entropy-coded payload (spec 6.4)
+LEAST = {RANS: rans_length, RANS12: rans12_length, RANS14: rans14_length}
+
+
 def _entry(reader: Reader, tensor: Tensor, minor: int) -> tuple[Content, int]:
     """A table entry, [F-15] to [F-24] checked, and the length of its payload (spec 6.4)."""
     at = f"table entry at byte {reader.at} ({tensor.name!r})"
     kind, kind_type, coding, reserved, length = struct.unpack("<BBBBQ", reader.take(12, "F-15", "entry"))
-    scale = reader.uint(4, "F-15", "scale") if kind in (BINARY, SIGNED) else 0
-    require(kind in (DENSE, BINARY, SIGNED), "F-16", f"{at}: kind {kind}")
-    require((kind != DENSE) == tensor.masked, "F-17", f"{at}: kind {kind}")
-    require(kind != DENSE or kind_type in DTYPES, "F-18", f"{at}: type {kind_type}")
-    require(kind != DENSE or kind_type == tensor.dtype, "F-19", f"{at}: type {kind_type}")
-    require(kind == DENSE or kind_type in SCALES, "F-20", f"{at}: type {kind_type}")
-    known = {RAW, RANS, RANS12} if tensor.masked else {RAW, IN_FLOAT16, IN_BFLOAT16}
+    kinds = {DENSE, BINARY, SIGNED, GRID} if minor >= 3 else {DENSE, BINARY, SIGNED}
+    scale = reader.uint(4, "F-15", "scale") if kind in kinds - {DENSE} else 0
+    require(kind in kinds, "F-16", f"{at}: kind {kind}")
+    fitting = {BINARY, SIGNED} if tensor.masked else {DENSE}
+    fitting |= {GRID} if tensor.dtype in GRIDS else set()
+    require(kind in fitting, "F-17", f"{at}: kind {kind}")
+    mask = kind in (BINARY, SIGNED)
+    dtypes = set(GRIDS) if kind == GRID else set(DTYPES)
+    require(mask or kind_type in dtypes, "F-18", f"{at}: type {kind_type}")
+    require(mask or kind_type == tensor.dtype, "F-19", f"{at}: type {kind_type}")
+    require(not mask or kind_type in SCALES, "F-20", f"{at}: type {kind_type}")
+    known = {RAW} | ({RANS, RANS12} if mask else {RANS14} if kind == GRID else {IN_FLOAT16, IN_BFLOAT16})
     known = {coding for coding in known if MINOR[coding] <= minor}
-    require(coding in known and (coding == RAW or tensor.dtype == FLOAT32), "F-21", f"{at}: coding {coding}")
+    of_dtype = coding == RAW or kind != DENSE or tensor.dtype == FLOAT32
+    require(coding in known and of_dtype, "F-21", f"{at}: coding {coding}")
     require(reserved == 0, "F-22", f"{at}: reserved {reserved}")
-    if coding in CODERS:
-        least = rans_length if coding == RANS else rans12_length
-        fits = least(tensor.elements) <= length < tensor.payload_length
+    raw = raw_length(tensor, kind)
+    if coding in LEAST:
+        fits = LEAST[coding](tensor.elements) <= length < raw
     else:
-        fits = length == tensor.payload_length // (1 if coding == RAW else 2)
-    require(fits, "F-23", f"{at}: {length}, raw {tensor.payload_length}")
-    require(kind == DENSE or scale_allowed(kind_type, scale), "F-24", f"{at}: scale bits {scale:#010x}")
-    distribution = 0 if kind == DENSE else kind_type
+        fits = length == raw // (1 if coding == RAW else 2)
+    require(fits, "F-23", f"{at}: {length}, raw {raw}")
+    allowed = step_allowed if kind == GRID else scale_allowed
+    require(kind == DENSE or allowed(kind_type, scale), "F-24", f"{at}: scale bits {scale:#010x}")
+    distribution = kind_type if mask else 0
     return Content(b"", kind, distribution, f32_from_bits(scale), coding), length
 
 
@@ -170,8 +208,14 @@ def with_codings(frame: Frame) -> tuple[Frame, list[bytes]]:
     contents, payloads = [], []
     for stream, (tensor, content) in enumerate(zip(frame.schema, frame.contents, strict=True)):
         wire = content.payload
-        if len(wire) != tensor.payload_length:
+        if len(wire) != raw_length(tensor, content.kind):
             pass  # a reader refuses it, and `encode` lets one check it
+        elif content.coding == RANS14:
+            if wire:
+                check_integers(wire, FLOAT32)
+                wire = rans14_encode(content.payload)
+            if len(wire) >= len(content.payload):
+                content, wire = content._replace(coding=RAW), content.payload
         elif content.coding in CODERS:
             encoder = CODERS[content.coding][0]
             wire = encoder(content.payload, content.distribution, frame.seed, stream, tensor.elements)
@@ -195,6 +239,13 @@ def narrow(content: Content) -> tuple[Content, bytes]:
     return content._replace(payload=widen(wire, content.coding)), wire
 
 
+def decode_content(content: Content, tensor: Tensor, seed: int, stream: int) -> bytes:
+    """A tensor's update, little-endian: f32 if masked, else in its dtype (spec 4.2, 6.5, 6.12)."""
+    if content.kind == GRID:
+        return grid_values(content.payload, content.scale, tensor.dtype)
+    return decode_mask(content, seed, stream, tensor.elements) if tensor.masked else content.payload
+
+
 def decode_mask(content: Content, seed: int, stream: int, n: int) -> bytes:
     """A masked tensor's update, n little-endian f32 (spec 4.2)."""
     words = []
@@ -211,7 +262,4 @@ def decode(data: bytes, schema: Schema | None = None, options: Options = Options
     """The update of each tensor, little-endian: f32 if masked, else in its dtype (spec 4.2, 6, 7)."""
     frame = parse(data, schema, options)
     pairs = enumerate(zip(frame.schema, frame.contents, strict=True))
-    return [
-        decode_mask(content, frame.seed, stream, tensor.elements) if tensor.masked else content.payload
-        for stream, (tensor, content) in pairs
-    ]
+    return [decode_content(content, tensor, frame.seed, stream) for stream, (tensor, content) in pairs]

@@ -9,7 +9,7 @@ from fractions import Fraction
 from .checks import require
 from .elements import f32_round
 
-DENSE, BINARY, SIGNED = 0, 1, 2  # spec 4.2, 6.4
+DENSE, BINARY, SIGNED, GRID = 0, 1, 2, 3  # spec 4.2, 6.4
 
 
 def pack(bits: Sequence[int]) -> bytes:

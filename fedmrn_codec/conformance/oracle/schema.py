@@ -26,7 +26,7 @@ class Tensor(NamedTuple):
 
     @property
     def payload_length(self) -> int:
-        """The bytes of its payload (spec 6.4)."""
+        """The bytes of its mask or its elements in coding 0 (spec 6.4)."""
         return (self.elements + 7) // 8 if self.masked else self.elements * DTYPES[self.dtype].size
 
 

@@ -13,6 +13,7 @@ from .checks import Reader, require
 from .elements import (
     DTYPES,
     F32,
+    FLOAT32,
     Dtype,
     exact_value,
     f32_bits,
@@ -21,8 +22,9 @@ from .elements import (
     round_float,
     words_of,
 )
-from .frame import Frame
-from .masks import sign_of_bit, unpack
+from .frame import Frame, decode_content
+from .grids import GRID_DISTRIBUTION, integers, step_allowed
+from .masks import GRID, sign_of_bit, unpack
 from .noise import LARGEST_DRAW, SCALES, draw, scale_allowed, step
 from .schema import Schema, schema_digest
 
@@ -54,14 +56,17 @@ def sum_frame(frame: Frame, weight: int, base_model: int = 0, round: int = 0) ->
     require(1 <= weight <= MAX_WEIGHT, "A-01", f"weight: expected 1 to 2^39 - 1, got {weight}")
     tensors = []
     for stream, (tensor, content) in enumerate(zip(frame.schema, frame.contents, strict=True)):
-        if tensor.masked:  # spec 8.2
+        if tensor.masked and content.kind == GRID:  # spec 8.2
+            row = tuple(weight * z for z in integers(content.payload))
+            tensors.append(Sums((row,), GRID_DISTRIBUTION, content.scale))
+        elif tensor.masked:  # spec 8.2
             m = [sign_of_bit(content.kind, bit) for bit in unpack(content.payload, tensor.elements)]
             q = [draw(content.distribution, frame.seed, stream, i) for i in range(tensor.elements)]
             row = tuple(weight * q[i] * m[i] for i in range(tensor.elements))
             tensors.append(Sums((row,), content.distribution, content.scale))
         else:  # spec 8.4
-            kind = DTYPES[tensor.dtype]
-            x = [int(exact_value(w, kind) / kind.quantum) for w in words_of(content.payload, tensor.dtype)]
+            kind, values = DTYPES[tensor.dtype], decode_content(content, tensor, frame.seed, stream)
+            x = [int(exact_value(w, kind) / kind.quantum) for w in words_of(values, tensor.dtype)]
             signed = [(-weight if v < 0 else weight, abs(v)) for v in x]
             limbs = (tuple(sw * (v // DIGIT**limb % DIGIT) for sw, v in signed) for limb in range(kind.limbs))
             tensors.append(Sums(tuple(limbs)))
@@ -99,7 +104,8 @@ def mean(partial: PartialSum) -> list[bytes]:
     for tensor, part in zip(partial.schema, partial.tensors, strict=True):
         kind = DTYPES[tensor.dtype]
         if tensor.masked:
-            a = step(part.distribution, part.scale)
+            grid = part.distribution == GRID_DISTRIBUTION
+            a = Fraction(part.scale) if grid else step(part.distribution, part.scale)
             words = [_masked_mean(total, partial.weight, a) for total in part.rows[0]]
         else:
             words = [_dense_mean(limbs, partial.weight, kind) for limbs in zip(*part.rows, strict=True)]
@@ -135,7 +141,8 @@ def _integer_range(kind: Dtype) -> tuple[int, int]:
 def partial_to_bytes(partial: PartialSum) -> bytes:
     """A partial sum's bytes (spec 8.5)."""
     numbers = (partial.weight, partial.base_model, partial.round, len(partial.schema))
-    data = struct.pack("<4sBBHQQII", b"FMRS", 1, 0, 0, *numbers)
+    minor = int(any(part.distribution == GRID_DISTRIBUTION for part in partial.tensors))
+    data = struct.pack("<4sBBHQQII", b"FMRS", 1, minor, 0, *numbers)
     data += schema_digest(partial.schema) + struct.pack("<Q", partial.frames)
     for tensor, part in zip(partial.schema, partial.tensors, strict=True):
         rows = [(limb, row) for limb, row in enumerate(part.rows) if any(row)]
@@ -149,13 +156,13 @@ def partial_to_bytes(partial: PartialSum) -> bytes:
 
 
 def partial_from_bytes(data: bytes, schema: Schema) -> PartialSum:
-    """The partial sum of its bytes, [P-01] to [P-15] checked in their order (spec 8.5)."""
+    """The partial sum of its bytes, [P-01] to [P-16] checked in their order (spec 8.5)."""
     reader, size = Reader(data[:-4], 56), len(data)
     require(size >= 60, "P-01", f"partial sum, byte 0: expected at least 60 bytes, got {size}")
     magic, major, minor, flags, *numbers, digest, frames = struct.unpack("<4sBBHQQII16sQ", data[:56])
     weight, base_model, round_number, count = numbers
     require(magic == b"FMRS", "P-02", f"magic, byte 0: got {magic.hex()}")
-    require((major, minor) == (1, 0), "P-03", f"version, byte 4: expected 1.0, got {major}.{minor}")
+    require(major == 1 and minor < 2, "P-03", f"version, byte 4: expected 1.0 or 1.1, got {major}.{minor}")
     require(flags == 0, "P-04", f"flags, byte 6: got {flags:#06x}")
     require(1 <= weight <= MAX_WEIGHT, "P-05", f"weight, byte 8: got {weight}")
     require(1 <= frames <= weight, "P-06", f"frames, byte 48: expected 1 to {weight}, got {frames}")
@@ -166,9 +173,11 @@ def partial_from_bytes(data: bytes, schema: Schema) -> PartialSum:
         n, at = tensor.elements, f"tensor at byte {reader.at} ({tensor.name!r})"
         if tensor.masked:
             distribution, reserved, scale = struct.unpack("<B3sI", reader.take(8, "P-01", at))
-            require(distribution in SCALES, "P-09", f"{at}: distribution {distribution}")
+            grid = minor >= 1 and distribution == GRID_DISTRIBUTION
+            require(grid or distribution in SCALES, "P-09", f"{at}: distribution {distribution}")
             require(reserved == bytes(3), "P-10", f"{at}: reserved {reserved.hex()}")
-            require(scale_allowed(distribution, scale), "P-11", f"{at}: scale bits {scale:#010x}")
+            allowed = step_allowed(FLOAT32, scale) if grid else scale_allowed(distribution, scale)
+            require(allowed, "P-11", f"{at}: scale bits {scale:#010x}")
             row = struct.unpack(f"<{n}q", reader.take(8 * n, "P-01", f"{at}: sums"))
             parts.append(Sums((row,), distribution, f32_from_bits(scale)))
             continue
@@ -179,10 +188,13 @@ def partial_from_bytes(data: bytes, schema: Schema) -> PartialSum:
             limbs[limb], last = struct.unpack(f"<{n}q", reader.take(8 * n, "P-01", f"{at}: limbs")), limb
             present.append(limbs[limb])
         parts.append(Sums(tuple(limbs)))
+    grids = any(part.distribution == GRID_DISTRIBUTION for part in parts)
+    require(minor == int(grids), "P-16", f"minor: expected {int(grids)}, got {minor}")
     require(reader.at + 4 == size, "P-13", f"partial sum: expected {reader.at + 4} bytes, got {size}")
     crc = struct.pack("<I", zlib.crc32(data[:-4]))
     require(crc == data[-4:], "P-14", f"checksum: expected {crc.hex()}, got {data[-4:].hex()}")
     for part in parts:
+        # Distribution 4 has the bound 2^24 - 1, as limbs have.
         bound = weight * LARGEST_DRAW.get(part.distribution, DIGIT - 1)
         require(all(abs(v) <= bound for row in part.rows for v in row), "P-15", f"a value beyond {bound}")
     require(all(any(row) for row in present), "P-15", "a row of zeros")
