@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 import struct
 from collections.abc import Sequence
@@ -149,7 +150,8 @@ def integer_of(symbol: int, decoder: Decoder14) -> int:
 
 def grid_frequencies(symbols: Sequence[int]) -> list[int]:
     """f(0) to f(last) of one or more symbols."""
-    counts = [symbols.count(s) for s in range(max(symbols) + 1)]
+    number = collections.Counter(symbols)
+    counts = [number[s] for s in range(max(symbols) + 1)]
     table = [max(1, TOTAL * c // len(symbols)) if c else 0 for c in counts]
     table[counts.index(max(counts))] += TOTAL - sum(table)
     return table
