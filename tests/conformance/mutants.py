@@ -268,67 +268,65 @@ MUTANTS = [
         "check_integers(payload, tensor.dtype)",
         "coded or check_integers(payload, tensor.dtype)",
         "F-32",
-    ),  # fmt: skip
+    ),
     Mutant(
         "-0.0 for a 0 of a grid",
         "round_float(Fraction(step) * z, kind)",
         "round_float(Fraction(step) * z, kind) or 1 << 8 * kind.size - 1",
         "6.12",
-    ),  # fmt: skip
+    ),
     Mutant(
         "signs exchanged",
         "return (2 * m - 1 if z > 0 else 2 * m), plain",
         "return (2 * m - 1 if z < 0 else 2 * m), plain",
         "6.12",
-    ),  # fmt: skip
+    ),
     Mutant(
         "high plain bits first",
         "[Plain(r % 2**16, 16), Plain(r >> 16, d - 16)]",
         "[Plain(r >> 16, d - 16), Plain(r % 2**16, 16)]",
         "E-01",
-    ),  # fmt: skip
+    ),
     Mutant(
         "what is missing goes to the last of the largest",
         "counts.index(max(counts))",
         "len(counts) - 1 - counts[::-1].index(max(counts))",
         "6.14",
-    ),  # fmt: skip
+    ),
     Mutant(
         "rare symbols have no frequency",
         "max(1, TOTAL * c // len(symbols)) if c",
         "TOTAL * c // len(symbols) if c",
         "6.14",
-    ),  # fmt: skip
+    ),
     Mutant(
         "frequencies not compared with the integers",
         "require(grid_frequencies(found) == table,",
         "require(True,",
         "C-14",
-    ),  # fmt: skip
-    Mutant("frequencies beyond 16384", "require(sum(table) <= TOTAL,", "require(True,", "C-10"),
+    ),
     Mutant(
         "no padding of f looked at",
         'require(at % 8 == 0 or wire[size - 1] >> at % 8 == 0, "C-10"',
         'require(True, "C-10"',
         "C-10",
-    ),  # fmt: skip
+    ),
     Mutant(
         "half a word dropped from a grid", "require(left % 2 == 0 and left >= 0", "require(left >= 0", "C-11"
     ),
     Mutant("any state of a grid", 'require(numbers[0] >= 2**16, "C-12"', 'require(True, "C-12"', "C-12"),
-    Mutant("the end of a grid's block not looked at", 'require(done, "C-13"', 'require(True, "C-13"', "C-13"),
+    Mutant(
+        "the end of a grid's block not looked at",
+        'require(self.x == 2**16 and left == 0, "C-13"',
+        'require(True, "C-13"',
+        "C-13",
+    ),
     Mutant(
         "plain bits read no word",
         "        self.x >>= b\n        self._refill()",
         "        self.x >>= b",
         "6.14",
     ),
-    Mutant(
-        "grids coded even where it is longer",
-        "wire = rans14_encode(content.payload)\n            if len(wire) >= len(content.payload):",
-        "wire = rans14_encode(content.payload)\n            if False:",
-        "E-01",
-    ),  # fmt: skip
     # 8 Aggregation
     Mutant(
         "rounding twice in the mean",
@@ -387,7 +385,7 @@ MUTANTS = [
         "Sums((row,), GRID_DISTRIBUTION, content.scale)",
         "Sums((row,), UNIFORM, content.scale)",
         "A-02",
-    ),  # fmt: skip
+    ),
     Mutant("version 1.0 of every partial sum", 'b"FMRS", 1, minor, 0', 'b"FMRS", 1, 0, 0', "8.5"),
     Mutant(
         "distribution 4 in version 1.0", "grid = minor >= 1 and distribution", "grid = distribution", "P-09"

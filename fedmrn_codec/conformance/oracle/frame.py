@@ -210,15 +210,13 @@ def with_codings(frame: Frame) -> tuple[Frame, list[bytes]]:
         wire = content.payload
         if len(wire) != raw_length(tensor, content.kind):
             pass  # a reader refuses it, and `encode` lets one check it
-        elif content.coding == RANS14:
-            if wire:
+        elif content.coding in LEAST:
+            if content.coding == RANS14:
                 check_integers(wire, FLOAT32)
-                wire = rans14_encode(content.payload)
-            if len(wire) >= len(content.payload):
-                content, wire = content._replace(coding=RAW), content.payload
-        elif content.coding in CODERS:
-            encoder = CODERS[content.coding][0]
-            wire = encoder(content.payload, content.distribution, frame.seed, stream, tensor.elements)
+                wire = rans14_encode(wire) if wire else wire
+            else:
+                encoder = CODERS[content.coding][0]
+                wire = encoder(content.payload, content.distribution, frame.seed, stream, tensor.elements)
             if len(wire) >= len(content.payload):
                 content, wire = content._replace(coding=RAW), content.payload
         elif content.coding != RAW:

@@ -113,8 +113,8 @@ class Decoder14:
 
     def end(self) -> None:
         """Check the end of the block, [C-13]."""
-        done = self.x == 2**16 and self.read == len(self.words)
-        require(done, "C-13", f"{self.what}: state {self.x}, {len(self.words) - self.read} words left")
+        left = len(self.words) - self.read
+        require(self.x == 2**16 and left == 0, "C-13", f"{self.what}: state {self.x}, {left} words left")
 
     def _refill(self) -> None:
         if self.x < 2**16:
