@@ -64,8 +64,8 @@ const schemaOf = (list) => fedmrn.buildSchema(list.map((t) => ({ ...t, role: ROL
 const source = (c) => [DISTRIBUTION[c.distribution], scaleOf(c.scale), BigInt(c.seed), BigInt(c.stream)];
 
 function entryOf({ kind, distribution, scale, coding = 'raw', payload }) {
-  const mask = kind === 'dense' ? {} : { type: DISTRIBUTION[distribution], scale: scaleOf(scale) };
-  return { kind: KIND[kind], ...mask, coding: CODING[coding], payload: unhex(payload) };
+  const noise = scale === undefined ? {} : { type: DISTRIBUTION[distribution], scale: scaleOf(scale) };
+  return { kind: KIND[kind], ...noise, coding: CODING[coding], payload: unhex(payload) };
 }
 
 function parse(bytes, schema, { round, base_model, seed, max_tensors, max_schema_bytes, max_elements }) {
