@@ -2919,7 +2919,7 @@ static uint32_t fedmrn__half_of_float(unsigned dtype, float value)
     unsigned coding = dtype == FEDMRN_FLOAT16 ? FEDMRN_CODING_FLOAT16 : FEDMRN_CODING_BFLOAT16;
     uint32_t bits = fedmrn_bits(value), infinity = dtype == FEDMRN_FLOAT16 ? 0x7C00u : 0x7F80u, half;
     uint32_t sign = bits >> 16 & 0x8000u;
-    if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return sign | (dtype == FEDMRN_FLOAT16 ? 0x7E00u : 0x7FC0u);
+    if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return dtype == FEDMRN_FLOAT16 ? 0x7E00u : 0x7FC0u;
     return fedmrn__narrow(coding, bits, &half) ? sign | infinity : half;
 }
 

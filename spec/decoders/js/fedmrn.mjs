@@ -620,6 +620,17 @@ const DTYPES = { // spec 5.3, 8.4, 8.5
   9: integer(1, false, 1), 10: integer(2, false, 1), 11: integer(4, false, 2), 12: integer(8, false, 3),
   13: { ...integer(1, false, 1), isBool: true },
 };
+
+/**
+ * The bytes of an element. spec 5.3
+ * @param {number} dtype a code of DTYPE
+ * @returns {number}
+ */
+export function elementSize(dtype) {
+  if (!(dtype in DTYPES)) throw new RangeError(`no dtype has the code ${dtype}`);
+  return DTYPES[dtype].size;
+}
+
 const DTYPE_CODES = '1 .. 13', DISTRIBUTION_CODES = '1, 2 or 3';
 const MOST_ELEMENTS = 2 ** 48;
 
@@ -2058,14 +2069,13 @@ function putFloat(view, at, dtype, value) {
     F32.setFloat32(0, value);
     const bits = F32.getUint32(0), magnitude = Math.min(round(bits & 0x7FFFFFFF), infinity);
     const quiet = infinity + (infinity & -infinity) / 2; // a NaN: the highest bit of the fraction is set
-    view.setUint16(at, (bits >>> 31) * 0x8000 + (Number.isNaN(value) ? quiet : magnitude), true);
+    view.setUint16(at, Number.isNaN(value) ? quiet : (bits >>> 31) * 0x8000 + magnitude, true);
   }
 }
 
 /** The elements of one tensor as bytes: whole elements of the dtype. */
 function elementsOf(array, dtype, name) {
-  if (!(dtype in DTYPES)) throw new RangeError(`no dtype has the code ${dtype}`);
-  const bytes = plain(array), { size } = DTYPES[dtype];
+  const bytes = plain(array), size = elementSize(dtype);
   if (bytes.length % size) throw new RangeError(`${name} must be whole elements of ${size} bytes, not ${bytes.length} bytes`);
   return bytes;
 }
