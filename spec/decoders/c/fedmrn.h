@@ -1509,6 +1509,7 @@ typedef struct {
     fedmrn__blocks_in blocks;            /* of a raw grid, only the next element is used */
     unsigned last;                       /* spec 6.14 */
     uint16_t start[FEDMRN__SYMBOLS + 1]; /* those of symbols 0 .. last, and then WHOLE */
+    uint8_t first[256];                  /* the symbol of y = 64 k */
 } fedmrn__integers_in;
 
 /* spec 6.14: reads the frequencies of a payload, in its first `length` bytes. Returns how many bytes they take, or 0 if
@@ -1517,7 +1518,7 @@ static size_t fedmrn__take_frequencies(fedmrn__integers_in *in, const uint8_t *p
 {
     uint64_t at = 8;
     uint32_t sum = 0, f = 0;
-    unsigned s;
+    unsigned s, k;
     in->last = p[0];
     if (in->last >= FEDMRN__SYMBOLS) return 0;
     for (s = 1; s <= in->last; s++) {
@@ -1532,6 +1533,10 @@ static size_t fedmrn__take_frequencies(fedmrn__integers_in *in, const uint8_t *p
     in->start[0] = 0;
     for (s = 1; s <= in->last; s++) in->start[s] = (uint16_t)(in->start[s] + (FEDMRN__WHOLE - sum));
     in->start[in->last + 1] = FEDMRN__WHOLE;
+    for (k = 0, s = 0; k < 256; k++) {
+        while (in->start[s + 1] <= 64 * k) s++;
+        in->first[k] = (uint8_t)s;
+    }
     return (size_t)(at / 8);
 }
 
@@ -1544,16 +1549,12 @@ static int fedmrn__begin_grid(fedmrn__integers_in *in, uint64_t elements)
     return head != 0;
 }
 
-/* spec 6.13: the last symbol whose start is y or less; its frequency is not 0. */
+/* spec 6.13: the first symbol whose end is beyond y, which is below WHOLE; so its frequency is not 0. */
 static unsigned fedmrn__symbol_at(const fedmrn__integers_in *in, uint32_t y)
 {
-    unsigned low = 0, high = in->last + 1; /* start[low] <= y < start[high] */
-    while (high - low > 1) {
-        unsigned middle = (low + high) / 2;
-        if (in->start[middle] <= y) low = middle;
-        else high = middle;
-    }
-    return low;
+    unsigned symbol = in->first[y / 64];
+    while (in->start[symbol + 1] <= y) symbol++;
+    return symbol;
 }
 
 /* spec 6.13: plain bits, 1 to 16 of them. */
@@ -2967,7 +2968,7 @@ fedmrn_code fedmrn_apply(unsigned dtype, size_t count, const void *update, void 
 /* spec 1.7: one tensor as 5.2 writes it, but without its role, and its elements. */
 static void fedmrn__hash_tensor(fedmrn__sha256 *sha, const fedmrn_tensor *t, unsigned dtype, const uint8_t *p)
 {
-    uint8_t bytes[8];
+    uint8_t bytes[8 * 64], *end = bytes; /* 64 elements at a time */
     unsigned size = fedmrn_dtype_size(dtype);
     uint64_t i;
     fedmrn__put(bytes, t->name_length, 2);
@@ -2977,8 +2978,10 @@ static void fedmrn__hash_tensor(fedmrn__sha256 *sha, const fedmrn_tensor *t, uns
     fedmrn__sha256_add(sha, bytes, 2);
     fedmrn__sha256_add(sha, t->shape, 8u * t->rank);
     for (i = 0; i < t->elements; i++, p += size) {
-        fedmrn__put(bytes, fedmrn__load_native(p, size), size);
-        fedmrn__sha256_add(sha, bytes, size);
+        end = fedmrn__put(end, fedmrn__load_native(p, size), size);
+        if (i % 64 != 63 && i + 1 != t->elements) continue;
+        fedmrn__sha256_add(sha, bytes, (size_t)(end - bytes));
+        end = bytes;
     }
 }
 

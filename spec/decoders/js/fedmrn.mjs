@@ -292,14 +292,15 @@ function shaBlock(state, w) {
     const s1 = rotate(w[t - 2], 17) ^ rotate(w[t - 2], 19) ^ (w[t - 2] >>> 10);
     w[t] = w[t - 16] + s0 + w[t - 7] + s1;
   }
-  let [a, b, c, d, e, f, g, h] = state;
+  let a = state[0], b = state[1], c = state[2], d = state[3], e = state[4], f = state[5], g = state[6], h = state[7];
   for (let t = 0; t < 64; t++) {
     const t1 = (h + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + ((e & f) ^ (~e & g)) + SHA_K[t] + w[t]) | 0;
     const t2 = ((rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) + ((a & b) ^ (a & c) ^ (b & c))) | 0;
     h = g; g = f; f = e; e = (d + t1) | 0;
     d = c; c = b; b = a; a = (t1 + t2) | 0;
   }
-  [a, b, c, d, e, f, g, h].forEach((x, i) => { state[i] += x; });
+  state[0] += a; state[1] += b; state[2] += c; state[3] += d;
+  state[4] += e; state[5] += f; state[6] += g; state[7] += h;
 }
 
 // ---------------------------------------------------------------------------------------------------------- random words
@@ -1296,10 +1297,7 @@ function checkStep(number, field, offset, dtype, step) {
 }
 
 /** The integers of a raw grid, i32 each. */
-function integersOf(payload) {
-  const view = viewOf(payload);
-  return Int32Array.from({ length: payload.length / 4 }, (_, i) => view.getInt32(4 * i, true));
-}
+const integersOf = (payload) => new Int32Array(reorder(payload.slice()).buffer);
 
 /** The raw payload of a grid. Checks [F-32] and, if it is coded, [C-10] to [C-14]. */
 function readGrid({ type, coding, payload }, n, label, at) {
