@@ -115,6 +115,14 @@ class AutomaticBackend(Automatic):
         chosen: Backend = self.choose("sample", len(update))
         return chosen.sample(noise, kind, seed, stream, update, draws)
 
+    def decode_grid(self, integers: np.ndarray, step: np.float32, out: np.ndarray) -> None:
+        chosen: Backend = self.choose("decode", len(out))
+        chosen.decode_grid(integers, step, out)
+
+    def accumulate_grid(self, integers: np.ndarray, weight: int, sums: np.ndarray) -> None:
+        chosen: Backend = self.choose("accumulate", len(sums))
+        chosen.accumulate_grid(integers, weight, sums)
+
 
 class AutomaticCoder(Automatic):
     """The functions of `Coder`, for one coding; all codings count in the same way."""

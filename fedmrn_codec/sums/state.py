@@ -66,11 +66,6 @@ class MaskedSum:
         if self._pending == BATCH:
             self.flush(backend, stream)
 
-    def add_integers(self, integers: np.ndarray, weight: int) -> None:
-        """Add weight * the integers of a grid: int32, shape (size,)."""
-        for at in range(0, len(integers), TILE):
-            self.sums[at : at + TILE] += weight * integers[at : at + TILE].astype(np.int64)
-
     def flush(self, backend: backends.Backend, stream: int) -> None:
         """Add the masks of the batch to the sums."""
         n, (numbers, seeds) = self._pending, self._heads
@@ -192,7 +187,7 @@ class Sums:
             source = sources[stream]
             state.noise = noise_of(source)
             if isinstance(source, Grid):
-                state.add_integers(contents[stream], weight)
+                backend.accumulate_grid(contents[stream], weight, state.sums)
             else:
                 state.add(backend, stream, source.kind, seed, contents[stream], weight)
         self.dense.add(contents, weight)
