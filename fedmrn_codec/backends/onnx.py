@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime
 
 from ..primitives.noise import DISTRIBUTIONS, Noise
+from . import numpy as plain
 from . import onnx_graphs
 from .threads import spread
 
@@ -86,6 +87,10 @@ def decode_grid(integers: np.ndarray, step: np.float32, out: np.ndarray) -> None
         out[begin:end] = session.run(None, {"integers": integers[begin:end], "scale": np.asarray(step)})[0]
 
     spread(work, len(out), BLOCK)
+
+
+def mean(sums: np.ndarray, total: int, step: np.float32, out: np.ndarray) -> None:
+    plain.mean(sums, total, step, out)
 
 
 def accumulate_grid(integers: np.ndarray, weight: int, sums: np.ndarray) -> None:

@@ -247,7 +247,7 @@ class Aggregator:
         with self._lock:
             self._need_frames()
             self._release()
-            means = self._sums.means(self.weight)
+            means = self._sums.means(self._backend, self.weight)
         return {t.name: means[stream].reshape(t.shape) for stream, t in enumerate(self.schema)}
 
     def statistics(self) -> dict[str, MaskStatistics]:

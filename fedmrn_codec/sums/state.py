@@ -97,12 +97,12 @@ class MaskedSum:
         parts = (self.sums[at : at + TILE] >> shift for at in range(0, len(self.sums), TILE))
         return float(sum(int(np.dot(part, part)) for part in parts)) * 4.0**shift
 
-    def mean(self, total: int) -> np.ndarray:
+    def mean(self, backend: backends.Backend, total: int) -> np.ndarray:
         """The mean, sums / total * step in float64, rounded once to float32: shape (size,), [A-03]."""
         assert self.noise is not None
-        quotient = self.sums.astype(np.float64) / np.float64(total)
-        with np.errstate(under="ignore"):
-            return (quotient * np.float64(self.noise.step)).astype(np.float32)
+        out = np.empty(len(self.sums), np.float32)
+        backend.mean(self.sums, total, self.noise.step, out)
+        return out
 
 
 class DenseSums:
@@ -209,9 +209,9 @@ class Sums:
             self.square_weights = None
         self.dense.merge(other.dense)
 
-    def means(self, total: int) -> dict[int, np.ndarray]:
+    def means(self, backend: backends.Backend, total: int) -> dict[int, np.ndarray]:
         """The mean of each tensor by stream, flat; `total` is the sum of weights. Batches must be flushed."""
-        return {s: state.mean(total) for s, state in self.masked.items()} | self.dense.means(total)
+        return {s: state.mean(backend, total) for s, state in self.masked.items()} | self.dense.means(total)
 
 
 def noise_of(source: Source) -> Noise | Grid:

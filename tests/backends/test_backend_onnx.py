@@ -176,8 +176,11 @@ def test_export_writes_the_files(exported, tmp_path):
     ]
     assert [i["name"] for i in files[0]["inputs"]] == onnx_graphs.OPERATIONS["decode"][0]
     assert files[0]["outputs"][0] == {
-        "name": "decoded", "type": "float32", "shape": ["count"], "meaning": "the update: noise * mask (spec 4.2) or z * step (spec 6.12)"
-    }  # fmt: skip
+        "name": "decoded",
+        "type": "float32",
+        "shape": ["count"],
+        "meaning": "the update: noise * mask (spec 4.2) or z * step (spec 6.12)",
+    }
 
 
 def test_export_errors(tmp_path, monkeypatch):
