@@ -14,11 +14,14 @@ import numpy as np
 
 from ..primitives.codes import Coding
 from ..primitives.noise import Noise
-from . import Backend, Coder, accumulate_many
+from . import Backend, Coder, GridCoder, accumulate_many
 from .rans_parts import Coded
 
 LOAD = 2**23
 """The elements that NumPy handles in the time of importing Numba and loading code, 0.25 s of one core."""
+
+WORK = 8
+"""The elements of the other functions that NumPy handles in the time of one that it codes for a grid."""
 
 COMPILE = 2**28
 """The elements that NumPy handles in the time of compiling, 7 s of one core."""
@@ -138,6 +141,28 @@ class AutomaticCoder(Automatic):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         chosen: Coder = self.choose("decode", size)
         return chosen.decode(noise, seed, stream, coded, out, size)
+
+
+class AutomaticGridCoder(Automatic):
+    """The functions of `GridCoder`."""
+
+    def __init__(self) -> None:
+        kernels = {name: ("numba_rans14", f"_{name}") for name in ("count", "encode", "decode")}
+        super().__init__("numpy_rans14", "numba_rans14", kernels)
+
+    def count(self, integers: np.ndarray) -> np.ndarray:
+        chosen: GridCoder = self.choose("count", len(integers))
+        return chosen.count(integers)
+
+    def encode(
+        self, integers: np.ndarray, frequencies: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        chosen: GridCoder = self.choose("encode", WORK * len(integers))
+        return chosen.encode(integers, frequencies)
+
+    def decode(self, coded: Coded, out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        chosen: GridCoder = self.choose("decode", WORK * len(out))
+        return chosen.decode(coded, out)
 
 
 def _module(name: str) -> Any:

@@ -421,13 +421,13 @@ static uint8_t distribution_of(task *t, const json *value)
 
 static uint8_t kind_of(task *t, const json *value)
 {
-    static const char *const names[] = {"dense", "binary", "signed", NULL};
+    static const char *const names[] = {"dense", "binary", "signed", "grid", NULL};
     return name_of(t, value, names);
 }
 
 static uint8_t coding_of(task *t, const json *value)
 {
-    static const char *const names[] = {"raw", "rans", "float16", "bfloat16", "rans12", NULL};
+    static const char *const names[] = {"raw", "rans", "float16", "bfloat16", "rans12", "rans14", NULL};
     return is_given(value) ? name_of(t, value, names) : 0;
 }
 
@@ -565,7 +565,7 @@ static int schema_of(task *t, fedmrn_schema *schema)
 static void op_hello(task *t, buffer *out)
 {
     (void)t;
-    put(out, "{\"name\":\"fedmrn.h\",\"version\":\"1.2\",\"profiles\":[\"decode\",\"encode\",\"aggregate\"]}");
+    put(out, "{\"name\":\"fedmrn.h\",\"version\":\"1.3\",\"profiles\":[\"decode\",\"encode\",\"aggregate\"]}");
 }
 
 static void op_words(task *t, buffer *out)
@@ -705,10 +705,9 @@ static fedmrn_entry entry_of(task *t, const json *value, unsigned dtype)
     e.payload = payload.bytes;
     e.length = payload.length;
     e.type = (uint8_t)dtype;
-    if (e.kind == FEDMRN_KIND_BINARY || e.kind == FEDMRN_KIND_SIGNED) {
+    if (e.kind == FEDMRN_KIND_BINARY || e.kind == FEDMRN_KIND_SIGNED)
         e.type = distribution_of(t, member(value, "distribution"));
-        e.scale_bits = u32_of(t, member(value, "scale"));
-    }
+    if (e.kind >= FEDMRN_KIND_BINARY && e.kind <= FEDMRN_KIND_GRID) e.scale_bits = u32_of(t, member(value, "scale"));
     return e;
 }
 

@@ -1,4 +1,4 @@
-/* fedmrn.h - frames, noise and exact aggregation of the fedmrn format 1.2 (FORMAT.md), in C99.
+/* fedmrn.h - frames, noise and exact aggregation of the fedmrn format 1.3 (FORMAT.md), in C99.
  *
  * In one source file:    #define FEDMRN_IMPLEMENTATION
  *                        #include "fedmrn.h"            (it includes fedmrn_table.h, the table of 3.4)
@@ -42,7 +42,7 @@ extern "C" {
     X(UNKNOWN_DISTRIBUTION, "unknown_distribution") X(UNKNOWN_CODING, "unknown_coding")                       \
     X(PAYLOAD_LENGTH, "payload_length") X(SCALE, "scale") X(MINOR, "minor") X(TRAILING, "trailing")           \
     X(CHECKSUM, "checksum") X(PADDING, "padding") X(NON_FINITE, "non_finite") X(BOOL, "bool")                 \
-    X(CODING, "coding")                                                                                       \
+    X(CODING, "coding") X(GRID, "grid")                                                                       \
     X(AGGREGATE, "aggregate") X(WEIGHT, "weight") X(FRAMES, "frames") X(ROWS, "rows") X(SUMS, "sums")         \
     /* not part of the format: the caller's memory is too small; an argument is out of range */               \
     X(MEMORY, "memory") X(ARGUMENT, "argument")
@@ -61,13 +61,14 @@ typedef struct {
 
 const char *fedmrn_code_text(fedmrn_code code); /* "truncated", ... */
 
-/* ---- Codes of the format (3.1, 4.2, 5.2, 5.3, 6.4, 6.8 to 6.11) ---- */
+/* ---- Codes of the format (3.1, 4.2, 5.2, 5.3, 6.4, 6.8 to 6.14) ---- */
 
 enum { FEDMRN_UNIFORM = 1, FEDMRN_GAUSSIAN, FEDMRN_BERNOULLI };
-enum { FEDMRN_KIND_DENSE, FEDMRN_KIND_BINARY, FEDMRN_KIND_SIGNED };
+enum { FEDMRN_KIND_DENSE, FEDMRN_KIND_BINARY, FEDMRN_KIND_SIGNED, FEDMRN_KIND_GRID };
 enum { FEDMRN_ROLE_DENSE, FEDMRN_ROLE_MASKED };
 enum {
-    FEDMRN_CODING_RAW, FEDMRN_CODING_RANS, FEDMRN_CODING_FLOAT16, FEDMRN_CODING_BFLOAT16, FEDMRN_CODING_RANS12
+    FEDMRN_CODING_RAW, FEDMRN_CODING_RANS, FEDMRN_CODING_FLOAT16, FEDMRN_CODING_BFLOAT16, FEDMRN_CODING_RANS12,
+    FEDMRN_CODING_RANS14
 };
 enum {
     FEDMRN_FLOAT32 = 1, FEDMRN_FLOAT64, FEDMRN_FLOAT16, FEDMRN_BFLOAT16, FEDMRN_INT8, FEDMRN_INT16, FEDMRN_INT32,
@@ -146,9 +147,9 @@ typedef struct {
 typedef struct {
     const uint8_t *payload;
     uint64_t length;
-    uint32_t scale_bits; /* masked */
+    uint32_t scale_bits; /* mask: scale; grid: step */
     uint8_t kind;
-    uint8_t type;   /* dense: dtype; masked: distribution */
+    uint8_t type;   /* dense, grid: dtype; mask: distribution */
     uint8_t coding; /* of a frame that was read: that of its payload; of one to be written: the chosen coding */
 } fedmrn_entry;
 
@@ -181,15 +182,15 @@ fedmrn_memory fedmrn_frame_need(const uint8_t *bytes, size_t length, const fedmr
 fedmrn_status fedmrn_frame_read(fedmrn_frame *frame, const uint8_t *bytes, size_t length,
                                 const fedmrn_demands *demands, const fedmrn_memory *memory);
 
-/* Elements start .. start + count - 1 of a tensor, in its dtype and in this machine's byte order. A mask in coding 1
- * or 4 is decoded from the beginning of the block that contains `start`: large ranges that begin at multiples of
+/* Elements start .. start + count - 1 of a tensor, in its dtype and in this machine's byte order. A payload in coding
+ * 1, 4 or 5 is decoded from the beginning of the block that contains `start`: large ranges that begin at multiples of
  * FEDMRN_BLOCK decode nothing twice. */
 #define FEDMRN_BLOCK 65536u
 fedmrn_code fedmrn_frame_decode(const fedmrn_frame *frame, uint32_t tensor, uint64_t start, size_t count, void *out);
 
 /* What an encoder writes. Payloads are those of coding 0, whatever coding is chosen for an entry: packed masks,
- * little-endian elements. For codings 2 and 3 they are rounded, to nearest, ties to even; a mask that its coding
- * would not make shorter is written raw [E-03]. */
+ * little-endian elements, the integers of a grid as little-endian i32. For codings 2 and 3 elements are rounded, to
+ * nearest, ties to even; a mask or grid that its coding would not make shorter is written raw [E-03] [E-04]. */
 typedef struct {
     const fedmrn_schema *schema;
     const fedmrn_entry *entries;
@@ -207,8 +208,8 @@ fedmrn_code fedmrn_frame_write(const fedmrn_update *update, uint8_t *out, size_t
 
 typedef struct {
     int64_t *cells;      /* masked: n sums; dense: the limbs, n of limb 0, n of limb 1, ... */
-    uint32_t scale_bits; /* masked */
-    uint8_t distribution;
+    uint32_t scale_bits; /* masked: scale, or step of a grid */
+    uint8_t distribution; /* masked: 3.1, or 4 for a grid */
 } fedmrn_slot;
 
 typedef struct {
@@ -247,6 +248,18 @@ fedmrn_status fedmrn_partial_read(fedmrn_partial *partial, const uint8_t *bytes,
                                   const fedmrn_schema *schema);
 fedmrn_code fedmrn_sum_merge(fedmrn_sum *sum, const fedmrn_partial *partial);
 
+/* ---- 1.6, 1.7 Models ---- */
+
+/* 1.6: model[i] becomes base + update, for `count` elements of a dtype, in this machine's byte order. `model` holds the
+ * base values; `update` is not changed. `unknown_dtype` or OK. */
+fedmrn_code fedmrn_apply(unsigned dtype, size_t count, const void *update, void *model);
+
+/* 1.7: the id of a model that has the schema's tensors. arrays[k] holds the elements of tensor k in this machine's byte
+ * order; it is not read if the tensor is empty. dtypes[k] is its dtype in the model; NULL: those of the schema.
+ * `unknown_dtype` or OK. */
+fedmrn_code fedmrn_model_id(const fedmrn_schema *schema, const uint8_t *dtypes, const void *const *arrays,
+                            uint64_t *id);
+
 #ifdef __cplusplus
 }
 #endif
@@ -279,7 +292,8 @@ typedef char fedmrn__float_is_binary32[sizeof(float) == 4 && sizeof(double) == 8
 #define FEDMRN__MAX_WEIGHT (((uint64_t)1 << 39) - 1)
 #define FEDMRN__DIGIT 0xFFFFFFu /* the largest digit in base 2^24 */
 #define FEDMRN__HEADER 48u
-#define FEDMRN__MINOR 2u /* spec 6.2: the highest minor version */
+#define FEDMRN__MINOR 3u /* spec 6.2: the highest minor version */
+#define FEDMRN__GRID 4u /* spec 8.1: the code that kind 3 has among the distributions of a sum */
 #define FEDMRN__PARTIAL_HEADER 56u
 #define FEDMRN__CHECKSUM 4u
 
@@ -434,7 +448,7 @@ void fedmrn_words(uint64_t seed, uint64_t stream, uint64_t block, unsigned lane,
 
 /* ---------------------------------------- 3 Noise ---------------------------------------- */
 
-/* spec 3.1: exact. */
+/* spec 3.1: exact; the step of a grid is its own scale. */
 static float fedmrn__step(unsigned distribution, uint32_t scale_bits)
 {
     float a = fedmrn_float(scale_bits);
@@ -612,6 +626,8 @@ static const fedmrn__dtype fedmrn__dtypes[14] = {
     {1, 0, 0, 1},   {2, 0, 0, 1},   {4, 0, 0, 2},   {8, 0, 0, 3},                 /* uint8 to uint64 */
     {1, 0, 0, 1},                                                                 /* bool */
 };
+
+static int fedmrn__is_float(unsigned dtype) { return dtype >= FEDMRN_FLOAT32 && dtype <= FEDMRN_BFLOAT16; }
 
 static int fedmrn__dtype_known(unsigned dtype) { return dtype >= FEDMRN_FLOAT32 && dtype <= FEDMRN_BOOL8; }
 
@@ -819,21 +835,50 @@ static void fedmrn__sha256_block(uint32_t state[8], const uint8_t *p)
     for (i = 0; i < 8; i++) state[i] += h[i];
 }
 
-/* spec 5.4: the first 16 bytes of the SHA-256. */
+/* SHA-256 of bytes that are given piece by piece. */
+typedef struct {
+    uint32_t state[8];
+    uint64_t length; /* of the bytes so far */
+    uint8_t block[64]; /* the last length mod 64 of them */
+} fedmrn__sha256;
+
+static fedmrn__sha256 fedmrn__sha256_begin(void)
+{
+    fedmrn__sha256 sha = {{0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                           0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19}, 0, {0}};
+    return sha;
+}
+
+static void fedmrn__sha256_add(fedmrn__sha256 *sha, const uint8_t *bytes, size_t length)
+{
+    while (length) {
+        size_t used = (size_t)(sha->length % 64), part = length < 64 - used ? length : 64 - used;
+        memcpy(sha->block + used, bytes, part);
+        if (used + part == 64) fedmrn__sha256_block(sha->state, sha->block);
+        sha->length += part;
+        bytes += part;
+        length -= part;
+    }
+}
+
+/* Its first 16 bytes. */
+static void fedmrn__sha256_end(fedmrn__sha256 *sha, uint8_t digest[16])
+{
+    static const uint8_t padding[64] = {0x80};
+    uint8_t bits[8];
+    unsigned i;
+    for (i = 0; i < 8; i++) bits[7 - i] = (uint8_t)(sha->length << 3 >> (8 * i));
+    fedmrn__sha256_add(sha, padding, 1 + (size_t)((119 - sha->length % 64) % 64));
+    fedmrn__sha256_add(sha, bits, 8);
+    for (i = 0; i < 16; i++) digest[i] = (uint8_t)(sha->state[i / 4] >> (24 - 8 * (i % 4)));
+}
+
+/* spec 5.4 */
 static void fedmrn__digest(const uint8_t *bytes, size_t length, uint8_t digest[16])
 {
-    uint32_t state[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-                         0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-    uint8_t tail[128] = {0};
-    size_t rest = length % 64, i;
-    size_t tail_length = rest < 56 ? 64 : 128;
-    uint64_t bits = (uint64_t)length << 3;
-    for (i = 0; i + 64 <= length; i += 64) fedmrn__sha256_block(state, bytes + i);
-    if (rest) memcpy(tail, bytes + i, rest);
-    tail[rest] = 0x80;
-    for (i = 0; i < 8; i++) tail[tail_length - 1 - i] = (uint8_t)(bits >> (8 * i));
-    for (i = 0; i < tail_length; i += 64) fedmrn__sha256_block(state, tail + i);
-    for (i = 0; i < 16; i++) digest[i] = (uint8_t)(state[i / 4] >> (24 - 8 * (i % 4)));
+    fedmrn__sha256 sha = fedmrn__sha256_begin();
+    fedmrn__sha256_add(&sha, bytes, length);
+    fedmrn__sha256_end(&sha, digest);
 }
 
 /* spec 7.3 [S-02]: a repeated name is an earlier fault than `found`, if there is one. The names read so far are those
@@ -883,48 +928,95 @@ static int fedmrn__elements_within(const fedmrn_schema *schema, uint64_t limit)
 
 /* ---------------------------------------- 6 Frame ---------------------------------------- */
 
+static int fedmrn__is_mask(unsigned kind) { return kind == FEDMRN_KIND_BINARY || kind == FEDMRN_KIND_SIGNED; }
+
 /* spec 6.4: the length of the raw payload; at most 2^51. */
-static uint64_t fedmrn__raw_bytes(const fedmrn_tensor *t)
+static uint64_t fedmrn__raw_bytes(const fedmrn_tensor *t, unsigned kind)
 {
-    return t->role == FEDMRN_ROLE_MASKED ? fedmrn__mask_bytes(t->elements)
-                                         : t->elements * fedmrn__dtypes[t->dtype].size;
+    if (fedmrn__is_mask(kind)) return fedmrn__mask_bytes(t->elements);
+    return t->elements * (kind == FEDMRN_KIND_GRID ? 4u : fedmrn__dtypes[t->dtype].size);
 }
 
 /* spec 6.8: B; at most 2^32. */
 static uint64_t fedmrn__blocks(uint64_t elements) { return elements / FEDMRN_BLOCK + (elements % FEDMRN_BLOCK != 0); }
 
-/* spec 6.8, 6.11: whether a coding entropy-codes masks. */
-static int fedmrn__is_coder(unsigned coding) { return coding == FEDMRN_CODING_RANS || coding == FEDMRN_CODING_RANS12; }
+/* spec 6.9: whether a coding rounds dense elements to 16 bits. */
+static int fedmrn__is_half(unsigned coding)
+{
+    return coding == FEDMRN_CODING_FLOAT16 || coding == FEDMRN_CODING_BFLOAT16;
+}
 
-/* spec 6.4: the least length of an entropy-coded mask of one element or more. */
+/* spec 6.8, 6.11, 6.14: whether a coding entropy-codes masks or grids. */
+static int fedmrn__is_coder(unsigned coding) { return coding != FEDMRN_CODING_RAW && !fedmrn__is_half(coding); }
+
+/* spec 6.4: the least length of an entropy-coded payload of one element or more. */
 static uint64_t fedmrn__least_coded(unsigned coding, uint64_t elements)
 {
     uint64_t blocks = fedmrn__blocks(elements);
-    return coding == FEDMRN_CODING_RANS ? 16 + 34 * blocks : 6 * blocks - 1;
+    if (coding == FEDMRN_CODING_RANS) return 16 + 34 * blocks;
+    return coding == FEDMRN_CODING_RANS12 ? 6 * blocks - 1 : 8 * blocks - 3;
 }
 
-/* spec 6.2: the first minor version that has the coding. */
-static unsigned fedmrn__minor_of(unsigned coding)
+/* spec 6.2: the first minor version that has the kind and the coding. */
+static unsigned fedmrn__minor_of(unsigned kind, unsigned coding)
 {
+    if (kind == FEDMRN_KIND_GRID) return 3;
     return coding == FEDMRN_CODING_RAW ? 0 : coding == FEDMRN_CODING_RANS12 ? 2 : 1;
 }
 
 /* spec 6.4 [F-21] */
-static int fedmrn__coding_allowed(const fedmrn_tensor *t, unsigned coding, unsigned minor)
+static int fedmrn__coding_allowed(const fedmrn_tensor *t, unsigned kind, unsigned coding, unsigned minor)
 {
     if (coding == FEDMRN_CODING_RAW) return 1;
-    if (coding > FEDMRN_CODING_RANS12 || fedmrn__minor_of(coding) > minor) return 0;
-    if (t->role == FEDMRN_ROLE_MASKED) return fedmrn__is_coder(coding);
-    return !fedmrn__is_coder(coding) && t->dtype == FEDMRN_FLOAT32;
+    if (kind == FEDMRN_KIND_GRID) return coding == FEDMRN_CODING_RANS14;
+    if (fedmrn__minor_of(kind, coding) > minor) return 0;
+    if (kind == FEDMRN_KIND_DENSE) return fedmrn__is_half(coding) && t->dtype == FEDMRN_FLOAT32;
+    return coding == FEDMRN_CODING_RANS || coding == FEDMRN_CODING_RANS12;
 }
 
 /* spec 6.4 [F-23] */
-static int fedmrn__length_allowed(const fedmrn_tensor *t, unsigned coding, uint64_t length)
+static int fedmrn__length_allowed(const fedmrn_tensor *t, unsigned kind, unsigned coding, uint64_t length)
 {
-    uint64_t raw = fedmrn__raw_bytes(t);
+    uint64_t raw = fedmrn__raw_bytes(t, kind);
     if (coding == FEDMRN_CODING_RAW) return length == raw;
     if (fedmrn__is_coder(coding)) return length < raw && length >= fedmrn__least_coded(coding, t->elements);
     return length == raw / 2;
+}
+
+/* spec 6.12: the largest magnitude of z in a float dtype. */
+static int32_t fedmrn__largest_integer(unsigned dtype)
+{
+    unsigned bits = fedmrn__dtypes[dtype].precision;
+    return ((int32_t)1 << (bits < 24 ? bits : 24)) - 1;
+}
+
+/* spec 6.12, 7.3 [F-24]: the step is a power of two; its exponent, biased by 127, is within the dtype's bounds. */
+static fedmrn_code fedmrn__check_step(unsigned dtype, uint32_t bits)
+{
+    static const uint8_t least[] = {0, 1, 1, 103, 1}, largest[] = {0, 231, 231, 132, 247};
+    uint32_t exponent = bits >> 23; /* with the sign, which makes it too large */
+    if (bits & 0x7FFFFFu) return FEDMRN_SCALE;
+    return exponent < least[dtype] || exponent > largest[dtype] ? FEDMRN_SCALE : FEDMRN_OK;
+}
+
+/* spec 6.12: the bits of f(z) * step in a float dtype, where both are within their bounds. */
+static uint64_t fedmrn__grid_value(unsigned dtype, uint32_t step_bits, int32_t z)
+{
+    static const uint16_t bias[] = {0, 127, 1023, 15, 127};
+    const fedmrn__dtype *d = &fedmrn__dtypes[dtype];
+    uint32_t m = z < 0 ? (uint32_t)-z : (uint32_t)z;
+    unsigned mantissa_bits = d->precision - 1u, length = fedmrn__bit_length(m);
+    /* the value is m * 2^shift quanta (8.4) */
+    unsigned shift = (step_bits >> 23) + bias[dtype] + mantissa_bits - 1u - 127u;
+    uint64_t bits;
+    if (!m) return 0;
+    if (length + shift <= mantissa_bits) {
+        bits = (uint64_t)m << shift; /* subnormal */
+    } else {
+        bits = (uint64_t)m << (mantissa_bits + 1 - length); /* the leading one raises the exponent by 1 */
+        bits += (uint64_t)(length + shift - mantissa_bits - 1) << mantissa_bits;
+    }
+    return z < 0 ? bits | (uint64_t)1 << (8 * d->size - 1) : bits;
 }
 
 /* spec 6.6: four bits at a time. */
@@ -1083,97 +1175,150 @@ static size_t fedmrn__take_indices(fedmrn__model *model, const uint8_t *p, uint6
     return (size_t)(at / 8);
 }
 
+/* spec 6.8, 6.10, 6.13: the blocks of an entropy-coded payload, which are read from the first to the last. */
+typedef struct {
+    uint64_t elements, at; /* those of the tensor; the next one */
+    unsigned lanes;        /* states of a block */
+    unsigned count_size;   /* bytes of a number of words */
+    uint64_t counted;      /* the number of blocks whose words are counted; the words of another one are the rest */
+    const uint8_t *counts; /* the numbers of words of the blocks */
+    const uint8_t *next;   /* the next block */
+    const uint8_t *word, *end; /* the block's words that are not read yet */
+    const uint8_t *payload_end;
+    uint32_t x[8];         /* the block's states */
+    int wrong;             /* [C-03], [C-08] or [C-13] has failed so far */
+} fedmrn__blocks_in;
+
+/* The numbers of words begin after the first `head` bytes of the payload. */
+static fedmrn__blocks_in fedmrn__blocks_from(const fedmrn_entry *e, uint64_t elements, size_t head)
+{
+    fedmrn__blocks_in in;
+    memset(&in, 0, sizeof in);
+    in.elements = elements;
+    in.lanes = e->coding == FEDMRN_CODING_RANS ? 8 : 1;
+    in.count_size = e->coding == FEDMRN_CODING_RANS14 ? 4 : 2;
+    in.counted = fedmrn__blocks(elements) - (e->coding == FEDMRN_CODING_RANS ? 0 : 1);
+    in.counts = e->payload + head;
+    in.next = in.counts + in.count_size * (size_t)in.counted;
+    in.payload_end = e->payload + (size_t)e->length;
+    return in;
+}
+
+static uint64_t fedmrn__count_at(const fedmrn__blocks_in *in, uint64_t block)
+{
+    const uint8_t *p = in->counts + in->count_size * (size_t)block;
+    return in->count_size == 4 ? fedmrn__u32(p) : fedmrn__u16(p);
+}
+
+/* The bytes of the words of a block that begins at `next`. */
+static size_t fedmrn__word_bytes(const fedmrn__blocks_in *in, uint64_t block)
+{
+    if (block == in->counted) return (size_t)(in->payload_end - in->next) - 4 * in->lanes;
+    return (size_t)(2 * fedmrn__count_at(in, block));
+}
+
+static void fedmrn__skip_block(fedmrn__blocks_in *in, uint64_t block)
+{
+    in->next += 4 * in->lanes + fedmrn__word_bytes(in, block);
+}
+
+/* The block that begins at element `at`. */
+static void fedmrn__begin_block(fedmrn__blocks_in *in)
+{
+    unsigned k;
+    for (k = 0; k < in->lanes; k++) in->x[k] = fedmrn__u32(in->next + 4 * k);
+    in->word = in->next + 4 * in->lanes;
+    fedmrn__skip_block(in, in->at / FEDMRN_BLOCK);
+    in->end = in->next;
+}
+
+/* spec 6.8 [C-03], 6.11 [C-08], 6.14 [C-13] */
+static void fedmrn__end_block(fedmrn__blocks_in *in)
+{
+    unsigned k;
+    in->wrong |= in->word != in->end;
+    for (k = 0; k < in->lanes; k++) in->wrong |= in->x[k] != 0x10000u;
+}
+
+/* How many of the next elements are decoded at once: at most CHUNK, at most `most`, and none of the next block. */
+static size_t fedmrn__next_count(const fedmrn__blocks_in *in, uint64_t most)
+{
+    uint64_t block_left = FEDMRN_BLOCK - in->at % FEDMRN_BLOCK;
+    return fedmrn__chunk((size_t)(most < block_left ? most : block_left));
+}
+
+/* `count` elements will be, or were, decoded. */
+static void fedmrn__begin_elements(fedmrn__blocks_in *in)
+{
+    if (in->at % FEDMRN_BLOCK == 0) fedmrn__begin_block(in);
+}
+
+static void fedmrn__end_elements(fedmrn__blocks_in *in, size_t count)
+{
+    in->at += count;
+    if (in->at % FEDMRN_BLOCK == 0 || in->at == in->elements) fedmrn__end_block(in);
+}
+
+/* spec 6.8, 6.10, 6.13: a state below 2^16 takes the block's next word. */
+static uint32_t fedmrn__refill(fedmrn__blocks_in *in, uint32_t x)
+{
+    if (x >= 0x10000u) return x;
+    if (in->word == in->end) {
+        in->wrong = 1;
+        return x;
+    }
+    x = x << 16 | fedmrn__u16(in->word);
+    in->word += 2;
+    return x;
+}
+
 /* The draws and the bits of a mask, element by element from a given element on. */
 typedef struct {
     fedmrn__mask mask;
     fedmrn__model model;
-    uint64_t at;           /* the next element */
-    const uint8_t *counts; /* the numbers of words of the blocks */
-    const uint8_t *next;   /* the next block */
-    const uint8_t *word, *end; /* the block's words that are not read yet */
-    uint32_t x[8];         /* its states */
-    int wrong;             /* [C-03] or [C-08] has failed so far */
+    fedmrn__blocks_in blocks; /* of a raw mask, only the next element is used */
 } fedmrn__bits_in;
 
 /* spec 6.8, 6.11: reads the probabilities of an entropy-coded mask; whether [C-05] is right. */
 static int fedmrn__begin_coded(fedmrn__bits_in *in)
 {
     const fedmrn_entry *e = in->mask.entry;
-    uint64_t blocks = fedmrn__blocks(in->mask.elements);
     size_t head = 16, c;
     in->model = fedmrn__model_of(e->coding, e->type);
-    if (e->coding == FEDMRN_CODING_RANS) {
+    if (e->coding == FEDMRN_CODING_RANS)
         for (c = 0; c < 16; c++) in->model.p[c] = e->payload[c];
-        in->counts = e->payload + head;
-        in->next = in->counts + 2 * (size_t)blocks;
-        return 1;
-    }
-    head = fedmrn__take_indices(&in->model, e->payload, e->length - (6 * blocks - 2));
-    in->counts = e->payload + head;
-    in->next = in->counts + 2 * (size_t)(blocks - 1);
+    else
+        head = fedmrn__take_indices(&in->model, e->payload, e->length - (6 * fedmrn__blocks(in->mask.elements) - 2));
+    in->blocks = fedmrn__blocks_from(e, in->mask.elements, head);
     return head != 0;
 }
 
-/* spec 6.8, 6.11: the bytes of the words of a block that begins at `next`; in coding 4, the last block has the rest. */
-static size_t fedmrn__word_bytes(const fedmrn__bits_in *in, uint64_t block)
-{
-    const fedmrn_entry *e = in->mask.entry;
-    if (e->coding == FEDMRN_CODING_RANS12 && block + 1 == fedmrn__blocks(in->mask.elements))
-        return (size_t)(e->payload + (size_t)e->length - in->next) - 4;
-    return 2 * (size_t)fedmrn__u16(in->counts + 2 * (size_t)block);
-}
-
-/* spec 6.8, 6.11: the block that begins at element `at`. */
-static void fedmrn__begin_block(fedmrn__bits_in *in)
-{
-    size_t words = fedmrn__word_bytes(in, in->at / FEDMRN_BLOCK);
-    unsigned k;
-    for (k = 0; k < in->model.lanes; k++) in->x[k] = fedmrn__u32(in->next + 4 * k);
-    in->word = in->next + 4 * in->model.lanes;
-    in->next = in->end = in->word + words;
-}
-
-/* spec 6.8 [C-03], 6.11 [C-08] */
-static void fedmrn__end_block(fedmrn__bits_in *in)
-{
-    unsigned k;
-    in->wrong |= in->word != in->end;
-    for (k = 0; k < in->model.lanes; k++) in->wrong |= in->x[k] != 0x10000u;
-}
-
 /* spec 6.8, 6.10: one step of the decoder. P is not 0: a payload of coding 1 with a P of 0 is refused before. */
-static uint8_t fedmrn__decode_bit(fedmrn__bits_in *in, uint32_t *state, uint32_t p)
+static uint8_t fedmrn__decode_bit(fedmrn__bits_in *in, unsigned lane, uint32_t p)
 {
-    uint32_t k = in->model.bits, x = *state, s = x & ((1u << k) - 1), bit = s < p;
+    uint32_t k = in->model.bits, x = in->blocks.x[lane], s = x & ((1u << k) - 1), bit = s < p;
     x = bit ? p * (x >> k) + s : ((1u << k) - p) * (x >> k) + s - p;
-    if (x < 0x10000u) {
-        if (in->word == in->end) {
-            in->wrong = 1;
-        } else {
-            x = x << 16 | fedmrn__u16(in->word);
-            in->word += 2;
-        }
-    }
-    *state = x;
+    in->blocks.x[lane] = fedmrn__refill(&in->blocks, x);
     return (uint8_t)bit;
 }
 
-/* The draws and bits of the next elements: at most CHUNK, at most `most`, and none of the next block. Returns how
- * many. */
+/* The draws and bits of the next elements. Returns how many. */
 static size_t fedmrn__next_bits(fedmrn__bits_in *in, uint64_t most, int32_t *q, uint8_t *bits)
 {
     const fedmrn_entry *e = in->mask.entry;
-    uint64_t block_left = FEDMRN_BLOCK - in->at % FEDMRN_BLOCK;
-    size_t n = fedmrn__chunk((size_t)(most < block_left ? most : block_left)), i;
-    int coded = fedmrn__is_coder(e->coding);
-    fedmrn__draws(e->type, in->mask.seed, in->mask.stream, in->at, n, q);
-    if (coded && in->at % FEDMRN_BLOCK == 0) fedmrn__begin_block(in);
+    uint64_t at = in->blocks.at;
+    size_t n = fedmrn__next_count(&in->blocks, most), i;
+    fedmrn__draws(e->type, in->mask.seed, in->mask.stream, at, n, q);
+    if (!fedmrn__is_coder(e->coding)) {
+        for (i = 0; i < n; i++) bits[i] = (uint8_t)fedmrn__mask_bit(e->payload, at + i);
+        in->blocks.at += n;
+        return n;
+    }
+    fedmrn__begin_elements(&in->blocks);
     for (i = 0; i < n; i++)
-        bits[i] = coded ? fedmrn__decode_bit(in, &in->x[(in->at + i) % in->model.lanes],
-                                             in->model.p[fedmrn__bucket(e->type, q[i])])
-                        : (uint8_t)fedmrn__mask_bit(e->payload, in->at + i);
-    in->at += n;
-    if (coded && (in->at % FEDMRN_BLOCK == 0 || in->at == in->mask.elements)) fedmrn__end_block(in);
+        bits[i] = fedmrn__decode_bit(in, (unsigned)((at + i) % in->model.lanes),
+                                     in->model.p[fedmrn__bucket(e->type, q[i])]);
+    fedmrn__end_elements(&in->blocks, n);
     return n;
 }
 
@@ -1186,13 +1331,12 @@ static fedmrn__bits_in fedmrn__bits_from_element(fedmrn__mask mask, uint64_t sta
     uint64_t block;
     memset(&in, 0, sizeof in);
     in.mask = mask;
-    in.at = start;
+    in.blocks.at = start;
     if (!fedmrn__is_coder(mask.entry->coding) || start == mask.elements) return in;
-    in.at = start / FEDMRN_BLOCK * FEDMRN_BLOCK;
     fedmrn__begin_coded(&in);
-    for (block = 0; block < start / FEDMRN_BLOCK; block++)
-        in.next += 4 * in.model.lanes + fedmrn__word_bytes(&in, block);
-    while (in.at < start) fedmrn__next_bits(&in, start - in.at, q, bits);
+    for (block = 0; block < start / FEDMRN_BLOCK; block++) fedmrn__skip_block(&in.blocks, block);
+    in.blocks.at = start / FEDMRN_BLOCK * FEDMRN_BLOCK;
+    while (in.blocks.at < start) fedmrn__next_bits(&in, start - in.blocks.at, q, bits);
     return in;
 }
 
@@ -1202,8 +1346,8 @@ static fedmrn__histogram fedmrn__count_mask(fedmrn__bits_in *in)
     int32_t q[FEDMRN__CHUNK];
     uint8_t bits[FEDMRN__CHUNK];
     memset(&h, 0, sizeof h);
-    while (in->at < in->mask.elements) {
-        size_t n = fedmrn__next_bits(in, in->mask.elements - in->at, q, bits);
+    while (in->blocks.at < in->mask.elements) {
+        size_t n = fedmrn__next_bits(in, in->mask.elements - in->blocks.at, q, bits);
         fedmrn__count_bits(&h, in->mask.entry->type, q, bits, n);
     }
     return h;
@@ -1264,6 +1408,287 @@ static uint64_t fedmrn__encode_mask(fedmrn__mask mask, unsigned coding, uint8_t 
         for (k = 0; k < model.lanes; k++) fedmrn__put(end + 4 * k, x[k], 4);
         if (coding == FEDMRN_CODING_RANS || block + 1 < blocks)
             fedmrn__put(out + table + 2 * (size_t)block, words, 2);
+    }
+    return size;
+}
+
+#define FEDMRN__SYMBOLS 215u /* spec 6.14 */
+#define FEDMRN__WHOLE 0x4000u /* spec 6.13: the sum of the frequencies */
+
+/* spec 6.14: an integer as it is coded. */
+typedef struct {
+    unsigned symbol, bits; /* the number of plain bits */
+    uint32_t plain;
+} fedmrn__coded_integer;
+
+/* spec 6.14: |z| < 2^24. */
+static fedmrn__coded_integer fedmrn__split_integer(int32_t z)
+{
+    fedmrn__coded_integer coded = {0, 0, 0};
+    uint32_t m = z < 0 ? (uint32_t)-z : (uint32_t)z, size = m;
+    if (m >= 32) {
+        unsigned e = fedmrn__bit_length(m) - 1;
+        coded.bits = e - 2;
+        coded.plain = m & (((uint32_t)1 << coded.bits) - 1);
+        size = 32 + 4 * (e - 5) + (m >> coded.bits & 3);
+    }
+    coded.symbol = z > 0 ? 2 * size - 1 : 2 * size;
+    return coded;
+}
+
+/* spec 6.14: d, the number of plain bits that follow a symbol. */
+static unsigned fedmrn__plain_bits(unsigned symbol)
+{
+    unsigned size = (symbol + 1) / 2;
+    return size < 32 ? 0 : (size - 32) / 4 + 3;
+}
+
+static int32_t fedmrn__join_integer(unsigned symbol, uint32_t plain)
+{
+    unsigned size = (symbol + 1) / 2;
+    uint32_t m = size < 32 ? size : ((4 + (size - 32) % 4) << fedmrn__plain_bits(symbol)) + plain;
+    return symbol % 2 ? (int32_t)m : -(int32_t)m;
+}
+
+/* spec 6.14: the frequencies that an encoder uses, and that a payload must have [C-14]; 16384 * 2^48 fits. */
+static void fedmrn__fit_frequencies(const uint64_t counts[FEDMRN__SYMBOLS], uint64_t elements,
+                                    uint16_t f[FEDMRN__SYMBOLS])
+{
+    int32_t missing = (int32_t)FEDMRN__WHOLE;
+    unsigned s, most = 0;
+    for (s = 0; s < FEDMRN__SYMBOLS; s++) {
+        uint64_t share = FEDMRN__WHOLE * counts[s] / elements;
+        f[s] = (uint16_t)(counts[s] && !share ? 1 : share);
+        missing -= f[s];
+        if (counts[s] > counts[most]) most = s;
+    }
+    f[most] = (uint16_t)(f[most] + missing);
+}
+
+/* The most bytes of `last` and the frequencies: 29 bits each, though they cannot all have so many. */
+#define FEDMRN__MOST_FREQUENCY_BYTES (1 + (29 * (FEDMRN__SYMBOLS - 1) + 7) / 8)
+
+/* spec 6.14: to `out`, which has room for MOST_FREQUENCY_BYTES. Returns how many bytes. */
+static size_t fedmrn__put_frequencies(const uint16_t f[FEDMRN__SYMBOLS], uint8_t *out)
+{
+    unsigned last = FEDMRN__SYMBOLS - 1, s, k, bit;
+    size_t at = 8;
+    memset(out, 0, FEDMRN__MOST_FREQUENCY_BYTES);
+    while (last && !f[last]) last--;
+    out[0] = (uint8_t)last;
+    for (s = 1; s <= last; s++) {
+        uint32_t v = f[s] + 1u;
+        k = fedmrn__bit_length(v) - 1;
+        at += k;
+        out[at / 8] |= (uint8_t)(1u << at % 8);
+        at++;
+        for (bit = 0; bit < k; bit++, at++) out[at / 8] |= (uint8_t)((v >> bit & 1) << at % 8);
+    }
+    return (at + 7) / 8;
+}
+
+/* spec 6.14: the frequency that begins at bit `at` of `bits`; WHOLE + 1 if it is cut off, or has a k above 14. */
+static uint32_t fedmrn__take_frequency(const uint8_t *p, uint64_t bits, uint64_t *at)
+{
+    uint32_t v;
+    unsigned k = 0, bit;
+    while (*at < bits && k <= 14 && !fedmrn__mask_bit(p, *at)) {
+        (*at)++;
+        k++;
+    }
+    if (k > 14 || bits - *at < k + 1u) return FEDMRN__WHOLE + 1;
+    (*at)++;
+    v = (uint32_t)1 << k;
+    for (bit = 0; bit < k; bit++) v |= fedmrn__mask_bit(p, (*at)++) << bit;
+    return v - 1;
+}
+
+/* The integers of a grid, element by element from a given element on. */
+typedef struct {
+    const fedmrn_entry *entry;
+    fedmrn__blocks_in blocks;            /* of a raw grid, only the next element is used */
+    unsigned last;                       /* spec 6.14 */
+    uint16_t start[FEDMRN__SYMBOLS + 1]; /* those of symbols 0 .. last, and then WHOLE */
+    uint8_t first[256];                  /* the symbol of y = 64 k */
+} fedmrn__integers_in;
+
+/* spec 6.14: reads the frequencies of a payload, in its first `length` bytes. Returns how many bytes they take, or 0 if
+ * [C-10] fails. */
+static size_t fedmrn__take_frequencies(fedmrn__integers_in *in, const uint8_t *p, uint64_t length)
+{
+    uint64_t at = 8;
+    uint32_t sum = 0, f = 0;
+    unsigned s, k;
+    in->last = p[0];
+    if (in->last >= FEDMRN__SYMBOLS) return 0;
+    for (s = 1; s <= in->last; s++) {
+        in->start[s] = (uint16_t)sum; /* without f(0) so far */
+        f = fedmrn__take_frequency(p, 8 * length, &at);
+        sum += f;
+        if (sum > FEDMRN__WHOLE) return 0;
+    }
+    if (in->last && !f) return 0;
+    for (; at % 8; at++)
+        if (fedmrn__mask_bit(p, at)) return 0;
+    in->start[0] = 0;
+    for (s = 1; s <= in->last; s++) in->start[s] = (uint16_t)(in->start[s] + (FEDMRN__WHOLE - sum));
+    in->start[in->last + 1] = FEDMRN__WHOLE;
+    for (k = 0, s = 0; k < 256; k++) {
+        while (in->start[s + 1] <= 64 * k) s++;
+        in->first[k] = (uint8_t)s;
+    }
+    return (size_t)(at / 8);
+}
+
+/* spec 6.14: whether [C-10] is right. */
+static int fedmrn__begin_grid(fedmrn__integers_in *in, uint64_t elements)
+{
+    const fedmrn_entry *e = in->entry;
+    size_t head = fedmrn__take_frequencies(in, e->payload, e->length - (8 * fedmrn__blocks(elements) - 4));
+    in->blocks = fedmrn__blocks_from(e, elements, head);
+    return head != 0;
+}
+
+/* spec 6.13: the first symbol whose end is beyond y, which is below WHOLE; so its frequency is not 0. */
+static unsigned fedmrn__symbol_at(const fedmrn__integers_in *in, uint32_t y)
+{
+    unsigned symbol = in->first[y / 64];
+    while (in->start[symbol + 1] <= y) symbol++;
+    return symbol;
+}
+
+/* spec 6.13: plain bits, 1 to 16 of them. */
+static uint32_t fedmrn__decode_plain(fedmrn__integers_in *in, unsigned bits)
+{
+    uint32_t x = in->blocks.x[0];
+    in->blocks.x[0] = fedmrn__refill(&in->blocks, x >> bits);
+    return x & (((uint32_t)1 << bits) - 1);
+}
+
+/* spec 6.13, 6.14 */
+static int32_t fedmrn__decode_integer(fedmrn__integers_in *in)
+{
+    uint32_t x = in->blocks.x[0], y = x & (FEDMRN__WHOLE - 1), plain = 0;
+    unsigned symbol = fedmrn__symbol_at(in, y), bits = fedmrn__plain_bits(symbol);
+    uint32_t f = (uint32_t)in->start[symbol + 1] - in->start[symbol];
+    in->blocks.x[0] = fedmrn__refill(&in->blocks, f * (x >> 14) + y - in->start[symbol]);
+    if (bits) plain = fedmrn__decode_plain(in, bits < 16 ? bits : 16);
+    if (bits > 16) plain |= fedmrn__decode_plain(in, bits - 16) << 16;
+    return fedmrn__join_integer(symbol, plain);
+}
+
+static int32_t fedmrn__raw_integer(const uint8_t *payload, uint64_t i)
+{
+    uint32_t bits = fedmrn__u32(payload + 4 * (size_t)i);
+    return bits >> 31 ? -(int32_t)~bits - 1 : (int32_t)bits;
+}
+
+/* The next integers. Returns how many. */
+static size_t fedmrn__next_integers(fedmrn__integers_in *in, uint64_t most, int32_t *z)
+{
+    size_t n = fedmrn__next_count(&in->blocks, most), i;
+    if (in->entry->coding == FEDMRN_CODING_RAW) {
+        for (i = 0; i < n; i++) z[i] = fedmrn__raw_integer(in->entry->payload, in->blocks.at + i);
+        in->blocks.at += n;
+        return n;
+    }
+    fedmrn__begin_elements(&in->blocks);
+    for (i = 0; i < n; i++) z[i] = fedmrn__decode_integer(in);
+    fedmrn__end_elements(&in->blocks, n);
+    return n;
+}
+
+/* From element `start` on; the elements before it in its block, if coded, are decoded and dropped. */
+static fedmrn__integers_in fedmrn__integers_from(const fedmrn_entry *e, uint64_t elements, uint64_t start)
+{
+    fedmrn__integers_in in;
+    int32_t z[FEDMRN__CHUNK];
+    uint64_t block;
+    memset(&in, 0, sizeof in);
+    in.entry = e;
+    in.blocks.at = start;
+    if (e->coding == FEDMRN_CODING_RAW || start == elements) return in;
+    fedmrn__begin_grid(&in, elements);
+    for (block = 0; block < start / FEDMRN_BLOCK; block++) fedmrn__skip_block(&in.blocks, block);
+    in.blocks.at = start / FEDMRN_BLOCK * FEDMRN_BLOCK;
+    while (in.blocks.at < start) fedmrn__next_integers(&in, start - in.blocks.at, z);
+    return in;
+}
+
+/* spec 6.14: c(s) of `elements` integers, which `in` gives from the first on. Returns the largest of them, without its
+ * sign. */
+static int32_t fedmrn__count_symbols(fedmrn__integers_in *in, uint64_t elements, uint64_t counts[FEDMRN__SYMBOLS])
+{
+    int32_t z[FEDMRN__CHUNK], largest = 0;
+    memset(counts, 0, FEDMRN__SYMBOLS * sizeof *counts);
+    while (in->blocks.at < elements) {
+        size_t n = fedmrn__next_integers(in, elements - in->blocks.at, z), i;
+        for (i = 0; i < n; i++) {
+            counts[fedmrn__split_integer(z[i]).symbol]++;
+            if (z[i] > largest || z[i] < -largest) largest = z[i] < 0 ? -z[i] : z[i];
+        }
+    }
+    return largest;
+}
+
+/* spec 6.13: the state of an encoder and its words, which are written before `end`, if it is given. */
+typedef struct {
+    uint32_t x;
+    size_t words;
+    uint8_t *end;
+} fedmrn__words_out;
+
+static void fedmrn__put_word(fedmrn__words_out *out)
+{
+    out->words++;
+    if (out->end) fedmrn__put(out->end - 2 * out->words, out->x & 0xFFFF, 2);
+    out->x >>= 16;
+}
+
+static void fedmrn__encode_plain(fedmrn__words_out *out, uint32_t plain, unsigned bits)
+{
+    if (out->x >> (32 - bits)) fedmrn__put_word(out);
+    out->x = out->x << bits | plain;
+}
+
+/* spec 6.13, 6.14: the plain bits, those that are decoded last first, and the symbol. */
+static void fedmrn__encode_integer(fedmrn__words_out *out, int32_t z, const uint16_t *f, const uint16_t *start)
+{
+    fedmrn__coded_integer coded = fedmrn__split_integer(z);
+    uint32_t frequency = f[coded.symbol];
+    if (coded.bits > 16) fedmrn__encode_plain(out, coded.plain >> 16, coded.bits - 16);
+    if (coded.bits) fedmrn__encode_plain(out, coded.plain & 0xFFFF, coded.bits < 16 ? coded.bits : 16);
+    if (out->x >> 18 >= frequency) fedmrn__put_word(out);
+    out->x = (out->x / frequency << 14) + out->x % frequency + start[coded.symbol];
+}
+
+/* spec 6.14: the length of a raw grid in coding 5. If `out` is given, which has room for `length` bytes, the bytes are
+ * written too, the blocks from the last to the first. */
+static uint64_t fedmrn__encode_grid(const fedmrn_entry *raw, uint64_t elements, uint8_t *out, uint64_t length)
+{
+    uint64_t blocks = fedmrn__blocks(elements), block = blocks, size, counts[FEDMRN__SYMBOLS];
+    fedmrn__integers_in in = fedmrn__integers_from(raw, elements, 0);
+    uint16_t f[FEDMRN__SYMBOLS], start[FEDMRN__SYMBOLS];
+    uint8_t head[FEDMRN__MOST_FREQUENCY_BYTES], *end = out ? out + (size_t)length : NULL;
+    size_t table;
+    unsigned s;
+    fedmrn__count_symbols(&in, elements, counts);
+    fedmrn__fit_frequencies(counts, elements, f);
+    for (start[0] = 0, s = 1; s < FEDMRN__SYMBOLS; s++) start[s] = (uint16_t)(start[s - 1] + f[s - 1]);
+    table = fedmrn__put_frequencies(f, head);
+    size = table + 8 * blocks - 4;
+    if (out) fedmrn__put_bytes(out, head, table);
+    while (block-- > 0) {
+        uint64_t first = block * FEDMRN_BLOCK, left = elements - first;
+        size_t i = left < FEDMRN_BLOCK ? (size_t)left : FEDMRN_BLOCK;
+        fedmrn__words_out words = {0x10000u, 0, NULL};
+        words.end = end;
+        while (i-- > 0) fedmrn__encode_integer(&words, fedmrn__raw_integer(raw->payload, first + i), f, start);
+        size += 2 * words.words;
+        if (!out) continue;
+        end -= 4 + 2 * words.words;
+        fedmrn__put(end, words.x, 4);
+        if (block + 1 < blocks) fedmrn__put(out + table + 4 * (size_t)block, words.words, 4);
     }
     return size;
 }
@@ -1336,7 +1761,7 @@ static fedmrn_code fedmrn__check_narrow(const fedmrn_entry *e)
     fedmrn_code code = FEDMRN_OK;
     uint32_t half;
     size_t i;
-    if (e->coding != FEDMRN_CODING_FLOAT16 && e->coding != FEDMRN_CODING_BFLOAT16) return FEDMRN_OK;
+    if (!fedmrn__is_half(e->coding)) return FEDMRN_OK;
     for (i = 0; i < (size_t)e->length && !code; i += 4)
         code = fedmrn__narrow(e->coding, fedmrn__u32(e->payload + i), &half);
     return code;
@@ -1351,8 +1776,9 @@ static fedmrn_code fedmrn__check_update(const fedmrn_update *update)
     for (k = 0; k < update->entry_count && !code; k++) {
         const fedmrn_tensor *t = &update->schema->tensors[k];
         fedmrn_entry raw = fedmrn__as_raw(&update->entries[k]);
-        code = fedmrn__check_entry(t, &raw, 0, 0, 0).code;
-        if (!code && !fedmrn__coding_allowed(t, update->entries[k].coding, FEDMRN__MINOR)) code = FEDMRN_UNKNOWN_CODING;
+        code = fedmrn__check_entry(t, &raw, FEDMRN__MINOR, 0, 0).code;
+        if (!code && !fedmrn__coding_allowed(t, raw.kind, update->entries[k].coding, FEDMRN__MINOR))
+            code = FEDMRN_UNKNOWN_CODING;
         if (!code) code = fedmrn__check_payload(t, &raw, update->seed, k, 0).code;
         if (!code) code = fedmrn__check_narrow(&update->entries[k]);
     }
@@ -1360,15 +1786,16 @@ static fedmrn_code fedmrn__check_update(const fedmrn_update *update)
     return code;
 }
 
-/* spec 6.7 [E-03]: the entry of a tensor as it will be written; its payload is still raw. */
+/* spec 6.7 [E-03] [E-04]: the entry of a tensor as it will be written; its payload is still raw. */
 static fedmrn_entry fedmrn__written_entry(const fedmrn_update *update, size_t k)
 {
     uint64_t elements = update->schema->tensors[k].elements, length;
     fedmrn_entry raw = fedmrn__as_raw(&update->entries[k]), e = update->entries[k];
-    if (e.coding == FEDMRN_CODING_FLOAT16 || e.coding == FEDMRN_CODING_BFLOAT16) e.length /= 2;
+    if (fedmrn__is_half(e.coding)) e.length /= 2;
     if (!fedmrn__is_coder(e.coding)) return e;
     if (fedmrn__least_coded(e.coding, elements) >= e.length) return raw;
-    length = fedmrn__encode_mask(fedmrn__mask_of(&raw, elements, update->seed, k), e.coding, NULL, 0);
+    if (e.kind == FEDMRN_KIND_GRID) length = fedmrn__encode_grid(&raw, elements, NULL, 0);
+    else length = fedmrn__encode_mask(fedmrn__mask_of(&raw, elements, update->seed, k), e.coding, NULL, 0);
     if (length >= e.length) return raw;
     e.length = length;
     return e;
@@ -1394,7 +1821,7 @@ fedmrn_code fedmrn_frame_size(const fedmrn_update *update, size_t *size)
     return FEDMRN_OK;
 }
 
-/* spec 6.2: minor version 0; overwritten later if a coding needs a higher one. */
+/* spec 6.2: minor version 0; overwritten later if a kind or coding needs a higher one. */
 static uint8_t *fedmrn__put_header(uint8_t *p, const fedmrn_update *update)
 {
     p = fedmrn__put(p, 0x4E524D46u, 4); /* "FMRN" */
@@ -1418,14 +1845,15 @@ static uint8_t *fedmrn__put_entry(uint8_t *p, const fedmrn_entry *e)
     return e->kind == FEDMRN_KIND_DENSE ? p : fedmrn__put(p, e->scale_bits, 4);
 }
 
-/* spec 6.5, 6.8 to 6.11 */
+/* spec 6.5, 6.8 to 6.14 */
 static uint8_t *fedmrn__put_payload(uint8_t *p, const fedmrn_entry *e, const fedmrn__mask *raw)
 {
     const uint8_t *from = raw->entry->payload;
     uint64_t i;
     if (e->coding == FEDMRN_CODING_RAW) return fedmrn__put_bytes(p, from, (size_t)e->length);
     if (fedmrn__is_coder(e->coding)) {
-        fedmrn__encode_mask(*raw, e->coding, p, e->length);
+        if (e->kind == FEDMRN_KIND_GRID) fedmrn__encode_grid(raw->entry, raw->elements, p, e->length);
+        else fedmrn__encode_mask(*raw, e->coding, p, e->length);
         return p + (size_t)e->length;
     }
     for (i = 0; i < raw->elements; i++) {
@@ -1454,7 +1882,7 @@ fedmrn_code fedmrn_frame_write(const fedmrn_update *update, uint8_t *out, size_t
     for (k = 0; k < update->entry_count; k++) {
         fedmrn_entry e = fedmrn__written_entry(update, k), raw = fedmrn__as_raw(&update->entries[k]);
         fedmrn__mask mask = fedmrn__mask_of(&raw, update->schema->tensors[k].elements, update->seed, k);
-        if (fedmrn__minor_of(e.coding) > out[5]) out[5] = (uint8_t)fedmrn__minor_of(e.coding);
+        if (fedmrn__minor_of(e.kind, e.coding) > out[5]) out[5] = (uint8_t)fedmrn__minor_of(e.kind, e.coding);
         p = fedmrn__put_entry(p, &e);
         payload = fedmrn__put_payload(payload, &e, &mask);
     }
@@ -1481,6 +1909,20 @@ static void fedmrn__decode_masked(const fedmrn_frame *frame, uint32_t tensor, ui
     }
 }
 
+/* spec 6.12 */
+static void fedmrn__decode_grid(const fedmrn_frame *frame, uint32_t tensor, uint64_t start, size_t count, uint8_t *out)
+{
+    const fedmrn_entry *e = &frame->entries[tensor];
+    fedmrn__integers_in in = fedmrn__integers_from(e, frame->schema->tensors[tensor].elements, start);
+    int32_t z[FEDMRN__CHUNK];
+    unsigned size = fedmrn__dtypes[e->type].size;
+    size_t done, n, i;
+    for (done = 0; done < count; done += n) {
+        n = fedmrn__next_integers(&in, count - done, z);
+        for (i = 0; i < n; i++) out = fedmrn__put_native(out, fedmrn__grid_value(e->type, e->scale_bits, z[i]), size);
+    }
+}
+
 /* spec 6.5, 6.9 */
 fedmrn_code fedmrn_frame_decode(const fedmrn_frame *frame, uint32_t tensor, uint64_t start, size_t count, void *out)
 {
@@ -1492,8 +1934,9 @@ fedmrn_code fedmrn_frame_decode(const fedmrn_frame *frame, uint32_t tensor, uint
     t = &frame->schema->tensors[tensor];
     e = &frame->entries[tensor];
     if (start > t->elements || count > t->elements - start) return FEDMRN_ARGUMENT;
-    if (t->role == FEDMRN_ROLE_MASKED) {
-        fedmrn__decode_masked(frame, tensor, start, count, p);
+    if (e->kind != FEDMRN_KIND_DENSE) {
+        if (e->kind == FEDMRN_KIND_GRID) fedmrn__decode_grid(frame, tensor, start, count, p);
+        else fedmrn__decode_masked(frame, tensor, start, count, p);
         return FEDMRN_OK;
     }
     for (i = 0; i < count; i++)
@@ -1578,24 +2021,33 @@ static fedmrn_status fedmrn__check_agreement(fedmrn_frame *frame, const fedmrn_d
     return fedmrn__ok();
 }
 
+/* spec 7.3 [F-17] */
+static int fedmrn__kind_fits(const fedmrn_tensor *t, unsigned kind)
+{
+    if (t->role == FEDMRN_ROLE_MASKED) return kind != FEDMRN_KIND_DENSE;
+    return kind == FEDMRN_KIND_DENSE || (kind == FEDMRN_KIND_GRID && fedmrn__is_float(t->dtype));
+}
+
 /* spec 7.3 [F-16] to [F-24]: an entry against its tensor; `at` is where the entry begins. */
 static fedmrn_status fedmrn__check_entry(const fedmrn_tensor *t, const fedmrn_entry *e, unsigned minor,
                                          unsigned reserved, uint64_t at)
 {
-    int masked = t->role == FEDMRN_ROLE_MASKED;
+    int grid = e->kind == FEDMRN_KIND_GRID;
     fedmrn_code scale = FEDMRN_OK;
-    if (e->kind > FEDMRN_KIND_SIGNED) return fedmrn__fail(FEDMRN_UNKNOWN_KIND, at);
-    if ((e->kind != FEDMRN_KIND_DENSE) != masked) return fedmrn__fail(FEDMRN_KIND_MISMATCH, at);
-    if (masked) {
+    if (e->kind > FEDMRN_KIND_GRID || (grid && minor < 3)) return fedmrn__fail(FEDMRN_UNKNOWN_KIND, at);
+    if (!fedmrn__kind_fits(t, e->kind)) return fedmrn__fail(FEDMRN_KIND_MISMATCH, at);
+    if (fedmrn__is_mask(e->kind)) {
         scale = fedmrn_check_scale(e->type, e->scale_bits);
         if (scale == FEDMRN_UNKNOWN_DISTRIBUTION) return fedmrn__fail(scale, at + 1);
     } else {
-        if (!fedmrn__dtype_known(e->type)) return fedmrn__fail(FEDMRN_UNKNOWN_DTYPE, at + 1);
+        if (grid ? !fedmrn__is_float(e->type) : !fedmrn__dtype_known(e->type))
+            return fedmrn__fail(FEDMRN_UNKNOWN_DTYPE, at + 1);
         if (e->type != t->dtype) return fedmrn__fail(FEDMRN_DTYPE_MISMATCH, at + 1);
+        if (grid) scale = fedmrn__check_step(e->type, e->scale_bits);
     }
-    if (!fedmrn__coding_allowed(t, e->coding, minor)) return fedmrn__fail(FEDMRN_UNKNOWN_CODING, at + 2);
+    if (!fedmrn__coding_allowed(t, e->kind, e->coding, minor)) return fedmrn__fail(FEDMRN_UNKNOWN_CODING, at + 2);
     if (reserved) return fedmrn__fail(FEDMRN_RESERVED, at + 3);
-    if (!fedmrn__length_allowed(t, e->coding, e->length)) return fedmrn__fail(FEDMRN_PAYLOAD_LENGTH, at + 4);
+    if (!fedmrn__length_allowed(t, e->kind, e->coding, e->length)) return fedmrn__fail(FEDMRN_PAYLOAD_LENGTH, at + 4);
     return scale ? fedmrn__fail(scale, at + 12) : fedmrn__ok();
 }
 
@@ -1611,7 +2063,7 @@ static fedmrn_status fedmrn__read_entry(fedmrn__in *in, const fedmrn_tensor *t, 
     e->coding = p[2];
     e->length = fedmrn__u64(p + 4);
     e->scale_bits = 0;
-    if (e->kind == FEDMRN_KIND_BINARY || e->kind == FEDMRN_KIND_SIGNED) {
+    if (fedmrn__is_mask(e->kind) || (e->kind == FEDMRN_KIND_GRID && minor >= 3)) {
         if (!fedmrn__has(in, 4)) return fedmrn__fail(FEDMRN_TRUNCATED, at + 12);
         e->scale_bits = fedmrn__u32(fedmrn__take(in, 4));
     }
@@ -1624,12 +2076,13 @@ static fedmrn_status fedmrn__check_whole(fedmrn_frame *frame, fedmrn__in *in, fe
 {
     size_t end = frame->length - FEDMRN__CHECKSUM;
     fedmrn_status status;
-    unsigned minor = 0;
+    unsigned minor = 0, needed;
     uint32_t k;
     for (k = 0; k < frame->tensor_count; k++) {
         status = fedmrn__read_entry(in, &frame->schema->tensors[k], frame->minor, &entries[k]);
         if (status.code) return status;
-        if (fedmrn__minor_of(entries[k].coding) > minor) minor = fedmrn__minor_of(entries[k].coding);
+        needed = fedmrn__minor_of(entries[k].kind, entries[k].coding);
+        if (needed > minor) minor = needed;
     }
     if (frame->minor != minor) return fedmrn__fail(FEDMRN_MINOR, 5);
     for (k = 0; k < frame->tensor_count; k++) {
@@ -1650,34 +2103,32 @@ static int fedmrn__finite(unsigned dtype, uint64_t bits)
     return (bits >> mantissa & ones) != ones;
 }
 
-/* spec 6.8, 6.11, 7.3 [C-01] or [C-06]: the numbers of words, which begin at byte `counts` of the frame. */
-static fedmrn_status fedmrn__check_counts(const fedmrn__bits_in *in, uint64_t at, uint64_t counts)
+/* spec 7.3 [C-01], [C-06] or [C-11]: the numbers of words; `at` is where the payload begins. */
+static fedmrn_status fedmrn__check_counts(const fedmrn__blocks_in *in, const fedmrn_entry *e, uint64_t at)
 {
-    const fedmrn_entry *e = in->mask.entry;
-    uint64_t blocks = fedmrn__blocks(in->mask.elements), block;
-    uint64_t given = e->coding == FEDMRN_CODING_RANS ? blocks : blocks - 1;
-    uint64_t left = e->length - (uint64_t)(in->next - e->payload) - 4 * in->model.lanes * blocks;
-    for (block = 0; block < given; block++) {
-        uint64_t words = 2 * (uint64_t)fedmrn__u16(in->counts + 2 * (size_t)block);
-        if (words > left) return fedmrn__fail(FEDMRN_CODING, counts + 2 * block);
+    uint64_t blocks = fedmrn__blocks(in->elements), block, counts = at + (uint64_t)(in->counts - e->payload);
+    uint64_t left = (uint64_t)(in->payload_end - in->next) - 4 * in->lanes * blocks;
+    for (block = 0; block < in->counted; block++) {
+        uint64_t words = 2 * fedmrn__count_at(in, block);
+        if (words > left) return fedmrn__fail(FEDMRN_CODING, counts + in->count_size * block);
         left -= words;
     }
-    if (e->coding == FEDMRN_CODING_RANS ? left != 0 : left % 2 || left / 2 > 65535)
-        return fedmrn__fail(FEDMRN_CODING, e->coding == FEDMRN_CODING_RANS ? counts : at + e->length);
+    if (e->coding == FEDMRN_CODING_RANS) return left ? fedmrn__fail(FEDMRN_CODING, counts) : fedmrn__ok();
+    if (left % 2 || (e->coding == FEDMRN_CODING_RANS12 && left / 2 > 65535))
+        return fedmrn__fail(FEDMRN_CODING, at + e->length);
     return fedmrn__ok();
 }
 
-/* spec 6.8, 6.11, 7.3 [C-02] or [C-07] */
-static fedmrn_status fedmrn__check_states(fedmrn__bits_in in, uint64_t at)
+/* spec 7.3 [C-02], [C-07] or [C-12] */
+static fedmrn_status fedmrn__check_states(fedmrn__blocks_in in, const fedmrn_entry *e, uint64_t at)
 {
-    uint64_t blocks = fedmrn__blocks(in.mask.elements), block;
+    uint64_t blocks = fedmrn__blocks(in.elements), block;
     unsigned k;
     for (block = 0; block < blocks; block++) {
-        size_t words = fedmrn__word_bytes(&in, block);
-        for (k = 0; k < in.model.lanes; k++)
+        for (k = 0; k < in.lanes; k++)
             if (fedmrn__u32(in.next + 4 * k) < 0x10000u)
-                return fedmrn__fail(FEDMRN_CODING, at + (uint64_t)(in.next - in.mask.entry->payload) + 4 * k);
-        in.next += 4 * in.model.lanes + words;
+                return fedmrn__fail(FEDMRN_CODING, at + (uint64_t)(in.next - e->payload) + 4 * k);
+        fedmrn__skip_block(&in, block);
     }
     return fedmrn__ok();
 }
@@ -1695,11 +2146,11 @@ static fedmrn_status fedmrn__check_coded(fedmrn__mask mask, uint64_t at)
     if (!fedmrn__begin_coded(&in)) return fedmrn__fail(FEDMRN_CODING, at);
     for (k = 0; k < model.buckets; k++)
         if (in.model.p[k] == 0) return fedmrn__fail(FEDMRN_CODING, at + k);
-    status = fedmrn__check_counts(&in, at, at + (uint64_t)(in.counts - mask.entry->payload));
-    if (!status.code) status = fedmrn__check_states(in, at);
+    status = fedmrn__check_counts(&in.blocks, mask.entry, at);
+    if (!status.code) status = fedmrn__check_states(in.blocks, mask.entry, at);
     if (status.code) return status;
     h = fedmrn__count_mask(&in);
-    if (in.wrong) return fedmrn__fail(FEDMRN_CODING, at);
+    if (in.blocks.wrong) return fedmrn__fail(FEDMRN_CODING, at);
     fedmrn__fit(&model, &h);
     for (k = 0; k < model.buckets; k++)
         if (in.model.p[k] != model.p[k]) return fedmrn__fail(FEDMRN_CODING, model.bits == 8 ? at + k : at);
@@ -1715,13 +2166,50 @@ static fedmrn_status fedmrn__check_mask(fedmrn__mask mask, uint64_t at)
     return fedmrn__ok();
 }
 
-/* spec 7.3 [F-28] to [F-30], [C-01] to [C-09]: `at` is where the payload begins. */
+/* spec 6.14, 7.3 [C-10] to [C-14], [F-32] */
+static fedmrn_status fedmrn__check_coded_grid(const fedmrn_entry *e, uint64_t elements, uint64_t at)
+{
+    uint64_t counts[FEDMRN__SYMBOLS];
+    uint16_t f[FEDMRN__SYMBOLS];
+    fedmrn__integers_in in;
+    fedmrn_status status;
+    int32_t largest;
+    unsigned s;
+    memset(&in, 0, sizeof in);
+    in.entry = e;
+    if (!fedmrn__begin_grid(&in, elements)) return fedmrn__fail(FEDMRN_CODING, at);
+    status = fedmrn__check_counts(&in.blocks, e, at);
+    if (!status.code) status = fedmrn__check_states(in.blocks, e, at);
+    if (status.code) return status;
+    largest = fedmrn__count_symbols(&in, elements, counts);
+    if (in.blocks.wrong) return fedmrn__fail(FEDMRN_CODING, at);
+    fedmrn__fit_frequencies(counts, elements, f);
+    for (s = 0; s < FEDMRN__SYMBOLS; s++)
+        if (f[s] != (s <= in.last ? in.start[s + 1] - in.start[s] : 0)) return fedmrn__fail(FEDMRN_CODING, at);
+    return largest > fedmrn__largest_integer(e->type) ? fedmrn__fail(FEDMRN_GRID, at) : fedmrn__ok();
+}
+
+/* spec 6.12, 7.3 [C-10] to [C-14], [F-32] */
+static fedmrn_status fedmrn__check_grid(const fedmrn_entry *e, uint64_t elements, uint64_t at)
+{
+    int32_t largest = fedmrn__largest_integer(e->type), z;
+    uint64_t i;
+    if (e->coding != FEDMRN_CODING_RAW) return fedmrn__check_coded_grid(e, elements, at);
+    for (i = 0; i < elements; i++) {
+        z = fedmrn__raw_integer(e->payload, i);
+        if (z > largest || z < -largest) return fedmrn__fail(FEDMRN_GRID, at + 4 * i);
+    }
+    return fedmrn__ok();
+}
+
+/* spec 7.3 [F-28] to [F-30], [F-32], [C-01] to [C-14]: `at` is where the payload begins. */
 static fedmrn_status fedmrn__check_payload(const fedmrn_tensor *t, const fedmrn_entry *e, uint64_t seed,
                                            uint64_t stream, uint64_t at)
 {
     unsigned dtype = fedmrn__payload_dtype(t, e->coding), size = fedmrn__dtypes[dtype].size;
     size_t i;
-    if (t->role == FEDMRN_ROLE_MASKED) return fedmrn__check_mask(fedmrn__mask_of(e, t->elements, seed, stream), at);
+    if (e->kind == FEDMRN_KIND_GRID) return fedmrn__check_grid(e, t->elements, at);
+    if (e->kind != FEDMRN_KIND_DENSE) return fedmrn__check_mask(fedmrn__mask_of(e, t->elements, seed, stream), at);
     if (!fedmrn__dtypes[dtype].precision && dtype != FEDMRN_BOOL8) return fedmrn__ok();
     for (i = 0; i < (size_t)e->length; i += size) {
         if (dtype == FEDMRN_BOOL8) {
@@ -1842,6 +2330,12 @@ static void fedmrn__set_noise(fedmrn_slot *slot, unsigned distribution, uint32_t
     slot->scale_bits = scale_bits;
 }
 
+/* spec 8.1: the distribution of a masked tensor's entry. */
+static unsigned fedmrn__noise_of(const fedmrn_entry *e)
+{
+    return e->kind == FEDMRN_KIND_GRID ? FEDMRN__GRID : e->type;
+}
+
 /* spec 8.2: S(i) += w q(i) m(i) */
 static void fedmrn__add_masked(int64_t *sums, const fedmrn_frame *frame, uint32_t tensor, int64_t weight)
 {
@@ -1907,6 +2401,27 @@ static void fedmrn__add_dense(int64_t *limbs, const fedmrn_tensor *t, const fedm
         fedmrn__add_digits(limbs + i, n, fedmrn__split(t->dtype, fedmrn__element(t, e, i)), weight);
 }
 
+/* spec 8.2: S(i) += w z(i); spec 8.3: the values of a dense tensor are summed as its elements are. */
+static void fedmrn__add_grid(int64_t *cells, const fedmrn_tensor *t, const fedmrn_entry *e, int64_t weight)
+{
+    size_t elements = (size_t)t->elements, done, n, i;
+    fedmrn__integers_in in = fedmrn__integers_from(e, elements, 0);
+    int32_t z[FEDMRN__CHUNK];
+    for (done = 0; done < elements; done += n) {
+        n = fedmrn__next_integers(&in, elements - done, z);
+        for (i = 0; i < n; i++) {
+            int64_t *cell = cells + done + i;
+            uint64_t value;
+            if (t->role == FEDMRN_ROLE_MASKED) {
+                *cell += weight * z[i];
+                continue;
+            }
+            value = fedmrn__grid_value(t->dtype, e->scale_bits, z[i]);
+            fedmrn__add_digits(cell, elements, fedmrn__split(t->dtype, value), weight);
+        }
+    }
+}
+
 /* spec 8.1: the weight, the frame, the noise; only then is anything added. */
 fedmrn_status fedmrn_sum_add(fedmrn_sum *sum, const uint8_t *bytes, size_t length, uint64_t weight,
                              const fedmrn_demands *demands, const fedmrn_memory *memory)
@@ -1923,17 +2438,17 @@ fedmrn_status fedmrn_sum_add(fedmrn_sum *sum, const uint8_t *bytes, size_t lengt
     if (status.code) return status;
     for (k = 0; k < frame.tensor_count; k++) {
         const fedmrn_entry *e = &frame.entries[k];
-        if (e->kind != FEDMRN_KIND_DENSE && !fedmrn__same_noise(sum, k, e->type, e->scale_bits))
+        if (sum->schema->tensors[k].role == FEDMRN_ROLE_MASKED &&
+            !fedmrn__same_noise(sum, k, fedmrn__noise_of(e), e->scale_bits))
             return fedmrn__fail(FEDMRN_AGGREGATE, 0);
     }
     for (k = 0; k < frame.tensor_count; k++) {
+        const fedmrn_tensor *t = &sum->schema->tensors[k];
         const fedmrn_entry *e = &frame.entries[k];
-        if (e->kind == FEDMRN_KIND_DENSE) {
-            fedmrn__add_dense(sum->slots[k].cells, &sum->schema->tensors[k], e, (int64_t)weight);
-        } else {
-            fedmrn__set_noise(&sum->slots[k], e->type, e->scale_bits);
-            fedmrn__add_masked(sum->slots[k].cells, &frame, k, (int64_t)weight);
-        }
+        if (t->role == FEDMRN_ROLE_MASKED) fedmrn__set_noise(&sum->slots[k], fedmrn__noise_of(e), e->scale_bits);
+        if (e->kind == FEDMRN_KIND_DENSE) fedmrn__add_dense(sum->slots[k].cells, t, e, (int64_t)weight);
+        else if (e->kind == FEDMRN_KIND_GRID) fedmrn__add_grid(sum->slots[k].cells, t, e, (int64_t)weight);
+        else fedmrn__add_masked(sum->slots[k].cells, &frame, k, (int64_t)weight);
     }
     sum->weight += weight;
     sum->frames++;
@@ -2136,12 +2651,21 @@ fedmrn_code fedmrn_sum_size(const fedmrn_sum *sum, size_t *size)
     return FEDMRN_OK;
 }
 
+/* spec 8.5: whether a masked tensor has distribution 4, and so the minor version. */
+static unsigned fedmrn__partial_minor(const fedmrn_sum *sum)
+{
+    uint32_t k;
+    for (k = 0; k < sum->schema->count; k++)
+        if (sum->schema->tensors[k].role == FEDMRN_ROLE_MASKED && sum->slots[k].distribution == FEDMRN__GRID) return 1;
+    return 0;
+}
+
 /* spec 8.5 */
 static uint8_t *fedmrn__put_partial_header(uint8_t *p, const fedmrn_sum *sum)
 {
     p = fedmrn__put(p, 0x53524D46u, 4); /* "FMRS" */
     p = fedmrn__put(p, 1, 1);
-    p = fedmrn__put(p, 0, 1);
+    p = fedmrn__put(p, fedmrn__partial_minor(sum), 1);
     p = fedmrn__put(p, 0, 2);
     p = fedmrn__put(p, sum->weight, 8);
     p = fedmrn__put(p, sum->base_model, 8);
@@ -2206,7 +2730,7 @@ static fedmrn_status fedmrn__check_partial_header(fedmrn_partial *partial)
     partial->round = fedmrn__u32(p + 24);
     partial->frames = fedmrn__u64(p + 48);
     if (memcmp(p, "FMRS", 4) != 0) return fedmrn__fail(FEDMRN_MAGIC, 0);
-    if (p[4] != 1 || p[5] != 0) return fedmrn__fail(FEDMRN_VERSION, 4);
+    if (p[4] != 1 || p[5] > 1) return fedmrn__fail(FEDMRN_VERSION, 4);
     if (fedmrn__u16(p + 6)) return fedmrn__fail(FEDMRN_RESERVED, 6);
     if (partial->weight < 1 || partial->weight > FEDMRN__MAX_WEIGHT) return fedmrn__fail(FEDMRN_WEIGHT, 8);
     if (partial->frames < 1 || partial->frames > partial->weight) return fedmrn__fail(FEDMRN_FRAMES, 48);
@@ -2215,15 +2739,20 @@ static fedmrn_status fedmrn__check_partial_header(fedmrn_partial *partial)
     return fedmrn__ok();
 }
 
-/* spec 8.5 [P-01] [P-09] to [P-11] */
-static fedmrn_status fedmrn__check_partial_masked(fedmrn__in *in, uint64_t elements)
+/* spec 8.5 [P-01] [P-09] to [P-11]; `grids` is set if the tensor has distribution 4. */
+static fedmrn_status fedmrn__check_partial_masked(fedmrn__in *in, uint64_t elements, unsigned minor, unsigned *grids)
 {
     size_t at = in->at;
     const uint8_t *p;
     fedmrn_code code;
     if (!fedmrn__has(in, 8)) return fedmrn__fail(FEDMRN_TRUNCATED, at);
     p = fedmrn__take(in, 8);
-    code = fedmrn_check_scale(p[0], fedmrn__u32(p + 4));
+    if (p[0] == FEDMRN__GRID && minor >= 1) {
+        code = fedmrn__check_step(FEDMRN_FLOAT32, fedmrn__u32(p + 4));
+        *grids = 1;
+    } else {
+        code = fedmrn_check_scale(p[0], fedmrn__u32(p + 4));
+    }
     if (code == FEDMRN_UNKNOWN_DISTRIBUTION) return fedmrn__fail(code, at);
     if (p[1] || p[2] || p[3]) return fedmrn__fail(FEDMRN_RESERVED, at + 1);
     if (code) return fedmrn__fail(code, at + 4);
@@ -2266,7 +2795,8 @@ static fedmrn_status fedmrn__check_sums(fedmrn__in *in, uint64_t elements, uint6
 /* spec 8.5 [P-15] */
 static uint64_t fedmrn__largest_draw(unsigned distribution)
 {
-    return distribution == FEDMRN_UNIFORM ? FEDMRN__DIGIT : distribution == FEDMRN_GAUSSIAN ? fedmrn__gaussian[0] : 1;
+    if (distribution == FEDMRN_GAUSSIAN) return fedmrn__gaussian[0];
+    return distribution == FEDMRN_BERNOULLI ? 1 : FEDMRN__DIGIT;
 }
 
 static fedmrn_status fedmrn__check_tensor_sums(fedmrn__in *in, const fedmrn_tensor *t, uint64_t weight)
@@ -2284,13 +2814,14 @@ static fedmrn_status fedmrn__check_tensor_sums(fedmrn__in *in, const fedmrn_tens
     return status;
 }
 
-/* spec 8.5 [P-01] to [P-15] */
+/* spec 8.5 [P-01] to [P-16] */
 fedmrn_status fedmrn_partial_read(fedmrn_partial *partial, const uint8_t *bytes, size_t length,
                                   const fedmrn_schema *schema)
 {
     size_t end = length - FEDMRN__CHECKSUM;
     fedmrn__in in = fedmrn__from(bytes, FEDMRN__PARTIAL_HEADER, end);
     fedmrn_status status;
+    unsigned grids = 0;
     uint32_t k;
     partial->bytes = bytes;
     partial->length = length;
@@ -2298,10 +2829,11 @@ fedmrn_status fedmrn_partial_read(fedmrn_partial *partial, const uint8_t *bytes,
     status = fedmrn__check_partial_header(partial);
     for (k = 0; !status.code && k < schema->count; k++) {
         const fedmrn_tensor *t = &schema->tensors[k];
-        status = t->role == FEDMRN_ROLE_MASKED ? fedmrn__check_partial_masked(&in, t->elements)
+        status = t->role == FEDMRN_ROLE_MASKED ? fedmrn__check_partial_masked(&in, t->elements, bytes[5], &grids)
                                                : fedmrn__check_partial_dense(&in, t);
     }
     if (status.code) return status;
+    if (bytes[5] != grids) return fedmrn__fail(FEDMRN_MINOR, 5);
     if (in.at != end) return fedmrn__fail(FEDMRN_TRAILING, in.at);
     if (fedmrn__crc32(bytes, end) != fedmrn__u32(bytes + end)) return fedmrn__fail(FEDMRN_CHECKSUM, end);
     in = fedmrn__from(bytes, FEDMRN__PARTIAL_HEADER, end);
@@ -2357,6 +2889,117 @@ fedmrn_code fedmrn_sum_merge(fedmrn_sum *sum, const fedmrn_partial *partial)
     fedmrn__merge_pass(sum, partial, 1);
     sum->weight += partial->weight;
     sum->frames += partial->frames;
+    return FEDMRN_OK;
+}
+
+/* ---------------------------------------- 1.6, 1.7 Models ---------------------------------------- */
+
+static uint64_t fedmrn__load_native(const uint8_t *p, unsigned size)
+{
+    uint8_t v8;
+    uint16_t v16;
+    uint32_t v32;
+    uint64_t v64;
+    if (size == 1) return memcpy(&v8, p, 1), v8;
+    if (size == 2) return memcpy(&v16, p, 2), v16;
+    if (size == 4) return memcpy(&v32, p, 4), v32;
+    return memcpy(&v64, p, 8), v64;
+}
+
+/* The float of a float16 or bfloat16. */
+static float fedmrn__float_of_half(unsigned dtype, uint32_t half)
+{
+    if (dtype == FEDMRN_BFLOAT16) return fedmrn_float(half << 16);
+    if ((half >> 10 & 31) < 31) return fedmrn_float(fedmrn__widen_float16(half));
+    return fedmrn_float((half & 0x8000u) << 16 | 0x7F800000u | (half & 0x3FFu) << 13); /* infinity, NaN */
+}
+
+/* spec 1.6: an f32 to the nearest float16 or bfloat16, which may be infinite; a NaN stays one. */
+static uint32_t fedmrn__half_of_float(unsigned dtype, float value)
+{
+    unsigned coding = dtype == FEDMRN_FLOAT16 ? FEDMRN_CODING_FLOAT16 : FEDMRN_CODING_BFLOAT16;
+    uint32_t bits = fedmrn_bits(value), infinity = dtype == FEDMRN_FLOAT16 ? 0x7C00u : 0x7F80u, half;
+    uint32_t sign = bits >> 16 & 0x8000u;
+    if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return dtype == FEDMRN_FLOAT16 ? 0x7E00u : 0x7FC0u;
+    return fedmrn__narrow(coding, bits, &half) ? sign | infinity : half;
+}
+
+/* spec 1.6: base + update, as bits. For 16 bits, rounding the f32 sum gives the same as rounding the exact one: its 24
+ * bits are two more than twice those of a float16, and more than that for a bfloat16. */
+static uint64_t fedmrn__new_value(unsigned dtype, uint64_t base, uint64_t update)
+{
+    float sum;
+    double a, b;
+    switch (dtype) {
+    case FEDMRN_FLOAT32:
+        sum = (float)(fedmrn_float((uint32_t)base) + fedmrn_float((uint32_t)update));
+        return fedmrn_bits(sum);
+    case FEDMRN_FLOAT64:
+        memcpy(&a, &base, sizeof a);
+        memcpy(&b, &update, sizeof b);
+        a = a + b;
+        memcpy(&base, &a, sizeof a);
+        return base;
+    case FEDMRN_FLOAT16:
+    case FEDMRN_BFLOAT16:
+        sum = (float)(fedmrn__float_of_half(dtype, (uint32_t)base) + fedmrn__float_of_half(dtype, (uint32_t)update));
+        return fedmrn__half_of_float(dtype, sum);
+    case FEDMRN_BOOL8:
+        return base ^ update;
+    default:
+        return base + update; /* of which the dtype keeps the lowest bits */
+    }
+}
+
+/* spec 1.6 */
+fedmrn_code fedmrn_apply(unsigned dtype, size_t count, const void *update, void *model)
+{
+    const uint8_t *from = (const uint8_t *)update;
+    uint8_t *to = (uint8_t *)model;
+    unsigned size = fedmrn_dtype_size(dtype);
+    if (!size) return FEDMRN_UNKNOWN_DTYPE;
+    for (; count; count--, from += size) {
+        uint64_t base = fedmrn__load_native(to, size);
+        to = fedmrn__put_native(to, fedmrn__new_value(dtype, base, fedmrn__load_native(from, size)), size);
+    }
+    return FEDMRN_OK;
+}
+
+/* spec 1.7: one tensor as 5.2 writes it, but without its role, and its elements. */
+static void fedmrn__hash_tensor(fedmrn__sha256 *sha, const fedmrn_tensor *t, unsigned dtype, const uint8_t *p)
+{
+    uint8_t bytes[8 * 64], *end = bytes; /* 64 elements at a time */
+    unsigned size = fedmrn_dtype_size(dtype);
+    uint64_t i;
+    fedmrn__put(bytes, t->name_length, 2);
+    fedmrn__sha256_add(sha, bytes, 2);
+    fedmrn__sha256_add(sha, t->name, t->name_length);
+    fedmrn__put(fedmrn__put(bytes, dtype, 1), t->rank, 1);
+    fedmrn__sha256_add(sha, bytes, 2);
+    fedmrn__sha256_add(sha, t->shape, 8u * t->rank);
+    for (i = 0; i < t->elements; i++, p += size) {
+        end = fedmrn__put(end, fedmrn__load_native(p, size), size);
+        if (i % 64 != 63 && i + 1 != t->elements) continue;
+        fedmrn__sha256_add(sha, bytes, (size_t)(end - bytes));
+        end = bytes;
+    }
+}
+
+/* spec 1.7 */
+fedmrn_code fedmrn_model_id(const fedmrn_schema *schema, const uint8_t *dtypes, const void *const *arrays,
+                            uint64_t *id)
+{
+    fedmrn__sha256 sha = fedmrn__sha256_begin();
+    uint8_t digest[16];
+    uint32_t k;
+    for (k = 0; k < schema->count; k++) {
+        unsigned dtype = dtypes ? dtypes[k] : schema->tensors[k].dtype;
+        if (!fedmrn__dtype_known(dtype)) return FEDMRN_UNKNOWN_DTYPE;
+        fedmrn__hash_tensor(&sha, &schema->tensors[k], dtype, (const uint8_t *)arrays[k]);
+    }
+    fedmrn__sha256_end(&sha, digest);
+    *id = fedmrn__u64(digest);
+    if (!*id) *id = 1;
     return FEDMRN_OK;
 }
 

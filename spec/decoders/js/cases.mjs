@@ -13,7 +13,7 @@ const FILES = ['philox', 'noise', 'bits', 'schema', 'frames', 'invalid', 'aggreg
 export async function* cases(load) {
   for (const file of FILES) {
     const vectors = JSON.parse(new TextDecoder().decode(await load(`vectors/${file}.json`)));
-    yield { id: `own/${file}-format`, run: () => same([vectors.format, vectors.cases.length > 0], ['fedmrn 1.2', true]) };
+    yield { id: `own/${file}-format`, run: () => same([vectors.format, vectors.cases.length > 0], ['fedmrn 1.3', true]) };
     for (const c of vectors.cases) yield { id: c.id, run: () => runVector(file, c) };
   }
   const table = await load('tables/gaussian.bin');
@@ -64,8 +64,8 @@ const schemaOf = (list) => fedmrn.buildSchema(list.map((t) => ({ ...t, role: ROL
 const source = (c) => [DISTRIBUTION[c.distribution], scaleOf(c.scale), BigInt(c.seed), BigInt(c.stream)];
 
 function entryOf({ kind, distribution, scale, coding = 'raw', payload }) {
-  const mask = kind === 'dense' ? {} : { type: DISTRIBUTION[distribution], scale: scaleOf(scale) };
-  return { kind: KIND[kind], ...mask, coding: CODING[coding], payload: unhex(payload) };
+  const noise = scale === undefined ? {} : { type: DISTRIBUTION[distribution], scale: scaleOf(scale) };
+  return { kind: KIND[kind], ...noise, coding: CODING[coding], payload: unhex(payload) };
 }
 
 function parse(bytes, schema, { round, base_model, seed, max_tensors, max_schema_bytes, max_elements }) {
@@ -184,7 +184,7 @@ function aggregateOf(...weights) {
 }
 
 /** A frame of one tensor. */
-function frameOfOne(tensor, entry, seed = 7n) {
+function frameOfOne(tensor, entry, seed = entry.kind === KIND.grid ? undefined : 7n) {
   const schema = fedmrn.buildSchema([{ name: 't', dtype: DTYPE.float32, ...tensor }]);
   const bytes = fedmrn.encodeFrame({ schema, seed, entries: [entry] });
   return { schema, bytes, tensor: fedmrn.parseFrame(bytes, { schema }).entries[0] };
@@ -203,6 +203,27 @@ function oneBucket(n, bitOf) {
   const payload = fedmrn.packMask(Array.from({ length: n }, (_, i) => bitOf(i)));
   const entry = { kind: KIND.binary, type: DISTRIBUTION.bernoulli, scale: 0.5, coding: CODING.rans, payload };
   return { payload, ...frameOfOne({ role: ROLE.masked, shape: [n] }, entry) };
+}
+
+/** A frame of one grid, which is masked if the dtype is float32. */
+function gridFrame(z, { dtype = DTYPE.float32, role = ROLE.masked, scale = 0.5, coding = CODING.rans14 } = {}) {
+  const entry = { kind: KIND.grid, scale, coding, payload: fedmrn.toBytes(Int32Array.from(z)) };
+  const right = dtype === DTYPE.float32 ? role : ROLE.dense;
+  return { payload: entry.payload, ...frameOfOne({ role: right, dtype, shape: [z.length] }, entry) };
+}
+
+/** The coded payload of integers; its last block has the last state and words. */
+const gridPayload = (z) => gridFrame(z).bytes.slice(64, -4);
+
+/** The bytes of a frame of one tensor, with another payload in coding 5. */
+function withPayload(bytes, payload) {
+  const copy = new Uint8Array(68 + payload.length), view = new DataView(copy.buffer);
+  copy.set(bytes.subarray(0, 64));
+  copy.set(payload, 64);
+  view.setUint32(56, 0, true);
+  view.setUint32(52, payload.length, true);
+  view.setUint32(copy.length - 4, fedmrn.crc32(copy.subarray(0, -4)), true);
+  return copy;
 }
 
 /** The 16-bit payload of f32 elements given by their bits. */
@@ -357,7 +378,8 @@ const own = {
         }
       }
     }
-  },  'coded-blocks'() { // the vectors have one block each; these checksums are of frames that the reference also reads
+  },
+  'coded-blocks'() { // the vectors have one block each; these checksums are of frames that the reference also reads
     const right = {
       65536: [0x6D7DFC78, 0xA231BCEE, 0xE2FBDF32], 65537: [0xA289DABD, 0x4D93FC9D, 0x0858C49B],
       132075: [0x27368379, 0x325D3EF7, 0x64A94B6A],
@@ -450,5 +472,191 @@ const own = {
     const coded = { ...mask, coding: CODING.rans };
     refusal(() => frameOfOne(masked, { ...coded, payload: new Uint8Array(199) }), 'payload_length', 'F-23');
     refusal(() => frameOfOne(masked, { ...coded, type: 4 }), 'unknown_distribution', 'F-20');
+    const grid = { kind: KIND.grid, scale: 0.5, payload: new Uint8Array(6400) };
+    for (const coding of [1, 2, 3, 4, 6, 128]) refusal(() => frameOfOne(masked, { ...grid, coding }), 'unknown_coding', 'F-21');
+    refusal(() => frameOfOne({ role: ROLE.dense, dtype: DTYPE.int32, shape: [1600] }, grid), 'kind_mismatch', 'F-17');
+    refusal(() => frameOfOne({ role: ROLE.dense, shape: [4] }, { ...dense, coding: 5 }), 'unknown_coding', 'F-21');
+  },
+  'an-empty-tensor-is-not-coded'() {
+    for (const type of Object.values(DISTRIBUTION)) {
+      for (const coding of [CODING.rans, CODING.rans12]) {
+        const entry = { kind: KIND.binary, type, scale: 0.5, coding, payload: new Uint8Array(0) };
+        same(frameOfOne({ role: ROLE.masked, shape: [0, 3] }, entry).tensor.coding, CODING.raw);
+      }
+    }
+    same(gridFrame([]).tensor.coding, CODING.raw);
+  },
+  'grids-in-every-dtype'() { // the largest integers, the least and the largest step
+    const bounds = { // spec 6.12
+      float32: [2 ** 24 - 1, -126, 104], float64: [2 ** 24 - 1, -126, 104], float16: [2047, -24, 5], bfloat16: [255, -126, 120],
+    };
+    for (const [name, [most, ...exponents]] of Object.entries(bounds)) {
+      const dtype = DTYPE[name], z = [0, 1, -1, most, -most, most - 1, 3];
+      for (const exponent of exponents) {
+        const { bytes, schema } = gridFrame(z, { dtype, scale: 2 ** exponent });
+        const zeros = new Uint8Array(fedmrn.elementSize(dtype) * z.length);
+        const [decoded] = fedmrn.decodeFrame(fedmrn.parseFrame(bytes, { schema }));
+        const opposite = gridFrame(z.map((x) => -x), { dtype, scale: 2 ** exponent });
+        const [negated] = fedmrn.decodeFrame(fedmrn.parseFrame(opposite.bytes, { schema }));
+        same(hex(fedmrn.applyUpdate(dtype, decoded, negated)), hex(zeros)); // z - z is +0.0
+        same(hex(fedmrn.applyUpdate(dtype, zeros, decoded)), hex(decoded));
+        if (dtype === DTYPE.float32) same([...fedmrn.toFloats(decoded)], z.map((x) => x * 2 ** exponent));
+        if (dtype === DTYPE.float64) same([...new Float64Array(decoded.buffer)], z.map((x) => x * 2 ** exponent));
+      }
+      const other = exponents.map((exponent, k) => 2 ** (exponent + [-1, 1][k]));
+      for (const scale of [...other, -0.5, 0, 0.75, NaN, Infinity]) {
+        refusal(() => gridFrame(z, { dtype, scale }), 'scale', 'F-24');
+      }
+      for (const x of [most + 1, -most - 1, -(2 ** 31)]) refusal(() => gridFrame([0, x], { dtype }), 'grid', 'F-32');
+    }
+    const half = gridFrame([1, -2047], { dtype: DTYPE.float16, scale: 2 ** -24 });
+    same(hex(fedmrn.decodeTensor(fedmrn.parseFrame(half.bytes, { schema: half.schema }), 0)), '0100ff87');
+    const brain = gridFrame([1, -255], { dtype: DTYPE.bfloat16, scale: 1 });
+    same(hex(fedmrn.decodeTensor(fedmrn.parseFrame(brain.bytes, { schema: brain.schema }), 0)), '803f7fc3');
+  },
+  'a-grid-needs-no-seed'() {
+    const { bytes, schema } = gridFrame([1, 2, 3]);
+    const parsed = fedmrn.parseFrame(bytes, { schema });
+    same([parsed.seed, parsed.minor], [0n, 3]);
+    same(hex(fedmrn.encodeFrame({ schema, seed: 9n, entries: parsed.entries }).subarray(8, 10)), '0900');
+  },
+  'the-symbols-of-the-text'() { // spec 6.14
+    for (const [z, symbol] of Object.entries({ 0: 0, 31: 61, '-3': 6, 32: 63, '-1000': 102 })) {
+      same(gridPayload(new Array(40).fill(Number(z)))[0], symbol);
+    }
+    same(hex(gridPayload([0, 0, 0])), '0000000100'); // the frequency of the only symbol is 16384, so the state stays 2^16
+    same(hex(gridPayload([1, 1, 1])), '0100c0000000000100'); // f(1) + 1 = 16385: 14 bits of 0, 1, then 1 and 13 bits of 0
+    // all have symbol 63 and 3 plain bits: 62 bits of 1; of f(63), 14 bits of 0, at bit 76 a bit of 1, 1, and 13 bits of 0
+    same(hex(gridPayload(Array.from({ length: 20 }, (_, i) => 32 + i % 8))).slice(0, 26), '3fffffffffffffff3f00300000');
+  },
+  'coded-grids-of-several-blocks'() {
+    for (const n of [65536, 65537, 2 * 65536 + 1003]) {
+      const w = fedmrn.words(7n, 0n, n); // of every magnitude, most of them small
+      const z = Array.from(w, (x) => ((x & 0xFFFFFF) >> (x >>> 27)) * (x & 0x1000000 ? -1 : 1));
+      const { payload, bytes, tensor, schema } = gridFrame(z);
+      same([tensor.coding, bytes[5], bytes.length < payload.length], [CODING.rans14, 3, true]);
+      same(hex(tensor.payload), hex(payload));
+      same(hex(fedmrn.encodeFrame({ schema, entries: [tensor] })), hex(bytes));
+    }
+  },
+  'a-coded-grid-as-long-as-the-raw-one-stays-raw'() { // two equal integers: 5 bytes and their frequency's 29 or more bits
+    const found = [[0, 0], [1, 1], [2, 2], [1, 2], [1, 2, 1], [1, 2, 1, 2], [2 ** 24 - 1]].map((z) => gridFrame(z));
+    const coded = found.map(({ tensor }) => tensor.coding === CODING.rans14);
+    found.forEach(({ bytes, payload }, i) => same(bytes.length < 68 + payload.length, coded[i]));
+    same([coded[0], coded[1], coded[6]], [true, false, false]);
+  },
+  'a-fault-in-a-coded-grid-is-found'() {
+    const z = Array.from({ length: 2 * 65536 + 1003 }, (_, i) => i % 3 - 1);
+    const { bytes, schema } = gridFrame(z), payload = bytes.slice(64, -4), view = new DataView(payload.buffer);
+    const head = 8; // `last`, and f(1) and f(2), about 16384 / 3, of 25 bits each
+    const second = head + 12 + 2 * view.getUint32(head, true), third = second + 4 + 2 * view.getUint32(head + 4, true);
+    const refused = (number, change) => {
+      return refusal(() => fedmrn.parseFrame(withPayload(bytes, change(payload.slice())), { schema }), 'coding', number);
+    };
+    const put = (at, ...values) => (copy) => { copy.set(values, at); return copy; };
+    refused('C-10', put(0, 215));
+    refused('C-10', put(1, 0, 0)); // more than 14 bits of 0
+    refused('C-10', put(head - 1, payload[head - 1] | 0x80));
+    refused('C-11', put(head + 3, 0xFF));
+    refused('C-11', put(head + 4, 0xFF, 0xFF, 0xFF, 0xFF));
+    refused('C-11', (copy) => copy.slice(0, -1));
+    same(refused('C-12', put(third + 2, 0, 0)).offset, 64 + third);
+    refused('C-13', (copy) => copy.slice(0, -2));
+    refused('C-13', put(third - 1, payload[third - 1] ^ 0x80));
+    refused('C-13', put(head, payload[head] - 1)); // a word of the first block would be the second's
+  },
+  'frequencies-must-be-those-of-the-integers'() { // [C-14]
+    const { bytes, schema } = gridFrame([0, 0, 1]); // f(1) = 5461, f(0) = 10923; coded, it would have 9 bytes
+    const raw = gridFrame([0, 0, 0]); // 5 bytes: f(0) = 16384
+    same([bytes[50], raw.bytes[50]], [CODING.rans14, CODING.rans14]);
+    const other = gridPayload([0, 1, 0]), same1 = gridPayload([0, 0, 1]);
+    same(hex(fedmrn.parseFrame(withPayload(bytes, other), { schema }).entries[0].payload), '000000000100000000000000');
+    same(hex(other.subarray(0, 5)), hex(same1.subarray(0, 5)));
+    // the states of [0, 0, 0] with the frequencies of [0, 0, 1]: each step is x = 10923 * (x >> 14) + x mod 16384
+    let x = 65536;
+    for (let i = 0; i < 3; i++) x = Math.floor(x / 10923) * 16384 + x % 10923;
+    const forged = same1.slice();
+    new DataView(forged.buffer).setUint32(5, x, true);
+    const error = refusal(() => fedmrn.parseFrame(withPayload(bytes, forged), { schema }), 'coding', 'C-14');
+    same(error.got, '10923');
+  },
+  'a-coded-grid-sums-like-a-raw-one'() {
+    const z = Array.from({ length: 3000 }, (_, i) => (i * i) % 97 - 48);
+    for (const dtype of [DTYPE.float32, DTYPE.float64, DTYPE.float16, DTYPE.bfloat16]) {
+      const [coded, raw] = [CODING.rans14, CODING.raw].map((coding) => {
+        const { bytes, schema } = gridFrame(z, { dtype, coding }), aggregate = new fedmrn.Aggregate(schema);
+        aggregate.add(bytes, 3);
+        aggregate.add(fedmrn.parseFrame(bytes, { schema }), 2 ** 30);
+        return [hex(aggregate.toBytes()), aggregate.mean().map(hex)];
+      });
+      same(coded, raw);
+    }
+  },
+  'a-grid-is-no-noise-in-a-sum'() { // [A-02]; of a dense tensor, the way in which it is sent does not matter
+    const { bytes, schema } = gridFrame([1, 2]), aggregate = new fedmrn.Aggregate(schema);
+    const mask = { kind: KIND.binary, type: DISTRIBUTION.uniform, scale: 0.5, payload: Uint8Array.of(3) };
+    aggregate.add(bytes, 1);
+    refusal(() => aggregate.add(fedmrn.encodeFrame({ schema, seed: 7n, entries: [mask] }), 1), 'aggregate', 'A-02');
+    refusal(() => aggregate.add(gridFrame([1, 2], { scale: 0.25 }).bytes, 1), 'aggregate', 'A-02');
+    aggregate.add(gridFrame([3, 5], { coding: CODING.raw }).bytes, 1);
+    same([...fedmrn.toFloats(aggregate.mean()[0])], [1, 1.75]);
+
+    const dense = gridFrame([1, -2], { role: ROLE.dense }), sum = new fedmrn.Aggregate(dense.schema);
+    const elements = { kind: KIND.dense, payload: fedmrn.toBytes(Float32Array.of(0.25, 3)) };
+    sum.add(dense.bytes, 1);
+    sum.add(fedmrn.encodeFrame({ schema: dense.schema, seed: 0n, entries: [elements] }), 3);
+    sum.add(gridFrame([2, 2], { role: ROLE.dense, scale: 4 }).bytes, 4);
+    same([...fedmrn.toFloats(sum.mean()[0])], [(0.5 + 0.75 + 32) / 8, (-1 + 9 + 32) / 8]);
+    same(sum.toBytes()[5], 0);
+  },
+  'partial-sums-of-grids'() { // [P-03], [P-09], [P-11], [P-15], [P-16]
+    const { bytes, schema } = gridFrame([2 ** 24 - 1, 0]), sum = new fedmrn.Aggregate(schema);
+    sum.add(bytes, 5);
+    const partial = sum.toBytes();
+    same([partial[5], partial[56], hex(partial.subarray(60, 64))], [1, 4, '0000003f']);
+    const read = (at, ...values) => {
+      const copy = partial.slice();
+      copy.set(values, at);
+      new DataView(copy.buffer).setUint32(copy.length - 4, fedmrn.crc32(copy.subarray(0, -4)), true);
+      return fedmrn.Aggregate.fromBytes(copy, schema);
+    };
+    same(hex(read(5, 1).toBytes()), hex(partial));
+    refusal(() => read(5, 2), 'version', 'P-03');
+    refusal(() => read(5, 0), 'unknown_distribution', 'P-09');
+    refusal(() => read(56, 5), 'unknown_distribution', 'P-09');
+    refusal(() => read(56, 1), 'minor', 'P-16');
+    refusal(() => read(60, 1), 'scale', 'P-11');
+    refusal(() => read(60, 0, 0, 0, 0x74), 'scale', 'P-11'); // 2^105
+    refusal(() => read(64, 0xFC), 'sums', 'P-15');
+    same(hex(read(64, 0xFA).toBytes()).slice(0, 20), hex(partial).slice(0, 20));
+  },
+  'new-values-of-a-model'() { // spec 1.6
+    const apply = (name, base, update) => hex(fedmrn.applyUpdate(DTYPE[name], unhex(base), unhex(update)));
+    same(apply('uint8', 'ff01', '02ff'), '0100');
+    same(apply('int16', 'ff7f', '0100'), '0080');
+    same(apply('uint64', 'ffffffffffffffff', '0200000000000000'), '0100000000000000');
+    same(apply('bool', '00010001', '00000101'), '00010100');
+    same(apply('float16', 'ff7b', '004c'), '007c'); // 65504 + 16 is beyond the largest: a tie, to even
+    same(apply('float16', 'ff7b', 'ff4b'), 'ff7b');
+    same(apply('float16', '0100', '0100'), '0200'); // subnormal
+    same(apply('bfloat16', '803f', '803b'), '803f'); // 1 + 2^-8: a tie, to even
+    same(apply('bfloat16', '813f', '803b'), '823f');
+    same(apply('float16', '0080', '0080'), '0080'); // -0.0
+    same(apply('float16', '007c', '00fc'), '007e'); // a NaN
+    same(apply('bfloat16', '807f', '80ff'), 'c07f');
+    rangeError(() => fedmrn.applyUpdate(DTYPE.float32, new Uint8Array(4), new Uint8Array(8)));
+    rangeError(() => fedmrn.applyUpdate(DTYPE.float32, new Uint8Array(3), new Uint8Array(3)));
+    rangeError(() => fedmrn.applyUpdate(14, new Uint8Array(4), new Uint8Array(4)));
+  },
+  'the-id-of-a-model'() { // spec 1.7; tests/decoders/test_following.py compares it with another SHA-256
+    const w = Float32Array.from({ length: 11 }, (_, i) => i), d = Float64Array.of(0.5, 1);
+    const id = (...tensors) => fedmrn.modelId(SCHEMA, ...tensors);
+    const head = '01007701010b00000000000000'; // without the role
+    const bytes = unhex(`${head}${hex(fedmrn.toBytes(w))}01006402010200000000000000${hex(new Uint8Array(d.buffer))}`);
+    const right = new DataView(fedmrn.sha256(bytes).buffer).getBigUint64(0, true);
+    same(id([w, new Uint8Array(d.buffer)]), right);
+    same(id([w, new Uint8Array(d.buffer)], [DTYPE.float32, DTYPE.int64]) === right, false);
+    rangeError(() => id([w, w]));
+    rangeError(() => id([w, new Uint8Array(d.buffer)], [DTYPE.float32, 14]));
   },
 };

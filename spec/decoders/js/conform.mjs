@@ -54,6 +54,7 @@ function entryOf(all, i) {
   const tensor = object(all, i), code = kind(tensor, 'kind');
   const entry = { kind: code, coding: coding(tensor, 'coding'), payload: bytes(tensor, 'payload') };
   if (code === KIND.dense) return entry;
+  if (code === KIND.grid) return { ...entry, scale: scale(tensor, 'scale') };
   return { ...entry, type: distribution(tensor, 'distribution'), scale: scale(tensor, 'scale') };
 }
 

@@ -1,5 +1,5 @@
-// The fedmrn format, version 1.2: words, noise, masks, schemas, frames, sums. One ES module for Node 20 and browsers that
-// imports nothing. It was written from FORMAT.md alone; the comments cite its sections and numbers. README.md explains the
+// The fedmrn format, version 1.3: words, noise, masks, grids, schemas, frames, sums. One ES module for Node 20 and browsers
+// that imports nothing. It was written from FORMAT.md alone; the comments cite its sections and numbers. README.md explains the
 // use of this module and its number types.
 
 /**
@@ -20,10 +20,11 @@
  *
  * @typedef {object} Entry one tensor of a frame, spec 6.4
  * @property {number} kind a code of KIND
- * @property {number} [type] masked: a code of DISTRIBUTION; dense: of DTYPE, taken from the schema when a frame is encoded
- * @property {number} [scale] masked: the f32 scale
+ * @property {number} [type] mask: a code of DISTRIBUTION; else of DTYPE, taken from the schema when a frame is encoded
+ * @property {number} [scale] mask: the f32 scale; grid: the step
  * @property {number} [coding] a code of CODING, raw if absent: that of the frame, or the one chosen for encoding
- * @property {Uint8Array} payload that of coding 0: the packed mask, or the elements; codings 2 and 3 round them
+ * @property {Uint8Array} payload that of coding 0: the packed mask, the elements (codings 2 and 3 round them), or the
+ *   integers of a grid, i32 each
  *
  * @typedef {object} Frame
  * @property {number} minor
@@ -54,7 +55,7 @@
 export const ROLE = Object.freeze({ dense: 0, masked: 1 });
 
 /** spec 4.2, 6.4 */
-export const KIND = Object.freeze({ dense: 0, binary: 1, signed: 2 });
+export const KIND = Object.freeze({ dense: 0, binary: 1, signed: 2, grid: 3 });
 
 /** spec 3.1 */
 export const DISTRIBUTION = Object.freeze({ uniform: 1, gaussian: 2, bernoulli: 3 });
@@ -66,10 +67,10 @@ export const DTYPE = Object.freeze({
 });
 
 /** spec 6.4 */
-export const CODING = Object.freeze({ raw: 0, rans: 1, float16: 2, bfloat16: 3, rans12: 4 });
+export const CODING = Object.freeze({ raw: 0, rans: 1, float16: 2, bfloat16: 3, rans12: 4, rans14: 5 });
 
-/** The first minor version that has the coding. spec 6.2 */
-const MINOR = [0, 1, 1, 1, 2];
+/** The first minor version that has the coding, and that has kind 3; the latest one. spec 6.2 */
+const MINOR = [0, 1, 1, 1, 2, 3], GRID_MINOR = 3, LATEST_MINOR = 3;
 
 // ---------------------------------------------------------------------------------------------------------------- errors
 
@@ -84,11 +85,12 @@ const CODES = { // spec 7.3, 8.1, 8.5
   'F-25': 'truncated', 'F-26': 'trailing', 'F-27': 'checksum', 'F-28': 'padding', 'F-29': 'non_finite', 'F-30': 'bool',
   'F-31': 'minor', 'C-01': 'coding', 'C-02': 'coding', 'C-03': 'coding', 'C-04': 'coding',
   'C-05': 'coding', 'C-06': 'coding', 'C-07': 'coding', 'C-08': 'coding', 'C-09': 'coding',
+  'C-10': 'coding', 'C-11': 'coding', 'C-12': 'coding', 'C-13': 'coding', 'C-14': 'coding', 'F-32': 'grid',
   'E-02': 'non_finite', 'N-03': 'scale',
   'A-01': 'aggregate', 'A-02': 'aggregate', 'A-05': 'aggregate', 'A-06': 'aggregate', 'A-07': 'sums',
   'P-01': 'truncated', 'P-02': 'magic', 'P-03': 'version', 'P-04': 'reserved', 'P-05': 'weight', 'P-06': 'frames',
   'P-07': 'schema_mismatch', 'P-08': 'tensor_count', 'P-09': 'unknown_distribution', 'P-10': 'reserved', 'P-11': 'scale',
-  'P-12': 'rows', 'P-13': 'trailing', 'P-14': 'checksum', 'P-15': 'sums',
+  'P-12': 'rows', 'P-13': 'trailing', 'P-14': 'checksum', 'P-15': 'sums', 'P-16': 'minor',
 };
 const UNSUPPORTED = ['F-03', 'S-03', 'S-04', 'F-16', 'F-18', 'F-20', 'F-21', 'P-03', 'P-09'];
 const REFUSED = [
@@ -239,26 +241,47 @@ function rootBits(p, k) {
 const SHA_K = Int32Array.from(PRIMES, (p) => rootBits(p, 3));
 const SHA_START = Int32Array.from(PRIMES.slice(0, 8), (p) => rootBits(p, 2));
 
+/** SHA-256 of bytes that are given piece by piece. */
+class Sha256 {
+  constructor() {
+    this.state = SHA_START.slice();
+    this.block = new Uint8Array(64);
+    this.length = 0; // of the bytes so far; the last length mod 64 of them are in the block
+  }
+
+  add(bytes) {
+    const view = viewOf(this.block), w = new Int32Array(64);
+    for (let at = 0; at < bytes.length;) {
+      const used = this.length % 64, part = bytes.subarray(at, at + 64 - used);
+      this.block.set(part, used);
+      at += part.length;
+      this.length += part.length;
+      if (this.length % 64) continue;
+      for (let t = 0; t < 16; t++) w[t] = view.getInt32(4 * t);
+      shaBlock(this.state, w);
+    }
+  }
+
+  digest() {
+    const padding = new Uint8Array(9 + (119 - this.length % 64) % 64);
+    padding[0] = 0x80;
+    viewOf(padding).setBigUint64(padding.length - 8, BigInt(this.length) * 8n);
+    this.add(padding);
+    const digest = new Uint8Array(32);
+    this.state.forEach((word, i) => viewOf(digest).setInt32(4 * i, word));
+    return digest;
+  }
+}
+
 /**
  * SHA-256. Browsers offer it only to secure pages, and only asynchronously.
  * @param {Uint8Array} bytes
  * @returns {Uint8Array} 32 bytes
  */
 export function sha256(bytes) {
-  const padded = new Uint8Array(Math.ceil((bytes.length + 9) / 64) * 64);
-  padded.set(bytes);
-  padded[bytes.length] = 0x80;
-  const view = viewOf(padded);
-  view.setBigUint64(padded.length - 8, BigInt(bytes.length) * 8n);
-  const state = SHA_START.slice();
-  const w = new Int32Array(64);
-  for (let at = 0; at < padded.length; at += 64) {
-    for (let t = 0; t < 16; t++) w[t] = view.getInt32(at + 4 * t);
-    shaBlock(state, w);
-  }
-  const digest = new Uint8Array(32);
-  state.forEach((word, i) => viewOf(digest).setInt32(4 * i, word));
-  return digest;
+  const sha = new Sha256();
+  sha.add(bytes);
+  return sha.digest();
 }
 
 const rotate = (x, n) => (x >>> n) | (x << (32 - n));
@@ -269,14 +292,15 @@ function shaBlock(state, w) {
     const s1 = rotate(w[t - 2], 17) ^ rotate(w[t - 2], 19) ^ (w[t - 2] >>> 10);
     w[t] = w[t - 16] + s0 + w[t - 7] + s1;
   }
-  let [a, b, c, d, e, f, g, h] = state;
+  let a = state[0], b = state[1], c = state[2], d = state[3], e = state[4], f = state[5], g = state[6], h = state[7];
   for (let t = 0; t < 64; t++) {
     const t1 = (h + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + ((e & f) ^ (~e & g)) + SHA_K[t] + w[t]) | 0;
     const t2 = ((rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) + ((a & b) ^ (a & c) ^ (b & c))) | 0;
     h = g; g = f; f = e; e = (d + t1) | 0;
     d = c; c = b; b = a; a = (t1 + t2) | 0;
   }
-  [a, b, c, d, e, f, g, h].forEach((x, i) => { state[i] += x; });
+  state[0] += a; state[1] += b; state[2] += c; state[3] += d;
+  state[4] += e; state[5] += f; state[6] += g; state[7] += h;
 }
 
 // ---------------------------------------------------------------------------------------------------------- random words
@@ -396,7 +420,11 @@ function checkScale(number, field, offset, distribution, scale) {
   if (!(scale >= least && scale <= most)) fail(number, field, offset, scale, `${least} .. ${most}`); // a NaN fails
 }
 
-const stepOf = (distribution, scale) => scale * DISTRIBUTIONS[distribution].unit; // spec 3.1, exact
+/** The code that kind 3 has among the distributions of a sum, [A-02]; its draws are the integers of the grid. */
+const GRID_SUM = 4;
+const SUMMED = { ...DISTRIBUTIONS, [GRID_SUM]: { unit: 1, largest: () => 2 ** 24 - 1 } };
+
+const stepOf = (distribution, scale) => scale * SUMMED[distribution].unit; // spec 3.1, 6.12, exact
 
 const CHUNK = 8192; // elements drawn at a time: a multiple of 128, the elements of one Bernoulli block
 
@@ -593,6 +621,17 @@ const DTYPES = { // spec 5.3, 8.4, 8.5
   9: integer(1, false, 1), 10: integer(2, false, 1), 11: integer(4, false, 2), 12: integer(8, false, 3),
   13: { ...integer(1, false, 1), isBool: true },
 };
+
+/**
+ * The bytes of an element. spec 5.3
+ * @param {number} dtype a code of DTYPE
+ * @returns {number}
+ */
+export function elementSize(dtype) {
+  if (!(dtype in DTYPES)) throw new RangeError(`no dtype has the code ${dtype}`);
+  return DTYPES[dtype].size;
+}
+
 const DTYPE_CODES = '1 .. 13', DISTRIBUTION_CODES = '1, 2 or 3';
 const MOST_ELEMENTS = 2 ** 48;
 
@@ -744,7 +783,7 @@ export function parseFrame(input, demands = {}, limits = {}) {
 function readHeader(bytes, view, limits) { // spec 6.2
   checkSize('F-01', 'frame', bytes, 52);
   checkMagic('F-02', bytes, MAGIC);
-  checkVersion('F-03', bytes, 2);
+  checkVersion('F-03', bytes, LATEST_MINOR);
   const flags = view.getUint16(6, true);
   if (flags > 1) fail('F-04', 'flags', 6, `0x${flags.toString(16)}`, 'bits 1 to 15 to be 0');
   const tensorCount = view.getUint32(28, true);
@@ -793,38 +832,52 @@ function readEntry(view, parts, tensor, i, minor) { // spec 6.4
   const label = `table entry ${i}`;
   const at = parts.take(12, label);
   const [kind, type, coding, reserved] = [0, 1, 2, 3].map((k) => view.getUint8(at + k));
-  const masked = kind === KIND.binary || kind === KIND.signed;
-  const scale = masked ? view.getFloat32(parts.take(4, `${label}, scale`), true) : undefined;
-  if (kind !== KIND.dense && !masked) fail('F-16', `${label}, kind`, at, kind, '0, 1 or 2');
-  if (masked !== (tensor.role === ROLE.masked)) {
-    fail('F-17', `${label}, kind`, at, kind, masked ? '0, for a dense tensor' : '1 or 2, for a masked tensor');
+  const mask = isMask(kind), grid = kind === KIND.grid && minor >= GRID_MINOR;
+  const scale = mask || grid ? view.getFloat32(parts.take(4, `${label}, scale`), true) : undefined;
+  if (kind !== KIND.dense && !mask && !grid) {
+    fail('F-16', `${label}, kind`, at, kind, minor >= GRID_MINOR ? '0, 1, 2 or 3' : '0, 1 or 2');
   }
-  if (!masked) {
-    if (!(type in DTYPES)) fail('F-18', `${label}, type`, at + 1, type, DTYPE_CODES);
+  const fitting = kindsOf(tensor).filter((code) => code !== KIND.grid || minor >= GRID_MINOR);
+  if (!fitting.includes(kind)) {
+    fail('F-17', `${label}, kind`, at, kind, `${fitting.join(' or ')}, for a ${tensor.role ? 'masked' : 'dense'} tensor`);
+  }
+  if (!mask) {
+    if (!(type in DTYPES) || (grid && !DTYPES[type].isFloat)) {
+      fail('F-18', `${label}, type`, at + 1, type, grid ? '1 .. 4' : DTYPE_CODES);
+    }
     if (type !== tensor.dtype) fail('F-19', `${label}, type`, at + 1, type, `${tensor.dtype}, the schema's dtype`);
   } else if (!(type in DISTRIBUTIONS)) fail('F-20', `${label}, type`, at + 1, type, DISTRIBUTION_CODES);
-  checkCoding(`${label}, coding`, at + 2, coding, minor, tensor);
+  checkCoding(`${label}, coding`, at + 2, coding, minor, kind, tensor);
   if (reserved !== 0) fail('F-22', `${label}, reserved`, at + 3, reserved, 0);
-  const length = getU64(view, at + 4), [least, most] = lengthsOf(coding, tensor);
+  const length = getU64(view, at + 4), [least, most] = lengthsOf(coding, kind, tensor);
   if (length < least || length > most) {
     const required = least === most ? least : `${least} .. ${most}`;
     fail('F-23', `${label}, length`, at + 4, view.getBigUint64(at + 4, true), required);
   }
-  if (masked) checkScale('F-24', `${label}, scale`, at + 12, type, scale);
+  if (mask) checkScale('F-24', `${label}, scale`, at + 12, type, scale);
+  if (grid) checkStep('F-24', `${label}, step`, at + 12, type, scale);
   return { kind, type, coding, scale, length };
 }
 
-function checkCoding(field, offset, coding, minor, { role, dtype }) {
-  const later = role === ROLE.masked ? [1, 4] : dtype === DTYPE.float32 ? [2, 3] : [];
+const isMask = (kind) => kind === KIND.binary || kind === KIND.signed;
+
+/** The kinds in which a tensor of the schema is sent. spec 6.4 */
+function kindsOf({ role, dtype }) {
+  if (role === ROLE.masked) return [KIND.binary, KIND.signed, KIND.grid];
+  return DTYPES[dtype].isFloat ? [KIND.dense, KIND.grid] : [KIND.dense];
+}
+
+function checkCoding(field, offset, coding, minor, kind, { dtype }) {
+  const ofDense = dtype === DTYPE.float32 ? [2, 3] : [];
+  const later = kind === KIND.grid ? [5] : isMask(kind) ? [1, 4] : ofDense;
   const allowed = [0, ...later].filter((code) => MINOR[code] <= minor);
   if (!allowed.includes(coding)) fail('F-21', field, offset, coding, allowed.join(' or '));
 }
 
-/** The least and the largest length of a payload; the ranges of codings 1 and 4 may be empty. */
-function lengthsOf(coding, { role, dtype, n }) {
-  if (isCoder(coding)) return [leastCoded(coding, n), Math.ceil(n / 8) - 1];
-  const size = role === ROLE.masked ? Math.ceil(n / 8) : n * DTYPES[storedDtype(coding, dtype)].size;
-  return [size, size];
+/** The least and the largest length of a payload; the ranges of codings 1, 4 and 5 may be empty. */
+function lengthsOf(coding, kind, { dtype, n }) {
+  const raw = isMask(kind) ? Math.ceil(n / 8) : n * (kind === KIND.grid ? 4 : DTYPES[storedDtype(coding, dtype)].size);
+  return isCoder(coding) ? [leastCoded(coding, n), raw - 1] : [raw, raw];
 }
 
 /** The dtype of a dense payload's elements. spec 6.9 */
@@ -836,18 +889,21 @@ function storedDtype(coding, dtype) {
 /** spec 7.3, "the frame as a whole" */
 function checkWhole(bytes, view, parts, table, minor) {
   const needed = minorOf(table);
-  if (minor !== needed) fail('F-31', 'minor', 5, minor, `${needed}, the first that has the codings`);
+  if (minor !== needed) fail('F-31', 'minor', 5, minor, `${needed}, the first that has the kinds and codings`);
   const size = parts.at + table.reduce((sum, { length }) => sum + length, 0) + 4;
   checkSize('F-25', 'frame', bytes, size);
   if (bytes.length > size) fail('F-26', 'frame', size, `${bytes.length} bytes`, size);
   checkChecksum('F-27', bytes, view);
 }
 
-const minorOf = (entries) => entries.reduce((minor, { coding }) => Math.max(minor, MINOR[coding]), 0);
+const minorOf = (entries) => entries.reduce((minor, { kind, coding }) => {
+  return Math.max(minor, kind === KIND.grid ? GRID_MINOR : MINOR[coding]);
+}, 0);
 
 /** Checks the payload of one tensor and returns that of coding 0. spec 6.5 */
 function readPayload(entry, { dtype, n }, i, at, seed) {
   const { kind, coding, payload } = entry, label = `payload ${i}`;
+  if (kind === KIND.grid) return readGrid(entry, n, label, at);
   if (isCoder(coding)) return readCoded(entry, seed, i, n, label, at);
   if (kind !== KIND.dense) {
     checkPadding(payload, n, label, at);
@@ -880,10 +936,10 @@ function findNonFinite(payload, { size, precision }) {
 }
 
 /**
- * Makes a frame. It refuses what parseFrame would refuse, with the same errors. spec 6, [E-01] to [E-03]
+ * Makes a frame. It refuses what parseFrame would refuse, with the same errors. spec 6, [E-01] to [E-04]
  * @param {object} update
  * @param {Schema} update.schema
- * @param {bigint | number} update.seed
+ * @param {bigint | number} [update.seed] 0 if it is absent, which a frame with a mask does not allow
  * @param {bigint | number} [update.baseModel] 0: not given
  * @param {number} [update.round] 0: not given
  * @param {boolean} [update.embedSchema]
@@ -891,14 +947,16 @@ function findNonFinite(payload, { size, precision }) {
  * @returns {Uint8Array}
  */
 export function encodeFrame(update) {
-  const { schema, seed, entries } = update;
+  const { schema, entries } = update;
+  const seed = update.seed ?? (entries.some(({ kind }) => isMask(kind)) ? undefined : 0n); // spec 6.12
   if (entries.length !== schema.tensors.length) fail('F-11', 'entries', undefined, entries.length, schema.tensors.length);
-  const raw = writeFrame(update, entries.map((entry) => ({ ...entry, coding: CODING.raw })));
+  const raw = writeFrame({ ...update, seed }, entries.map((entry) => ({ ...entry, coding: CODING.raw })));
   const checked = parseFrame(raw, { schema }, { tensors: Infinity, schemaBytes: Infinity, elements: Infinity });
   if (entries.every(({ coding = CODING.raw }) => coding === CODING.raw)) return raw;
-  return writeFrame(update, checked.entries.map((entry, i) => {
+  return writeFrame({ ...update, seed }, checked.entries.map((entry, i) => {
     const { coding = CODING.raw } = entries[i], tensor = schema.tensors[i];
-    checkCoding(`entry ${i}, coding`, undefined, coding, 2, tensor);
+    checkCoding(`entry ${i}, coding`, undefined, coding, LATEST_MINOR, entry.kind, tensor);
+    if (coding === CODING.rans14) return writeGrid(entry, tensor.n);
     if (isCoder(coding)) return writeCoded(coding, entry, seed, i, tensor.n);
     return coding === CODING.raw ? entry : { ...entry, coding, payload: narrow(entry.payload, coding, `entry ${i}`) };
   }));
@@ -924,7 +982,7 @@ function writeFrame({ schema, seed, baseModel = 0n, round = 0, embedSchema = fal
   let at = 48 + embedded;
   entries.forEach(({ kind, type, coding, scale, payload }, i) => {
     bytes[at] = kind;
-    bytes[at + 1] = kind === KIND.dense ? schema.tensors[i].dtype : type;
+    bytes[at + 1] = isMask(kind) ? type : schema.tensors[i].dtype;
     bytes[at + 2] = coding;
     view.setBigUint64(at + 4, BigInt(payload.length), true);
     if (kind !== KIND.dense) view.setFloat32(at + 12, scale, true);
@@ -947,7 +1005,7 @@ function putHeader(bytes, magic, schema) {
 }
 
 /**
- * The decoded update of one tensor, as the little-endian bytes of its elements, f32 if it is masked. spec 4.2, 6.5
+ * The decoded update of one tensor, as the little-endian bytes of its elements, f32 if it is masked. spec 4.2, 6.5, 6.12
  * @param {Frame} frame from parseFrame
  * @param {number} index in schema order
  * @returns {Uint8Array} with a separate buffer, so that a typed array can be a view of it
@@ -955,6 +1013,7 @@ function putHeader(bytes, magic, schema) {
 export function decodeTensor(frame, index) {
   const entry = frame.entries[index];
   if (entry.kind === KIND.dense) return entry.payload.slice();
+  if (entry.kind === KIND.grid) return gridValues(entry);
   const update = decodeEntry(entry, frame.seed, index, frame.schema.tensors[index].n);
   return reorder(new Uint8Array(update.buffer));
 }
@@ -973,9 +1032,15 @@ const LEAST_STATE = 2 ** 16; // the least value of a block's states; the encoder
 const BUCKETS = 16;
 const SHIFT = { 1: 20, 2: 19, 3: 20 }; // by distribution
 
-const isCoder = (coding) => coding === CODING.rans || coding === CODING.rans12;
+const isCoder = (coding) => coding === CODING.rans || coding === CODING.rans12 || coding === CODING.rans14;
 const blocksOf = (n) => Math.ceil(n / BLOCK);
-const leastCoded = (coding, n) => (coding === CODING.rans ? BUCKETS + 34 * blocksOf(n) : 6 * blocksOf(n) - 1);
+
+/** The least length of an entropy-coded payload. spec 6.4 */
+function leastCoded(coding, n) {
+  if (n === 0) return Infinity; // an empty tensor is not coded
+  if (coding === CODING.rans) return BUCKETS + 34 * blocksOf(n);
+  return coding === CODING.rans12 ? 6 * blocksOf(n) - 1 : 8 * blocksOf(n) - 3;
+}
 
 /** The buckets c(i) of the elements of block b. spec 6.8 */
 function bucketsOf(type, seed, stream, n, b) {
@@ -1013,6 +1078,8 @@ const EIGHT_BITS = {
   lanes: 8,
   numbers: { counts: 'C-01', states: 'C-02', end: 'C-03', model: 'C-04' },
   counted: (blocks) => blocks,
+  countSize: 2,
+  mostWords: 65535,
 
   fit(type, { ones, totals }) { // P(c)
     const chance = (set, total) => Math.min(Math.max(Math.floor((512 * set + total) / (2 * total)), 1), 255);
@@ -1029,6 +1096,8 @@ const TWELVE_BITS = {
   lanes: 1,
   numbers: { counts: 'C-06', states: 'C-07', end: 'C-08', model: 'C-09' },
   counted: (blocks) => blocks - 1,
+  countSize: 2,
+  mostWords: 65535,
 
   fit(type, { ones, totals }) { // k(c)
     const indices = [];
@@ -1107,17 +1176,19 @@ function readCoded({ type, coding, payload }, seed, stream, n, label, base) {
   return mask;
 }
 
-/** Where each block begins and ends; in coding 4, the last one has the rest of the words. */
+/** Where each block begins and ends; in codings 4 and 5, the last one has the rest of the words. */
 function placeBlocks(kind, view, counts, blocks, label, base) {
-  const places = [], counted = kind.counted(blocks), begin = counts + 2 * counted;
-  let at = begin;
+  const { lanes, countSize, mostWords } = kind;
+  const places = [], counted = kind.counted(blocks);
+  let at = counts + countSize * counted;
   for (let b = 0; b < blocks; b++) {
-    const rest = view.byteLength - at - 4 * kind.lanes;
-    const end = at + 4 * kind.lanes + (b < counted ? 2 * view.getUint16(counts + 2 * b, true) : rest);
+    const rest = view.byteLength - at - 4 * lanes;
+    const end = at + 4 * lanes + (b < counted ? 2 * getUint(view, counts + countSize * b, countSize) : rest);
     places.push({ at, end });
     at = end;
-    if (b === counted && (rest < 0 || rest % 2 !== 0 || rest / 2 > 65535)) {
-      fail(kind.numbers.counts, `${label}, the last block`, base + counts, `${rest} bytes of words`, '0 to 65535 whole words');
+    if (b === counted && (rest < 0 || rest % 2 !== 0 || rest / 2 > mostWords)) {
+      const required = `0 to ${mostWords} whole words`;
+      fail(kind.numbers.counts, `${label}, the last block`, base + counts, `${rest} bytes of words`, required);
     }
   }
   if (at === view.byteLength) return places;
@@ -1166,21 +1237,23 @@ function writeCoded(coding, entry, seed, stream, n) {
   for (const { buckets, bits } of parts) tally.add(buckets, bits);
   const { chances, head } = kind.fit(type, tally);
   const blocks = parts.map(({ buckets, bits }) => encodeBlock(kind, chances, buckets, bits));
-  const counted = kind.counted(blocks.length);
-  const size = blocks.reduce((sum, block) => sum + block.length, head.length + 2 * counted);
-  return size < mask.length ? { ...entry, coding, payload: joinBlocks(kind, head, blocks, counted, size) } : entry;
+  return shorter(entry, coding, kind, head, blocks);
 }
 
-function joinBlocks({ lanes }, head, blocks, counted, size) {
+/** The entry with the coded payload, if that is shorter than its own. [E-03], [E-04] */
+function shorter(entry, coding, kind, head, blocks) {
+  const { lanes, countSize } = kind, counted = kind.counted(blocks.length);
+  const size = blocks.reduce((sum, block) => sum + block.length, head.length + countSize * counted);
+  if (size >= entry.payload.length) return entry;
   const payload = new Uint8Array(size), view = viewOf(payload);
   payload.set(head);
-  let at = head.length + 2 * counted;
+  let at = head.length + countSize * counted;
   blocks.forEach((block, b) => {
-    if (b < counted) view.setUint16(head.length + 2 * b, (block.length - 4 * lanes) / 2, true);
+    if (b < counted) putUint(view, head.length + countSize * b, countSize, (block.length - 4 * lanes) / 2);
     payload.set(block, at);
     at += block.length;
   });
-  return payload;
+  return { ...entry, coding, payload };
 }
 
 /** The states and words of one block. Every number stays below 2^32. */
@@ -1203,6 +1276,211 @@ function encodeBlock({ bits: width, lanes }, chances, buckets, bits) {
   return block;
 }
 
+// ----------------------------------------------------------------------------------------------------- grids and coding 5
+
+const SYMBOLS = 215; // spec 6.14
+const WHOLE = 16384; // the sum of the frequencies, spec 6.13
+
+const GRIDS = { // by dtype: the largest magnitude of an integer, the exponents of the steps; spec 6.12
+  1: { largest: 2 ** 24 - 1, least: -126, most: 104 },
+  2: { largest: 2 ** 24 - 1, least: -126, most: 104 },
+  3: { largest: 2 ** 11 - 1, least: -24, most: 5 },
+  4: { largest: 2 ** 8 - 1, least: -126, most: 120 },
+};
+
+function checkStep(number, field, offset, dtype, step) {
+  const { least, most } = GRIDS[dtype];
+  F32.setFloat32(0, step);
+  const isPower = (F32.getUint32(0) & 0x7FFFFF) === 0;
+  if (isPower && step >= 2 ** least && step <= 2 ** most) return;
+  fail(number, field, offset, step, `a power of two, 2^${least} .. 2^${most}`);
+}
+
+/** The integers of a raw grid, i32 each. */
+const integersOf = (payload) => new Int32Array(reorder(payload.slice()).buffer);
+
+/** The raw payload of a grid. Checks [F-32] and, if it is coded, [C-10] to [C-14]. */
+function readGrid({ type, coding, payload }, n, label, at) {
+  const z = coding === CODING.raw ? integersOf(payload) : decodeGrid(payload, n, label, at);
+  const { largest } = GRIDS[type], bad = z.findIndex((x) => x > largest || x < -largest);
+  const offset = coding === CODING.raw ? at + 4 * bad : undefined;
+  if (bad >= 0) fail('F-32', `${label}, element ${bad}`, offset, z[bad], `at most ${largest} in magnitude`);
+  return coding === CODING.raw ? payload : toBytes(z);
+}
+
+/** The values of a grid as little-endian bytes. spec 6.12 */
+function gridValues({ type, scale, payload }) {
+  const { size } = DTYPES[type], z = integersOf(payload);
+  const bytes = new Uint8Array(size * z.length), view = viewOf(bytes);
+  for (let i = 0; i < z.length; i++) putFloat(view, size * i, type, z[i] * scale); // exact
+  return bytes;
+}
+
+/** An integer of magnitude m without its sign, in steps that grow with it, and its number of plain bits. spec 6.14 */
+const plainBits = (m) => Math.max(29 - Math.clz32(m), 0); // d = e - 2
+const sizeOf = (m, d) => (m < 32 ? m : 32 + 4 * (d - 3) + ((m >>> d) & 3));
+const symbolOf = (z) => {
+  const m = Math.abs(z), size = sizeOf(m, plainBits(m));
+  return z > 0 ? 2 * size - 1 : 2 * size;
+};
+
+/** By symbol: the integer whose plain bits are 0, and the number of plain bits. */
+const INTEGERS = Int32Array.from({ length: SYMBOLS }, (_, symbol) => {
+  const size = (symbol + 1) >> 1, m = size < 32 ? size : (4 + size % 4) << ((size >> 2) - 5);
+  return symbol & 1 ? m : -m;
+});
+const PLAIN = Uint8Array.from(INTEGERS, (z) => (Math.abs(z) < 32 ? 0 : plainBits(Math.abs(z))));
+
+/** f(s) for the counts of the symbols of n integers. spec 6.14 */
+function fitFrequencies(counts, n) {
+  const frequencies = Array.from(counts, (c) => (c === 0 ? 0 : Math.max(1, Math.floor(WHOLE * c / n))));
+  const most = counts.indexOf(counts.reduce((a, b) => Math.max(a, b)));
+  frequencies[most] += WHOLE - frequencies.reduce((a, b) => a + b);
+  return frequencies;
+}
+
+/** The start of each symbol, and the end of the last one. */
+function startsOf(frequencies) {
+  const starts = new Uint16Array(SYMBOLS + 1);
+  frequencies.forEach((f, s) => { starts[s + 1] = starts[s] + f; });
+  return starts;
+}
+
+function countSymbols(z) {
+  const counts = new Float64Array(SYMBOLS);
+  for (let i = 0; i < z.length; i++) counts[symbolOf(z[i])] += 1;
+  return counts;
+}
+
+/** `last` as a byte, and f(1) to f(last) in bits. spec 6.14 */
+function putFrequencies(frequencies) {
+  const last = frequencies.findLastIndex((f) => f > 0);
+  const bits = frequencies.slice(1, last + 1).flatMap((f) => {
+    const v = f + 1, k = 31 - Math.clz32(v);
+    return [...Array(k).fill(0), 1, ...Array.from({ length: k }, (_, bit) => (v >> bit) & 1)];
+  });
+  const head = new Uint8Array(1 + Math.ceil(bits.length / 8));
+  head[0] = last;
+  bits.forEach((bit, at) => { head[1 + (at >> 3)] |= bit << (at & 7); });
+  return head;
+}
+
+/** The inverse of putFrequencies, and the number of bytes read. Checks [C-10]. */
+function takeFrequencies(bytes, label, base) {
+  const refuse = (at, found, required) => fail('C-10', `${label}, frequencies`, base + (at >> 3), found, required);
+  const [last] = bytes, frequencies = new Array(SYMBOLS).fill(0);
+  if (last >= SYMBOLS) refuse(0, `the last symbol ${last}`, `at most ${SYMBOLS - 1}`);
+  let at = 8, sum = 0;
+  const bit = (s) => {
+    if (at >= 8 * bytes.length) refuse(at, `the end of the bits of f(${s})`, 'more bits');
+    at += 1;
+    return (bytes[(at - 1) >>> 3] >>> ((at - 1) & 7)) & 1;
+  };
+  for (let s = 1; s <= last; s++) {
+    let k = 0, v = 1;
+    while (bit(s) === 0) k += 1;
+    if (k > 14) refuse(at - 1, `${k} bits of 0 before f(${s})`, 'at most 14');
+    v <<= k;
+    for (let j = 0; j < k; j++) v |= bit(s) << j;
+    frequencies[s] = v - 1;
+    sum += v - 1;
+    if (sum > WHOLE) refuse(at - 1, `a sum of ${sum}`, `at most ${WHOLE}`);
+  }
+  if (last > 0 && frequencies[last] === 0) refuse(at - 1, `f(${last}) = 0`, 'another last frequency');
+  for (let rest = at; rest % 8 !== 0; rest++) if ((bytes[rest >>> 3] >>> (rest & 7)) & 1) refuse(rest, 'padding of 1', '0');
+  frequencies[0] = WHOLE - sum;
+  return { frequencies, size: Math.ceil(at / 8) };
+}
+
+/** What placeBlocks, checkStates and shorter need to know of coding 5. spec 6.13, 6.14 */
+const FOURTEEN_BITS = {
+  lanes: 1,
+  numbers: { counts: 'C-11', states: 'C-12', end: 'C-13', model: 'C-14' },
+  counted: (blocks) => blocks - 1,
+  countSize: 4,
+  mostWords: Infinity,
+};
+
+/** The integers of a payload in coding 5 that begins at the offset `base`. Checks [C-10] to [C-14]. */
+function decodeGrid(payload, n, label, base) {
+  const kind = FOURTEEN_BITS, view = viewOf(payload), blocks = blocksOf(n);
+  const { frequencies, size } = takeFrequencies(payload.subarray(0, payload.length - (8 * blocks - 4)), label, base);
+  const places = placeBlocks(kind, view, size, blocks, label, base);
+  places.forEach(({ at }, b) => checkStates(kind, view, at, `${label}, block ${b}`, base));
+  const z = new Int32Array(n), starts = startsOf(frequencies), symbols = new Uint8Array(WHOLE);
+  frequencies.forEach((_, s) => symbols.fill(s, starts[s], starts[s + 1]));
+  places.forEach((place, b) => {
+    decodeGridBlock(view, place, symbols, starts, z.subarray(b * BLOCK, (b + 1) * BLOCK), `${label}, block ${b}`, base);
+  });
+  fitFrequencies(countSymbols(z), n).forEach((right, s) => {
+    if (frequencies[s] === right) return;
+    fail(kind.numbers.model, `${label}, the frequency of symbol ${s}`, base, frequencies[s], `${right}, that of the integers`);
+  });
+  return z;
+}
+
+/** Decodes one block into z and makes the check [C-13]. Every number stays below 2^32. spec 6.13, 6.14 */
+function decodeGridBlock(view, { at, end }, symbols, starts, z, label, base) {
+  const number = FOURTEEN_BITS.numbers.end;
+  let x = view.getUint32(at, true), next = at + 4, i = 0;
+  const refill = () => {
+    if (next === end) fail(number, label, base + end, `no word left for element ${i}`, 'one');
+    x = x * 2 ** 16 + view.getUint16(next, true);
+    next += 2;
+  };
+  const plain = (bits) => {
+    const r = x & ((1 << bits) - 1);
+    x >>>= bits;
+    if (x < LEAST_STATE) refill();
+    return r;
+  };
+  for (; i < z.length; i++) {
+    const y = x & (WHOLE - 1), symbol = symbols[y], start = starts[symbol], bits = PLAIN[symbol];
+    x = (starts[symbol + 1] - start) * (x >>> 14) + y - start;
+    if (x < LEAST_STATE) refill();
+    let r = 0;
+    if (bits > 0) r = plain(Math.min(bits, 16));
+    if (bits > 16) r += plain(bits - 16) << 16;
+    z[i] = INTEGERS[symbol] + (symbol & 1 ? r : -r);
+  }
+  if (next !== end) fail(number, label, base + next, `${(end - next) / 2} words left`, 'none');
+  if (x !== LEAST_STATE) fail(number, `${label}, state`, undefined, `${x} at the end`, LEAST_STATE);
+}
+
+/** The entry to write for a raw grid if coding 5 is chosen: raw unless the coding is shorter. [E-04] */
+function writeGrid(entry, n) {
+  if (leastCoded(CODING.rans14, n) >= entry.payload.length) return entry;
+  const z = integersOf(entry.payload), frequencies = fitFrequencies(countSymbols(z), n), starts = startsOf(frequencies);
+  const blocks = Array.from({ length: blocksOf(n) }, (_, b) => {
+    return encodeGridBlock(z.subarray(b * BLOCK, (b + 1) * BLOCK), frequencies, starts);
+  });
+  return shorter(entry, CODING.rans14, FOURTEEN_BITS, putFrequencies(frequencies), blocks);
+}
+
+/** The state and words of one block. Every number stays below 2^32. spec 6.13, 6.14 */
+function encodeGridBlock(z, frequencies, starts) {
+  const bytes = new Uint8Array(4 + 6 * z.length), view = viewOf(bytes); // at most three words each element
+  let x = LEAST_STATE, first = bytes.length; // the words fill the bytes from the end
+  const spill = () => {
+    first -= 2;
+    view.setUint16(first, x & 0xFFFF, true);
+    x >>>= 16;
+  };
+  const plain = (r, bits) => {
+    if (x >= 2 ** (32 - bits)) spill();
+    x = x * 2 ** bits + r;
+  };
+  for (let i = z.length - 1; i >= 0; i--) {
+    const symbol = symbolOf(z[i]), bits = PLAIN[symbol], r = Math.abs(z[i]) & ((1 << bits) - 1), f = frequencies[symbol];
+    if (bits > 16) plain(r >>> 16, bits - 16); // those that are decoded last
+    if (bits > 0) plain(r & 0xFFFF, Math.min(bits, 16));
+    if (x >= f * 2 ** 18) spill();
+    x = Math.floor(x / f) * WHOLE + x % f + starts[symbol];
+  }
+  view.setUint32(first - 4, x, true);
+  return bytes.subarray(first - 4);
+}
+
 // ---------------------------------------------------------------------------------------------- codings 2 and 3 of float32
 
 /** The bits of a non-negative f32, rounded to float16, to nearest, ties to even. spec 6.9 */
@@ -1218,6 +1496,7 @@ const roundOff = (x, k) => (x + (2 ** (k - 1) - 1) + ((x >>> k) & 1)) >>> k;
 /** The f32 of a non-negative float16. */
 function fromFloat16(bits) {
   const exponent = bits >>> 10, fraction = bits & 0x3FF;
+  if (exponent === 31) return fraction ? NaN : Infinity;
   return exponent ? (fraction + 0x400) * 2 ** (exponent - 25) : fraction * 2 ** -24;
 }
 
@@ -1369,8 +1648,10 @@ class MaskedSum {
   }
 
   add(frame, index, weight) {
+    const entry = frame.entries[index];
     this.sums.reserve(weight);
-    for (const [at, q] of maskedChunks(frame.entries[index], frame.seed, index, this.n)) this.sums.addAll(at, q, weight);
+    if (entry.kind === KIND.grid) this.sums.addAll(0, integersOf(entry.payload), weight);
+    else for (const [at, q] of maskedChunks(entry, frame.seed, index, this.n)) this.sums.addAll(at, q, weight);
   }
 
   /** The check [A-02] of one tensor; `number` is the number that it has where it is made. */
@@ -1411,7 +1692,8 @@ class DenseSum {
   }
 
   add(frame, index, weight) {
-    const view = viewOf(frame.entries[index].payload);
+    const { kind, payload } = frame.entries[index];
+    const view = viewOf(kind === KIND.grid ? decodeTensor(frame, index) : payload);
     this.rows.forEach((row) => row.reserve(weight));
     const addElement = this.dtype.isFloat ? this.addFloat : this.addInteger;
     for (let i = 0; i < this.n; i++) addElement.call(this, view, i, weight);
@@ -1510,6 +1792,13 @@ function getUint(view, at, size) {
   return size === 2 ? view.getUint16(at, true) : view.getUint8(at);
 }
 
+/** Stores an integer modulo 2^(8·size). */
+function putUint(view, at, size, value) {
+  if (size === 4) view.setUint32(at, value, true);
+  else if (size === 2) view.setUint16(at, value, true);
+  else view.setUint8(at, value);
+}
+
 const bitLength = (x) => (x === 0n ? 0 : x.toString(16).length * 4 - Math.clz32(parseInt(x.toString(16)[0], 16)) + 28);
 
 /**
@@ -1584,9 +1873,10 @@ export class Aggregate {
     const parsed = ArrayBuffer.isView(frame) ? parseFrame(frame, this.#demands(), this.limits) : frame;
     if (parsed === frame) agree(parsed, parsed.schema, this.#demands());
     const sums = parsed.entries.map(({ kind, type, scale }, i) => {
-      if (kind === KIND.dense) return this.#sums[i];
-      this.#sums[i]?.checkNoise('A-02', i, type, scale);
-      return this.#sums[i] ?? new MaskedSum(this.schema.tensors[i].n, type, scale);
+      if (this.#sums[i] instanceof DenseSum) return this.#sums[i];
+      const distribution = kind === KIND.grid ? GRID_SUM : type;
+      this.#sums[i]?.checkNoise('A-02', i, distribution, scale);
+      return this.#sums[i] ?? new MaskedSum(this.schema.tensors[i].n, distribution, scale);
     });
     sums.forEach((sum, i) => sum.add(parsed, i, Number(weight)));
     this.#sums = sums;
@@ -1655,6 +1945,7 @@ export class Aggregate {
     const bytes = new Uint8Array(tensors.reduce((size, part) => size + part.length, 60));
     const view = viewOf(bytes);
     putHeader(bytes, SUM_MAGIC, this.schema);
+    bytes[5] = this.#sums.some(({ distribution }) => distribution === GRID_SUM) ? 1 : 0;
     view.setBigUint64(8, BigInt(this.weight), true);
     view.setBigUint64(16, this.baseModel, true);
     view.setUint32(24, this.round, true);
@@ -1669,7 +1960,7 @@ export class Aggregate {
   }
 
   /**
-   * Reads a partial sum of frames of the caller's schema. Checks [P-01] to [P-15].
+   * Reads a partial sum of frames of the caller's schema. Checks [P-01] to [P-16].
    * @param {Uint8Array} input
    * @param {Schema} schema
    * @param {object} [options]
@@ -1682,8 +1973,10 @@ export class Aggregate {
     const { weight, frames, baseModel, round } = readSumHeader(bytes, view, schema);
     const parts = new Parts(56, bytes.length - 4, 'P-01');
     const places = schema.tensors.map((tensor, i) => {
-      return tensor.role === ROLE.masked ? placeMasked(view, parts, tensor, i) : placeDense(view, parts, tensor, i);
+      return tensor.role === ROLE.masked ? placeMasked(view, parts, tensor, i, bytes[5]) : placeDense(view, parts, tensor, i);
     });
+    const minor = places.some(({ distribution }) => distribution === GRID_SUM) ? 1 : 0;
+    if (bytes[5] !== minor) fail('P-16', 'minor', 5, bytes[5], `${minor}, the one for the distributions`);
     const left = parts.end - parts.at;
     if (left) fail('P-13', 'partial sum', parts.at, `${left} bytes between the last tensor and the checksum`, 'none');
     checkChecksum('P-14', bytes, view);
@@ -1698,7 +1991,7 @@ export class Aggregate {
 function readSumHeader(bytes, view, schema) {
   checkSize('P-01', 'partial sum', bytes, 60);
   checkMagic('P-02', bytes, SUM_MAGIC);
-  checkVersion('P-03', bytes, 0);
+  checkVersion('P-03', bytes, 1);
   const flags = view.getUint16(6, true);
   if (flags !== 0) fail('P-04', 'flags', 6, `0x${flags.toString(16)}`, 0);
   const weight = getU64(view, 8), frames = getU64(view, 48);
@@ -1709,14 +2002,18 @@ function readSumHeader(bytes, view, schema) {
   return { weight, frames, baseModel: view.getBigUint64(16, true), round: view.getUint32(24, true) };
 }
 
-function placeMasked(view, parts, { n }, i) {
+function placeMasked(view, parts, { n }, i, minor) {
   const label = `tensor ${i}`;
   const at = parts.take(8, label);
   const distribution = view.getUint8(at), scale = view.getFloat32(at + 4, true);
-  if (!(distribution in DISTRIBUTIONS)) fail('P-09', `${label}, distribution`, at, distribution, DISTRIBUTION_CODES);
+  const grid = distribution === GRID_SUM && minor >= 1;
+  if (!grid && !(distribution in DISTRIBUTIONS)) {
+    fail('P-09', `${label}, distribution`, at, distribution, minor ? '1, 2, 3 or 4' : DISTRIBUTION_CODES);
+  }
   const reserved = [1, 2, 3].map((k) => view.getUint8(at + k));
   if (reserved.some((x) => x)) fail('P-10', `${label}, reserved`, at + 1, hex(reserved), hex([0, 0, 0]));
-  checkScale('P-11', `${label}, scale`, at + 4, distribution, scale);
+  if (grid) checkStep('P-11', `${label}, step`, at + 4, DTYPE.float32, scale);
+  else checkScale('P-11', `${label}, scale`, at + 4, distribution, scale);
   return { distribution, scale, at: parts.take(8 * n, `${label}, sums`) };
 }
 
@@ -1738,7 +2035,7 @@ function readSum(view, place, { role, n, dtype }, i, weight) {
   const label = `tensor ${i}`;
   if (role === ROLE.masked) {
     const { distribution, scale, at } = place;
-    const sums = Sums.read(view, at, n, weight, DISTRIBUTIONS[distribution].largest(), `${label}, sums`);
+    const sums = Sums.read(view, at, n, weight, SUMMED[distribution].largest(), `${label}, sums`);
     return new MaskedSum(n, distribution, scale, sums);
   }
   const sum = new DenseSum(n, dtype);
@@ -1747,6 +2044,82 @@ function readSum(view, place, { role, n, dtype }, i, weight) {
     if (sum.rows[limb].isZero()) fail('P-15', `${label}, row ${k}`, at, 'only limbs of 0', 'another limb');
   });
   return sum;
+}
+
+// ---------------------------------------------------------------------------------------------------------------- models
+
+const HALF_DTYPES = { [DTYPE.float16]: HALVES[CODING.float16], [DTYPE.bfloat16]: HALVES[CODING.bfloat16] };
+
+/** An element of a float dtype. */
+function getFloat(view, at, dtype) {
+  if (dtype === DTYPE.float32) return view.getFloat32(at, true);
+  if (dtype === DTYPE.float64) return view.getFloat64(at, true);
+  const bits = view.getUint16(at, true), magnitude = HALF_DTYPES[dtype].widen(bits & 0x7FFF);
+  return bits >>> 15 ? -magnitude : magnitude;
+}
+
+/** Stores a number in a float dtype; for 16 bits, it is rounded to f32 first. */
+function putFloat(view, at, dtype, value) {
+  if (dtype === DTYPE.float32) view.setFloat32(at, value, true);
+  else if (dtype === DTYPE.float64) view.setFloat64(at, value, true);
+  else {
+    const { narrow: round, infinity } = HALF_DTYPES[dtype];
+    F32.setFloat32(0, value);
+    const bits = F32.getUint32(0), magnitude = Math.min(round(bits & 0x7FFFFFFF), infinity);
+    const quiet = infinity + (infinity & -infinity) / 2; // a NaN: the highest bit of the fraction is set
+    view.setUint16(at, Number.isNaN(value) ? quiet : (bits >>> 31) * 0x8000 + magnitude, true);
+  }
+}
+
+/** The elements of one tensor as bytes: whole elements of the dtype. */
+function elementsOf(array, dtype, name) {
+  const bytes = plain(array), size = elementSize(dtype);
+  if (bytes.length % size) throw new RangeError(`${name} must be whole elements of ${size} bytes, not ${bytes.length} bytes`);
+  return bytes;
+}
+
+/**
+ * The new values of one tensor of a model: base + update, rounded once or modulo 2^bits, as the dtype says. spec 1.6
+ * @param {number} dtype a code of DTYPE, that of both
+ * @param {ArrayBufferView} base the little-endian bytes of the elements that the client holds
+ * @param {ArrayBufferView} update the same for the decoded update, as decodeTensor gives it
+ * @returns {Uint8Array} the same for the new values, with a separate buffer
+ */
+export function applyUpdate(dtype, base, update) {
+  const bytes = elementsOf(base, dtype, 'base').slice(), more = elementsOf(update, dtype, 'update');
+  if (bytes.length !== more.length) throw new RangeError(`base has ${bytes.length} bytes, update ${more.length}`);
+  const { size, isFloat, isBool } = DTYPES[dtype], view = viewOf(bytes), moreView = viewOf(more);
+  for (let at = 0; at < bytes.length; at += size) {
+    if (isFloat) putFloat(view, at, dtype, getFloat(view, at, dtype) + getFloat(moreView, at, dtype));
+    else if (isBool) bytes[at] ^= more[at];
+    else if (size === 8) view.setBigUint64(at, view.getBigUint64(at, true) + moreView.getBigUint64(at, true), true);
+    else putUint(view, at, size, getUint(view, at, size) + getUint(moreView, at, size));
+  }
+  return bytes;
+}
+
+/**
+ * The id of a model that has the schema's tensors. spec 1.7
+ * @param {Schema} schema
+ * @param {ArrayBufferView[]} tensors the little-endian bytes of the elements, one array a tensor
+ * @param {number[]} [dtypes] those of the model, if they are not the schema's
+ * @returns {bigint} never 0
+ */
+export function modelId(schema, tensors, dtypes = schema.tensors.map(({ dtype }) => dtype)) {
+  const sha = new Sha256();
+  schema.tensors.forEach(({ name, shape, n }, i) => {
+    const utf8 = new TextEncoder().encode(name), bytes = elementsOf(tensors[i], dtypes[i], name);
+    const size = n * DTYPES[dtypes[i]].size;
+    if (bytes.length !== size) throw new RangeError(`${name} must have ${size} bytes, not ${bytes.length}`);
+    const head = new Uint8Array(4 + utf8.length + 8 * shape.length), view = viewOf(head);
+    view.setUint16(0, utf8.length, true);
+    head.set(utf8, 2);
+    head.set([dtypes[i], shape.length], 2 + utf8.length);
+    shape.forEach((d, k) => view.setBigUint64(4 + utf8.length + 8 * k, BigInt(d), true));
+    sha.add(head);
+    sha.add(bytes);
+  });
+  return viewOf(sha.digest()).getBigUint64(0, true) || 1n;
 }
 
 // -------------------------------------------------------------------------------------------------------- Gaussian table

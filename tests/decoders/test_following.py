@@ -1,0 +1,182 @@
+"""A client in C and one in JavaScript add frames to a model (spec 1.6) and compute its id (spec 1.7)."""
+
+import hashlib
+import shutil
+import struct
+import subprocess
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fedmrn_codec as fm
+
+DECODERS = Path(__file__).resolve().parents[2] / "spec" / "decoders"
+DTYPES = {
+    "float32": 1,
+    "float64": 2,
+    "float16": 3,
+    "bfloat16": 4,
+    "int8": 5,
+    "int16": 6,
+    "int32": 7,
+    "int64": 8,
+    "uint8": 9,
+    "uint16": 10,
+    "uint32": 11,
+    "uint64": 12,
+    "bool": 13,
+}
+COUNT = 4000
+
+
+@pytest.fixture(scope="module", params=["c", "js"])
+def follow(request, tmp_path_factory):
+    """The command of a client."""
+    if request.param == "js":
+        if not shutil.which("node"):
+            pytest.skip("node is not installed")
+        return ["node", DECODERS / "js" / "follow.mjs"]
+    if not (shutil.which("cc") and shutil.which("make")):
+        pytest.skip("cc and make are not both installed")
+    folder = tmp_path_factory.mktemp("c") / "c"
+    shutil.copytree(DECODERS / "c", folder, ignore=shutil.ignore_patterns("follow", "follow-sanitized"))
+    subprocess.run(["make", "-C", folder, "follow-sanitized"], capture_output=True, timeout=120, check=True)
+    return [folder / "follow-sanitized"]
+
+
+def run(follow, folder, schema, model, *frames):
+    """The ids that were printed, and the model after the frames; the model is a list of arrays."""
+    (folder / "schema").write_bytes(schema)
+    (folder / "model").write_bytes(b"".join(array.tobytes() for array in model))
+    paths = []
+    for k, frame in enumerate(frames):
+        paths.append(folder / f"frame{k}")
+        paths[-1].write_bytes(frame)
+    done = subprocess.run(
+        [*follow, folder / "schema", folder / "model", *paths],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if done.returncode:
+        return done.stderr
+    return [int(line, 16) for line in done.stdout.split()], (folder / "model").read_bytes()
+
+
+def schema_of(tensors):
+    """The bytes of a schema (spec 5.1, 5.2) of tuples of name, role, dtype, shape."""
+    parts = [
+        struct.pack("<H", len(name.encode()))
+        + name.encode()
+        + struct.pack(f"<BBB{len(shape)}Q", role, DTYPES[dtype], len(shape), *shape)
+        for name, role, dtype, shape in tensors
+    ]
+    return struct.pack("<I", len(tensors)) + b"".join(parts)
+
+
+def id_of(tensors, model):
+    """The id of spec 1.7, from its text."""
+    sha = hashlib.sha256()
+    for (name, _, dtype, shape), array in zip(tensors, model, strict=True):
+        utf8 = name.encode()
+        sha.update(struct.pack("<H", len(utf8)) + utf8 + bytes([DTYPES[dtype], len(shape)]))
+        sha.update(b"".join(struct.pack("<Q", d) for d in shape) + array.tobytes())
+    return struct.unpack("<Q", sha.digest()[:8])[0] or 1
+
+
+def grid_frame(schema, base_model, *grids):
+    """A frame of raw grids (spec 6.1 to 6.5, 6.12): dtype, step, integers of each tensor."""
+    frame = struct.pack("<4sBBHQQII", b"FMRN", 1, 3, 0, 0, base_model, 0, len(grids))
+    frame += hashlib.sha256(schema).digest()[:16]
+    for dtype, step, z in grids:
+        frame += struct.pack("<BBBBQf", 3, DTYPES[dtype], 0, 0, 4 * len(z), step)
+    frame += b"".join(np.asarray(z, "<i4").tobytes() for _, _, z in grids)
+    return frame + struct.pack("<I", zlib.crc32(frame))
+
+
+def numbers(dtype, values):
+    """Float values as an array of a dtype; bfloat16 as uint16, of which the lower half of the f32 is lost."""
+    if dtype == "bfloat16":
+        return (np.asarray(values, np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    return np.asarray(values).astype(dtype)
+
+
+def base_and_update(dtype, rng):
+    """Elements of one dtype: some of any bits, some near each other, and both zeros."""
+    if dtype == "bool":
+        return rng.integers(0, 2, (2, COUNT)).astype(bool)
+    kind = np.dtype("uint16" if dtype == "bfloat16" else dtype)
+    base, update = np.frombuffer(rng.bytes(2 * COUNT * kind.itemsize), kind).reshape(2, COUNT).copy()
+    if "float" not in dtype:
+        return base, update
+    base[::3], update[::3] = numbers(dtype, rng.normal(size=(2, len(base[::3]))))
+    base[:4], update[:4] = numbers(dtype, [[0, -0.0, 0, -0.0], [0, -0.0, -0.0, 0]])
+    for array in (base, update):
+        exponent = {"float16": 0x7C00, "bfloat16": 0x7F80, "float32": 0xFF << 23, "float64": 0x7FF << 52}[
+            dtype
+        ]
+        bits = array.view(f"u{kind.itemsize}")
+        bits[(bits & exponent) == exponent] = 1  # the least positive number in place of infinities and NaNs
+    base[4:5] = numbers(dtype, [-np.inf])
+    return base, update
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_new_value_of_every_dtype(follow, tmp_path, dtype):
+    base, update = base_and_update(dtype, np.random.default_rng(DTYPES[dtype]))
+    tensors = [("weight", 0, dtype, (COUNT // 2, 2))]
+    shape = tensors[0][3]
+    schema = fm.Schema.from_bytes(schema_of(tensors))
+    held, more = {"weight": base.reshape(shape)}, {"weight": update.reshape(shape)}
+    frame = fm.encode(more, schema, seed=0, noise=fm.Uniform(1), base_model=id_of(tensors, [base]))
+    with np.errstate(over="ignore"):
+        right = fm.apply(held, more, schema)["weight"]
+    assert run(follow, tmp_path, schema_of(tensors), [base], frame) == (
+        [id_of(tensors, [right])],
+        right.tobytes(),
+    )
+
+
+def test_a_model_follows_a_server(follow, tmp_path):
+    tensors = [
+        ("gewöhnlich", 1, "float32", (3, 2)),
+        ("scale", 0, "float64", ()),
+        ("none", 0, "float16", (0, 5)),
+        ("half", 0, "float16", (2,)),
+        ("brain", 0, "bfloat16", (2,)),
+    ]
+    names = [dtype for _, _, dtype, _ in tensors]
+    rng = np.random.default_rng(1)
+    steps = [2.0**-9, 2.0**-126, 2.0**-24, 2.0**5, 2.0**120]
+    most = [2**24 - 1, 2**24 - 1, 2**11 - 1, 2**11 - 1, 2**8 - 1]
+    schema, old = schema_of(tensors), [np.zeros(0, np.int64)] * 5
+    model, base_model = [numbers(dtype, np.full(shape, 3.0)) for _, _, dtype, shape in tensors], 0
+    frames, ids = [], []
+    for version in range(3):
+        new = [
+            rng.integers(-top, top + 1, shape)
+            for (*_, shape), top in zip(tensors, [m // 2 for m in most], strict=True)
+        ]
+        change = [b - a for a, b in zip(old, new, strict=True)] if version else new
+        grids = [(d, s, z.reshape(-1)) for d, s, z in zip(names, steps, change, strict=True)]
+        frames.append(grid_frame(schema, base_model, *grids))
+        model_now = [numbers(d, z * np.float64(s)) for d, s, z in zip(names, steps, new, strict=True)]
+        old, base_model = new, id_of(tensors, model_now)
+        ids.append(base_model)
+    whole = b"".join(array.tobytes() for array in model_now)
+    assert run(follow, tmp_path, schema, model, *frames) == (ids, whole)
+    assert "base_model" in run(follow, tmp_path, schema, model, *frames[1:])
+    assert (tmp_path / "model").read_bytes() == b"".join(array.tobytes() for array in model)
+
+
+def test_the_id_of_models_of_any_length(follow, tmp_path):
+    for length in range(40, 110, 3):  # the padding of SHA-256 changes at 55 and 56 bytes modulo 64
+        tensors = [("t", 0, "uint8", (length,))]
+        schema = schema_of(tensors)
+        array = np.arange(length, dtype=np.uint8)
+        frame = fm.encode({"t": array}, fm.Schema.from_bytes(schema), seed=0, noise=fm.Uniform(1))
+        zeros = np.zeros(length, np.uint8)
+        assert run(follow, tmp_path, schema, [zeros], frame) == ([id_of(tensors, [array])], array.tobytes())
