@@ -72,7 +72,6 @@ def updates() -> Iterator[Case]:
 
 def grids() -> Iterator[Case]:
     """Grids that an encoder must refuse, [E-02]."""
-    bias = Part(kind="dense", payload=BIAS)
     for code, (most, least, largest) in oracle.GRIDS.items():
         schema, name = (oracle.Tensor("x", False, code, (2,)),), oracle.DTYPES[code].name
         steps = {
@@ -90,8 +89,9 @@ def grids() -> Iterator[Case]:
                 payload = struct.pack("<2i", 0, z)
                 part = Part(kind="grid", payload=payload, scale=STEP, coding=coding)
                 yield _refused_update(f"grid-{what}-{name}-{coding}", schema, part)
-    part = Part(kind="grid", payload=bytes(40), scale=STEP)
-    yield _refused_update("grid-too-long", SCHEMA, part, bias)
+    for what, n in (("short", 8), ("long", 10)):
+        part = Part(kind="grid", payload=bytes(4 * n), scale=STEP)
+        yield _refused_update(f"grid-too-{what}", SCHEMA[:1], part)
 
 
 def _refused_update(name: str, schema: oracle.Schema, *parts: Part) -> Case:

@@ -279,7 +279,7 @@ MUTANTS = [
         "signs exchanged",
         "return (2 * m - 1 if z > 0 else 2 * m), plain",
         "return (2 * m - 1 if z < 0 else 2 * m), plain",
-        "6.12",
+        "E-01",
     ),
     Mutant(
         "high plain bits first",
@@ -384,7 +384,7 @@ MUTANTS = [
         "a grid summed as a mask of its step",
         "Sums((row,), GRID_DISTRIBUTION, content.scale)",
         "Sums((row,), UNIFORM, content.scale)",
-        "A-02",
+        "8.5",
     ),
     Mutant("version 1.0 of every partial sum", 'b"FMRS", 1, minor, 0', 'b"FMRS", 1, 0, 0', "8.5"),
     Mutant(
