@@ -120,7 +120,7 @@ def base_and_update(dtype, rng):
         ]
         bits = array.view(f"u{kind.itemsize}")
         bits[(bits & exponent) == exponent] = 1  # the least positive number in place of infinities and NaNs
-    base[4:5] = numbers(dtype, [-np.inf])
+    base[4:5], update[4:5] = numbers(dtype, [[-np.inf], [30000]])
     return base, update
 
 
@@ -150,7 +150,7 @@ def test_a_model_follows_a_server(follow, tmp_path):
     ]
     names = [dtype for _, _, dtype, _ in tensors]
     rng = np.random.default_rng(1)
-    steps = [2.0**-9, 2.0**-126, 2.0**-24, 2.0**5, 2.0**120]
+    steps = [2.0**-9, 2.0**-126, 2.0**5, 2.0**-24, 2.0**120]
     most = [2**24 - 1, 2**24 - 1, 2**11 - 1, 2**11 - 1, 2**8 - 1]
     schema, old = schema_of(tensors), [np.zeros(0, np.int64)] * 5
     model, base_model = [numbers(dtype, np.full(shape, 3.0)) for _, _, dtype, shape in tensors], 0
