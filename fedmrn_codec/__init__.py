@@ -26,7 +26,9 @@ from .errors import (
 from .face.adaptive import AdaptiveNoise
 from .face.aggregation import Aggregator
 from .face.decoding import decode, decode_bits, inspect, noise, philox_words, verify
+from .face.downlink import Downlink, Replica
 from .face.encoding import encode, encode_bits
+from .face.grids import encode_grid
 from .face.models import apply, difference, model_id, schema_of
 from .face.request import Request
 from .face.seeds import choose_seed
@@ -50,6 +52,7 @@ __all__ = [
     "CheckedFrame",
     "CodecError",
     "Coding",
+    "Downlink",
     "Entry",
     "FrameError",
     "Gaussian",
@@ -60,6 +63,7 @@ __all__ = [
     "MaskStatistics",
     "Noise",
     "RefusedError",
+    "Replica",
     "ReplyError",
     "Request",
     "ScaleError",
@@ -76,6 +80,7 @@ __all__ = [
     "difference",
     "encode",
     "encode_bits",
+    "encode_grid",
     "errors",
     "inspect",
     "model_id",

@@ -175,11 +175,11 @@ class FrameScaleError(MalformedError):
 
 
 class MinorError(MalformedError):
-    """The minor version is higher than the frame needs: [F-31]."""
+    """The minor version is not that of what the frame or the partial sum has: [F-31], [P-16]."""
 
 
 class CodingError(MalformedError):
-    """An entropy-coded payload that its coding does not allow: [C-01] to [C-09]."""
+    """An entropy-coded payload that its coding does not allow: [C-01] to [C-14]."""
 
 
 class ChecksumError(MalformedError):
@@ -196,6 +196,10 @@ class NonFiniteError(MalformedError):
 
 class BoolError(MalformedError):
     """The byte of a bool is neither 0 nor 1: [F-30]."""
+
+
+class GridError(MalformedError):
+    """An integer of a grid is beyond the bounds of its dtype: [F-32]."""
 
 
 class WeightError(MalformedError):
@@ -215,7 +219,7 @@ class SumsError(MalformedError):
 
 
 class NoiseError(RefusedError):
-    """The noise of a frame or a partial sum is not the aggregator's: [A-02]."""
+    """The noise of a frame or a partial sum, or the step of its grid, is not the aggregator's: [A-02]."""
 
     code = "aggregate"
 
@@ -253,6 +257,12 @@ class UpdateNonFiniteError(UpdateError):
     """An update that holds a NaN or an infinity, [E-02]."""
 
     code = "argument_non_finite"
+
+
+class UpdateGridError(UpdateError):
+    """A tensor with elements beyond the largest integer of its grid (spec 6.12)."""
+
+    code = "argument_grid"
 
 
 class AggregateError(ArgumentError):

@@ -51,7 +51,7 @@ def file_text(name: str) -> str:
     assert len({case["id"] for case in cases}) == len(cases), "two cases with one id"
     assert exact_in_javascript(cases)
     blocks = (",\n".join(f"   {json.dumps(k)}: {json.dumps(v)}" for k, v in case.items()) for case in cases)
-    head = f'{{\n "format": "fedmrn 1.2",\n "about": {json.dumps(about)},\n "cases": [\n'
+    head = f'{{\n "format": "fedmrn 1.3",\n "about": {json.dumps(about)},\n "cases": [\n'
     return head + ",\n".join(f"  {{\n{block}\n  }}" for block in blocks) + "\n ]\n}\n"
 
 

@@ -140,7 +140,7 @@ def _open(
     checked = fm.CheckedFrame.open(frame, expected, limits)
     selected = checked_names(names, checked.checked_schema)
     return checked, [
-        (tensor, stream, entry, checked.payload(stream, "torch"))
+        (tensor, stream, entry, checked.elements(stream, "torch"))
         for stream, (tensor, entry) in enumerate(zip(checked.checked_schema, checked.tensors, strict=True))
         if tensor.name in selected
     ]

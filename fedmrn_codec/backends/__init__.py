@@ -66,6 +66,12 @@ class Backend(Protocol):
         `draws` is an array of the n integers r (uint32), or the private seed that they are made from.
         """
 
+    def decode_grid(self, integers: np.ndarray, step: np.float32, out: np.ndarray) -> None:
+        """Write integers (int32, shape (n,)) times step into `out`: float32, shape (n,) (spec 6.12)."""
+
+    def accumulate_grid(self, integers: np.ndarray, weight: int, sums: np.ndarray) -> None:
+        """Add weight * integers (int32, shape (n,)) to `sums`: int64, shape (n,) (spec 8.2)."""
+
 
 class Coder(Protocol):
     """The steps of codings 1 and 4 (spec 6.8, 6.11), a module for each.
@@ -93,6 +99,24 @@ class Coder(Protocol):
         """
 
 
+class GridCoder(Protocol):
+    """The steps of coding 5 (spec 6.14), a module for each; `integers` is int32 of shape (n,)."""
+
+    def count(self, integers: np.ndarray) -> np.ndarray:
+        """The number of elements with each symbol: int64, shape (215,)."""
+
+    def encode(
+        self, integers: np.ndarray, frequencies: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Code integers with frequencies (uint32, shape (215,)): states, counts and words of `Coded`."""
+
+    def decode(self, coded: Coded, out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Write the integers into `out` (int32, shape (n,)).
+
+        Returns the indices of the blocks that do not end in the initial state, and `count` of the integers.
+        """
+
+
 def installed() -> list[str]:
     """The names of the backends whose packages are installed, in order of preference; imports none."""
     return [name for name, packages in MODULES.items() if all(map(importlib.util.find_spec, packages))]
@@ -110,6 +134,13 @@ def _automatic_coder(coding: Coding) -> Coder:
     from .automatic import AutomaticCoder
 
     return AutomaticCoder(coding)
+
+
+@cache
+def _automatic_grid_coder() -> GridCoder:
+    from .automatic import AutomaticGridCoder
+
+    return AutomaticGridCoder()
 
 
 @cache
@@ -160,6 +191,14 @@ def accumulate_many(
         return
     for kind, seed, payload, weight in zip(kinds, seeds, payloads, weights, strict=True):
         backend.accumulate(noise, int(kind), int(seed), stream, payload, int(weight), sums)
+
+
+def grid_coder(backend: str | None = None) -> GridCoder:
+    """The steps of coding 5: those of NumPy or of Numba, chosen as in `coder`."""
+    if backend is None and "numba" in installed():
+        return _automatic_grid_coder()
+    name = "numpy" if backend == "numpy" or "numba" not in installed() else "numba"
+    return cast(GridCoder, importlib.import_module(f".{name}_rans14", __name__))
 
 
 def coder(backend: str | None = None, coding: Coding = Coding.RANS) -> Coder:

@@ -14,11 +14,14 @@ import numpy as np
 
 from ..primitives.codes import Coding
 from ..primitives.noise import Noise
-from . import Backend, Coder, accumulate_many
+from . import Backend, Coder, GridCoder, accumulate_many
 from .rans_parts import Coded
 
 LOAD = 2**23
 """The elements that NumPy handles in the time of importing Numba and loading code, 0.25 s of one core."""
+
+WORK = 8
+"""The elements of the other functions that NumPy handles in the time of one that it codes for a grid."""
 
 COMPILE = 2**28
 """The elements that NumPy handles in the time of compiling, 7 s of one core."""
@@ -112,6 +115,14 @@ class AutomaticBackend(Automatic):
         chosen: Backend = self.choose("sample", len(update))
         return chosen.sample(noise, kind, seed, stream, update, draws)
 
+    def decode_grid(self, integers: np.ndarray, step: np.float32, out: np.ndarray) -> None:
+        chosen: Backend = self.choose("decode", len(out))
+        chosen.decode_grid(integers, step, out)
+
+    def accumulate_grid(self, integers: np.ndarray, weight: int, sums: np.ndarray) -> None:
+        chosen: Backend = self.choose("accumulate", len(sums))
+        chosen.accumulate_grid(integers, weight, sums)
+
 
 class AutomaticCoder(Automatic):
     """The functions of `Coder`, for one coding; all codings count in the same way."""
@@ -138,6 +149,28 @@ class AutomaticCoder(Automatic):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         chosen: Coder = self.choose("decode", size)
         return chosen.decode(noise, seed, stream, coded, out, size)
+
+
+class AutomaticGridCoder(Automatic):
+    """The functions of `GridCoder`."""
+
+    def __init__(self) -> None:
+        kernels = {name: ("numba_rans14", f"_{name}") for name in ("count", "encode", "decode")}
+        super().__init__("numpy_rans14", "numba_rans14", kernels)
+
+    def count(self, integers: np.ndarray) -> np.ndarray:
+        chosen: GridCoder = self.choose("count", len(integers))
+        return chosen.count(integers)
+
+    def encode(
+        self, integers: np.ndarray, frequencies: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        chosen: GridCoder = self.choose("encode", WORK * len(integers))
+        return chosen.encode(integers, frequencies)
+
+    def decode(self, coded: Coded, out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        chosen: GridCoder = self.choose("decode", WORK * len(out))
+        return chosen.decode(coded, out)
 
 
 def _module(name: str) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..primitives.noise import Noise
+from . import numpy as plain
 from . import tiles
 from .compiled import cache_directory, jit
 from .threads import spread
@@ -77,6 +78,14 @@ def sample(
     fixed = frozen(update), frozen(given), u64(private), int(kind), noise.step, place(noise, seed, stream)
     spread(lambda a, b: _sample(out, a, b, *fixed), len(update), SPLIT)
     return out
+
+
+def decode_grid(integers: np.ndarray, step: np.float32, out: np.ndarray) -> None:
+    spread(lambda a, b: plain.decode_grid(integers[a:b], step, out[a:b]), len(out), SPLIT)
+
+
+def accumulate_grid(integers: np.ndarray, weight: int, sums: np.ndarray) -> None:
+    spread(lambda a, b: plain.accumulate_grid(integers[a:b], weight, sums[a:b]), len(sums), SPLIT)
 
 
 def place(noise: Noise, seed: int, stream: int) -> tuple[int, np.uint64, np.uint64, np.ndarray]:

@@ -79,6 +79,25 @@ def sample(
     return out
 
 
+def decode_grid(integers: np.ndarray, step: np.float32, out: np.ndarray) -> None:
+    session = _session("grid-decode", None, None)
+
+    def work(begin: int, end: int) -> None:
+        out[begin:end] = session.run(None, {"integers": integers[begin:end], "scale": np.asarray(step)})[0]
+
+    spread(work, len(out), BLOCK)
+
+
+def accumulate_grid(integers: np.ndarray, weight: int, sums: np.ndarray) -> None:
+    session = _session("grid-accumulate", None, None)
+
+    def work(begin: int, end: int) -> None:
+        inputs = {"integers": integers[begin:end], "weight": _i64(weight), "sums": sums[begin:end]}
+        sums[begin:end] = session.run(None, inputs)[0]
+
+    spread(work, len(sums), BLOCK)
+
+
 def _run(
     operation: str,
     noise: Noise | None,

@@ -1,4 +1,4 @@
-"""The constants of codings 1 and 4 (spec 6.8, 6.11), and the parts of a coded payload."""
+"""The constants of the entropy codings (spec 6.8, 6.11, 6.14), and the parts of a coded payload."""
 
 from __future__ import annotations
 
@@ -11,6 +11,21 @@ from ..primitives.noise import Gaussian, Noise
 BUCKETS = 16
 LANES = 8
 """States of a block in coding 1; a block of coding 4 has one."""
+
+SYMBOLS = 215
+"""The symbols of coding 5: 0, then those of each magnitude class, first of positive integers."""
+
+EXACT = 32
+"""The least magnitude that has plain bits beside its symbol."""
+
+_WIDE = np.arange(SYMBOLS // 2 + 1 - EXACT)
+EXTRA = np.repeat(np.concatenate([np.zeros(EXACT, np.int64), 3 + _WIDE // 4]), 2)[1:].astype(np.uint32)
+"""The number of plain bits of each symbol: shape (215,)."""
+
+LEAST = np.repeat(np.concatenate([np.arange(EXACT), (4 + _WIDE % 4) << (3 + _WIDE // 4)]), 2)[1:].astype(
+    np.int32
+)
+"""The least magnitude of each symbol: shape (215,)."""
 
 BLOCK = 2**16
 """Elements of a block."""
@@ -26,9 +41,9 @@ class Coded(NamedTuple):
     ----------
     probabilities : numpy.ndarray
         Shape (16,): the probability of a set bit in each bucket: in coding 1 uint8, in 256ths; in coding 4
-        uint16, in 4096ths.
+        uint16, in 4096ths. In coding 5 shape (215,), uint32: the frequency of each symbol, in 16384ths.
     states : numpy.ndarray
-        uint32, shape (blocks, 8), or (blocks, 1) in coding 4: the states with which decoding begins.
+        uint32, shape (blocks, 8), or (blocks, 1) in codings 4 and 5: the states with which decoding begins.
     counts : numpy.ndarray
         int64, shape (blocks,): the number of words of each block.
     words : numpy.ndarray

@@ -137,6 +137,18 @@ def words(seed: int, stream: int, start: int, count: int) -> np.ndarray:
     return out
 
 
+def decode_grid(integers: np.ndarray, step: np.float32, out: np.ndarray) -> None:
+    held = torch.from_numpy(out)
+    for at, size in _blocks(held):
+        torch.mul(shared(integers[at : at + size]), float(step), out=held[at : at + size])
+
+
+def accumulate_grid(integers: np.ndarray, weight: int, sums: np.ndarray) -> None:
+    held = torch.from_numpy(sums)
+    for at, size in _blocks(held):
+        held[at : at + size].add_(shared(integers[at : at + size]).to(torch.int64), alpha=weight)
+
+
 def noise(noise: Noise, seed: int, stream: int, start: int, count: int) -> np.ndarray:
     out: np.ndarray = noise_tensor(noise, seed, stream, start, count).numpy()
     return out

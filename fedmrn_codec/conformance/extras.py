@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 
 from . import oracle
@@ -11,6 +12,7 @@ from .request import Aggregate, Decode, Encode, Merge, Part, Request
 from .target import Refused
 
 SCALE = 0x3C23D70A
+STEP = 0x3F000000
 NOISE = oracle.f32_from_bits(SCALE)
 SCHEMA = (
     oracle.Tensor("weight", True, oracle.FLOAT32, (9,)),
@@ -18,6 +20,9 @@ SCHEMA = (
 )
 RAW = oracle.schema_bytes(SCHEMA)
 BIAS = bytes.fromhex("0000803f000000c0")
+
+
+GRID = oracle.Content(struct.pack("<9i", *range(-4, 5)), oracle.GRID, scale=oracle.f32_from_bits(STEP))
 
 
 def _frame(scale: float = NOISE, round: int = 4, base_model: int = 6) -> bytes:
@@ -65,6 +70,30 @@ def updates() -> Iterator[Case]:
         yield _refused_update(f"scale-{what}", SCHEMA, part, bias)
 
 
+def grids() -> Iterator[Case]:
+    """Grids that an encoder must refuse, [E-02]."""
+    bias = Part(kind="dense", payload=BIAS)
+    for code, (most, least, largest) in oracle.GRIDS.items():
+        schema, name = (oracle.Tensor("x", False, code, (2,)),), oracle.DTYPES[code].name
+        steps = {
+            "above": (127 + largest + 1) << 23,
+            "below": (127 + least - 1) << 23 or 1 << 22,
+            "three": 0x40400000,
+            "zero": 0,
+            "negative": 0xBF800000,
+        }
+        for what, bits in steps.items():
+            part = Part(kind="grid", payload=bytes(8), scale=bits)
+            yield _refused_update(f"step-{what}-{name}", schema, part)
+        for what, z in (("above", most + 1), ("below", -most - 1)):
+            for coding in ("raw", "rans14"):
+                payload = struct.pack("<2i", 0, z)
+                part = Part(kind="grid", payload=payload, scale=STEP, coding=coding)
+                yield _refused_update(f"grid-{what}-{name}-{coding}", schema, part)
+    part = Part(kind="grid", payload=bytes(40), scale=STEP)
+    yield _refused_update("grid-too-long", SCHEMA, part, bias)
+
+
 def _refused_update(name: str, schema: oracle.Schema, *parts: Part) -> Case:
     request = Encode(
         schema=oracle.schema_bytes(schema), seed=7, base_model=0, round=0, embed_schema=False, tensors=parts
@@ -94,6 +123,10 @@ def sums() -> Iterator[Case]:
         for sign in (1, -1):
             request = _forged(code, weight, sign * (oracle.LARGEST_DRAW[code] * weight + 1))
             yield _case(f"p15-{name}-{'above' if sign > 0 else 'below'}", "P-15", request)
+    grid = oracle.encode(oracle.Frame(7, 6, 4, SCHEMA, (GRID, oracle.Content(BIAS))))
+    beyond = with_checksum(grid[: -4 - len(BIAS) - 1] + b"\1" + grid[-4 - len(BIAS) :])
+    yield _sum("grid-and-mask", "A-02", (good, grid), (1, 1))
+    yield _sum("integers-and-noise", "F-32", (good, beyond), (1, 1))
 
 
 def _sum(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -52,15 +53,45 @@ class Large:
         return None
 
     def _frame(self) -> tuple[oracle.Content, Decode]:
-        mask = _mask(self.id, rare=self.coding in oracle.CODERS)
-        code, scale = DISTRIBUTIONS[self.distribution], oracle.f32_from_bits(SCALE)
-        content = oracle.Content(mask, MaskKind.of(self.kind, "kind"), code, scale, self.coding)
+        content = self._content()
         schema = (
             oracle.Tensor("bias", False, oracle.FLOAT32, (0,)),
             oracle.Tensor("weight", True, oracle.FLOAT32, (SIZE,)),
         )
         frame = oracle.encode(oracle.Frame(SEED, 0, 0, schema, (oracle.Content(b""), content)))
         return content, Decode(frame=frame, schema=oracle.schema_bytes(schema))
+
+    def _content(self) -> oracle.Content:
+        mask = _mask(self.id, rare=self.coding in oracle.CODERS)
+        code, scale = DISTRIBUTIONS[self.distribution], oracle.f32_from_bits(SCALE)
+        return oracle.Content(mask, MaskKind.of(self.kind, "kind"), code, scale, self.coding)
+
+
+@dataclass(frozen=True)
+class LargeGrid(Large):
+    """A check of a frame with one large grid, in coding 5 or raw."""
+
+    distribution: str = ""
+    kind: str = "grid"
+    musts: tuple[str, ...] = ("6.12", "6.14")
+
+    @property
+    def id(self) -> str:
+        """The id of this check: "large/grid:decode" or "large/grid-rans14:decode"."""
+        return f"large/grid{'-rans14' if self.coding == oracle.RANS14 else ''}:decode"
+
+    def _content(self) -> oracle.Content:
+        """Pseudo-random integers made from the id."""
+        noise = hashlib.shake_128(self.id.encode()).digest(4 * SIZE)
+        words = struct.unpack(f"<{SIZE}I", noise)
+        z = [_integer(w, i) for i, w in enumerate(words)]
+        payload = struct.pack(f"<{SIZE}i", *z)
+        return oracle.Content(payload, oracle.GRID, scale=2.0**-12, coding=self.coding)
+
+
+def _integer(w: int, i: int) -> int:
+    """A small integer, or, for one in 256 words, one of any class of 6.14."""
+    return w.bit_count() - 16 if w % 256 else (-1) ** (w >> 31) * (w >> 8 >> i % 24)
 
 
 def _mask(tag: str, rare: bool) -> bytes:
@@ -78,16 +109,20 @@ def places() -> list[int]:
 
 
 def _element(content: oracle.Content, i: int) -> bytes:
+    if content.kind == oracle.GRID:
+        return oracle.grid_values(content.payload[4 * i : 4 * i + 4], content.scale, oracle.FLOAT32)
     m = oracle.sign_of_bit(content.kind, content.payload[i // 8] >> i % 8 & 1)
     word = oracle.f32_bits(oracle.noise(content.distribution, content.scale, SEED, STREAM, i))
     return (word ^ (m < 0) << 31 if m else 0).to_bytes(4, "little")
 
 
 def checks() -> Iterator[Large]:
-    """The checks: each distribution with each mask kind, not entropy-coded, and entropy-coded masks."""
+    """The checks: each distribution with each mask kind, entropy-coded masks, and grids."""
     for distribution in DISTRIBUTIONS:
         for kind in MaskKind.labels():
             yield Large(distribution, kind)
     yield Large("uniform", "binary", oracle.RANS)
     yield Large("uniform", "binary", oracle.RANS12)
     yield Large("bernoulli", "binary", oracle.RANS12)
+    yield LargeGrid()
+    yield LargeGrid(coding=oracle.RANS14)

@@ -59,7 +59,8 @@ def frame_fields(data: bytes, schema: oracle.Schema) -> list[Field]:
         pen.fields += schema_fields(schema, pen.at)
         pen.at = pen.fields[-1].end
     for tensor in schema:
-        sizes = {"kind": 1, "type": 1, "coding": 1, "reserved": 1, "length": 8, "scale": 4 * tensor.masked}
+        scale = 0 if data[pen.at] == oracle.DENSE else 4
+        sizes = {"kind": 1, "type": 1, "coding": 1, "reserved": 1, "length": 8, "scale": scale}
         for name, size in sizes.items():
             if size:
                 pen.put(size, f"{name} of {tensor.name!r}", "6.4")
@@ -70,6 +71,8 @@ def frame_fields(data: bytes, schema: oracle.Schema) -> list[Field]:
             _coded(pen, tensor, length)
         elif data[at + 2] == oracle.RANS12:
             _coded_12(pen, tensor, data[pen.at : pen.at + length], data[at + 1])
+        elif data[at + 2] == oracle.RANS14:
+            _coded_14(pen, tensor, data[pen.at : pen.at + length])
         else:
             pen.put(length, f"payload of {tensor.name!r}", "6.9" if data[at + 2] else "6.5")
     pen.put(4, "checksum", "6.6")
@@ -91,6 +94,15 @@ def _coded_12(pen: _Pen, tensor: oracle.Tensor, wire: bytes, distribution: int) 
     for name, length in (("k(0)", 1), ("bits of k", size - 1), ("counts", 2 * blocks - 2), ("state", 4)):
         pen.put(length, f"{name} of {tensor.name!r}", "6.11")
     pen.put(len(wire) - size - 2 * blocks - 2, f"words of {tensor.name!r}", "6.10")
+
+
+def _coded_14(pen: _Pen, tensor: oracle.Tensor, wire: bytes) -> None:
+    """Add the fields of a grid in coding 5 to `pen`; the words are the bytes after the first state."""
+    blocks = (tensor.elements + 65535) // 65536
+    _, size = oracle.take_frequencies(wire)
+    for name, length in (("last", 1), ("bits of f", size - 1), ("counts", 4 * blocks - 4), ("state", 4)):
+        pen.put(length, f"{name} of {tensor.name!r}", "6.14")
+    pen.put(len(wire) - size - 4 * blocks, f"words of {tensor.name!r}", "6.13")
 
 
 def partial_fields(data: bytes, schema: oracle.Schema) -> list[Field]:

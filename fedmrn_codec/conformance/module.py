@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..primitives.codes import MaskKind
+from . import oracle
 from .request import (
     PROFILES,
     Aggregate,
@@ -34,6 +35,9 @@ FACE = {
     "aggregate": ("Schema", "Aggregator"),
 }
 """The names that a module must have for a profile."""
+
+FLOATS = {oracle.DTYPES[code].name: code for code in oracle.GRIDS}
+"""The codes of the dtypes that a grid may have."""
 
 NEAR = 64
 """Streams below this are reached through a schema whose first tensors are empty."""
@@ -148,6 +152,8 @@ class ModuleTarget:
 
     def _encode(self, r: Encode) -> Result:
         schema = self._schema(r.schema)
+        if any(part.kind == "grid" for part in r.tensors):
+            return {"frame": self._grids(r, schema)}
         parts = {tensor.name: (tensor, part) for tensor, part in zip(schema, r.tensors, strict=True)}
         masked = {name: part for name, (_, part) in parts.items() if part.kind != "dense"}
         plain = {name: part for name, (_, part) in parts.items() if part.kind == "dense"}
@@ -169,6 +175,28 @@ class ModuleTarget:
             **{argument: names for argument, names in codings.items() if names},
         )
         return {"frame": frame}
+
+    def _grids(self, r: Encode, schema: Any) -> bytes:
+        """A frame in which every float tensor is a grid."""
+        parts = dict(zip((tensor.name for tensor in schema), r.tensors, strict=True))
+        floats = {tensor.name: tensor for tensor in schema if tensor.dtype in FLOATS}
+        grids = {name: part for name, part in parts.items() if part.kind == "grid"}
+        if not hasattr(self.m, "encode_grid") or set(grids) != set(floats):
+            raise Unsupported(
+                "`encode_grid` makes frames in which every float tensor is a grid, and no other"
+            )
+        codings = {name: part.coding for name, part in grids.items() if part.coding != "raw"}
+        frame: bytes = self.m.encode_grid(
+            {tensor.name: _elements(tensor, _as_elements(tensor, parts[tensor.name])) for tensor in schema},
+            schema,
+            step={name: oracle.f32_from_bits(part.scale or 0) for name, part in grids.items()},
+            seed=r.seed,
+            round=r.round,
+            base_model=r.base_model,
+            embed_schema=r.embed_schema,
+            coding={name: codings.get(name, "raw") for name in grids},
+        )
+        return frame
 
     def _aggregate(self, r: Aggregate) -> Result:
         total = self._aggregator(r)
@@ -195,6 +223,16 @@ def _bytes(array: Any) -> bytes:
     """The elements of an array, little-endian."""
     given = np.asarray(array)
     return given.astype(given.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def _as_elements(tensor: Any, part: Part) -> Part:
+    """A grid as the elements of the tensor's dtype, which are exact if the format allows the grid."""
+    if part.kind != "grid":
+        return part
+    scale = oracle.f32_from_bits(part.scale or 0)
+    if not math.isfinite(scale) or len(part.payload) % 4:
+        raise Unsupported("`encode_grid` takes elements, which such a grid does not have")
+    return Part(kind="dense", payload=oracle.grid_values(part.payload, scale, FLOATS[tensor.dtype]))
 
 
 def _elements(tensor: Any, part: Part) -> np.ndarray:

@@ -123,9 +123,12 @@ ALL: tuple[tuple[str, tuple[str, ...], str, Callable[[], SearchStrategy[Request]
     ("generated/hostile-frames", ("7.1",), "decode", questions.hostile),
     ("generated/coded-frames", ("6.8", "6.9", "6.11"), "decode", questions.coded),
     ("generated/hostile-codings", ("7.1",), "decode", questions.hostile_codings),
+    ("generated/grid-frames", ("6.12", "6.14"), "decode", questions.grids),
+    ("generated/hostile-grids", ("7.1",), "decode", questions.hostile_grids),
     ("generated/samples", ("M-04",), "sample", questions.samples),
     ("generated/encodings", ("E-01", "E-02"), "encode", questions.encodings),
     ("generated/codings", ("E-03", "6.8", "6.9", "6.11"), "encode", questions.codings),
+    ("generated/grid-encodings", ("E-01", "E-02", "E-04"), "encode", questions.grid_encodings),
     ("generated/aggregates", ("A-03", "A-04"), "aggregate", questions.aggregates),
     ("generated/merges", ("A-06", "8.5"), "merge", questions.merges),
 )

@@ -9,15 +9,17 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from ..primitives.codes import Coding, MaskKind
+from ..primitives.codes import MaskKind
 from . import oracle
 from . import strategies as some
 from .hostile import damaged
 from .layout import frame_fields, partial_fields, schema_fields, with_checksum
-from .reference import DISTRIBUTIONS
+from .reference import CODINGS, DISTRIBUTIONS, KINDS
 from .request import Aggregate, Decode, Digest, Encode, Merge, Noise, Part, Request, Sample, Words
 
 DISTRIBUTION_NAMES = {code: name for name, code in DISTRIBUTIONS.items()}
+KIND_NAMES = {code: name for name, code in KINDS.items()}
+CODING_NAMES = {code: name for name, code in CODINGS.items()}
 
 
 @st.composite
@@ -125,6 +127,56 @@ def codings(draw: st.DrawFn) -> Request:
 
 
 @st.composite
+def grids(draw: st.DrawFn) -> Request:
+    """Frames of version 1.3: grids, some of them coded, beside masks and elements."""
+    frame = draw(some.grid_frames())
+    embed = draw(st.booleans())
+    known = not embed or draw(st.booleans())
+    schema = oracle.schema_bytes(frame.schema) if known else None
+    return Decode(frame=oracle.encode(frame, embed), schema=schema)
+
+
+@st.composite
+def hostile_grids(draw: st.DrawFn) -> Request:
+    """Frames of version 1.3 with defects."""
+    frame = draw(some.grid_frames())
+    data = oracle.encode(frame)
+    data = draw(damaged(data, frame_fields(data, frame.schema)))
+    return Decode(frame=data, schema=oracle.schema_bytes(frame.schema))
+
+
+@st.composite
+def grid_encodings(draw: st.DrawFn) -> Request:
+    """Grids to encode, in coding 5 where that is shorter; one in four must be refused."""
+    frame = draw(some.grid_frames(alone=draw(st.sampled_from([True, True, True, False]))))
+    parts = list(_parts(frame))
+    if draw(st.integers(0, 3)) == 0:
+        i = next(i for i, part in enumerate(parts) if part.kind == "grid")
+        parts[i] = draw(_damaged_grid(parts[i], frame.schema[i]))
+    return Encode(
+        schema=oracle.schema_bytes(frame.schema),
+        seed=frame.seed,
+        base_model=frame.base_model,
+        round=frame.round,
+        embed_schema=draw(st.booleans()),
+        tensors=tuple(parts),
+    )
+
+
+@st.composite
+def _damaged_grid(draw: st.DrawFn, part: Part, tensor: oracle.Tensor) -> Part:
+    """A step that is not allowed, or, where there is an element, an integer out of bounds."""
+    most, least, largest = oracle.GRIDS[tensor.dtype]
+    if part.payload and draw(st.booleans()):
+        z = draw(st.sampled_from([most + 1, -most - 1, 2**30, -(2**31)]))
+        at = 4 * draw(st.integers(0, len(part.payload) // 4 - 1))
+        payload = part.payload[:at] + struct.pack("<i", z) + part.payload[at + 4 :]
+        return dataclasses.replace(part, payload=payload)
+    outside = [(127 + largest + 1) << 23, (127 + least - 1) << 23 or 1 << 22, 0x3FC00000, 0xBF800000, 0]
+    return dataclasses.replace(part, scale=draw(st.sampled_from(outside)))
+
+
+@st.composite
 def _another(draw: st.DrawFn, schema: oracle.Schema) -> oracle.Schema:
     """A schema that differs in a tensor's role, dtype or shape, or in the order or number of tensors."""
     i = draw(st.integers(0, len(schema) - 1))
@@ -176,10 +228,10 @@ def samples(draw: st.DrawFn) -> Request:
 def _parts(frame: oracle.Frame) -> tuple[Part, ...]:
     return tuple(
         Part(
-            kind=MaskKind(c.kind).label if c.kind else "dense",
+            kind=KIND_NAMES[c.kind],
             payload=c.payload,
-            coding=Coding(c.coding).label,
-            distribution=DISTRIBUTION_NAMES[c.distribution] if c.kind else None,
+            coding=CODING_NAMES[c.coding],
+            distribution=DISTRIBUTION_NAMES.get(c.distribution),
             scale=oracle.f32_bits(c.scale) if c.kind else None,
         )
         for c in frame.contents
@@ -221,7 +273,7 @@ def _damaged_part(draw: st.DrawFn, part: Part, tensor: oracle.Tensor) -> Part:
 
 
 class _Weighted(NamedTuple):
-    """Frames of one schema and noise, their weights, and the expected round and base model."""
+    """Frames of one schema, noise and steps, their weights, and the expected round and base model."""
 
     schema: oracle.Schema
     frames: list[oracle.Frame]
@@ -232,7 +284,7 @@ class _Weighted(NamedTuple):
 @st.composite
 def _weighted(draw: st.DrawFn) -> _Weighted:
     count = draw(st.integers(1, 4))
-    table = draw(some.tables(count, of=some.small_shapes))
+    table = draw(some.tables(count, of=some.small_shapes, grids=True))
     expected = {"base_model": draw(st.just(0) | some.u64s), "round": draw(st.just(0) | some.u32s)}
     headers = [
         {"seed": draw(some.u64s)}
@@ -256,7 +308,7 @@ def aggregates(draw: st.DrawFn) -> Request:
         elif how == "frame":
             data[i] = draw(damaged(data[i], frame_fields(data[i], schema)))
         elif how == "noise":
-            other = tuple(draw(some.contents(tensor)) for tensor in schema)
+            other = tuple(draw(some.any_contents(tensor)) for tensor in schema)
             data[i] = oracle.encode(frames[i]._replace(contents=other))
         elif how == "expected":
             expected["round"] ^= 1

@@ -6,7 +6,6 @@ import struct
 from types import ModuleType
 from typing import Any
 
-from ..primitives.codes import Coding, MaskKind
 from . import oracle
 from .request import (
     PROFILES,
@@ -25,6 +24,15 @@ from .request import (
 from .target import Refused
 
 DISTRIBUTIONS = {"uniform": oracle.UNIFORM, "gaussian": oracle.GAUSSIAN, "bernoulli": oracle.BERNOULLI}
+KINDS = {"dense": oracle.DENSE, "binary": oracle.BINARY, "signed": oracle.SIGNED, "grid": oracle.GRID}
+CODINGS = {
+    "raw": oracle.RAW,
+    "rans": oracle.RANS,
+    "float16": oracle.IN_FLOAT16,
+    "bfloat16": oracle.IN_BFLOAT16,
+    "rans12": oracle.RANS12,
+    "rans14": oracle.RANS14,
+}
 
 
 class Reference:
@@ -74,7 +82,7 @@ class Reference:
         )
 
     def _sample(self, r: Sample) -> Result:
-        code, scale, kind = DISTRIBUTIONS[r.distribution], self.o.f32_from_bits(r.scale), _kind(r.kind)
+        code, scale, kind = DISTRIBUTIONS[r.distribution], self.o.f32_from_bits(r.scale), KINDS[r.kind]
         n = len(r.update) // 4
         given = zip(struct.unpack(f"<{n}f", r.update), struct.unpack(f"<{n}I", r.draws), strict=True)
         noise = (self.o.noise(code, scale, r.seed, r.stream, i) for i in range(n))
@@ -91,11 +99,12 @@ class Reference:
             raise Refused("", "E-02") from None
 
     def _content(self, part: Part) -> Any:
-        kind, coding = _kind(part.kind), Coding.of(part.coding, "coding")
-        if part.distribution is None or part.scale is None:
+        kind, coding = KINDS[part.kind], CODINGS[part.coding]
+        if part.scale is None:
             return self.o.Content(part.payload, kind, coding=coding)
         scale = self.o.f32_from_bits(part.scale)
-        return self.o.Content(part.payload, kind, DISTRIBUTIONS[part.distribution], scale, coding)
+        distribution = 0 if part.distribution is None else DISTRIBUTIONS[part.distribution]
+        return self.o.Content(part.payload, kind, distribution, scale, coding)
 
     def _aggregate(self, r: Aggregate) -> Result:
         schema = self.o.parse_schema(r.schema)
@@ -118,8 +127,3 @@ class Reference:
 
     def _sums(self, total: Any) -> Result:
         return {"mean": tuple(self.o.mean(total)), "partial": self.o.partial_to_bytes(total)}
-
-
-def _kind(name: str) -> int:
-    """The code of a kind; "dense" is no kind of mask."""
-    return oracle.DENSE if name == "dense" else MaskKind.of(name, "kind")

@@ -247,6 +247,6 @@ def _part(line: Vector) -> Part:
         kind=line["kind"],
         payload=payload,
         coding=line.get("coding", "raw"),
-        distribution=line["distribution"],
+        distribution=line.get("distribution"),
         scale=_number(line["scale"]),
     )

@@ -87,9 +87,9 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One tensor of a frame to be encoded; a dense one has no distribution and no scale.
+    """One tensor of a frame to be encoded; only a mask has a distribution, a dense one has no scale either.
 
-    The payload is in raw form; the encoder applies the coding.
+    The scale of a grid is its step. The payload is in raw form; the encoder applies the coding.
     """
 
     kind: str

@@ -119,23 +119,64 @@ def contents(draw: st.DrawFn, tensor: Tensor, noise: tuple[int, float] | None = 
     return Content(draw(packed_masks(tensor.elements)), draw(kinds), distribution, scale)
 
 
+@st.composite
+def steps(draw: st.DrawFn, dtype: int) -> float:
+    """An allowed step of a grid (spec 6.12)."""
+    _, least, largest = oracle.GRIDS[dtype]
+    near = st.integers(max(-20, least), min(4, largest))
+    return float(2.0 ** draw(near | st.sampled_from([least, largest]) | st.integers(least, largest)))
+
+
+@st.composite
+def integers(draw: st.DrawFn, dtype: int, n: int) -> bytes:
+    """The raw payload of a grid: small integers, the ends of the classes of 6.14, or any."""
+    most = oracle.GRIDS[dtype][0]
+    ends = [z for e in range(5, 25) for z in (2**e, 2**e - 1, 5 * 2 ** (e - 2)) if z <= most]
+    small, end = st.integers(-3, 3), st.sampled_from([-z for z in ends] + ends)
+    one = draw(st.sampled_from([st.just(0), small, small | end, end, st.integers(-most, most)]))
+    return struct.pack(f"<{n}i", *draw(st.lists(one, min_size=n, max_size=n)))
+
+
+@st.composite
+def grid_contents(draw: st.DrawFn, tensor: Tensor, step: float | None = None) -> Content:
+    """The content of a float tensor as a grid; the step is drawn if it is not given."""
+    step = draw(steps(tensor.dtype)) if step is None else step
+    coding = draw(st.sampled_from([oracle.RAW, oracle.RANS14]))
+    return Content(draw(integers(tensor.dtype, tensor.elements)), oracle.GRID, scale=step, coding=coding)
+
+
+def any_contents(tensor: Tensor) -> st.SearchStrategy[Content]:
+    """The content of a tensor, as a grid or otherwise."""
+    return contents(tensor) | grid_contents(tensor) if tensor.dtype in oracle.GRIDS else contents(tensor)
+
+
 Column = tuple[Tensor, tuple[Content, ...]]
 """A tensor, and its content in each of several frames."""
 
 
 @st.composite
-def columns(draw: st.DrawFn, frames: int, of: st.SearchStrategy[tuple[int, ...]]) -> Column:
-    """A tensor in several frames, with one noise."""
+def columns(
+    draw: st.DrawFn, frames: int, of: st.SearchStrategy[tuple[int, ...]], grids: bool = False
+) -> Column:
+    """A tensor in several frames, with one noise, or one step; a dense one may have several steps."""
     tensor = draw(tensors(of))
+    if grids and tensor.dtype in oracle.GRIDS and draw(st.booleans()):
+        if not tensor.masked:
+            return tensor, tuple(draw(any_contents(tensor)) for _ in range(frames))
+        step = draw(steps(tensor.dtype))
+        return tensor, tuple(draw(grid_contents(tensor, step)) for _ in range(frames))
     noise = draw(noises()) if tensor.masked else None
     return tensor, tuple(draw(contents(tensor, noise)) for _ in range(frames))
 
 
 def tables(
-    frames: int = 1, least: int = 1, of: st.SearchStrategy[tuple[int, ...]] = shapes
+    frames: int = 1,
+    least: int = 1,
+    of: st.SearchStrategy[tuple[int, ...]] = shapes,
+    grids: bool = False,
 ) -> st.SearchStrategy[list[Column]]:
     """The tensors of several frames of one schema, as columns, since these shrink better than frames."""
-    some = columns(frames, of)
+    some = columns(frames, of, grids)
     return st.lists(some, min_size=least, max_size=3, unique_by=lambda column: column[0].name)
 
 
@@ -186,6 +227,30 @@ def coded_frames(draw: st.DrawFn) -> Frame:
     return Frame(draw(u64s), 0, 0, schema, contents)
 
 
+# --- grids ------------------------------------------------------------------------------------------
+
+GRID_SIZES = st.integers(0, 9) | st.integers(20, 60)
+"""Numbers of elements: too few for coding 5, and enough for it."""
+
+
+@st.composite
+def grid_frames(draw: st.DrawFn, alone: bool = False) -> Frame:
+    """A frame with one to three grids, and other contents; if alone, then no other floats."""
+    masked = st.booleans().map(lambda masked: (masked, FLOAT32))
+    dense = st.sampled_from(list(oracle.GRIDS)).map(lambda dtype: (False, dtype))
+    columns = []
+    for i in range(draw(st.integers(1, 3))):
+        tensor = Tensor(f"grid {i}", *draw(masked | dense), (draw(GRID_SIZES),))
+        columns.append((tensor, draw(grid_contents(tensor))))
+    for i in range(draw(st.integers(0, 2))):
+        other = draw(tensors(small_shapes))._replace(name=f"other {i}")
+        if not (alone and other.dtype in oracle.GRIDS):
+            columns.append((other, draw(contents(other))))
+    columns = draw(st.permutations(columns))
+    schema, held = tuple(tensor for tensor, _ in columns), tuple(content for _, content in columns)
+    return Frame(draw(st.just(0) | u64s), draw(u64s), draw(u32s), schema, held)
+
+
 # --- sampling ---------------------------------------------------------------------------------------
 
 
@@ -215,6 +280,9 @@ def tied_sums(draw: st.DrawFn, tensor: Tensor, weight: int) -> oracle.Sums:
         return oracle.Sums(tuple(zip(*(_limbs(total, kind.limbs) for total in totals), strict=True)))
     distribution, scale = draw(noises())
     step, bound = oracle.step(distribution, scale), weight * oracle.LARGEST_DRAW[distribution]
+    if draw(st.integers(0, 3)) == 0:
+        distribution, scale = oracle.GRID_DISTRIBUTION, draw(steps(FLOAT32))
+        step, bound = Fraction(scale), weight * (2**24 - 1)
     row = []
     for _ in range(n):
         near = bound * step / weight * Fraction(draw(st.integers(-4096, 4096)), 4096)

@@ -80,7 +80,7 @@ def _refused_valid(request: Request, found: Refused) -> Finding:
     if isinstance(request, Encode):
         return Finding(("E-01",), f"expected a frame, got the refusal `{found.code}`")
     if found.code == "coding":
-        section = "6.11" if _minor(request) == 2 else "6.8"
+        section = {2: "6.11", 3: "6.14"}.get(_minor(request), "6.8")
         return Finding((section,), "expected an answer, got the refusal `coding`: valid input is refused")
     groups = ("P", "A", "F", "S") if request.op in AGGREGATING else ("F", "S")
     numbers = tuple(n for n, code in oracle.CODES.items() if code == found.code and n[0] in groups)
@@ -135,6 +135,8 @@ def _wrong_tensors(request: Decode, expected: Result, found: Result) -> Finding:
     if len(want) != len(got):
         section = "M-02" if tensor.masked else "6.5"
         return Finding((section,), f"{name}: expected {len(want)} bytes, got {len(got)}")
+    if content.kind == oracle.GRID:
+        return Finding(("6.12",), _differ(f"{name}, grid, byte {first_difference(want, got)}", want, got))
     if not tensor.masked:
         return Finding(("6.5",), _differ(f"{name}, dense, byte {first_difference(want, got)}", want, got))
     return _wrong_update(name, content, frame.seed, i, tensor.elements, want, got)

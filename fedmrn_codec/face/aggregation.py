@@ -14,13 +14,14 @@ from .. import backends, errors
 from ..format.checked import CheckedFrame
 from ..format.frame import Buffer
 from ..format.limits import DEFAULT_LIMITS, Limits
-from ..format.mask_spec import MaskSpec, MaskValue, mask_specs, masked_noise
+from ..format.mask_spec import MaskSpec, MaskValue, Source, mask_specs, masked_noise
 from ..format.parsing import Expected
 from ..format.schema import Schema, Tensor
 from ..primitives.arguments import U64, given, unsigned
+from ..primitives.grid import Grid
 from ..primitives.noise import Noise
 from ..sums import partial
-from ..sums.state import MAX_WEIGHT, Sums
+from ..sums.state import MAX_WEIGHT, Sums, noise_of
 from ..sums.statistics import MaskStatistics, statistics_of
 from .arrays import checked_arrays, packed_bits
 
@@ -100,9 +101,15 @@ class Aggregator:
         expected = Expected(self.schema, self.expected.round, self.expected.base_model, seed)
         checked = CheckedFrame.open(data, expected, self.limits)
         contents = checked.payloads(self._backend_name)
-        masked = ((stream, checked.tensors[stream]) for stream in self._sums.masked)
-        specs = {stream: MaskSpec(entry.noise, entry.mask_kind) for stream, entry in masked if entry.noise}
-        self._add(specs, checked.seed, contents, weight)
+        sources: dict[int, Source] = {}
+        for stream, (tensor, entry) in enumerate(zip(self.schema, checked.tensors, strict=True)):
+            if entry.noise is not None:
+                sources[stream] = MaskSpec(entry.noise, entry.mask_kind)
+            elif entry.step is not None and tensor.masked:
+                sources[stream] = Grid(entry.step)
+            elif entry.step is not None:
+                contents[stream] = checked.elements(stream)
+        self._add(sources, checked.seed, contents, weight)
         return checked
 
     def add_arrays(
@@ -147,14 +154,14 @@ class Aggregator:
         """
         self._checked_weight(weight)
         parts = checked_arrays(arrays, self.schema, dense_only=True) | packed_bits(bits or {}, self.schema)
-        specs: dict[int, MaskSpec] = {}
+        sources: dict[int, Source] = {}
         if self._sums.masked:
             if seed is None:
                 raise errors.ArgumentError("seed", "the seed of the masked tensors' noise", None)
             by_name = mask_specs(self.schema, self._own_noise() if noise is None else noise, mask)
-            specs = {stream: by_name[self.schema.tensors[stream].name] for stream in self._sums.masked}
+            sources = {stream: by_name[self.schema.tensors[stream].name] for stream in self._sums.masked}
         contents = [parts[tensor.name] for tensor in self.schema]
-        self._add(specs, unsigned(seed or 0, U64, "seed"), contents, weight)
+        self._add(sources, unsigned(seed or 0, U64, "seed"), contents, weight)
 
     def add_many(
         self,
@@ -246,6 +253,8 @@ class Aggregator:
     def statistics(self) -> dict[str, MaskStatistics]:
         """What the added masks show of each masked tensor, by name, for a rule that sets the noise.
 
+        Tensors that were sent on a grid are left out.
+
         Raises
         ------
         AggregateError
@@ -261,6 +270,7 @@ class Aggregator:
             return {
                 self.schema.tensors[stream].name: statistics_of(state, self.weight, share)
                 for stream, state in self._sums.masked.items()
+                if isinstance(state.noise, Noise)
             }
 
     def to_bytes(self) -> bytes:
@@ -286,7 +296,7 @@ class Aggregator:
         Raises
         ------
         FrameError
-            One of [P-01] to [P-15] fails; the first one that fails determines the subclass.
+            One of [P-01] to [P-16] fails; the first one that fails determines the subclass.
         """
         header, sums = partial.parse(data, schema)
         out = cls(schema, round=header.round, base_model=header.base_model, limits=limits, backend=backend)
@@ -304,24 +314,24 @@ class Aggregator:
             raise errors.AggregateError("sum of weights", "at most 2^39 - 1", self.weight + number)
         return number
 
-    def _add(self, specs: Mapping[int, MaskSpec], seed: int, contents: list[np.ndarray], weight: int) -> None:
-        """Add checked contents in schema order, flat: packed bits of masked tensors, elements of others."""
+    def _add(self, sources: Mapping[int, Source], seed: int, contents: list[np.ndarray], weight: int) -> None:
+        """Add checked contents in schema order, as `Sums.add` takes them."""
         with self._lock:
             number = self._checked_weight(weight)
             for stream, state in self._sums.masked.items():
-                _check_noise(self.schema.tensors[stream], state.noise, specs[stream].noise)
-            self._sums.reserve(contents)
+                _check_noise(self.schema.tensors[stream], state.noise, noise_of(sources[stream]))
+            self._sums.reserve(sources, contents)
             with self._changing():
-                self._sums.add(self._backend, specs, seed, contents, number)
+                self._sums.add(self._backend, sources, seed, contents, number)
                 self.weight += number
                 self.frames += 1
 
     def _own_noise(self) -> dict[str, Noise]:
         """The noise of each masked tensor by name, stated by the caller or by the first frame."""
         noise = {self.schema.tensors[stream].name: state.noise for stream, state in self._sums.masked.items()}
-        if missing := [name for name, its_noise in noise.items() if its_noise is None]:
+        if missing := [name for name, its_noise in noise.items() if not isinstance(its_noise, Noise)]:
             raise errors.ArgumentError("noise", "one for each masked tensor", f"nothing for {missing}")
-        return {name: its_noise for name, its_noise in noise.items() if its_noise is not None}
+        return {name: its_noise for name, its_noise in noise.items() if isinstance(its_noise, Noise)}
 
     def _like(self) -> Aggregator:
         """An empty aggregator with the same expected values, noise, limits and backend."""
@@ -359,8 +369,8 @@ class Aggregator:
             raise errors.AggregateError("frames", "at least 1", 0)
 
 
-def _check_noise(tensor: Tensor, expected: Noise | None, got: Noise | None) -> None:
-    """Check a tensor's noise, [A-02]."""
+def _check_noise(tensor: Tensor, expected: Noise | Grid | None, got: Noise | Grid | None) -> None:
+    """Check a tensor's noise, or the step of its grid, [A-02]."""
     if expected not in (None, got):
         raise errors.NoiseError(f"noise of {tensor.name!r}", expected, got)
 

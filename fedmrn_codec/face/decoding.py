@@ -63,9 +63,9 @@ def decode(
     for stream, (tensor, entry) in enumerate(zip(checked.checked_schema, checked.tensors, strict=True)):
         if tensor.name not in chosen:
             continue
-        content = checked.payload(stream, backend)
+        content = checked.elements(stream, backend)
         if entry.noise is None:
-            out[tensor.name] = content.reshape(tensor.shape).copy()
+            out[tensor.name] = (content.copy() if entry.step is None else content).reshape(tensor.shape)
             continue
         values = np.empty(tensor.size, np.float32)
         kernels.decode(entry.noise, entry.mask_kind, checked.seed, stream, content, values)
@@ -85,18 +85,18 @@ def decode_bits(
 ) -> dict[str, np.ndarray]:
     """Check a frame and decode the bits of its masks, without noise: the inverse of `encode_bits`.
 
-    Parameters, except `names`, and errors are as in `decode`. Payloads of dense tensors are not checked.
+    Parameters, except `names`, and errors are as in `decode`. Other payloads are not checked.
 
     Returns
     -------
     dict of str to numpy.ndarray
-        Bool arrays of the masked tensors' shapes, in schema order: True keeps the noise.
+        Bool arrays of the shapes of the tensors sent as masks, in schema order: True keeps the noise.
     """
     checked = CheckedFrame.open(data, Expected(schema, round, base_model, seed), limits)
     return {
         tensor.name: masks.unpack(checked.payload(stream, backend), tensor.size).reshape(tensor.shape)
         for stream, tensor in enumerate(checked.checked_schema)
-        if tensor.masked
+        if checked.tensors[stream].noise
     }
 
 

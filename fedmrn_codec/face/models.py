@@ -61,12 +61,21 @@ def check_schema(schema: Iterable[Tensor], arrays: Arrays) -> None:
             raise errors.SchemaError("schema", f"{_described(array)}, as in the model", str(tensor))
 
 
-def model_id(arrays: Arrays) -> int:
-    """The id of a model: 64 bits of a SHA-256 of its names, dtypes, shapes and bytes, never 0."""
+def model_id(arrays: Arrays, schema: Schema | None = None) -> int:
+    """The id of a model: 64 bits of a SHA-256 of its names, dtypes, shapes and elements, never 0 (spec 1.7).
+
+    Parameters
+    ----------
+    arrays : mapping of str to array
+    schema : Schema, optional
+        Required if the model has bfloat16 tensors, held as uint16 bits.
+    """
     digest = hashlib.sha256()
+    dtypes = {tensor.name: tensor.dtype for tensor in schema or () if not tensor.masked}
     for name, array in arrays.items():
-        digest.update(repr((name, array.dtype.str, array.shape)).encode())
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        tensor = Tensor(name, array.shape, dtype=dtypes.get(name, array.dtype.name))
+        digest.update(tensor.head + bytes([tensor.type.code]) + tensor.dimensions)
+        digest.update(np.ascontiguousarray(array, tensor.type.numpy).reshape(-1).view(np.uint8).data)
     return int.from_bytes(digest.digest()[:8], "little") or 1
 
 

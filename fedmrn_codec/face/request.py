@@ -200,7 +200,8 @@ def check_settings(noise: object, mask: object, coding: object, dense_coding: ob
     for each in noise.values() if isinstance(noise, Mapping) else [noise]:
         checked_noise(each)
     MaskKind.of(mask, "mask")
-    codings.checked(coding, masked=True), codings.checked(dense_coding, masked=False)
+    codings.checked(coding, "coding", codings.MASKED)
+    codings.checked(dense_coding, "dense_coding", codings.DENSE)
 
 
 def _noise(entry: str | list[Any], schema: Schema) -> Noise | dict[str, Noise]:

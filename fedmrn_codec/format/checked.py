@@ -9,8 +9,9 @@ import numpy as np
 
 from .. import backends, errors
 from ..primitives.dtypes import is_finite
+from ..primitives.grid import BOUNDS, values
 from ..primitives.mask import padding_is_zero
-from . import codings
+from . import codings, rans14
 from .frame import Buffer, Entry, Info, as_view, check_checksum
 from .limits import DEFAULT_LIMITS, Limits
 from .parsing import Expected, check_expected, parse
@@ -74,24 +75,27 @@ class CheckedFrame(Info):
         stream : int
             The tensor's position in the schema.
         backend : str, optional
-            The backend that decodes an entropy-coded mask; the bits do not depend on it.
+            The backend that decodes an entropy-coded payload; the result does not depend on it.
 
         Returns
         -------
         numpy.ndarray
-            Packed bits (uint8, spec 4.1) if masked, else elements in the schema's dtype (bfloat16 as uint16).
-            Must not be written to: it may be a view of the frame, and is returned again by the next call.
+            Packed bits (uint8, spec 4.1) of a mask, integers (int32) of a grid, or else elements in the
+            schema's dtype (bfloat16 as uint16). Must not be written to: it may be a view of the frame, and is
+            returned again by the next call.
 
         Raises
         ------
         FrameError
-            One of [F-28] to [F-30] and [C-01] to [C-09] fails; the first determines the subclass.
+            One of [F-28] to [F-30], [F-32] and [C-01] to [C-14] fails; the first determines the subclass.
         """
         content = self._payloads.get(stream)
         if content is None:
             tensor, entry = self.checked_schema.tensors[stream], self.tensors[stream]
             raw = np.frombuffer(self.view, np.uint8, entry.length, entry.offset)
-            if entry.noise is None:
+            if entry.step is not None:
+                content = _integers(raw, tensor, entry, backend)
+            elif entry.noise is None:
                 content = _elements(raw, tensor, entry)
             elif entry.payload_coding is not codings.RAW:
                 coding, where = entry.payload_coding, (f"{tensor.name!r}", entry.offset)
@@ -102,6 +106,18 @@ class CheckedFrame(Info):
                 content = _packed_bits(raw, tensor, entry)
             self._payloads[stream] = content
         return content
+
+    def elements(self, stream: int, backend: str | None = None) -> np.ndarray:
+        """As `payload`, but of a grid the elements: flat, in the schema's dtype (bfloat16 as uint16)."""
+        content, step = self.payload(stream, backend), self.tensors[stream].step
+        if step is None:
+            return content
+        dtype = self.checked_schema.tensors[stream].type
+        if dtype.name != "float32":
+            return values(content, step, dtype)
+        out = np.empty(len(content), np.float32)
+        backends.get(backend).decode_grid(content, np.float32(step), out)
+        return out
 
 
 def _packed_bits(raw: np.ndarray, tensor: Tensor, entry: Entry) -> np.ndarray:
@@ -114,6 +130,20 @@ def _packed_bits(raw: np.ndarray, tensor: Tensor, entry: Entry) -> np.ndarray:
             entry.offset + entry.length - 1,
         )
     return raw
+
+
+def _integers(raw: np.ndarray, tensor: Tensor, entry: Entry, backend: str | None) -> np.ndarray:
+    """The integers of a grid, after the checks [C-10] to [C-14] and [F-32]."""
+    name = f"{tensor.name!r}"
+    if entry.payload_coding is codings.RAW:
+        integers = raw.view("<i4")
+    else:
+        integers = rans14.decode(backends.grid_coder(backend), raw, tensor.size, name, entry.offset)
+    most = BOUNDS[tensor.dtype].largest
+    if integers.size and max(-int(integers.min()), largest := int(integers.max())) > most:
+        got = largest if largest > most else int(integers.min())
+        raise errors.GridError(f"integers of {name}", f"-{most} to {most}", got, entry.offset)
+    return integers
 
 
 def _elements(raw: np.ndarray, tensor: Tensor, entry: Entry) -> np.ndarray:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from .. import errors
 from ..primitives.codes import Coding
 from ..primitives.dtypes import round_to_bfloat16, widen_bfloat16
-from . import rans, rans12
+from . import rans, rans12, rans14
+from .frame import GRID
 from .schema import Schema, Tensor
 
 RAW = Coding.RAW
 MASKED = Coding.RAW, Coding.RANS, Coding.RANS12
 DENSE = Coding.RAW, Coding.FLOAT16, Coding.BFLOAT16
+GRIDS = Coding.RAW, Coding.RANS14
 
 ENTROPY = {Coding.RANS: rans, Coding.RANS12: rans12}
 """The modules of the codings that entropy-code masks; each has `shortest`, `encode` and `decode`."""
@@ -23,14 +25,18 @@ CodingValue = str | Coding
 """A coding as an argument: its label or the member."""
 
 
-def allowed(dense_dtype: str | None, minor: int) -> tuple[Coding, ...]:
-    """The codings that a table entry may have; `dense_dtype` is None for a masked tensor."""
-    fitting = MASKED if dense_dtype is None else DENSE if dense_dtype == "float32" else (Coding.RAW,)
+def allowed(kind: int, dtype: str | None, minor: int) -> tuple[Coding, ...]:
+    """The codings that a table entry may have; `dtype` is None for a mask."""
+    elements = DENSE if dtype == "float32" else (Coding.RAW,)
+    fitting = GRIDS if kind == GRID else MASKED if dtype is None else elements
     return tuple(coding for coding in fitting if coding.minor <= minor)
 
 
-def lengths(tensor: Tensor, coding: int) -> tuple[int, int]:
+def lengths(tensor: Tensor, coding: int, grid: bool) -> tuple[int, int]:
     """The least and the largest allowed length of a tensor's payload in bytes (spec 6.4)."""
+    if grid:
+        raw = 4 * tensor.size
+        return (raw, raw) if coding == Coding.RAW else (rans14.shortest(tensor.size), raw - 1)
     if coding == Coding.RAW:
         return tensor.payload_bytes, tensor.payload_bytes
     if coding in ENTROPY:
@@ -68,15 +74,14 @@ def narrow(values: np.ndarray, name: str, coding: Coding) -> np.ndarray:
     return halves
 
 
-def checked(label: object, masked: bool) -> Coding:
-    """The coding for a label or for the `Coding` itself, among those of masked or of dense tensors.
+def checked(label: object, field: str, known: tuple[Coding, ...]) -> Coding:
+    """The coding for a label or for the `Coding` itself, among the known ones.
 
     Raises
     ------
     ArgumentError
-        `label` is none of them.
+        `label` is none of them; `field` is the argument's name.
     """
-    field, known = ("coding", MASKED) if masked else ("dense_coding", DENSE)
     for coding in known:
         if label is coding or label == coding.label:
             return coding
@@ -94,11 +99,27 @@ def chosen(schema: Schema, given: CodingValue | Mapping[str, CodingValue], maske
         A coding is unknown or not for such tensors, or a name is not that of such a tensor.
     """
     fitting = [t.name for t in schema if t.masked == masked and (masked or t.dtype == "float32")]
+    if masked:
+        return _chosen(fitting, given, "coding", MASKED, "masked tensors of the schema")
+    return _chosen(fitting, given, "dense_coding", DENSE, "dense float32 tensors of the schema")
+
+
+def chosen_grids(names: Iterable[str], given: CodingValue | Mapping[str, CodingValue]) -> dict[str, Coding]:
+    """The coding of each tensor that is sent on a grid, by name; `given` and errors as in `chosen`."""
+    return _chosen(list(names), given, "coding", GRIDS, "tensors with a step")
+
+
+def _chosen(
+    fitting: list[str],
+    given: CodingValue | Mapping[str, CodingValue],
+    field: str,
+    known: tuple[Coding, ...],
+    role: str,
+) -> dict[str, Coding]:
     if not isinstance(given, Mapping):
-        return dict.fromkeys(fitting, checked(given, masked))
-    by_name = {name: checked(label, masked) for name, label in given.items()}
+        return dict.fromkeys(fitting, checked(given, field, known))
+    by_name = {name: checked(label, field, known) for name, label in given.items()}
     for name in by_name:
         if name not in fitting:
-            field, role = ("coding", "masked") if masked else ("dense_coding", "dense float32")
-            raise errors.ArgumentError(field, f"names of {role} tensors of the schema", repr(name))
+            raise errors.ArgumentError(field, f"names of {role}", repr(name))
     return {name: by_name.get(name, Coding.RAW) for name in fitting}

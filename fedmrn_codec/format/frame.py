@@ -22,13 +22,17 @@ if TYPE_CHECKING:
 else:  # Python 3.12 and newer have it in collections.abc
     Buffer = Any
 
-MAGIC, MAJOR, MINOR = b"FMRN", 1, 2  # the highest minor version that this library reads
+MAGIC, MAJOR, MINOR = b"FMRN", 1, 3  # the highest minor version that this library reads
 HEADER = struct.Struct("<4sBBHQQII16s")
 ENTRY = struct.Struct("<BBBBQ")
 SCALE = struct.Struct("<f")
 CHECKSUM = struct.Struct("<I")
 SCHEMA_FLAG = 1
-DENSE = 0
+DENSE, GRID = 0, 3
+"""Kinds of table entries beside those of masks (`MaskKind`)."""
+
+GRID_MINOR = 3
+"""The first minor version that has the kind `GRID`."""
 
 
 class Header(NamedTuple):
@@ -52,15 +56,17 @@ class Entry:
     Attributes
     ----------
     kind : str
-        "dense", "binary" or "signed".
+        "dense", "binary", "signed" or "grid".
     noise : Noise or None
-        Distribution and scale of a masked tensor's noise; None for a dense one.
+        Distribution and scale of a mask's noise; None for other kinds.
     dtype : str
         Of the decoded tensor; "float32" for a masked one.
     offset, length : int
         The payload's first byte, from the start of the frame, and its number of bytes.
     coding : str
-        "raw", "rans", "rans12", "float16" or "bfloat16": a label of `Coding`.
+        "raw", "rans", "rans12", "rans14", "float16" or "bfloat16": a label of `Coding`.
+    step : float or None
+        Of a grid; None for other kinds.
     """
 
     kind: str
@@ -69,10 +75,11 @@ class Entry:
     offset: int
     length: int
     coding: str = "raw"
+    step: float | None = None
 
     @cached_property  # the frames of a round share their entries
     def mask_kind(self) -> MaskKind:
-        """`kind` as a `MaskKind`, for a masked tensor."""
+        """`kind` as a `MaskKind`, for a mask."""
         return MaskKind[self.kind.upper()]
 
     @cached_property
@@ -99,8 +106,8 @@ class Info:
         Whether the frame carries its schema.
     tensors : tuple of Entry
         In schema order.
-    frame_bytes, mask_bytes, dense_bytes, header_bytes : int
-        The frame's length in bytes; that of its masked payloads, of its dense payloads, and of all else.
+    frame_bytes, mask_bytes, grid_bytes, dense_bytes, header_bytes : int
+        The frame's length in bytes; that of its masks, of its grids, of its other payloads, and of all else.
     """
 
     version: tuple[int, int]
@@ -113,15 +120,18 @@ class Info:
     tensors: tuple[Entry, ...]
     frame_bytes: int
     mask_bytes: int = field(init=False)
+    grid_bytes: int = field(init=False)
     dense_bytes: int = field(init=False)
     header_bytes: int = field(init=False)
 
     def __post_init__(self) -> None:
         masked = sum(e.length for e in self.tensors if e.noise)
-        dense = sum(e.length for e in self.tensors if not e.noise)
+        grids = sum(e.length for e in self.tensors if e.step)
+        dense = sum(e.length for e in self.tensors) - masked - grids
         object.__setattr__(self, "mask_bytes", masked)
+        object.__setattr__(self, "grid_bytes", grids)
         object.__setattr__(self, "dense_bytes", dense)
-        object.__setattr__(self, "header_bytes", self.frame_bytes - masked - dense)
+        object.__setattr__(self, "header_bytes", self.frame_bytes - masked - grids - dense)
 
 
 def as_view(data: Buffer) -> memoryview:
@@ -149,7 +159,8 @@ def build(
     embed_schema: bool,
 ) -> bytes:
     """The bytes of a frame with these entries and payloads (spec 6.1), in the lowest version, [E-01]."""
-    minor = max((Coding(ENTRY.unpack_from(entry)[2]).minor for entry in entries), default=0)
+    heads = [ENTRY.unpack_from(entry) for entry in entries]
+    minor = max((minor_of(kind, coding) for kind, _, coding, _, _ in heads), default=0)
     header = HEADER.pack(
         MAGIC, MAJOR, minor, SCHEMA_FLAG * embed_schema, seed, base_model, round, len(schema), schema.digest
     )
@@ -161,14 +172,24 @@ def build(
     return b"".join([*parts, CHECKSUM.pack(checksum)])
 
 
+def minor_of(kind: int, coding: int) -> int:
+    """The first minor version that has an entry of this kind and coding (spec 6.2)."""
+    return GRID_MINOR if kind == GRID else Coding(coding).minor
+
+
 def masked_entry(noise: Noise, kind: MaskKind, coding: Coding, length: int) -> bytes:
-    """The table entry of a masked tensor (spec 6.4); `length` is its payload's, in bytes."""
+    """The table entry of a mask (spec 6.4); `length` is its payload's, in bytes."""
     return ENTRY.pack(kind, noise.code, coding, 0, length) + SCALE.pack(noise.scale)
 
 
 def dense_entry(dtype: Dtype, coding: Coding, length: int) -> bytes:
-    """The table entry of a dense tensor (spec 6.4); `length` is its payload's, in bytes."""
+    """The table entry of elements (spec 6.4); `length` is their payload's, in bytes."""
     return ENTRY.pack(DENSE, dtype.code, coding, 0, length)
+
+
+def grid_entry(dtype: Dtype, step: float, coding: Coding, length: int) -> bytes:
+    """The table entry of a grid (spec 6.4); `length` is its payload's, in bytes."""
+    return ENTRY.pack(GRID, dtype.code, coding, 0, length) + SCALE.pack(step)
 
 
 def check_checksum(view: memoryview) -> None:

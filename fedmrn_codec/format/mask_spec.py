@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeVar
 
 from .. import errors
 from ..primitives.codes import MaskKind
+from ..primitives.grid import Grid
 from ..primitives.noise import Noise, checked_noise
 from .schema import Schema
 
@@ -20,6 +21,10 @@ class MaskSpec(NamedTuple):
 
     noise: Noise
     kind: MaskKind
+
+
+Source = MaskSpec | Grid
+"""How a masked tensor is sent: as a mask, or as integers on a grid."""
 
 
 def mask_specs(

@@ -8,12 +8,15 @@ from functools import lru_cache
 from .. import errors
 from ..primitives.codes import Coding, MaskKind
 from ..primitives.dtypes import BY_CODE
+from ..primitives.grid import BOUNDS
 from ..primitives.noise import DISTRIBUTIONS, Noise
 from . import codings
 from .frame import (
     CHECKSUM,
     DENSE,
     ENTRY,
+    GRID,
+    GRID_MINOR,
     HEADER,
     MAGIC,
     MAJOR,
@@ -23,11 +26,15 @@ from .frame import (
     Entry,
     Header,
     Info,
+    minor_of,
 )
 from .limits import DEFAULT_LIMITS, Limits
 from .schema import Schema, Tensor, first_difference, parse_schema
 
 KINDS = frozenset(MaskKind)
+
+Fields = tuple[str, Noise | None, str, int, Coding, float | None]
+"""Kind, noise, dtype, length, coding and step of an `Entry`."""
 
 
 @dataclass(frozen=True)
@@ -190,69 +197,79 @@ def _parse_entries(
     body: memoryview, at: int, minor: int, count: int, schema: Schema | None, begin: int = 0
 ) -> tuple[tuple[Entry, ...], int]:
     """Parse the entries at `body[at]`. `body[0]` is byte `begin` of the frame, and byte 0 in errors."""
-    parsed: list[tuple[str, Noise | None, str, int, str]] = []
+    parsed: list[Fields] = []
     for i in range(count):
         tensor = schema.tensors[i] if schema is not None else None
         name = f"tensor {i}" if tensor is None else repr(tensor.name)
         fields, at = _parse_entry(body, at, name, tensor, minor)
         parsed.append(fields)
-    needed = max((Coding[coding.upper()].minor for *_, coding in parsed), default=0)
+    needed = max((minor_of(GRID * (kind == "grid"), coding) for kind, *_, coding, _ in parsed), default=0)
     if minor != needed:
-        raise errors.MinorError("minor version", f"{needed}, the first that has the codings", minor, 5)
+        expected = f"{needed}, the first that has the kinds and codings"
+        raise errors.MinorError("minor version", expected, minor, 5)
     entries, at = [], begin + at
-    for kind, noise, dtype, length, coding in parsed:
-        entries.append(Entry(kind, noise, dtype, at, length, coding))
+    for kind, noise, dtype, length, coding, step in parsed:
+        entries.append(Entry(kind, noise, dtype, at, length, coding.label, step))
         at += length
     return tuple(entries), at
 
 
 def _parse_entry(
     body: memoryview, at: int, name: str, tensor: Tensor | None, minor: int
-) -> tuple[tuple[str, Noise | None, str, int, str], int]:
+) -> tuple[Fields, int]:
     """The fields of an `Entry` except `offset`, and the offset of the next entry in `body`."""
     left = len(body) - at
-    size = ENTRY.size + (SCALE.size if left and body[at] in KINDS else 0)
+    scaled = KINDS | {GRID} if minor >= GRID_MINOR else KINDS
+    size = ENTRY.size + (SCALE.size if left and body[at] in scaled else 0)
     if left < size:
         raise errors.TruncatedError(f"entry of {name}", f"{size} bytes", f"{left} bytes left", at)
     kind, type_code, coding, reserved, length = ENTRY.unpack_from(body, at)
     masked = kind in KINDS
-    if not masked and kind != DENSE:
-        raise errors.UnknownKindError(f"kind of {name}", "0 (dense), 1 (binary) or 2 (signed)", kind, at)
-    if tensor is not None and masked != tensor.masked:
-        role = "masked" if tensor.masked else "dense"
+    if kind != DENSE and kind not in scaled:
+        known_kinds = "0 (dense), 1 (binary), 2 (signed)" + ", 3 (grid)" * (minor >= GRID_MINOR)
+        raise errors.UnknownKindError(f"kind of {name}", f"one of {known_kinds}", kind, at)
+    if tensor is not None and not (tensor.type.is_float if kind == GRID else masked == tensor.masked):
+        role = "masked" if tensor.masked else f"dense {tensor.dtype}" if kind == GRID else "dense"
         raise errors.KindMismatchError(f"kind of {name}", f"a {role} kind, as in the schema", kind, at)
     if not masked:
-        _check_dtype(type_code, name, tensor, at + 1)
+        _check_dtype(type_code, name, tensor, at + 1, kind == GRID)
     elif type_code not in DISTRIBUTIONS:
         raise errors.UnknownDistributionError(
             f"distribution of {name}", f"1 to {max(DISTRIBUTIONS)}", type_code, at + 1
         )
-    known = codings.allowed(None if masked else BY_CODE[type_code].name, minor)
+    known = codings.allowed(kind, None if masked else BY_CODE[type_code].name, minor)
     if coding not in known:
         allowed = f"one of {', '.join(str(int(code)) for code in known)}"
         raise errors.UnknownCodingError(f"coding of {name}", allowed, coding, at + 2)
     if reserved:
         raise errors.ReservedError(f"reserved byte of {name}", "0", reserved, at + 3)
     if tensor is not None:
-        least, most = codings.lengths(tensor, coding)
+        least, most = codings.lengths(tensor, coding, kind == GRID)
         if not least <= length <= most:
             most_too = f" to {most}" if most > least else ""
             expected = f"{least}{most_too} for {tensor.size} elements"
             raise errors.PayloadLengthError(f"payload length of {name}", expected, length, at + 4)
-    coded = Coding(coding).label
-    if not masked:
-        return ("dense", None, BY_CODE[type_code].name, length, coded), at + size
+    coded = Coding(coding)
+    if kind == DENSE:
+        return ("dense", None, BY_CODE[type_code].name, length, coded, None), at + size
     (scale,) = SCALE.unpack_from(body, at + ENTRY.size)
+    if kind == GRID:
+        dtype = BY_CODE[type_code].name
+        if not BOUNDS[dtype].allows(scale):
+            expected = f"{BOUNDS[dtype]} for {dtype}"
+            raise errors.FrameScaleError(f"step of {name}", expected, scale, at + ENTRY.size)
+        return ("grid", None, dtype, length, coded, scale), at + size
     distribution = DISTRIBUTIONS[type_code]
     if not distribution.allows(scale):
         raise errors.FrameScaleError(f"scale of {name}", distribution.bounds(), scale, at + ENTRY.size)
-    return (MaskKind(kind).label, distribution(scale), "float32", length, coded), at + size
+    return (MaskKind(kind).label, distribution(scale), "float32", length, coded, None), at + size
 
 
-def _check_dtype(code: int, name: str, tensor: Tensor | None, at: int) -> None:
-    """Check the dtype of a dense entry: [F-18] and [F-19]."""
-    if code not in BY_CODE:
-        raise errors.UnknownDtypeError(f"dtype of {name}", f"1 to {max(BY_CODE)}", code, at)
+def _check_dtype(code: int, name: str, tensor: Tensor | None, at: int, grid: bool) -> None:
+    """Check the dtype of elements or of a grid: [F-18] and [F-19]."""
+    known = [c for c, dtype in BY_CODE.items() if dtype.is_float or not grid]
+    if code not in known:
+        raise errors.UnknownDtypeError(f"dtype of {name}", f"1 to {max(known)}", code, at)
     if tensor is not None and BY_CODE[code].name != tensor.dtype:
         raise errors.DtypeMismatchError(
             f"dtype of {name}", f"{tensor.dtype}, as in the schema", BY_CODE[code].name, at

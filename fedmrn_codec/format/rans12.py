@@ -14,9 +14,10 @@ import numpy as np
 
 from .. import errors
 from ..backends import Coder
-from ..backends.rans_parts import BUCKETS, LOWEST, Coded, blocks
+from ..backends.rans_parts import BUCKETS, blocks
 from ..primitives.noise import Bernoulli, Noise
 from .rans import CODED_FIELD
+from .rans_blocks import join, split
 
 MIDDLE = 39
 """The index of the probability 1/2."""
@@ -28,7 +29,8 @@ FREQUENCIES = np.array([*HALF, *(4096 - v for v in reversed(HALF[:MIDDLE]))], np
 BETWEEN = FREQUENCIES[:-1].astype(np.int64) + FREQUENCIES[1:]
 """Twice the middles between neighbours in `FREQUENCIES`."""
 
-MOST_WORDS = 2**16 - 1
+COUNTS, MOST_WORDS = "<u2", 2**16 - 1
+"""The type of the numbers of words, and the largest one."""
 
 
 def shortest(size: int) -> int:
@@ -58,12 +60,8 @@ def encode(
         return None
     table = indices(*coder.count(noise, seed, stream, payload, size), classes(noise))
     states, counts, words = coder.encode(noise, seed, stream, payload, size, _probabilities(table))
-    parts = [_pack(table), counts[:-1].astype("<u2").tobytes()]
-    ends = np.cumsum(counts)
-    for row, begin, end in zip(states, ends - counts, ends, strict=True):
-        parts += [row.astype("<u4").tobytes(), words[begin:end].astype("<u2").tobytes()]
-    coded = b"".join(parts)
-    return np.frombuffer(coded, np.uint8) if len(coded) < len(payload) else None
+    coded = join(_pack(table), COUNTS, states, counts, words)
+    return coded if len(coded) < len(payload) else None
 
 
 def decode(
@@ -80,7 +78,7 @@ def decode(
     """
     field = f"{CODED_FIELD} of {name}"
     table, begin = _unpack(data[: len(data) - 6 * blocks(size) + 2], classes(noise), field, offset)
-    coded = _split(data, begin, table, size, field, offset)
+    coded = split(data, begin, COUNTS, MOST_WORDS, _probabilities(table), size, field, offset)
     out = np.empty((size + 7) // 8, np.uint8)
     bad, ones, totals = coder.decode(noise, seed, stream, coded, out, size)
     if len(bad):
@@ -130,30 +128,3 @@ def _unpack(data: np.ndarray, count: int, field: str, offset: int) -> tuple[list
     size = -(-at // 8)
     check(not bits[at : 8 * size].any(), "padding bits of 0", "others", size)
     return table, 1 + size
-
-
-def _split(data: np.ndarray, begin: int, table: list[int], size: int, field: str, offset: int) -> Coded:
-    """Split a payload, whose counts begin at `begin`, into its parts: [C-06] and [C-07]."""
-    n = blocks(size)
-    body = begin + 2 * (n - 1)
-    counts = np.empty(n, np.int64)
-    counts[:-1] = np.frombuffer(data[begin:body].tobytes(), "<u2")
-    left = len(data) - body - 4 * n - 2 * int(counts[:-1].sum())
-    if left % 2 or not 0 <= left <= 2 * MOST_WORDS:
-        expected = f"0 to {MOST_WORDS} whole words in its last block"
-        raise errors.CodingError(field, expected, f"{left} bytes", offset + begin)
-    counts[-1] = left // 2
-    starts = body + np.cumsum(4 + 2 * counts) - (4 + 2 * counts)
-    states = np.empty((n, 1), np.uint32)
-    words = np.empty(int(counts.sum()), np.uint16)
-    at = 0
-    for b, start in enumerate(starts.tolist()):
-        states[b] = np.frombuffer(data[start : start + 4].tobytes(), "<u4")
-        end = at + int(counts[b])
-        words[at:end] = np.frombuffer(data[start + 4 : start + 4 + 2 * (end - at)].tobytes(), "<u2")
-        at = end
-    if (low := np.flatnonzero(states[:, 0] < LOWEST)).size:
-        b = int(low[0])
-        where = offset + int(starts[b])
-        raise errors.CodingError(f"state of {field}", f"at least {LOWEST}", states[b, 0], where)
-    return Coded(_probabilities(table), states, counts, words)

@@ -90,6 +90,17 @@ class Tensor:
         """The length of the raw payload in bytes (spec 6.4)."""
         return (self.size + 7) // 8 if self.masked else self.size * self.type.numpy.itemsize
 
+    @property
+    def head(self) -> bytes:
+        """The length of the name and the name, as a schema has them."""
+        name = self.name.encode()
+        return struct.pack("<H", len(name)) + name
+
+    @property
+    def dimensions(self) -> bytes:
+        """The rank and the shape, as a schema has them."""
+        return struct.pack(f"<B{len(self.shape)}Q", len(self.shape), *self.shape)
+
     def __str__(self) -> str:
         return f"{self.name!r} {self.dtype}{list(self.shape)}{' masked' if self.masked else ''}"
 
@@ -141,10 +152,7 @@ class Schema:
         """The schema's bytes (spec 5.1)."""
         parts = [struct.pack("<I", len(self))]
         for t in self:
-            name = t.name.encode()
-            parts.append(struct.pack("<H", len(name)) + name)
-            parts.append(struct.pack("<BBB", t.masked, t.type.code, len(t.shape)))
-            parts.append(struct.pack(f"<{len(t.shape)}Q", *t.shape))
+            parts.append(t.head + bytes([t.masked, t.type.code]) + t.dimensions)
         return b"".join(parts)
 
     @cached_property

@@ -46,8 +46,9 @@ class MaskKind(Code):
 class Coding(Code):
     """How a payload is encoded (spec 6.5).
 
-    Any payload can be raw; `rans` and `rans12` entropy-code masks, with probabilities of 8 and of 12 bits;
-    `float16` and `bfloat16` hold dense float32 tensors in 16 bits.
+    Any payload can be raw; `rans` and `rans12` entropy-code masks, with probabilities of 8 and of 12 bits,
+    `rans14` the integers of a grid, with 14 bits; `float16` and `bfloat16` hold dense float32 tensors in 16
+    bits.
     """
 
     RAW = 0
@@ -55,8 +56,9 @@ class Coding(Code):
     FLOAT16 = 2
     BFLOAT16 = 3
     RANS12 = 4
+    RANS14 = 5
 
     @property
     def minor(self) -> int:
         """The first minor version of the format that has the coding (spec 6.2)."""
-        return 0 if self is Coding.RAW else 2 if self is Coding.RANS12 else 1
+        return (0, 1, 1, 1, 2, 3)[self]

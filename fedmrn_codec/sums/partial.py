@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -13,10 +14,11 @@ from ..format.frame import CHECKSUM, Buffer, as_view, check_checksum
 from ..format.parsing import check_digest, check_tensor_count
 from ..format.reader import Reader
 from ..format.schema import Schema, Tensor
-from ..primitives.noise import DISTRIBUTIONS, MAX_DRAW
+from ..primitives.grid import Grid
+from ..primitives.noise import DISTRIBUTIONS, MAX_DRAW, Noise
 from .state import MAX_WEIGHT, MaskedSum, Sums
 
-MAGIC, MAJOR, MINOR = b"FMRS", 1, 0
+MAGIC, MAJOR, MINOR = b"FMRS", 1, 1  # the highest minor version that this library reads
 HEADER = struct.Struct("<4sBBHQQII16sQ")
 MASKED = struct.Struct("<B3sf")
 
@@ -41,8 +43,9 @@ class Header(NamedTuple):
 
 def build(schema: Schema, sums: Sums, weight: int, frames: int, round: int, base_model: int) -> bytes:
     """The bytes of a partial sum of `frames` frames; all batches of `sums` must have been flushed."""
+    minor = _minor(sums.masked.values())
     parts = [
-        HEADER.pack(MAGIC, MAJOR, MINOR, 0, weight, base_model, round, len(schema), schema.digest, frames)
+        HEADER.pack(MAGIC, MAJOR, minor, 0, weight, base_model, round, len(schema), schema.digest, frames)
     ]
     for stream in range(len(schema)):
         if stream in sums.masked:
@@ -65,12 +68,15 @@ def parse(data: Buffer, schema: Schema) -> tuple[Header, Sums]:
     Raises
     ------
     FrameError
-        One of [P-01] to [P-15] fails; the first one that fails determines the subclass.
+        One of [P-01] to [P-16] fails; the first one that fails determines the subclass.
     """
     view = as_view(data)
     header = _parse_header(view, schema)
     reader = Reader(view[HEADER.size : -CHECKSUM.size], errors.TruncatedError, HEADER.size)
-    states = [_read_masked(reader, t) if t.masked else _read_dense(reader, t) for t in schema]
+    states = [_read_masked(reader, t, header.minor) if t.masked else _read_dense(reader, t) for t in schema]
+    needed = _minor(state for state in states if isinstance(state, MaskedSum))
+    if header.minor != needed:
+        raise errors.MinorError("minor version", f"{needed}, for its distributions", header.minor, 5)
     if reader.left:
         raise errors.TrailingError("partial sum", "no more bytes", f"{reader.left} more", reader.offset)
     check_checksum(view)
@@ -93,8 +99,9 @@ def _parse_header(view: memoryview, schema: Schema) -> Header:
     header = Header(*HEADER.unpack_from(view))
     if header.magic != MAGIC:
         raise errors.MagicError("magic", repr(MAGIC), header.magic, 0)
-    if (header.major, header.minor) != (MAJOR, MINOR):
-        raise errors.VersionError("version", f"{MAJOR}.{MINOR}", f"{header.major}.{header.minor}", 4)
+    if header.major != MAJOR or header.minor > MINOR:
+        known = f"{MAJOR}.0 to {MAJOR}.{MINOR}"
+        raise errors.VersionError("version", known, f"{header.major}.{header.minor}", 4)
     if header.flags:
         raise errors.ReservedError("flags", "0", f"{header.flags:#06x}", 6)
     if not 1 <= header.weight <= MAX_WEIGHT:
@@ -110,20 +117,24 @@ def _read_sums(reader: Reader, tensor: Tensor, field: str) -> np.ndarray:
     return np.frombuffer(reader.take(8 * tensor.size, field), "<i8").astype(np.int64)
 
 
-def _read_masked(reader: Reader, tensor: Tensor) -> MaskedSum:
+def _minor(states: Iterable[MaskedSum]) -> int:
+    """The lowest minor version that has the distributions of these sums."""
+    return int(any(isinstance(state.noise, Grid) for state in states))
+
+
+def _read_masked(reader: Reader, tensor: Tensor, minor: int) -> MaskedSum:
     """Read the sums of a masked tensor: [P-09] to [P-11]."""
     at, name = reader.offset, repr(tensor.name)
     code, reserved, scale = MASKED.unpack(reader.take(MASKED.size, f"noise of {name}"))
-    if code not in DISTRIBUTIONS:
-        raise errors.UnknownDistributionError(
-            f"distribution of {name}", f"1 to {max(DISTRIBUTIONS)}", code, at
-        )
+    known: dict[int, type[Noise | Grid]] = {**DISTRIBUTIONS, **({Grid.code: Grid} if minor else {})}
+    if code not in known:
+        raise errors.UnknownDistributionError(f"distribution of {name}", f"1 to {max(known)}", code, at)
     if any(reserved):
         raise errors.ReservedError(f"reserved bytes of {name}", "0", reserved.hex(), at + 1)
-    if not DISTRIBUTIONS[code].allows(scale):
-        raise errors.FrameScaleError(f"scale of {name}", DISTRIBUTIONS[code].bounds(), scale, at + 4)
+    if not known[code].allows(scale):
+        raise errors.FrameScaleError(f"scale of {name}", known[code].bounds(), scale, at + 4)
     sums = _read_sums(reader, tensor, f"sums of {name}")
-    out = MaskedSum(0, DISTRIBUTIONS[code](scale))
+    out = MaskedSum(0, known[code](scale))
     out.sums = sums
     return out
 

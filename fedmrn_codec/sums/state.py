@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .. import backends
-from ..format.mask_spec import MaskSpec
+from ..format.mask_spec import Source
 from ..format.schema import Schema
 from ..primitives import mask
 from ..primitives.codes import MaskKind
 from ..primitives.dtypes import DTYPES
+from ..primitives.grid import Grid
 from ..primitives.noise import Noise
 from .exact import ExactSum
 
@@ -25,13 +26,13 @@ PRECISION, TILE = 21, 2**20
 
 
 class MaskedSum:
-    """The integer sums of one masked tensor: of weight * q * m over frames (spec 8.2).
+    """The integer sums of one masked tensor: of weight * q * m or weight * z over frames (spec 8.2).
 
     Packed masks are collected in batches of `BATCH`; a full batch is added in one pass over the sums.
 
     Attributes
     ----------
-    noise : Noise or None
+    noise : Noise, Grid or None
         As the aggregator's caller stated it, or else that of the first frame; None before either.
     sums : numpy.ndarray of int64, shape (size,)
         Without the masks that have not been flushed.
@@ -39,7 +40,7 @@ class MaskedSum:
         By mask kind: the masks that were added here or merged, and their set bits.
     """
 
-    def __init__(self, size: int, noise: Noise | None) -> None:
+    def __init__(self, size: int, noise: Noise | Grid | None) -> None:
         self.noise, self.sums = noise, np.zeros(size, np.int64)
         self.frames, self.set_bits = dict.fromkeys(MaskKind, 0), dict.fromkeys(MaskKind, 0)
         self._pending = 0
@@ -69,7 +70,7 @@ class MaskedSum:
         """Add the masks of the batch to the sums."""
         n, (numbers, seeds) = self._pending, self._heads
         if n:
-            assert self.noise is not None
+            assert isinstance(self.noise, Noise)
             kinds, weights = numbers[:, :n]
             backends.accumulate_many(
                 backend, self.noise, kinds, seeds[:n], stream, self._masks[:n], weights, self.sums
@@ -163,27 +164,32 @@ class Sums:
         self.masked = {s: MaskedSum(t.size, noise.get(t.name)) for s, t in enumerate(schema) if t.masked}
         self.dense = DenseSums(schema)
 
-    def reserve(self, contents: Sequence[np.ndarray]) -> None:
+    def reserve(self, sources: Mapping[int, Source], contents: Sequence[np.ndarray]) -> None:
         """Allocate what adding these contents needs for masks; nothing changes if memory is lacking."""
         for stream, state in self.masked.items():
-            state.reserve(len(contents[stream]))
+            if not isinstance(sources[stream], Grid):
+                state.reserve(len(contents[stream]))
 
     def add(
         self,
         backend: backends.Backend,
-        specs: Mapping[int, MaskSpec],
+        sources: Mapping[int, Source],
         seed: int,
         contents: Sequence[np.ndarray],
         weight: int,
     ) -> None:
-        """Add a frame's contents in schema order, flat: packed bits of masked tensors, elements of others.
+        """Add a frame's contents in schema order, flat: packed bits or integers, and elements if dense.
 
-        `specs` has the mask spec of each masked tensor, by stream; the caller has compared the noise, and
-        reserved the memory.
+        `sources` says for each masked tensor, by stream, which of the two it is; the caller has compared the
+        noise, and reserved the memory.
         """
         for stream, state in self.masked.items():
-            state.noise = specs[stream].noise
-            state.add(backend, stream, specs[stream].kind, seed, contents[stream], weight)
+            source = sources[stream]
+            state.noise = noise_of(source)
+            if isinstance(source, Grid):
+                backend.accumulate_grid(contents[stream], weight, state.sums)
+            else:
+                state.add(backend, stream, source.kind, seed, contents[stream], weight)
         self.dense.add(contents, weight)
         if self.square_weights is not None:
             self.square_weights += weight**2
@@ -206,3 +212,8 @@ class Sums:
     def means(self, total: int) -> dict[int, np.ndarray]:
         """The mean of each tensor by stream, flat; `total` is the sum of weights. Batches must be flushed."""
         return {s: state.mean(total) for s, state in self.masked.items()} | self.dense.means(total)
+
+
+def noise_of(source: Source) -> Noise | Grid:
+    """What must be equal in all frames that are summed, [A-02]: the noise of a mask, or a grid."""
+    return source if isinstance(source, Grid) else source.noise

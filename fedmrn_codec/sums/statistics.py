@@ -59,7 +59,7 @@ def statistics_of(state: MaskedSum, total: int, square_weights: float) -> MaskSt
     square_weights : float
         As in `MaskStatistics`.
     """
-    assert state.noise is not None
+    assert isinstance(state.noise, Noise)
     binary, signed = state.frames[MaskKind.BINARY], state.frames[MaskKind.SIGNED]
     set_bits, elements = state.set_bits[MaskKind.BINARY], state.sums.size
     kept = (set_bits + signed * elements) / (binary + signed)

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
-from typing import NamedTuple
 
 from fedmrn_codec.conformance import oracle as o
 from fedmrn_codec.conformance.oracle import (
@@ -29,6 +28,7 @@ from vector_cases.basics import (
     EXAMPLE_SCHEMA,
     SMALL,
     SMALL_SCHEMA,
+    Average,
     Case,
     dense,
     f32,
@@ -43,21 +43,11 @@ from vector_cases.basics import (
     u64,
     valid,
 )
+from vector_cases.grids import grid_averages, refused_grids
 
 
 def single(tensor: Tensor, payloads: Sequence[bytes]) -> list[Frame]:
     return [frame((tensor,), [Content(payload)], seed=seed) for seed, payload in enumerate(payloads)]
-
-
-class Average(NamedTuple):
-    """Frames to average, their weights, and the base model and round that the aggregator checks."""
-
-    name: str
-    comment: str
-    frames: list[Frame]
-    weights: list[int]
-    base_model: int = 0
-    round: int = 0
 
 
 # Plausible but wrong ways to compute the mean of 8.2: numerator S, denominator W and step to the f32's bits.
@@ -333,6 +323,7 @@ def averages() -> Iterator[Average]:
     payloads = [bytes([0, 1, 1, 0]), bytes([1, 0, 1, 0])]
     yield Average("bool-half", "half is 0", single(dense("x", "bool", 4), payloads), [2, 2])
     yield Average("bool-majority", "the heavier side", single(dense("x", "bool", 4), payloads), [2, 3])
+    yield from grid_averages()
 
 
 def aggregate_cases() -> Iterator[Case]:
@@ -365,6 +356,8 @@ def aggregate_cases() -> Iterator[Case]:
         ("uniform-huge", (1, 2)),
         ("nothing", (1, 1)),
         ("uint64", (1, 1)),
+        ("grid", (1, 2)),
+        ("grid-beside", (1, 1)),
     ):
         inputs, weights = several[name]
         borders = [0, split[0], split[1], len(inputs)]
@@ -407,6 +400,7 @@ def refused_aggregates() -> Iterator[Case]:
             "weights": weights,
         }
         yield invalid(name, number, comment, op="mean", **fields)
+    yield from refused_grids()
     yield from refused_merges(scaled, gaussian)
     yield from means_beyond_range()
 

@@ -7,7 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedmrn_codec.conformance import oracle as o
 from fedmrn_codec.conformance.oracle import (
@@ -27,8 +27,40 @@ Case = dict[str, Any]
 DISTRIBUTIONS = {UNIFORM: "uniform", GAUSSIAN: "gaussian", BERNOULLI: "bernoulli"}
 KINDS = {BINARY: "binary", SIGNED: "signed"}
 CODINGS = {o.RANS: "rans", o.IN_FLOAT16: "float16", o.IN_BFLOAT16: "bfloat16", o.RANS12: "rans12"}
+CODINGS[o.RANS14] = "rans14"
 DTYPES = {dtype.name: code for code, dtype in o.DTYPES.items()}
 TOP = 2**64 - 1
+
+
+class Good(NamedTuple):
+    """A valid frame; whether it embeds its schema, and whether the reader has the schema."""
+
+    name: str
+    comment: str
+    frame: Frame
+    embed: bool = False
+    known: bool = True
+    options: Options = Options()
+
+
+class Average(NamedTuple):
+    """Frames to average, their weights, and the base model and round that the aggregator checks."""
+
+    name: str
+    comment: str
+    frames: list[Frame]
+    weights: list[int]
+    base_model: int = 0
+    round: int = 0
+
+
+class Broken(NamedTuple):
+    """A partial sum to be refused."""
+
+    name: str
+    comment: str
+    data: bytes
+    schema: Schema
 
 
 def valid(name: str, spec: str, comment: str, **fields: Any) -> Case:
@@ -84,6 +116,11 @@ def dense(name: str, dtype: str, *shape: int) -> Tensor:
 def ints(dtype: str, values: Sequence[int]) -> bytes:
     size = o.DTYPES[DTYPES[dtype]].size
     return b"".join((value % (1 << 8 * size)).to_bytes(size, "little") for value in values)
+
+
+def grid(values: Sequence[int], step: float, coding: int = o.RAW) -> Content:
+    """Integers on a grid."""
+    return Content(ints("int32", values), o.GRID, scale=step, coding=coding)
 
 
 def frame(
@@ -165,6 +202,10 @@ EXAMPLE_12 = frame(
     EXAMPLE_12_SCHEMA,
     [Content(o.pack([int(i in (3, 40, 41, 77)) for i in range(96)]), BINARY, BERNOULLI, 0.5, o.RANS12)],
 )
+
+
+EXAMPLE_14_SCHEMA = (masked("weight", 8),)
+EXAMPLE_14 = frame(EXAMPLE_14_SCHEMA, [grid([0, 1, 0, 0, -2, 0, -1000, 0], 2.0**-10, o.RANS14)], seed=0)
 
 
 def sealed(body: bytes) -> bytes:

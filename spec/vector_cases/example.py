@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
 
 from fedmrn_codec.conformance import oracle as o
 from fedmrn_codec.conformance.oracle import UNIFORM
-from vector_cases.basics import EXAMPLE_12, EXAMPLE_12_SCHEMA, EXAMPLE_FRAME, EXAMPLE_SCHEMA, f32, u32
+from vector_cases.basics import (
+    EXAMPLE_12,
+    EXAMPLE_12_SCHEMA,
+    EXAMPLE_14,
+    EXAMPLE_14_SCHEMA,
+    EXAMPLE_FRAME,
+    EXAMPLE_SCHEMA,
+    f32,
+    u32,
+)
 
 
 def example() -> str:
     """Section 12 of FORMAT.md."""
-    return f"{first()}\n{second()}"
+    return f"{first()}\n{second()}\n{third()}"
 
 
 def table(head: str, rows: Sequence[Sequence[object]]) -> str:
@@ -80,6 +90,67 @@ block, read a word, or decode a set bit or the bit after it:
 
 {steps}
 """
+
+
+def third() -> str:
+    """The example of coding 5."""
+    (weight,), (content,) = EXAMPLE_14_SCHEMA, EXAMPLE_14.contents
+    data, wire = o.encode(EXAMPLE_14), o.with_codings(EXAMPLE_14)[1][0]
+    values, (frequencies, at) = o.integers(content.payload), o.take_frequencies(wire)
+    state, *words = struct.unpack(f"<I{(len(wire) - at - 4) // 2}H", wire[at:])
+    present = ", ".join(f"f({s}) = {f}" for s, f in enumerate(frequencies) if f)
+    exponent = math.frexp(content.scale)[1] - 1
+    frame_table = fields(
+        data,
+        [
+            (1, "kind", f"`{weight.name}`: grid"),
+            (1, "type", "float32"),
+            (1, "coding", "5"),
+            (1, "reserved", ""),
+            (8, "length", f"{len(wire)} bytes"),
+            (4, "scale", f"2^{exponent}, the step"),
+            (1, "last", f"{wire[0]}"),
+            (at - 1, "f(1) to f(last)", f"{present}"),
+            (4, "state", f"{state}"),
+            (2 * len(words), "words", ", ".join(map(str, words))),
+            (4, "checksum", f"CRC-32 of the {len(data) - 4} bytes before"),
+        ],
+        48,
+    )
+    decoder, rows = o.Decoder14(state, words), []
+    for i, z in enumerate(values):
+        s, plain = o.symbol_of(z)
+        x, low, read = decoder.x, decoder.low, decoder.read
+        decoder.advance(o.starts(frequencies)[s])
+        rows.append((i, x, low, s, "", z if not plain else "", *_after(decoder, words, read)))
+        for part in plain:
+            x, read = decoder.x, decoder.read
+            assert decoder.plain(part.b) == part.r
+            rows.append((i, x, "", "", f"{part.r} ({part.b} bits)", z, *_after(decoder, words, read)))
+    decoder.end()
+    steps = table("i|x|y|symbol|plain bits|z|word read|x after", rows)
+    return f"""\
+**A frame with kind 3 and coding 5**, {len(data)} bytes, of version 1.3; it is the case `frames/grid-example`.
+The schema is one masked tensor `{weight.name}` of shape ({weight.elements}), the seed is 0, the
+step 2^{exponent}. The integers are {", ".join(map(str, values))}. After the header:
+
+{frame_table}
+
+Raw, the integers have {len(content.payload)} bytes. These are the steps of the decoder:
+
+{steps}
+
+Decoded, `{weight.name}` is the {4 * weight.elements} bytes
+
+```
+{o.decode(data, EXAMPLE_14_SCHEMA)[0].hex(" ", 4)}
+```
+"""
+
+
+def _after(decoder: o.Decoder14, words: Sequence[int], read: int) -> tuple[object, int]:
+    """The word that a step has read, if any, and the state after it."""
+    return words[read] if decoder.read > read else "", decoder.x
 
 
 def first() -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 import sys
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from fedmrn_codec.conformance import oracle as o
 from fedmrn_codec.conformance.oracle import (
@@ -15,7 +14,6 @@ from fedmrn_codec.conformance.oracle import (
     SIGNED,
     UNIFORM,
     Content,
-    Frame,
     Options,
     Schema,
 )
@@ -32,6 +30,7 @@ from vector_cases.basics import (
     SMALL_SCHEMA,
     TOP,
     Case,
+    Good,
     dense,
     f32,
     f32s,
@@ -46,6 +45,7 @@ from vector_cases.basics import (
     u64,
     valid,
 )
+from vector_cases.grids import grids
 
 
 def schemas() -> Iterator[tuple[str, str, Schema]]:
@@ -120,17 +120,6 @@ DENSE_EXAMPLES = {
     **{f"uint{n}": ints(f"uint{n}", [2**n - 1, 2 ** (n - 1), 1, 0]) for n in (8, 16, 32, 64)},
     "bool": bytes([0, 1, 1, 0]),
 }
-
-
-class Good(NamedTuple):
-    """A valid frame; whether it embeds its schema, and whether the reader has the schema."""
-
-    name: str
-    comment: str
-    frame: Frame
-    embed: bool = False
-    known: bool = True
-    options: Options = Options()
 
 
 def frames() -> Iterator[Good]:
@@ -326,28 +315,28 @@ def coded_12() -> Iterator[Good]:
         yield Good(f"coded12-share-{ones}-{total}", comment, frame((masked("w", total),), [content]))
 
 
+def tensor_json(content: Content) -> Case:
+    line: Case = {"kind": "dense" if content.kind == o.DENSE else {**KINDS, o.GRID: "grid"}[content.kind]}
+    if content.kind in KINDS:
+        line["distribution"] = DISTRIBUTIONS[content.distribution]
+    if content.kind:
+        line["scale"] = u32(o.f32_bits(content.scale))
+    line["payload"] = content.payload.hex()
+    if content.coding:
+        line["coding"] = CODINGS[content.coding]
+    return line
+
+
 def frame_cases() -> Iterator[Case]:
-    for name, comment, source, embed, known, options in (*frames(), *coded(), *coded_12()):
+    for name, comment, source, embed, known, options in (*frames(), *coded(), *coded_12(), *grids()):
         data = o.encode(source, embed)
         schema = source.schema if known else None
         assert o.parse(data, schema, options) == o.with_codings(source)[0]
-        tensors = [
-            {
-                "kind": KINDS[c.kind],
-                "distribution": DISTRIBUTIONS[c.distribution],
-                "scale": u32(o.f32_bits(c.scale)),
-                "payload": c.payload.hex(),
-            }
-            if c.kind
-            else {"kind": "dense", "payload": c.payload.hex()}
-            for c in source.contents
-        ]
-        for line, content in zip(tensors, source.contents, strict=True):
-            if content.coding:
-                line["coding"] = CODINGS[content.coding]
+        masks = any(c.coding in o.CODERS for c in source.contents)
+        grid = any(c.coding == o.RANS14 for c in source.contents)
         yield valid(
             name,
-            "6 M-02 E-01 E-03" if any(c.coding in o.CODERS for c in source.contents) else "6 M-02 E-01",
+            "6 M-02 E-01" + " E-03" * masks + " E-04" * grid,
             comment,
             schema=schema_json(source.schema),
             schema_bytes=o.schema_bytes(source.schema).hex(),
@@ -355,7 +344,7 @@ def frame_cases() -> Iterator[Case]:
             base_model=u64(source.base_model),
             round=source.round,
             embed_schema=embed,
-            tensors=tensors,
+            tensors=[tensor_json(content) for content in source.contents],
             frame=data.hex(),
             caller_has_schema=known,
             options=options_json(options),

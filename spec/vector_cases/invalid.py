@@ -16,6 +16,7 @@ from vector_cases.basics import (
 from vector_cases.invalid_body import bad_payloads, bad_tables
 from vector_cases.invalid_coded import bad_codings
 from vector_cases.invalid_coded12 import bad_coded12
+from vector_cases.invalid_grid import bad_grids
 from vector_cases.invalid_head import bad_agreements, bad_headers, bad_schemas
 
 
@@ -28,6 +29,7 @@ def invalid_cases() -> Iterator[Case]:
         bad_payloads,
         bad_codings,
         bad_coded12,
+        bad_grids,
     ):
         for name, comment, data, schema, options in group():
             number = number_of(name)

@@ -47,11 +47,11 @@ def bad_headers() -> Iterator[Bad]:
     for label, version in (
         ("major-0", "0000"),
         ("major-2", "0200"),
-        ("minor-3", "0103"),
+        ("minor-4", "0104"),
         ("minor-255", "01ff"),
     ):
         yield bad(f"f03-{label}", f"major and minor {version}", patched(PLAIN, (4, version)))
-    yield bad("f03-and-flags", "a version comes before its flags", patched(PLAIN, (4, "0103 0200")))
+    yield bad("f03-and-flags", "a version comes before its flags", patched(PLAIN, (4, "0104 0200")))
     for label, flags in (("bit-1", "0200"), ("bit-8", "0001"), ("bit-15", "0080"), ("all", "ffff")):
         yield bad(f"f04-{label}", f"flags {flags}", patched(PLAIN, (6, flags)))
     yield bare("f04-bit-1-embedded", "bits 0 and 1", patched(FULL, (6, "0300")))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from fedmrn_codec.conformance import oracle as o
 from fedmrn_codec.conformance.oracle import BERNOULLI, GAUSSIAN, Content, Schema
@@ -12,6 +11,7 @@ from vector_cases.basics import (
     SMALL,
     SMALL_SCHEMA,
     TOP,
+    Broken,
     Case,
     dense,
     frame,
@@ -23,17 +23,9 @@ from vector_cases.basics import (
     sealed,
     u32,
 )
+from vector_cases.partials_grid import bad_grids
 
 PARTIAL = o.partial_to_bytes(o.partial_sum([SMALL, SMALL._replace(seed=1)], [3, 4]))
-
-
-class Broken(NamedTuple):
-    """A partial sum to be refused."""
-
-    name: str
-    comment: str
-    data: bytes
-    schema: Schema
 
 
 def broken(name: str, comment: str, data: bytes, schema: Schema = SMALL_SCHEMA) -> Broken:
@@ -67,7 +59,7 @@ def bad_partials() -> Iterator[Broken]:
     yield broken("p01-rows-huge", "2^32 - 1 rows announced, none there", sealed(p[:b] + b"\xff" * 4))
     yield broken("p02-frame", "the magic of a frame", patched(p, (0, b"FMRN".hex())))
     yield broken("p02-and-version", "magic comes before the version", patched(p, (0, "0000000002")))
-    for label, version in (("major-2", "0200"), ("minor-1", "0101")):
+    for label, version in (("major-2", "0200"), ("minor-2", "0102")):
         yield broken(f"p03-{label}", f"major and minor {version}", patched(p, (4, version)))
     for label, flags in (("bit-0", "0100"), ("bit-15", "0080")):
         yield broken(f"p04-{label}", f"flags {flags}", patched(p, (6, flags)))
@@ -169,7 +161,7 @@ def bad_partials() -> Iterator[Broken]:
 
 
 def partial_cases() -> Iterator[Case]:
-    for name, comment, data, schema in bad_partials():
+    for name, comment, data, schema in (*bad_partials(), *bad_grids()):
         number = f"P-{name[1:3]}"
         found = refusal(lambda d=data, s=schema: o.partial_from_bytes(d, s))  # type: ignore[misc]
         assert found == number, (name, number, found)

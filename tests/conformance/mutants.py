@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +14,19 @@ from fedmrn_codec.conformance.reference import Reference
 from fedmrn_codec.conformance.request import Request, Result
 from fedmrn_codec.conformance.target import Broken, Refused, Unsupported
 
-SOURCE = Path(oracle.__file__).read_text(encoding="utf-8")
+MODULES = ("checks", "elements", "noise", "masks", "schema", "codings", "grids", "frame", "sums")
+"""The modules of the oracle, each after those that it imports."""
+
+
+def _source(name: str) -> str:
+    """The text of a module of the oracle without its imports of the others."""
+    text = Path(oracle.__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+    text = text.replace("from __future__ import annotations\n", "")
+    return re.sub(r"^from \.\w+ import (\([^)]*\)|.*)\n", "", text, flags=re.MULTILINE)
+
+
+SOURCE = "from __future__ import annotations\n" + "".join(map(_source, MODULES))
+"""The oracle as one module."""
 
 
 class Mutant(NamedTuple):
@@ -112,7 +125,7 @@ MUTANTS = [
     ),
     Mutant("surrogates in names", '"utf-8", "strict"', '"utf-8", "surrogatepass"', "S-02"),
     # 6 Frame, 7 Checks
-    Mutant("any minor version", 'major == 1 and minor < 3, "F-03"', 'major == 1, "F-03"', "F-03"),
+    Mutant("any minor version", 'major == 1 and minor < 4, "F-03"', 'major == 1, "F-03"', "F-03"),
     Mutant("only known flags looked at", 'require(flags < 2, "F-04"', 'require(flags < 256, "F-04"', "F-04"),
     Mutant(
         "the limit of elements on every tensor alone",
@@ -166,7 +179,7 @@ MUTANTS = [
     Mutant(
         "the highest minor version written",
         'b"FMRN", 1, minor, embed_schema',
-        'b"FMRN", 1, 2, embed_schema',
+        'b"FMRN", 1, 3, embed_schema',
         "E-01",
     ),
     # 6.8 and 6.9 Codings
@@ -194,7 +207,7 @@ MUTANTS = [
         "F-31",
     ),
     # 6.10 and 6.11 Coding 4
-    Mutant("coding 4 in version 1.1", "RANS12: 2}  # spec 6.2", "RANS12: 1}  # spec 6.2", "F-31"),
+    Mutant("coding 4 in version 1.1", "RANS12: 2, RANS14", "RANS12: 1, RANS14", "F-31"),
     Mutant("the nearest index is the one below", "sum(8192 * sum(its) >=", "sum(8192 * sum(its) >", "6.11"),
     Mutant("an empty bucket has k = 39", "out.append(last)", "out.append(last if its else 39)", "6.11"),
     Mutant(
@@ -219,6 +232,100 @@ MUTANTS = [
         "done = self.x == 2**16 and self.read == len(self.words)",
         "done = True",
         "C-08",
+    ),
+    # 6.12 to 6.14 Grids
+    Mutant(
+        "grids in version 1.2", "3 if content.kind == GRID else", "2 if content.kind == GRID else", "F-31"
+    ),
+    Mutant("kind 3 in every version", "GRID} if minor >= 3 else", "GRID} if True else", "F-16"),
+    Mutant(
+        "grids of integers",
+        "fitting |= {GRID} if tensor.dtype in GRIDS else set()",
+        "fitting |= {GRID}",
+        "F-17",
+    ),
+    Mutant(
+        "any type of a grid", "set(GRIDS) if kind == GRID else", "set(DTYPES) if kind == GRID else", "F-18"
+    ),
+    Mutant("any step that is finite", "bits % 2**23 == 0 and 127 + least", "127 + least", "F-24"),
+    Mutant(
+        "the steps of float32 for every dtype",
+        "least, largest = GRIDS[dtype]",
+        "least, largest = GRIDS[1]",
+        "F-24",
+    ),
+    Mutant(
+        "the bounds of float32 for every dtype", "abs(z) <= GRIDS[dtype][0]", "abs(z) <= GRIDS[1][0]", "F-32"
+    ),
+    Mutant(
+        "the absolute value of -2^31 wraps",
+        "abs(z) <= GRIDS",
+        "(z if z == -(2**31) else abs(z)) <= GRIDS",
+        "F-32",
+    ),
+    Mutant(
+        "integers are not checked if coded",
+        "check_integers(payload, tensor.dtype)",
+        "coded or check_integers(payload, tensor.dtype)",
+        "F-32",
+    ),
+    Mutant(
+        "-0.0 for a 0 of a grid",
+        "round_float(Fraction(step) * z, kind)",
+        "round_float(Fraction(step) * z, kind) or 1 << 8 * kind.size - 1",
+        "6.12",
+    ),
+    Mutant(
+        "signs exchanged",
+        "return (2 * m - 1 if z > 0 else 2 * m), plain",
+        "return (2 * m - 1 if z < 0 else 2 * m), plain",
+        "6.12",
+    ),
+    Mutant(
+        "high plain bits first",
+        "[Plain(r % 2**16, 16), Plain(r >> 16, d - 16)]",
+        "[Plain(r >> 16, d - 16), Plain(r % 2**16, 16)]",
+        "E-01",
+    ),
+    Mutant(
+        "what is missing goes to the last of the largest",
+        "counts.index(max(counts))",
+        "len(counts) - 1 - counts[::-1].index(max(counts))",
+        "6.14",
+    ),
+    Mutant(
+        "rare symbols have no frequency",
+        "max(1, TOTAL * c // len(symbols)) if c",
+        "TOTAL * c // len(symbols) if c",
+        "6.14",
+    ),
+    Mutant(
+        "frequencies not compared with the integers",
+        "require(grid_frequencies(found) == table,",
+        "require(True,",
+        "C-14",
+    ),
+    Mutant(
+        "no padding of f looked at",
+        'require(at % 8 == 0 or wire[size - 1] >> at % 8 == 0, "C-10"',
+        'require(True, "C-10"',
+        "C-10",
+    ),
+    Mutant(
+        "half a word dropped from a grid", "require(left % 2 == 0 and left >= 0", "require(left >= 0", "C-11"
+    ),
+    Mutant("any state of a grid", 'require(numbers[0] >= 2**16, "C-12"', 'require(True, "C-12"', "C-12"),
+    Mutant(
+        "the end of a grid's block not looked at",
+        'require(self.x == 2**16 and left == 0, "C-13"',
+        'require(True, "C-13"',
+        "C-13",
+    ),
+    Mutant(
+        "plain bits read no word",
+        "        self.x >>= b\n        self._refill()",
+        "        self.x >>= b",
+        "6.14",
     ),
     # 8 Aggregation
     Mutant(
@@ -272,6 +379,20 @@ MUTANTS = [
         "A-01",
     ),
     Mutant("weights above 32 bits refused", "MAX_WEIGHT = 2**39 - 1", "MAX_WEIGHT = 2**32 - 1", "A-01"),
+    Mutant("the sums of a grid have no weight", "weight * z for z in", "z for z in", "A-03"),
+    Mutant(
+        "a grid summed as a mask of its step",
+        "Sums((row,), GRID_DISTRIBUTION, content.scale)",
+        "Sums((row,), UNIFORM, content.scale)",
+        "A-02",
+    ),
+    Mutant("version 1.0 of every partial sum", 'b"FMRS", 1, minor, 0', 'b"FMRS", 1, 0, 0', "8.5"),
+    Mutant(
+        "distribution 4 in version 1.0", "grid = minor >= 1 and distribution", "grid = distribution", "P-09"
+    ),
+    Mutant(
+        "version 1.1 without a grid", "require(minor == int(grids),", "require(minor >= int(grids),", "P-16"
+    ),
     Mutant("scales not compared", "require(x[1:] == y[1:], ", "require(x[1:2] == y[1:2], ", "A-02"),
     Mutant(
         "rounds not compared in a merge",
@@ -293,7 +414,7 @@ def changed_oracle(old: str = "", new: str = "") -> ModuleType:
     spec = importlib.util.spec_from_loader("changed_oracle", loader=None)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
-    module.__file__ = oracle.__file__  # the table lies beside it
+    module.__file__ = oracle.__file__  # from where the table is found
     sys.modules[spec.name] = module  # where typing looks for the names in its annotations
     exec(compile(SOURCE.replace(old, new) if old else SOURCE, "changed_oracle", "exec"), module.__dict__)
     return module

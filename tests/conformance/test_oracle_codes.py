@@ -17,6 +17,7 @@ def test_codings():
         "float16": oracle.IN_FLOAT16,
         "bfloat16": oracle.IN_BFLOAT16,
         "rans12": oracle.RANS12,
+        "rans14": oracle.RANS14,
     }
     assert {coding.label: coding.value for coding in Coding} == codings
     assert {coding.value: coding.minor for coding in Coding} == oracle.MINOR

@@ -1,0 +1,388 @@
+"""The server's model on its way to the clients: exact, and under one bit a parameter (docs/downlink.md)."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+
+from .. import errors
+from ..format.checked import CheckedFrame
+from ..format.frame import Buffer
+from ..format.limits import DEFAULT_LIMITS, Limits
+from ..format.parsing import Expected
+from ..format.schema import Schema
+from ..primitives.arguments import U64, unsigned
+from ..primitives.dtypes import DTYPES, is_finite, widen_bfloat16
+from ..primitives.grid import BOUNDS
+from .grid_model import GridModel, dtypes_of
+from .grids import Steps, checked_steps
+from .models import Arrays, check_schema
+
+VERSION = 1
+"""Of the bytes of `Downlink.to_bytes`."""
+
+FIRST, STEP = 1 / 8, 4.0
+"""The step of the first version as a share of the spread of the weights; later, as a multiple of the spread
+of what a round changes."""
+
+RISE = 2
+"""A step rises if the rule asks for a larger power of two by at least so many doublings."""
+
+
+class Downlink:
+    """What a server keeps to send its model to clients that hold different versions of it (spec 6.12).
+
+    The clients' model is the server's, rounded: every float element is an integer times a step, a power of
+    two for each tensor. A frame holds the differences of two versions, and is exact. The server's own model
+    is rounded anew in each round; so the error of an element stays below half a step and never adds up.
+
+    Parameters
+    ----------
+    schema : Schema
+    model : mapping of str to array
+        The server's model: an array for each tensor of the schema; others are not looked at.
+    step : float, or mapping of str to float, optional
+        A power of two for all float tensors, or for each by name. Default: chosen for each tensor and each
+        round from how much a round changes it.
+    keep : int
+        The number of former versions from which `frame` can lead to the present one. Each takes the memory of
+        one frame.
+    backend : {"numba", "numpy", "torch", "onnx"}, optional
+        As in `encode`.
+
+    Attributes
+    ----------
+    schema : Schema
+    keep : int
+
+    Raises
+    ------
+    SchemaError
+        The model does not fit the schema.
+    UpdateError
+        An element is a NaN or an infinity, or beyond the largest integer of its dtype.
+    ArgumentError
+        A step is no power of two, or out of bounds, or missing.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        model: Arrays,
+        *,
+        step: Steps | None = None,
+        keep: int = 32,
+        backend: str | None = None,
+    ) -> None:
+        self.schema, self.keep = schema, unsigned(keep, U64, "keep")
+        self._backend = backend
+        self._fixed = None if step is None else _exponents(step, schema)
+        elements = _elements(schema, model)
+        dtypes = dtypes_of(schema, model)
+        exponents = self._fixed
+        if exponents is None:
+            sizes = {name: elements[name].size for name in dtypes}
+            spreads = {n: float(np.std(elements[n], dtype=np.float64)) if sizes[n] else 0.0 for n in dtypes}
+            wanted = {name: _floor_log2(FIRST * spread) for name, spread in spreads.items()}
+            exponents = {n: _bounded(wanted[n], elements[n], dtypes[n]) for n in dtypes}
+        self._held = GridModel.rounded(schema, dtypes, elements, exponents)
+        self._errors = _square_errors(self._held, elements)
+        self._history: dict[int, bytes] = {}
+        self._frames: dict[int, bytes] = {}
+
+    @property
+    def model(self) -> dict[str, np.ndarray]:
+        """What clients hold: arrays that must not be written to, by name, in schema order."""
+        return self._held.arrays
+
+    @property
+    def model_id(self) -> int:
+        """The id of `model` (spec 1.7): the `base_model` of the requests and frames of the coming round."""
+        return self._held.id
+
+    @property
+    def steps(self) -> dict[str, float]:
+        """The step of each float tensor of the present version."""
+        return {name: 2.0**exponent for name, exponent in self._held.exponents.items()}
+
+    @property
+    def versions(self) -> list[int]:
+        """The ids of the former versions from which `frame` can lead to the present one, oldest first."""
+        return list(self._history)
+
+    def advance(self, model: Arrays) -> int:
+        """Begin a new version: round the server's model, which is not changed. On an error nothing changes.
+
+        Parameters
+        ----------
+        model : mapping of str to array
+            The server's own model from before any rounding, plus the mean of the round. `model`, the rounded
+            one, plus the mean would lose every change that is smaller than half a step.
+
+        Returns
+        -------
+        int
+            The id of the new version.
+
+        Raises
+        ------
+        SchemaError, UpdateError
+            As in the constructor.
+        """
+        elements = _elements(self.schema, model)
+        if dtypes_of(self.schema, model) != self._held.dtypes:
+            raise errors.SchemaError("model", f"the dtypes {dict(self._held.dtypes)}", "others")
+        exponents = self._chosen(elements) if self._fixed is None else self._fixed
+        new = GridModel.rounded(self.schema, self._held.dtypes, elements, exponents)
+        square_errors = _square_errors(new, elements)
+        if new.id != self.model_id:
+            frame = new.frame_from(self._held, self.model_id, self._backend)
+            history = [] if frame is None else [*self._history.items(), (self.model_id, frame)]
+            ids = [each for each, _ in history]
+            returned = ids.index(new.id) + 1 if new.id in ids else 0  # what led to it, leads to no other
+            self._history = dict(history[max(len(history) - self.keep, returned) :])
+        self._held, self._errors, self._frames = new, square_errors, {}
+        return new.id
+
+    def frame(self, have: int | None = None) -> bytes:
+        """The frame that leads a client to the present version; computed once for each `have`.
+
+        Parameters
+        ----------
+        have : int, optional
+            The id of the version that the client holds. None, 0 or the id of a version that is no longer
+            kept: the frame has base model 0, and the whole model.
+
+        Returns
+        -------
+        bytes
+            For `Replica.apply`, or for `decode` and a sum with the model that the client holds.
+        """
+        known = have or 0
+        if known not in (0, self.model_id) and known not in self._history:
+            known = 0
+        if known not in self._frames:
+            self._frames[known] = self._frame_from(known) or self._held.whole_frame(self._backend)
+        return self._frames[known]
+
+    def to_bytes(self) -> bytes:
+        """The state, for a server that may be stopped between two rounds."""
+        out = io.BytesIO()
+        about = {
+            "version": VERSION,
+            "dtypes": dict(self._held.dtypes),
+            "keep": self.keep,
+            "fixed": self._fixed,
+            "errors": self._errors,
+            "history": list(self._history),
+        }
+        frames = [self.frame(), *self._history.values()]
+        arrays: dict[str, Any] = {f"frame{k}": np.frombuffer(f, np.uint8) for k, f in enumerate(frames)}
+        np.savez(out, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)
+        return out.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, schema: Schema, *, backend: str | None = None) -> Self:
+        """The inverse of `to_bytes`.
+
+        Raises
+        ------
+        ArgumentError
+            The bytes are not those of `to_bytes`, or of another version.
+        FrameError
+            A frame in them is damaged, or of another schema.
+        """
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as file:
+                about = json.loads(file["about"].tobytes())
+                if about["version"] != VERSION:
+                    raise ValueError(f"version {about['version']}")
+                frames = [file[f"frame{k}"].tobytes() for k in range(1 + len(about["history"]))]
+            out = cls.__new__(cls)
+            out.schema, out.keep, out._backend = schema, int(about["keep"]), backend
+            out._fixed, out._errors = about["fixed"], about["errors"]
+            dtypes = about["dtypes"]
+        except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
+            raise errors.ArgumentError("downlink state", "the bytes of Downlink.to_bytes", error) from None
+        whole = CheckedFrame.open(frames[0], Expected(schema, base_model=0))
+        out._held = GridModel.zeros(schema, dtypes).moved(whole, backend)
+        for frame in frames[1:]:
+            CheckedFrame.open(frame, Expected(schema))
+        out._history = dict(zip(about["history"], frames[1:], strict=True))
+        out._frames = {0: frames[0]}
+        return out
+
+    def _frame_from(self, known: int) -> bytes | None:
+        """The frame from a kept version; None from 0, or if a difference is out of bounds."""
+        ids = list(self._history)
+        if known == 0:
+            return None
+        if ids and known == ids[-1]:
+            return self._history[known]
+        base = self._held
+        try:
+            for each in reversed(ids[ids.index(known) :] if known in ids else []):
+                frame = CheckedFrame.open(self._history[each], Expected(self.schema))
+                base = base.moved(frame, self._backend, -1)
+        except errors.GridError:  # an older version lies on no grid that has the present one
+            return None
+        return self._held.frame_from(base, known, self._backend)
+
+    def _chosen(self, elements: Mapping[str, np.ndarray]) -> dict[str, int]:
+        """The exponents of the next version: from what the round changed, and not without need."""
+        changed = _square_errors(self._held, elements)
+        out = {}
+        for name, exponent in self._held.exponents.items():
+            change = changed[name] - self._errors[name]
+            wanted = exponent
+            if change > 0:
+                wanted = round(math.log2(STEP * math.sqrt(change)))
+            if exponent <= wanted < exponent + RISE:
+                wanted = exponent
+            out[name] = _bounded(wanted, elements[name], self._held.dtypes[name])
+        return out
+
+
+class Replica:
+    """A client's copy of the server's model, which follows it frame by frame (spec 6.12).
+
+    Parameters
+    ----------
+    schema : Schema
+    like : mapping of str to array, optional
+        A model with the dtypes of the server's. Required only if masked tensors are not float32.
+    limits : Limits
+    backend : {"numba", "numpy", "torch", "onnx"}, optional
+        As in `decode`.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        like: Arrays | None = None,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        backend: str | None = None,
+    ) -> None:
+        self.schema, self.limits, self._backend = schema, limits, backend
+        if like is not None:
+            check_schema(schema, like)
+        floats = {tensor.name: tensor.dtype for tensor in schema if tensor.type.is_float}
+        self._dtypes = floats if like is None else dtypes_of(schema, like)
+        self._held: GridModel | None = None
+
+    @property
+    def model(self) -> dict[str, np.ndarray]:
+        """The model: arrays that must not be written to, by name, in schema order.
+
+        Raises
+        ------
+        ArgumentError
+            No frame has been applied.
+        """
+        if self._held is None:
+            raise errors.ArgumentError("replica", "a frame of the whole model", "none so far")
+        return self._held.arrays
+
+    @property
+    def model_id(self) -> int:
+        """The id of the model, which the client tells the server; 0 if it holds none."""
+        return 0 if self._held is None else self._held.id
+
+    def apply(self, data: Buffer | CheckedFrame, model_id: int | None = None) -> dict[str, np.ndarray]:
+        """Follow the server by one frame; on an error the model stays as it is.
+
+        Parameters
+        ----------
+        data : bytes-like or CheckedFrame
+            A frame of `Downlink.frame`. One with base model 0 replaces the model, whatever it was.
+        model_id : int, optional
+            The id that the new model must have, usually the request's `base_model`.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            The new model, as in `model`.
+
+        Raises
+        ------
+        BaseModelError
+            The frame is for another model than the one held, or the new one has another id: the client has
+            to ask for the whole model.
+        FrameError
+            Another check fails.
+        """
+        checked = CheckedFrame.open(data, Expected(self.schema), self.limits)
+        if checked.base_model not in (0, self.model_id):
+            expected = f"{self.model_id}, the model held, or 0"
+            raise errors.BaseModelError("base_model", expected, checked.base_model, 16)
+        held = self._held if checked.base_model else None
+        new = (held or GridModel.zeros(self.schema, self._dtypes)).moved(checked, self._backend)
+        if model_id is not None and new.id != model_id:
+            raise errors.BaseModelError("id of the new model", model_id, new.id, 16)
+        self._held = new
+        return new.arrays
+
+    def to_bytes(self) -> bytes:
+        """The model as one frame, for a client that may be stopped between two rounds; `apply` takes it.
+
+        Raises
+        ------
+        ArgumentError
+            No frame has been applied.
+        """
+        if self._held is None:
+            raise errors.ArgumentError("replica", "a frame of the whole model", "none so far")
+        return self._held.whole_frame(self._backend)
+
+
+def _elements(schema: Schema, model: Arrays) -> dict[str, np.ndarray]:
+    """The finite elements of each tensor, flat; float32 in place of bfloat16; copies of those not rounded."""
+    check_schema(schema, model)
+    out = {}
+    for tensor in schema:
+        flat = np.ascontiguousarray(model[tensor.name]).reshape(-1)
+        dtype = DTYPES[flat.dtype.name] if tensor.masked else tensor.type
+        if not is_finite(flat, dtype):
+            raise errors.UpdateNonFiniteError(f"{tensor.name!r}", "finite values", "a NaN or an infinity")
+        bfloat16 = tensor.dtype == "bfloat16"
+        out[tensor.name] = widen_bfloat16(flat) if bfloat16 else flat if dtype.is_float else flat.copy()
+    return out
+
+
+def _exponents(step: Steps, schema: Schema) -> dict[str, int]:
+    steps = checked_steps(step, schema)
+    floats = {tensor.name for tensor in schema if tensor.type.is_float}
+    if missing := sorted(floats - set(steps)):
+        raise errors.ArgumentError("step", "one for each float tensor", f"nothing for {missing}")
+    return {name: math.frexp(its)[1] - 1 for name, its in steps.items()}
+
+
+def _square_errors(held: GridModel, elements: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The mean square of the difference between elements and the model held, for each float tensor."""
+    out = {}
+    for name in held.integers:
+        own = held.arrays[name].reshape(-1)
+        own = widen_bfloat16(own) if held.dtypes[name] == "bfloat16" else own
+        difference = np.subtract(elements[name], own, dtype=np.float64 if own.itemsize == 8 else np.float32)
+        out[name] = float(np.vdot(difference, difference)) / max(difference.size, 1)
+    return out
+
+
+def _floor_log2(value: float) -> int:
+    return math.frexp(value)[1] - 1 if value > 0 else -1000
+
+
+def _bounded(exponent: int, elements: np.ndarray, dtype: str) -> int:
+    """The exponent nearest to a wanted one with which the elements, even if doubled, are within bounds."""
+    bounds = BOUNDS[dtype]
+    largest = float(max(elements.max(), -elements.min())) if elements.size else 0.0
+    least = bounds.least_exponent
+    if largest:
+        least = max(least, math.ceil(math.log2(largest) + 1 - math.log2(bounds.largest)))
+    return min(max(exponent, least), bounds.largest_exponent)

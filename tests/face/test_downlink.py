@@ -1,0 +1,229 @@
+"""The server's model on its way to the clients: fm.Downlink and fm.Replica."""
+
+import hashlib
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fedmrn_codec as fm
+from fedmrn_codec import errors
+
+
+def model(seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "w": rng.normal(0, 0.05, (40, 30)).astype("f4"),
+        "bias": np.zeros(7, "f4"),
+        "half": rng.normal(0, 1, 5).astype("f2"),
+        "wide": rng.normal(0, 1, (2, 3)),
+        "count": np.array(3),
+        "flags": np.array([True, False]),
+        "none": np.zeros((0, 3), "f4"),
+    }
+
+
+SCHEMA = fm.schema_of(model(), masked=["w", "none"])
+
+
+def changed(held, rng, size=0.003):
+    out = {}
+    for name, array in held.items():
+        if array.dtype.kind == "f":
+            out[name] = (array + rng.normal(0, size, array.shape)).astype(array.dtype)
+        else:
+            out[name] = ~array if array.dtype == bool else np.asarray(array - 1)
+    return out
+
+
+def same(one, other):
+    return all(one[name].tobytes() == other[name].tobytes() for name in one)
+
+
+def test_clients_that_come_and_go_hold_the_servers_model():
+    rng, server = np.random.default_rng(1), model()
+    down = fm.Downlink(SCHEMA, server, keep=6)
+    replicas = [fm.Replica(SCHEMA) for _ in range(6)]
+    plain = [None] * 6
+    for number in range(50):
+        for i, replica in enumerate(replicas):
+            if rng.random() < (0.1 if i == 5 else 0.4):
+                held, base = replica.model_id, None if not replica.model_id else plain[i]
+                frame = down.frame(held)
+                assert replica.apply(frame, down.model_id) is replica.model
+                if fm.inspect(frame).base_model == 0:
+                    base = {name: np.zeros_like(array) for name, array in down.model.items()}
+                plain[i] = fm.apply(base, fm.decode(frame, SCHEMA), SCHEMA)  # plain additions, in floats
+                assert same(plain[i], down.model)
+                assert same(replica.model, down.model)
+        server = changed(server, rng)
+        down.advance(server)
+        if number % 10 == 5:
+            down = fm.Downlink.from_bytes(down.to_bytes(), SCHEMA)
+            replicas[0].apply(replicas[0].to_bytes()) if replicas[0].model_id else None
+    assert len(down.versions) == 6
+
+
+def test_a_restored_downlink_sends_the_same_bytes():
+    rng, server = np.random.default_rng(2), model()
+    down = fm.Downlink(SCHEMA, server)
+    for _ in range(5):
+        server = changed(server, rng)
+        down.advance(server)
+    again = fm.Downlink.from_bytes(down.to_bytes(), SCHEMA)
+    server = changed(server, rng)
+    for each in (down, again):
+        each.advance(server)
+    assert again.versions == down.versions
+    for have in (None, 0, 1, down.model_id, *down.versions):
+        assert again.frame(have) == down.frame(have)
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1e-6, 1e-3, 0.1]), st.sampled_from([None, 2.0**-6]))
+def test_the_rounding_error_does_not_build_up(seed, size, step):
+    schema = fm.Schema([fm.Tensor("w", (50,), masked=True)])
+    rng = np.random.default_rng(seed)
+    server = rng.normal(0, 0.05, 50).astype("f4")
+    down = fm.Downlink(schema, {"w": server}, step=step, keep=1, backend="numpy")
+    for _ in range(200):
+        server = server + rng.normal(0, size, 50).astype("f4")
+        down.advance({"w": server})
+        assert np.abs(down.model["w"] - server).max() <= down.steps["w"] / 2
+
+
+def test_steps_follow_what_rounds_change():
+    schema = fm.Schema([fm.Tensor("w", (10_000,), masked=True)])
+    rng = np.random.default_rng(3)
+    server = rng.normal(0, 0.05, 10_000).astype("f4")
+    down = fm.Downlink(schema, {"w": server})
+    assert down.steps["w"] == 2**-8
+    for size, expected in ((0.004, 2**-6), (0.004, 2**-6), (0.001, 2**-8), (0.0014, 2**-8), (0.01, 2**-5)):
+        server = server + rng.normal(0, size, 10_000).astype("f4")
+        down.advance({"w": server})
+        assert down.steps["w"] == expected
+    down.advance({"w": server})
+    assert down.steps["w"] == 2**-5
+
+
+def test_a_round_that_changes_nothing_keeps_the_version():
+    down = fm.Downlink(SCHEMA, model())
+    before, frame = down.model_id, down.frame()
+    assert down.advance(model()) == before
+    assert down.versions == []
+    assert down.frame() == frame
+
+
+def test_the_frame_for_the_present_version_is_all_zeros():
+    down = fm.Downlink(SCHEMA, model())
+    arrays = fm.decode(down.frame(down.model_id), SCHEMA, base_model=down.model_id)
+    assert not any(array.any() for array in arrays.values())
+
+
+def test_a_model_that_returns_to_a_former_version():
+    down = fm.Downlink(SCHEMA, model(), step=2.0**-9)
+    ids = [down.model_id]
+    for seed in (1, 2, 0, 3):
+        ids.append(down.advance(model(seed)))
+    assert ids[3] == ids[0]
+    assert down.versions == ids[1:4]
+    for seed in range(3):
+        replica = fm.Replica(SCHEMA)
+        replica.apply(fm.Downlink(SCHEMA, model(seed), step=2.0**-9).frame())
+        assert replica.model_id == ids[seed]
+        frame = down.frame(replica.model_id)
+        assert fm.inspect(frame).base_model == replica.model_id
+        replica.apply(frame, down.model_id)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("w", np.nan, errors.UpdateNonFiniteError),
+        ("bias", np.inf, errors.UpdateNonFiniteError),
+        ("w", 3e5, errors.UpdateGridError),
+        ("half", 6e4, errors.UpdateGridError),
+    ],
+)
+def test_a_model_that_does_not_fit_changes_nothing(name, value, error):
+    down = fm.Downlink(
+        SCHEMA, model(), step=dict.fromkeys(("w", "bias", "half", "wide", "none"), 2.0 ** (-9))
+    )
+    down.advance(model(1))
+    before = down.to_bytes()
+    bad = model(2)
+    bad[name].reshape(-1)[2] = value
+    with pytest.raises(error, match=name):
+        down.advance(bad)
+    for wrong in ({}, model() | {"w": np.zeros(3, "f4")}, model() | {"half": np.zeros(5, "f4")}):
+        with pytest.raises(errors.SchemaError):
+            down.advance(wrong)
+    assert down.to_bytes() == before
+
+
+def test_large_values_raise_the_step_rather_than_fail():
+    down = fm.Downlink(SCHEMA, model())
+    grown = {n: (a * 1e4 if a.dtype in ("f4", "f8") else a).astype(a.dtype) for n, a in model(1).items()}
+    grown["half"] = np.full(5, 6e4, "f2")
+    replica = fm.Replica(SCHEMA)
+    replica.apply(down.frame())
+    down.advance(grown)
+    replica.apply(down.frame(replica.model_id), down.model_id)
+    assert same(replica.model, down.model)
+
+
+def test_a_replica_refuses_what_is_not_for_it_and_stays_as_it_is():
+    rng, server = np.random.default_rng(4), model()
+    down = fm.Downlink(SCHEMA, server)
+    replica = fm.Replica(SCHEMA)
+    with pytest.raises(fm.ArgumentError, match="a frame of the whole model"):
+        _ = replica.model
+    replica.apply(down.frame(), down.model_id)
+    first = replica.model_id
+    down.advance(changed(server, rng))
+    second = down.model_id
+    down.advance(changed(server, rng))
+    with pytest.raises(errors.BaseModelError, match="base_model"):
+        replica.apply(down.frame(second))
+    with pytest.raises(errors.BaseModelError, match="id of the new model"):
+        replica.apply(down.frame(first), second)
+    damaged = bytearray(down.frame(first))
+    damaged[-10] ^= 1
+    with pytest.raises(errors.FrameError):
+        replica.apply(damaged)
+    mask = fm.encode(fm.difference(server, server, SCHEMA), SCHEMA, seed=1, noise=fm.Uniform(1))
+    with pytest.raises(errors.KindMismatchError):
+        replica.apply(mask)
+    assert replica.model_id == first
+    replica.apply(down.frame(first), down.model_id)
+
+
+def test_a_replica_of_a_model_whose_masked_tensors_are_float16():
+    half = {"w": np.random.default_rng(5).normal(0, 1, (20, 20)).astype("f2")}
+    schema = fm.schema_of(half)
+    down = fm.Downlink(schema, half)
+    replica = fm.Replica(schema, half)
+    assert replica.apply(down.frame(), down.model_id)["w"].dtype == np.float16
+    down.advance({"w": half["w"] * np.float16(0.5)})
+    replica.apply(down.frame(replica.model_id), down.model_id)
+    assert np.abs(replica.model["w"] - half["w"] * 0.5).max() <= down.steps["w"] / 2
+
+
+def test_the_model_id_is_that_of_the_text():
+    arrays = {"é": np.array([[1.5, -2]], "f4"), "n": np.array(7, ">i8"), "b": np.array([0x3F80], "u2")}
+    schema = fm.Schema(
+        [fm.Tensor("é", (1, 2)), fm.Tensor("n", (), dtype="int64"), fm.Tensor("b", (1,), dtype="bfloat16")]
+    )
+    data = struct.pack("<H", 2) + "é".encode() + bytes([1, 2]) + struct.pack("<QQff", 1, 2, 1.5, -2)
+    data += struct.pack("<H", 1) + b"n" + bytes([8, 0]) + struct.pack("<q", 7)
+    data += struct.pack("<H", 1) + b"b" + bytes([4, 1]) + struct.pack("<QH", 1, 0x3F80)
+    assert fm.model_id(arrays, schema) == int.from_bytes(hashlib.sha256(data).digest()[:8], "little")
+    assert fm.model_id(arrays) != fm.model_id(arrays, schema)
+
+
+@pytest.mark.parametrize("data", [b"", b"PK", fm.Downlink(SCHEMA, model()).frame()])
+def test_bytes_that_are_no_state(data):
+    with pytest.raises(fm.ArgumentError, match="downlink state"):
+        fm.Downlink.from_bytes(data, SCHEMA)
