@@ -172,6 +172,39 @@ def test_a_model_follows_a_server(follow, tmp_path):
     assert (tmp_path / "model").read_bytes() == b"".join(array.tobytes() for array in model)
 
 
+def test_frames_of_a_downlink(follow, tmp_path):
+    tensors = [
+        ("weight", 1, "float32", (700, 100)),  # two blocks
+        ("half", 0, "float16", (50,)),
+        ("brain", 0, "bfloat16", (50,)),
+        ("double", 0, "float64", (7, 3)),
+        ("batches", 0, "int64", ()),
+        ("on", 0, "bool", (9,)),
+    ]
+    schema, rng = schema_of(tensors), np.random.default_rng(2)
+    names = [name for name, *_ in tensors]
+    server = {
+        name: rng.integers(0, 2, shape).astype(dtype)
+        if dtype in ("int64", "bool")
+        else numbers(dtype, rng.normal(0, 0.1, shape))
+        for name, _, dtype, shape in tensors
+    }
+    down = fm.Downlink(fm.Schema.from_bytes(schema), server)
+    frames, ids = [down.frame()], [down.model_id]
+    for _ in range(3):
+        for name in ("weight", "half", "double"):
+            server[name] = (server[name] + rng.normal(0, 0.01, server[name].shape)).astype(server[name].dtype)
+        server["batches"], server["on"] = server["batches"] + 1, ~server["on"]
+        before = down.model_id
+        down.advance(server)
+        frames.append(down.frame(before))
+        ids.append(down.model_id)
+    held = [down.model[name] for name in names]
+    assert id_of(tensors, held) == ids[-1]
+    zeros = [np.zeros_like(array) for array in held]
+    assert run(follow, tmp_path, schema, zeros, *frames) == (ids, b"".join(array.tobytes() for array in held))
+
+
 def test_the_id_of_models_of_any_length(follow, tmp_path):
     for length in range(40, 110, 3):  # the padding of SHA-256 changes at 55 and 56 bytes modulo 64
         tensors = [("t", 0, "uint8", (length,))]
