@@ -89,7 +89,7 @@ class ReservedError(MalformedError):
 
 
 class LimitError(RefusedError):
-    """More than the caller's limits allow: [F-05], [F-07], [S-07]."""
+    """More than the caller's limits allow: [F-05], [F-07], [S-07], [S-09]."""
 
 
 class SchemaLengthError(MalformedError):

@@ -48,6 +48,7 @@ class Settings:
     max_weight: int
     coding: str
     dense_coding: str
+    limits: fm.Limits
 
 
 @dataclass
@@ -127,8 +128,8 @@ class Round:
         model = self._model(arrays)
         seed = fm.choose_seed(settings.seed, self.number, node, self._seeds)
         self._seeds.add(seed)
-        codings = settings.coding, settings.dense_coding
-        request = Request(seed, model.noise, settings.mask, self.number, model.id, model.schema, *codings)
+        rest = settings.coding, settings.dense_coding, settings.limits
+        request = Request(seed, model.noise, settings.mask, self.number, model.id, model.schema, *rest)
         message.content = request.add_to(message.content)
         self.assignments[node] = Assignment(message, arrays, request)
 

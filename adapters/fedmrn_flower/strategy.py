@@ -15,7 +15,14 @@ from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from flwr.supercore import log
 
 import fedmrn_codec as fm
-from fedmrn_codec.adapter_api import NoiseSetting, SeedPolicy, ServerNoise, StatePath, check_settings
+from fedmrn_codec.adapter_api import (
+    DEFAULT_LIMITS,
+    NoiseSetting,
+    SeedPolicy,
+    ServerNoise,
+    StatePath,
+    check_settings,
+)
 
 from .checks import CheckedReply
 from .order import check_around, check_inside, clips_on_clients
@@ -70,6 +77,8 @@ class FedMRN(Strategy):
         Codings that clients should use, as in `fedmrn_codec.Request`: "rans" and "rans12" make masks shorter,
         "float16" and "bfloat16" dense float32 tensors. Replies in any coding are accepted. The default coding
         of masks is "rans12" if a rule sets the noise, and "raw" if it is fixed.
+    limits : fedmrn_codec.Limits
+        Of the frames that clients send (spec 9.2).
 
     Raises
     ------
@@ -93,6 +102,7 @@ class FedMRN(Strategy):
         max_weight: int = 2**31 - 1,
         coding: str | None = None,
         dense_coding: str = "raw",
+        limits: fm.Limits = DEFAULT_LIMITS,
     ) -> None:
         check_inside(strategy, FedMRN)
         self._noise = ServerNoise(noise, mask, bits=bits, state=state)
@@ -102,7 +112,7 @@ class FedMRN(Strategy):
         self.each = not _is_mean(strategy) if each is None else each
         weighted_by = _setting(strategy, "weighted_by_key", "num-examples")
         self._settings = Settings(
-            self._noise, mask, schema, self.tied, seed, weighted_by, max_weight, coding, dense_coding
+            self._noise, mask, schema, self.tied, seed, weighted_by, max_weight, coding, dense_coding, limits
         )
         self._round: Round | None = None
         self._seen: dict[str, float] = {}

@@ -40,10 +40,10 @@ LARGEST_DRAW = {UNIFORM: 2**24 - 1, GAUSSIAN: 13291661, BERNOULLI: 1}  # spec 3.
 _CODES = """
 F-01 truncated F-02 magic F-03 version F-04 reserved F-05 limit F-06 truncated F-07 limit F-08 truncated
 S-01 schema_length S-02 schema_name S-03 unknown_role S-04 unknown_dtype S-05 masked_dtype S-06 schema_shape
-S-07 limit S-08 schema_digest F-09 no_schema F-10 schema_mismatch F-11 tensor_count F-12 round F-13 base_model
-F-14 seed F-15 truncated F-16 unknown_kind F-17 kind_mismatch F-18 unknown_dtype F-19 dtype_mismatch
-F-20 unknown_distribution F-21 unknown_coding F-22 reserved F-23 payload_length F-24 scale F-25 truncated
-F-31 minor F-26 trailing F-27 checksum F-28 padding F-29 non_finite F-30 bool
+S-09 limit S-07 limit S-08 schema_digest F-09 no_schema F-10 schema_mismatch F-11 tensor_count F-12 round
+F-13 base_model F-14 seed F-15 truncated F-16 unknown_kind F-17 kind_mismatch F-18 unknown_dtype
+F-19 dtype_mismatch F-20 unknown_distribution F-21 unknown_coding F-22 reserved F-23 payload_length F-24 scale
+F-25 truncated F-31 minor F-26 trailing F-27 checksum F-28 padding F-29 non_finite F-30 bool
 C-01 coding C-02 coding C-03 coding C-04 coding
 C-05 coding C-06 coding C-07 coding C-08 coding C-09 coding
 P-01 truncated P-02 magic P-03 version P-04 reserved P-05 weight P-06 frames P-07 schema_mismatch
@@ -306,10 +306,11 @@ def schema_bytes(schema: Schema) -> bytes:
     return data
 
 
-def parse_schema(data: bytes) -> Schema:
-    """The schema of its bytes, [S-01] to [S-06] checked field by field (spec 5.1, 5.2, 7.3)."""
+def parse_schema(data: bytes, max_tensors: int = 2**32) -> Schema:
+    """The schema of its bytes, [S-01] to [S-06], [S-09] checked field by field (spec 5.1, 5.2, 7.3)."""
     reader, schema, names = Reader(data), [], set()
     for position in range(reader.uint(4, "S-01", "count")):
+        require(position < max_tensors, "S-09", f"tensors: expected at most {max_tensors}")
         at = f"tensor {position}"
         name_length = reader.uint(2, "S-01", f"{at}: name_length")
         require(name_length > 0, "S-02", f"{at}: expected a name, got an empty one")
@@ -409,7 +410,7 @@ def parse(data: bytes, schema: Schema | None = None, options: Options = Options(
         length = reader.uint(4, "F-06", "schema length")
         require(length <= options.max_schema_bytes, "F-07", f"schema: {length} bytes at byte 48")
         raw = reader.take(length, "F-08", "schema")
-        embedded = parse_schema(raw)  # [S-01] to [S-06]
+        embedded = parse_schema(raw, most)  # [S-01] to [S-06], [S-09]
         total = sum(tensor.elements for tensor in embedded)
         most = options.max_elements
         require(total <= most, "S-07", f"elements: expected at most {most}, got {total}")

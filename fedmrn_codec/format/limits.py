@@ -12,7 +12,7 @@ class Limits:
     Attributes
     ----------
     max_tensors : int
-        Tensors of a frame, [F-05].
+        Tensors of a frame, [F-05], and of an embedded schema, [S-09].
     max_schema_bytes : int
         Bytes of an embedded schema, [F-07].
     max_elements : int

@@ -148,6 +148,11 @@ class Schema:
         return b"".join(parts)
 
     @cached_property
+    def elements(self) -> int:
+        """The number of elements of all tensors together."""
+        return sum(tensor.size for tensor in self)
+
+    @cached_property
     def digest(self) -> bytes:
         """The 16 bytes that identify the schema in a frame: the start of the SHA-256 of `data` (spec 5.4)."""
         return hashlib.sha256(self.data).digest()[:16]
@@ -159,7 +164,8 @@ class Schema:
         Raises
         ------
         FrameError
-            One of [S-01] to [S-07] fails; the first determines the subclass. `offset` is that in `data`.
+            One of [S-01] to [S-07], or [S-09], fails; the first determines the subclass. `offset` is that in
+            `data`.
         """
         return parse_schema(memoryview(data), 0, limits)
 
@@ -191,12 +197,17 @@ def first_difference(got: Schema, expected: Schema) -> str:
 
 
 def parse_schema(data: memoryview, offset: int, limits: Limits) -> Schema:
-    """Parse a schema that begins at byte `offset` of a frame: [S-01] to [S-07]."""
+    """Parse a schema that begins at byte `offset` of a frame: [S-01] to [S-07], [S-09].
+
+    No more than `limits.max_tensors` tensors are read, however many bytes there are.
+    """
     reader = Reader(data, errors.SchemaLengthError, offset)
     count = reader.number(4, "schema tensor count")
     tensors: list[Tensor] = []
     names: set[str] = set()
-    for _ in range(count):
+    for position in range(count):
+        if position == limits.max_tensors:
+            raise errors.LimitError("schema tensor count", f"at most {limits.max_tensors}", count, offset)
         tensor = _parse_tensor(reader, names)
         names.add(tensor.name)
         tensors.append(tensor)
@@ -204,10 +215,10 @@ def parse_schema(data: memoryview, offset: int, limits: Limits) -> Schema:
         raise errors.SchemaLengthError(
             "schema length", f"{reader.at} bytes for its {count} tensors", len(data), reader.offset
         )
-    elements = sum(t.size for t in tensors)
-    if elements > limits.max_elements:
-        raise errors.LimitError("schema elements", f"at most {limits.max_elements}", elements, offset)
-    return Schema(tensors)
+    schema = Schema(tensors)
+    if schema.elements > limits.max_elements:
+        raise errors.LimitError("schema elements", f"at most {limits.max_elements}", schema.elements, offset)
+    return schema
 
 
 def _parse_tensor(reader: Reader, names: set[str]) -> Tensor:

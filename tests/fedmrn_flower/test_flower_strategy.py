@@ -412,6 +412,15 @@ def test_a_reply_that_would_overflow_the_sum_of_weights_is_refused():
     assert arrays is not None
 
 
+def test_limits_are_those_of_the_frames_that_clients_send():
+    strategy = wrapped(limits=fm.Limits(max_schema_bytes=10))
+    messages = messages_of(strategy, NODES)
+    embedding = with_frame(messages[0], Request.of(messages[0]).encode(update(), embed_schema=True))
+    _, metrics = strategy.aggregate_train(1, [embedding, through(honest, messages[1])])
+    assert metrics["fedmrn.refused-nodes"] == [11]
+    assert metrics["fedmrn.client-nodes"] == [22]
+
+
 def test_a_round_of_bad_replies_returns_no_model():
     strategy = wrapped()
     messages = messages_of(strategy, NODES)

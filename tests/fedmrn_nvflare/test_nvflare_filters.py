@@ -71,6 +71,24 @@ def test_a_result_holds_one_array_of_bytes():
     assert info.frame_bytes == array.size < sum(a.nbytes for a in MODEL.values())
 
 
+@pytest.mark.parametrize("limits", [{"max_schema_bytes": 10}, fm.Limits(max_schema_bytes=10)])
+def test_limits_are_those_of_the_frames_that_clients_send(limits):
+    federation = Federation(limits=limits)
+    assert FromFrame(limits=federation.server.limits).limits == federation.server.limits  # as in a job's JSON
+    sent = from_shareable(federation.send())
+    embedding = Request.of(sent.meta).encode(update(), embed_schema=True)
+    result = federation.reply(update())
+    dxo = from_shareable(result)
+    dxo.data[next(iter(dxo.data))] = np.frombuffer(embedding, np.uint8)
+    dxo.update_shareable(result)
+    with pytest.raises(
+        ContentBlockedException, match=r"\(limit\): schema length, byte 48: expected at most 10"
+    ):
+        federation.receive(result)
+    with pytest.raises(fm.ArgumentError, match=r"limits: expected fields of fedmrn_codec.Limits"):
+        Federation(limits={"max_bytes": 10})
+
+
 def test_frames_have_the_requested_codings():
     federation = Federation(mask="binary", coding="rans", dense_coding="float16")
     model = {"w": np.zeros((64, 64), np.float32), "b": np.zeros(8, np.float32)}
