@@ -221,17 +221,23 @@ class FedMRN(Strategy):
 
     def _decoded(self, current: Round, replies: Replies) -> list[Message]:
         """The checked replies, with full arrays in place of their frames."""
-        out = []
+        out, passed = [], []
         sums: dict[bytes, fm.Aggregator] = {}
         for reply in replies.checked:
             assignment = current.assignments[reply.node]
             if self._noise.adaptive:
                 request = assignment.request
                 aggregator = sums.setdefault(request.schema.digest, fm.Aggregator(request.schema))
-                aggregator.add(reply.frame, reply.weight)
+                try:
+                    aggregator.add(reply.frame, reply.weight)
+                except fm.CodecError as error:  # the sum of the weights would be too large
+                    replies.refused.append((reply.message, error))
+                    continue
+            passed.append(reply)
             arrays = added(assignment.arrays, self._with_tied(fm.decode(reply.frame)))
             content = RecordDict({**dict(reply.message.content), reply.arrays_key: arrays})
             out.append(Message(content, reply_to=assignment.message))
+        replies.checked = passed
         for aggregator in sums.values():
             self._seen |= self._noise.observe(aggregator)
         return out
