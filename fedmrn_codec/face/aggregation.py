@@ -31,8 +31,8 @@ class Aggregator:
     """The exact weighted mean of frames of one schema: the same bits in any order and grouping (spec 8).
 
     Memory: about 10 bytes per masked element, and 8 bytes per dense element and limb in use (spec 8.4),
-    independent of the number of frames. A float64 tensor can use 88 limbs; one frame makes it take at most some
-    10 times its bytes. Several threads may use one aggregator; they take turns.
+    independent of the number of frames. A float64 tensor can use 88 limbs; one frame makes it take at most
+    some 10 times its bytes. Several threads may use one aggregator; they take turns.
 
     A refused frame changes nothing. If something else stops a change of the sums half-way, such as a lack of
     memory or an interrupt, every later call raises AggregateError: there is no mean of half-added frames.
