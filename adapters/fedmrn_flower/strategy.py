@@ -22,6 +22,8 @@ from fedmrn_codec.adapter_api import (
     ServerNoise,
     StatePath,
     check_settings,
+    checked_limits,
+    unsigned,
 )
 
 from .checks import CheckedReply
@@ -83,7 +85,7 @@ class FedMRN(Strategy):
     Raises
     ------
     fedmrn_codec.ArgumentError
-        The noise, the mask or a coding is not a valid one, or the strategy holds another FedMRN. In
+        A setting is not a valid one, or the strategy holds another FedMRN. In
         `configure_train`: a differential-privacy wrapper of Flower that reads replies is around this one.
     """
 
@@ -106,6 +108,7 @@ class FedMRN(Strategy):
     ) -> None:
         check_inside(strategy, FedMRN)
         self._noise = ServerNoise(noise, mask, bits=bits, state=state)
+        unsigned(max_weight, 2**39, "max_weight"), checked_limits(limits)
         coding = self._noise.coding(coding)
         check_settings({}, mask, coding, dense_coding)
         self.strategy, self.tied = strategy, dict(tied or {})

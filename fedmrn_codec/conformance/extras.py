@@ -94,6 +94,16 @@ def sums() -> Iterator[Case]:
         for sign in (1, -1):
             request = _forged(code, weight, sign * (oracle.LARGEST_DRAW[code] * weight + 1))
             yield _case(f"p15-{name}-{'above' if sign > 0 else 'below'}", "P-15", request)
+    yield _case("a-bad-sum-after-one-that-differs", "P-14", _merge_of_three())
+
+
+def _merge_of_three() -> Merge:
+    """A partial sum, one of another round, and a damaged one: all are read before any is added."""
+    first, second = (
+        oracle.partial_to_bytes(oracle.sum_frame(oracle.parse(_frame(), SCHEMA), 1, 6, round))
+        for round in (4, 5)
+    )
+    return Merge(schema=RAW, partials=(first, second, first[:-1] + bytes([first[-1] ^ 1])))
 
 
 def _sum(

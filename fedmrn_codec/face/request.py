@@ -12,7 +12,7 @@ from .. import errors
 from ..format import codings
 from ..format.checked import CheckedFrame
 from ..format.frame import Buffer
-from ..format.limits import DEFAULT_LIMITS, Limits
+from ..format.limits import DEFAULT_LIMITS, Limits, checked_limits
 from ..format.mask_spec import masked_noise
 from ..format.parsing import Expected
 from ..format.schema import Schema
@@ -74,8 +74,7 @@ class Request:
         check_settings(self.noise, self.mask, self.coding, self.dense_coding)
         if not isinstance(self.schema, Schema):
             raise errors.ArgumentError("schema", "a Schema", type(self.schema).__name__)
-        if not isinstance(self.limits, Limits):
-            raise errors.ArgumentError("limits", "a Limits", type(self.limits).__name__)
+        checked_limits(self.limits)
         if isinstance(self.noise, Mapping):
             object.__setattr__(self, "noise", masked_noise(self.schema, self.noise))
         for name in ("mask", "coding", "dense_coding"):

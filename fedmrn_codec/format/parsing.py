@@ -24,7 +24,7 @@ from .frame import (
     Header,
     Info,
 )
-from .limits import DEFAULT_LIMITS, Limits
+from .limits import DEFAULT_LIMITS, Limits, checked_limits
 from .schema import Schema, Tensor, first_difference, parse_schema
 
 KINDS = frozenset(MaskKind)
@@ -54,7 +54,7 @@ def parse(
     If `need_schema` is false, and neither `expected` nor the frame contains a schema, the checks that need
     one are left out: [F-09], [F-11], [F-17], [F-19] and [F-23].
     """
-    header = _parse_header(view, limits)
+    header = _parse_header(view, checked_limits(limits))
     body, at = view[: -CHECKSUM.size], HEADER.size
     embedded = None
     if header.flags & SCHEMA_FLAG:

@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import errors
 from ..primitives.dtypes import BY_CODE, DTYPES, Dtype
-from .limits import DEFAULT_LIMITS, Limits
+from .limits import DEFAULT_LIMITS, Limits, checked_limits
 from .reader import Reader
 
 MAX_NAME, MAX_RANK, MAX_PRODUCT = 2**16 - 1, 32, 2**48
@@ -167,7 +167,7 @@ class Schema:
             One of [S-01] to [S-07], or [S-09], fails; the first determines the subclass. `offset` is that in
             `data`.
         """
-        return parse_schema(memoryview(data), 0, limits)
+        return parse_schema(memoryview(data), 0, checked_limits(limits))
 
     def to_json(self) -> list[dict[str, Any]]:
         """The schema for `json.dumps`: a dictionary of name, shape, masked and dtype for each tensor."""

@@ -421,6 +421,25 @@ def test_limits_are_those_of_the_frames_that_clients_send():
     assert metrics["fedmrn.client-nodes"] == [22]
 
 
+@pytest.mark.parametrize(
+    "options", [{"max_weight": "9"}, {"max_weight": -1}, {"limits": 3}, {"limits": None}], ids=str
+)
+def test_settings_of_the_wrong_type(options):
+    with pytest.raises(fm.ArgumentError, match=f"^{next(iter(options))}: expected "):
+        wrapped(**options)
+
+
+def test_what_is_logged_of_a_reply_is_short(caplog):
+    strategy = wrapped()
+    messages = messages_of(strategy, NODES)
+    replies = [through(honest, m) for m in messages[:2]]
+    replies.append(with_frame(messages[2], frame(messages[2]), **{"x" * 100_000: 1.0}))
+    with caplog.at_level("WARNING", "flwr"):
+        assert strategy.aggregate_train(1, replies)[1]["fedmrn.refused-nodes"] == [33]
+    assert "refused the reply of node 33" in caplog.text
+    assert len(caplog.text) < 2500
+
+
 def test_a_round_of_bad_replies_returns_no_model():
     strategy = wrapped()
     messages = messages_of(strategy, NODES)
