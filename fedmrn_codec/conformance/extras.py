@@ -127,6 +127,16 @@ def sums() -> Iterator[Case]:
     beyond = with_checksum(grid[: -4 - len(BIAS) - 1] + b"\1" + grid[-4 - len(BIAS) :])
     yield _sum("grid-and-mask", "A-02", (good, grid), (1, 1))
     yield _sum("integers-and-noise", "F-32", (good, beyond), (1, 1))
+    yield _case("a-bad-sum-after-one-that-differs", "P-14", _merge_of_three())
+
+
+def _merge_of_three() -> Merge:
+    """A partial sum, one of another round, and a damaged one: all are read before any is added."""
+    first, second = (
+        oracle.partial_to_bytes(oracle.sum_frame(oracle.parse(_frame(), SCHEMA), 1, 6, round))
+        for round in (4, 5)
+    )
+    return Merge(schema=RAW, partials=(first, second, first[:-1] + bytes([first[-1] ^ 1])))
 
 
 def _sum(

@@ -142,14 +142,14 @@ class DenseSums:
     def rows(self, stream: int) -> list[tuple[int, np.ndarray]]:
         """The limbs of one tensor whose sums are not all 0, ascending, with their sums (spec 8.5)."""
         name, part = self._places[stream]
-        rows = sorted(self._sums[name].rows.items())
-        return [(limb, row[part]) for limb, row in rows if row[part].any()]
+        rows = ((limb, sums.part(part)) for limb, sums in sorted(self._sums[name].limbs.items()))
+        return [(limb, row) for limb, row in rows if row.any()]
 
     def set_rows(self, stream: int, rows: Mapping[int, np.ndarray]) -> None:
-        """Set the sums of one tensor, by limb."""
+        """Set the sums of one tensor, by limb; they are 0 before."""
         name, part = self._places[stream]
         for limb, row in rows.items():
-            self._sums[name].row(limb)[part] = row
+            self._sums[name].add_row(limb, part.start, row)
 
 
 class Sums:

@@ -128,6 +128,12 @@ MUTANTS = [
     Mutant("any minor version", 'major == 1 and minor < 4, "F-03"', 'major == 1, "F-03"', "F-03"),
     Mutant("only known flags looked at", 'require(flags < 2, "F-04"', 'require(flags < 256, "F-04"', "F-04"),
     Mutant(
+        "the embedded schema's tensors not limited",
+        "embedded = parse_schema(raw, most)",
+        "embedded = parse_schema(raw)",
+        "S-09",
+    ),
+    Mutant(
         "the limit of elements on every tensor alone",
         "total = sum(tensor.elements for tensor in embedded)",
         "total = max((tensor.elements for tensor in embedded), default=0)",
