@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,13 +79,23 @@ def folder(tmp_path: Path, model: TensorFile, frame: Frame, monkeypatch: pytest.
     return tmp_path
 
 
+class UnbufferedRunner(CliRunner):
+    """A runner for stdout and stderr apart, as all are from Click 8.2 on; older ones lose unflushed text."""
+
+    @contextmanager
+    def isolation(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        with super().isolation(*args, **kwargs) as streams:
+            sys.stderr.reconfigure(write_through=True)  # type: ignore[union-attr]
+            yield streams
+
+
 @pytest.fixture(scope="session")
 def runner() -> CliRunner:
-    """A runner that keeps stdout and stderr apart, as all do from Click 8.2 on."""
+    """The runner of `invoke`."""
     try:
-        return CliRunner(mix_stderr=False)
+        return UnbufferedRunner(mix_stderr=False)
     except TypeError:
-        return CliRunner()
+        return UnbufferedRunner()
 
 
 @pytest.fixture(scope="session")
