@@ -3,10 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -77,25 +75,6 @@ def folder(tmp_path: Path, model: TensorFile, frame: Frame, monkeypatch: pytest.
     for name, seed, mask in (("a", 7, "binary"), ("b", 8, "signed"), ("c", 9, "binary")):
         Path(f"{name}.fmrn").write_bytes(frame(seed, mask))
     return tmp_path
-
-
-class UnbufferedRunner(CliRunner):
-    """A runner for stdout and stderr apart, as all are from Click 8.2 on; older ones lose unflushed text."""
-
-    @contextmanager
-    def isolation(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        with super().isolation(*args, **kwargs) as streams:
-            sys.stderr.reconfigure(write_through=True)  # type: ignore[union-attr]
-            yield streams
-
-
-@pytest.fixture(scope="session")
-def runner() -> CliRunner:
-    """The runner of `invoke`."""
-    try:
-        return UnbufferedRunner(mix_stderr=False)
-    except TypeError:
-        return UnbufferedRunner()
 
 
 @pytest.fixture(scope="session")

@@ -92,7 +92,7 @@ def uv(*arguments: str | Path) -> None:
 
 def create(home: Path, python: Path, *packages: str | Path) -> Path:
     """Make an environment with these packages; return its interpreter."""
-    uv("venv", "--quiet", "--python", python, home)
+    uv("venv", "--quiet", "--seed", "--python", python, home)  # with pip, which some tests use
     inside = home / ("Scripts" if os.name == "nt" else "bin") / "python"
     uv("pip", "install", "--quiet", "--python", inside, *packages)
     return inside
