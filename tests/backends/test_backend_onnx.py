@@ -9,7 +9,6 @@ import onnxruntime
 import pytest
 from backend_cases import KINDS, Case
 from onnx.reference import ReferenceEvaluator
-from typer.testing import CliRunner
 
 import fedmrn_codec as fm
 from fedmrn_codec.backends import onnx as backend
@@ -159,8 +158,7 @@ def test_extreme_scales(cls, kind):
             assert case.run("onnx", verb) == case.run("numpy", verb)
 
 
-def test_export_writes_the_files(exported, tmp_path):
-    runner = CliRunner()
+def test_export_writes_the_files(exported, runner, tmp_path):
     done = runner.invoke(app, ["export-onnx", "-o", str(tmp_path / "new" / "folder")])
     assert done.exit_code == 0
     written = {path.name: path.read_bytes() for path in (tmp_path / "new" / "folder").iterdir()}
@@ -183,8 +181,7 @@ def test_export_writes_the_files(exported, tmp_path):
     }
 
 
-def test_export_errors(tmp_path, monkeypatch):
-    runner = CliRunner()
+def test_export_errors(runner, tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"")
     assert runner.invoke(app, ["export-onnx", "-o", str(tmp_path / "file")]).exit_code == 3
     assert runner.invoke(app, ["export-onnx", "--mask", "ternary"]).exit_code == 2
