@@ -15,6 +15,9 @@ class NoInteger:
     def __index__(self):
         raise TypeError("no integer")
 
+    def __repr__(self):  # the same in every process, as names of tests must be
+        return "NoInteger()"
+
 
 WEIGHTS = [None, 1.5, "3", [1], {}, True, -1, 0, -(10**5000), 10**5000, np.array([1, 2]), NoInteger()]
 
