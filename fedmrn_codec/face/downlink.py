@@ -26,9 +26,16 @@ from .models import Arrays, check_schema
 VERSION = 1
 """Of the bytes of `Downlink.to_bytes`."""
 
-FIRST, STEP = 1 / 8, 4.0
-"""The step of the first version as a share of the spread of the weights; later, as a multiple of the spread
-of what a round changes."""
+FIRST, LARGEST, STEP = 1 / 8, 1 / 4, 4.0
+"""The step of the first version as a share of the size of the weights (the root of their mean square), the
+largest share, and the step of later versions as a multiple of the spread of what a round changes."""
+
+FINE = 2.0**-20
+"""The step of a vector or scalar, as a share of its largest element: such tensors are few and sensitive. A
+coarse step could make a variance of BatchNorm zero."""
+
+SLACK = 2
+"""A step of a vector is kept until the rule asks for one that differs by more than so many doublings."""
 
 RISE = 2
 """A step rises if the rule asks for a larger power of two by at least so many doublings."""
@@ -82,13 +89,14 @@ class Downlink:
         self.schema, self.keep = schema, unsigned(keep, U64, "keep")
         self._backend = backend
         self._fixed = None if step is None else _exponents(step, schema)
+        self._fine = {tensor.name for tensor in schema if not tensor.masked and len(tensor.shape) < 2}
         elements = _elements(schema, model)
         dtypes = dtypes_of(schema, model)
         exponents = self._fixed
         if exponents is None:
-            sizes = {name: elements[name].size for name in dtypes}
-            spreads = {n: float(np.std(elements[n], dtype=np.float64)) if sizes[n] else 0.0 for n in dtypes}
-            wanted = {name: _floor_log2(FIRST * spread) for name, spread in spreads.items()}
+            wanted = {
+                n: _floor_log2(self._size(n, elements) * (1 if n in self._fine else FIRST)) for n in dtypes
+            }
             exponents = {n: _bounded(wanted[n], elements[n], dtypes[n]) for n in dtypes}
         self._held = GridModel.rounded(schema, dtypes, elements, exponents)
         self._errors = _square_errors(self._held, elements)
@@ -205,6 +213,7 @@ class Downlink:
                 frames = [file[f"frame{k}"].tobytes() for k in range(1 + len(about["history"]))]
             out = cls.__new__(cls)
             out.schema, out.keep, out._backend = schema, int(about["keep"]), backend
+            out._fine = {tensor.name for tensor in schema if not tensor.masked and len(tensor.shape) < 2}
             out._fixed, out._errors = about["fixed"], about["errors"]
             dtypes = about["dtypes"]
         except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
@@ -238,14 +247,26 @@ class Downlink:
         changed = _square_errors(self._held, elements)
         out = {}
         for name, exponent in self._held.exponents.items():
-            change = changed[name] - self._errors[name]
-            wanted = exponent
-            if change > 0:
-                wanted = round(math.log2(STEP * math.sqrt(change)))
-            if exponent <= wanted < exponent + RISE:
-                wanted = exponent
+            wanted, size = exponent, self._size(name, elements)
+            if name in self._fine:
+                if abs(_floor_log2(size) - exponent) > SLACK and size:
+                    wanted = _floor_log2(size)
+            elif (change := changed[name] - self._errors[name]) > 0:
+                wanted = min(round(math.log2(STEP * math.sqrt(change))), _floor_log2(LARGEST * size))
+                if exponent <= wanted < exponent + RISE:
+                    wanted = exponent
             out[name] = _bounded(wanted, elements[name], self._held.dtypes[name])
         return out
+
+    def _size(self, name: str, elements: Mapping[str, np.ndarray]) -> float:
+        """What the step of a tensor is a share of: the size of its elements; of a vector its finest step."""
+        its = elements[name]
+        if not its.size:
+            return 0.0
+        if name in self._fine:
+            return FINE * float(max(its.max(), -its.min()))
+        wide = its.astype(np.float32, copy=False) if its.itemsize < 4 else its
+        return math.sqrt(float(np.vdot(wide, wide)) / its.size)
 
 
 class Replica:

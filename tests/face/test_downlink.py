@@ -100,12 +100,23 @@ def test_steps_follow_what_rounds_change():
     server = rng.normal(0, 0.05, 10_000).astype("f4")
     down = fm.Downlink(schema, {"w": server})
     assert down.steps["w"] == 2**-8
-    for size, expected in ((0.004, 2**-6), (0.004, 2**-6), (0.001, 2**-8), (0.0014, 2**-8), (0.01, 2**-5)):
+    small = ((0.0005, 2**-9), (0.0005, 2**-9), (0.00012, 2**-11), (0.00018, 2**-11), (0.0012, 2**-8))
+    for size, expected in (*small, (0.05, 2**-6), (0.0, 2**-6)):
         server = server + rng.normal(0, size, 10_000).astype("f4")
         down.advance({"w": server})
         assert down.steps["w"] == expected
-    down.advance({"w": server})
-    assert down.steps["w"] == 2**-5
+
+
+def test_vectors_have_fine_steps_which_stay():
+    schema = fm.Schema([fm.Tensor("variance", (300,)), fm.Tensor("w", (20, 30))])
+    rng = np.random.default_rng(4)
+    variance = np.geomspace(1e-4, 1, 300).astype("f4")
+    down = fm.Downlink(schema, {"variance": variance, "w": rng.normal(0, 1, (20, 30)).astype("f4")})
+    for factor, expected in ((1, -20), (3, -20), (0.3, -20), (100, -14), (0, -14)):
+        down.advance({"variance": variance * np.float32(factor), "w": down.model["w"]})
+        assert down.steps["variance"] == 2.0**expected
+        assert (down.model["variance"] > 0).all() == (factor > 0)
+    assert down.steps["w"] == 2**-3
 
 
 def test_a_round_that_changes_nothing_keeps_the_version():
