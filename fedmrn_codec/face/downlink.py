@@ -49,6 +49,8 @@ class Downlink:
     step : float, or mapping of str to float, optional
         A power of two for all float tensors, or for each by name. Default: chosen for each tensor and each
         round from how much a round changes it.
+    first : float, or mapping of str to float, optional
+        As `step`, but of the first version only, for a server that goes on from a journal (`Replayed.steps`).
     keep : int
         The number of former versions from which `frame` can lead to the present one. Each takes the memory of
         one frame.
@@ -76,6 +78,7 @@ class Downlink:
         model: Arrays,
         *,
         step: Steps | None = None,
+        first: Steps | None = None,
         keep: int = 32,
         backend: str | None = None,
     ) -> None:
@@ -84,7 +87,7 @@ class Downlink:
         self._fixed = None if step is None else _exponents(step, schema)
         elements = _elements(schema, model)
         dtypes = dtypes_of(schema, model)
-        exponents = self._fixed
+        exponents = self._fixed if first is None else _exponents(first, schema)
         if exponents is None:
             sizes = {name: elements[name].size for name in dtypes}
             spreads = {n: float(np.std(elements[n], dtype=np.float64)) if sizes[n] else 0.0 for n in dtypes}
