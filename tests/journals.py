@@ -27,14 +27,17 @@ class Server:
     ----------
     grid : bool
         Whether clients receive the model by a `Downlink`.
+    adaptive : bool
+        Whether the noise is that of an `AdaptiveNoise`.
     optimizer : function of (model, mean), optional
         The server's step, in place of adding the mean.
     """
 
-    def __init__(self, folder, model=None, *, schema=SCHEMA, grid=True, optimizer=fm.apply):
+    def __init__(self, folder, model=None, *, schema=SCHEMA, grid=True, adaptive=False, optimizer=fm.apply):
         self.schema, self.optimizer = schema, optimizer
         self.model = start(schema) if model is None else model
         self.down = fm.Downlink(schema, self.model) if grid else None
+        self.rule = fm.AdaptiveNoise(schema, self.model) if adaptive else None
         self.ids = {0: self.held_id}
         self.journal = fm.Journal(folder, schema, self.model, self.down)
 
@@ -45,11 +48,12 @@ class Server:
     def ask(self, number, clients=2):
         """The arguments of `Journal.append` for a round, whose new model is the server's from now on."""
         base, accepted, total = self.held_id, {}, None
+        noise = NOISE if self.rule is None else self.rule.noise
         for client in range(clients):
             rng = np.random.default_rng(1000 * number + client)
             request = fm.Request(
                 2**63 + rng.integers(2**40).item(),
-                NOISE,
+                noise,
                 "binary",
                 number,
                 base,
@@ -64,10 +68,12 @@ class Server:
                 )
             frame = request.encode(update, private_seed=int(rng.integers(2**60)), backend="numpy")
             total = total or fm.Aggregator(
-                self.schema, noise=NOISE, round=number, base_model=base, backend="numpy"
+                self.schema, noise=noise, round=number, base_model=base, backend="numpy"
             )
             total.add(request.check(frame), 100 + client)
             accepted[f"client{client}"] = request, frame, 100 + client
+        if self.rule is not None:
+            self.rule.observe(total)
         self.model = self.optimizer(self.model, total.mean())
         if self.down is not None:
             self.down.advance(self.model)

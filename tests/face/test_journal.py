@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import journals
@@ -130,8 +131,16 @@ def found(folder, file, number=None):
     assert caught.value.file == file, caught.value
     assert str(caught.value).startswith(f"{file}, ")
     if number is not None:
-        assert f"round {number}, " in str(caught.value)
+        assert f"{file}, round {number}" in str(caught.value)
     return caught.value
+
+
+def damaged(folder, file):
+    """Assert that the checks of the files, with which a replay begins, fail and name the file."""
+    with pytest.raises(fm.errors.JournalError) as caught:
+        for _ in journal_files.entries(str(folder)):
+            pass
+    assert caught.value.file == file, caught.value
 
 
 def changed(path, data):
@@ -147,6 +156,9 @@ def changed(path, data):
 
     return Changed()
 
+
+SPARSE = 97
+"""One of so many changes is also shown to the replay itself, which takes longer than the checks of files."""
 
 FILES = [*(f"round-{number:06}.fmrj" for number in range(4)), "head.json"]
 
@@ -164,7 +176,9 @@ def test_every_changed_byte_is_found(copy, name):
         other = bytearray(data)
         other[at] ^= int(rng.integers(1, 256))
         with changed(path, other):
-            found(copy, name)
+            damaged(copy, name)
+            if at % SPARSE == 0:
+                found(copy, name)
     replayed(copy)
 
 
@@ -174,7 +188,9 @@ def test_every_truncation_is_found(copy, name):
     data = path.read_bytes()
     for length in range(len(data)):
         with changed(path, data[:length]):
-            found(copy, name)
+            damaged(copy, name)
+            if length % SPARSE == 0:
+                found(copy, name)
     with changed(path, data + b"\n"):
         found(copy, name)
 
@@ -190,7 +206,7 @@ def test_deleted_files_are_found(copy):
     found(copy, "head.json")
     for number in (3, 2, 1, 0):
         (copy / FILES[number]).unlink()
-        found(copy, "head.json" if number else "head.json")
+        found(copy, "head.json")
 
 
 def test_the_last_rounds_cut_off_are_found(copy):
@@ -319,7 +335,7 @@ def being(key, value):
         (weight, "id of the server's model: expected "),
         (dropped, "id of the server's model: expected "),
         (swapped, "seed, byte 8: expected "),
-        (louder, "noise of 'w': expected "),
+        (louder, "tensor 'w': expected binary mask of Uniform(scale=0.0199"),
         (other_seed, "seed, byte 8: expected 12, got "),
         (no_frames, "frames: expected at least 1, got 0"),
         (other_steps, "id of the server's model on the grid: expected "),
@@ -336,18 +352,16 @@ def being(key, value):
         (being("steps", {"w": "x", "b": 1}), "step of 'w': expected "),
         (being("steps", {"w": 1e300, "b": 0.5}), "step of 'w': expected "),
         (being("request", []), "first line: expected "),
-        (being("request", {"seed": 1}), "request entry 'seed': expected "),
+        (being("request", {"seed": 1}), "request entry 'base_model': expected "),
         (being("frames", [1, 2]), "first line: expected "),
     ],
 )
 def test_a_forged_round_does_not_replay(copy, change, words):
     """Also if all digests fit: what the frames give is not what the journal states."""
-    try:
+    with suppress(fm.errors.JournalError):  # the forger stumbles over the forged JSON
         forged(copy, 2, change)
-    except fm.errors.JournalError:
-        pass  # the forger stumbles over the forged JSON
     error = found(copy, FILES[2], 2)
-    assert words in str(error).replace("tensor 'w'", "noise of 'w'")
+    assert words in str(error)
 
 
 def test_a_new_start_does_not_replay(copy):
@@ -557,7 +571,8 @@ def test_a_second_writer_is_refused(tmp_path):
     server = journals.Server(tmp_path).run(1)
     with pytest.raises(fm.ArgumentError, match=r"no other writer that locks .*\.lock"):
         fm.Journal(tmp_path, server.schema, server.model, server.down)
-    program = "import sys, journals\ntry:\n    journals.Server(sys.argv[1])\nexcept ValueError as error:\n    print(error)"
+    program = "import sys, journals\ntry:\n    journals.Server(sys.argv[1])\n"
+    program += "except ValueError as error:\n    print(error)"
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(Path(journals.__file__).parent), *sys.path])
     }
@@ -611,7 +626,7 @@ def test_a_damaged_journal_is_not_continued(copy, small):
 def test_a_journal_without_its_head_is_not_overwritten(copy, small):
     server = small[1]
     (copy / "head.json").unlink()
-    with pytest.raises(fm.errors.JournalError, match="the file head.json, got none"):
+    with pytest.raises(fm.errors.JournalError, match=r"the file head\.json, got none"):
         fm.Journal(copy, server.schema, server.model, server.down)
     assert (copy / FILES[3]).read_bytes() == (small[0] / FILES[3]).read_bytes()
 
@@ -680,13 +695,13 @@ def test_the_head_may_change_while_it_is_read(copy, monkeypatch):
 
 
 def test_a_server_goes_on_from_its_journal_alone(tmp_path):
-    server = journals.written(tmp_path)
+    server = journals.written(tmp_path, adaptive=True)
     first, *later = replayed(tmp_path)
     rule = fm.AdaptiveNoise(first.schema, first.model)
     for state in later:
         rule.observe(state.total)
-    assert rule.rounds == 3
-    last = later[-1]
+    assert rule.to_json() == server.rule.to_json()
+    server.rule, last = rule, later[-1]
     server.model, server.down = last.model, fm.Downlink(last.schema, last.model, first=last.steps)
     server.journal = fm.Journal(tmp_path, last.schema, last.model, server.down)
     server.run(4)
