@@ -139,7 +139,8 @@ class Journal:
             raise errors.UpdateError("model", f"the arrays {sorted(self._model)}", sorted(model))
         server = {name: np.array(model[name]) for name in self._model}
         arrays = self._arrays(server, apply(self._model, total.mean(), self._schema))
-        about, frame = self._versions(server, self._model_id)
+        about = self._versions(server)
+        frame = b"" if self._downlink is None else self._downlink.frame(self._model_id)
         about = {"request": request.to_json(), "frames": described} | about
         former = self.folder, self.round, self.digest
         journal_files.discard_after(*former)  # if it could not be discarded when it failed
@@ -151,7 +152,7 @@ class Journal:
             with suppress(Exception):
                 journal_files.discard_after(*former)
             raise
-        self.round, self._model, self._model_id = request.round, server, int(str(about["model_id"]))
+        self.round, self._model, self._model_id = request.round, server, int(about["model_id"])
         return self.digest
 
     def close(self) -> None:
@@ -166,12 +167,13 @@ class Journal:
 
     def _begin(self) -> None:
         """Write round 0: the models that the first round begins with."""
-        held = {} if self._downlink is None else self._downlink.model
-        arrays = self._arrays(self._model, held)
-        about, frame = self._versions(self._model, None)
+        down = self._downlink
+        arrays = self._arrays(self._model, {} if down is None else down.model)
+        frame = b"" if down is None else down.frame()
+        about = self._versions(self._model)
         about = {"schema": self._schema.to_json(), "arrays_of": self._dtypes(), "frames": []} | about
         self.digest = journal_files.write(self.folder, 0, self.digest, about, [], frame, arrays)
-        self._model_id = int(str(about["model_id"]))
+        self._model_id = int(about["model_id"])
 
     def _dtypes(self) -> list[tuple[str, str]]:
         """The names and dtypes of the server's arrays."""
@@ -184,8 +186,8 @@ class Journal:
         for last in journal_files.entries(self.folder):
             schema = schema or last.about.get("schema")
         assert last is not None  # `entries` raises an error in place of yielding nothing
-        about, _ = self._versions(self._model, None)
-        about = {"schema": self._schema.to_json(), "downlink": self._downlink is not None} | about
+        versions = self._versions(self._model)
+        about = {"schema": self._schema.to_json(), "downlink": self._downlink is not None} | versions
         ends = {"schema": schema, "downlink": last.about.get("steps") is not None}
         ends |= {name: last.about.get(name) for name in ("server_id", "model_id")}
         for name, value in ends.items():
@@ -193,7 +195,7 @@ class Journal:
                 expected = f"{value}, as in the journal after round {last.round}"
                 raise errors.ArgumentError(f"{name} of the models", expected, about[name])
         journal_files.write_head(self.folder, last.round, last.digest)
-        self.round, self.digest, self._model_id = last.round, last.digest, int(str(about["model_id"]))
+        self.round, self.digest, self._model_id = last.round, last.digest, int(versions["model_id"])
 
     def _described(
         self, frames: Mapping[Any, tuple[Request, Buffer | CheckedFrame, int]], total: Aggregator
@@ -224,18 +226,16 @@ class Journal:
             data.append(bytes(checked.view))
         return described, data
 
-    def _versions(self, server: Arrays, known: int | None) -> tuple[dict[str, Any], bytes]:
-        """The ids of both models and the steps of the grid, for JSON, and the frame from a known version."""
-        own = model_id(server, self._schema)
-        down = self._downlink
+    def _versions(self, server: Arrays) -> dict[str, Any]:
+        """The ids of both models and the steps of the grid, for JSON."""
+        own, down = model_id(server, self._schema), self._downlink
         if down is None:
-            return {"server_id": str(own), "model_id": str(own), "steps": None}, b""
+            return {"server_id": str(own), "model_id": str(own), "steps": None}
         steps = down.steps
         if down.schema != self._schema or Downlink(down.schema, server, step=steps).model_id != down.model_id:
             expected = "this model rounded to its grid, by Downlink.advance"
             raise errors.ArgumentError("model of the downlink", expected, "another")
-        ids = {"server_id": str(own), "model_id": str(down.model_id), "steps": steps}
-        return ids, down.frame(known)
+        return {"server_id": str(own), "model_id": str(down.model_id), "steps": steps}
 
     def _arrays(self, server: Arrays, computed: Arrays) -> bytes:
         """The frame, with its schema, of the arrays that are not the computed ones; empty if all are."""

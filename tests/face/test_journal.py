@@ -387,21 +387,21 @@ class Crash(BaseException):
     """The power fails; nothing runs after it."""
 
 
-def crashing(monkeypatch, at, half=False):
-    """Make the operation number `at` on the disk fail, and all after it; the number of operations so far."""
-    count, dead = [0], []
+def crashing(monkeypatch, at):
+    """Make operation number `at` on the disk fail, and all after it; the names of those that were done."""
+    done, dead = [], []
 
-    def step():
-        if dead or count[0] == at:
+    def step(name):
+        if dead or len(done) == at:
             dead.append(True)
             raise Crash
-        count[0] += 1
+        done.append(name)
 
     def stopping(name):
         real = getattr(os, name)
 
         def call(*arguments, **options):
-            step()
+            step(name)
             return real(*arguments, **options)
 
         monkeypatch.setattr(atomic.os, name, call)
@@ -425,30 +425,32 @@ def crashing(monkeypatch, at, half=False):
 
         def write(self, data):
             try:
-                step()
+                step("write")
             except Crash:
                 self.file.write(data[: len(data) // 2])
                 raise
             self.file.write(data)
 
     monkeypatch.setattr(atomic.os, "fdopen", File)
-    return count
+    return done
 
 
-def operations(monkeypatch, tmp_path):
-    """How many operations an append does."""
-    server = journals.Server(tmp_path / "count").run(1)
+def test_each_file_is_flushed_before_its_name_is_and_the_folder_after(monkeypatch, tmp_path):
+    server = journals.Server(tmp_path).run(1)
     arguments = server.ask(2)
     with monkeypatch.context() as patch:
-        count = crashing(patch, -1)
+        done = crashing(patch, -1)
         server.journal.append(*arguments)
-    return count[0]
+    parts = ["first line", "a frame", "a frame", "downlink", "arrays", "digest"]
+    for writes in (len(parts), 1):
+        now, done = done[: writes + 5], done[writes + 5 :]
+        assert now == ["open", *["write"] * writes, "fsync", "replace", "open", "fsync"]
+    assert done == []
 
 
 def test_a_crash_at_any_moment_of_an_append(monkeypatch, tmp_path):
-    total, outcomes = operations(monkeypatch, tmp_path), []
-    assert total >= 14  # two files: open, writes, fsync, rename; open and fsync of the folder
-    for at in range(total):
+    outcomes = []
+    for at in range(17):  # all operations of the test before
         folder = tmp_path / str(at)
         server = journals.Server(folder).run(1)
         arguments = server.ask(2)
