@@ -170,10 +170,10 @@ class Journal:
         down = self._downlink
         arrays = self._arrays(self._model, {} if down is None else down.model)
         frame = b"" if down is None else down.frame()
-        about = self._versions(self._model)
-        about = {"schema": self._schema.to_json(), "arrays_of": self._dtypes(), "frames": []} | about
+        versions = self._versions(self._model)
+        about = {"schema": self._schema.to_json(), "arrays_of": self._dtypes(), "frames": []} | versions
         self.digest = journal_files.write(self.folder, 0, self.digest, about, [], frame, arrays)
-        self._model_id = int(about["model_id"])
+        self._model_id = int(versions["model_id"])
 
     def _dtypes(self) -> list[tuple[str, str]]:
         """The names and dtypes of the server's arrays."""

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from contextlib import suppress
 from pathlib import Path
 
@@ -238,7 +239,31 @@ def test_a_round_of_another_journal_is_found(copy, tmp_path):
     other = tmp_path / "other"
     journals.written(other, model=journals.start() | {"count": np.array(5)})
     shutil.copy(other / FILES[2], copy / FILES[2])
+    damaged(copy, FILES[2])
     found(copy, FILES[2], 2)
+
+
+def test_a_round_that_differs_in_a_name_only_is_found_where_it_is_referred_to(small, tmp_path):
+    server = journals.Server(tmp_path).run(1)
+    accepted, total, model = server.ask(2)
+    server.journal.append(dict(zip("ab", accepted.values(), strict=True)), total, model)
+    server.run(3)
+    shutil.copy(small[0] / FILES[2], tmp_path / FILES[2])
+    assert "round 3, digest of the round before: expected " in str(found(tmp_path, FILES[3], 3))
+
+
+def test_an_older_head_is_found_unless_an_append_could_have_been_stopped_there(small, copy, tmp_path):
+    for rounds in (0, 1, 2):
+        journals.written(tmp_path / str(rounds), rounds=rounds)
+        for number in range(rounds + 1):  # the same rounds give the same bytes
+            assert (tmp_path / str(rounds) / FILES[number]).read_bytes() == (
+                copy / FILES[number]
+            ).read_bytes()
+        shutil.copy(tmp_path / str(rounds) / "head.json", copy)
+        if rounds == 2:
+            assert replayed(copy)[-1].round == 3
+        else:
+            found(copy, "head.json", 3)
 
 
 def forged(folder, number, change):
@@ -310,6 +335,15 @@ def damaged_frame(about, frames):
     return {"frames": frames}
 
 
+def other_base(about, frames):
+    """Frames and request for another base model, which give the same mean."""
+    about["request"]["base_model"] = "999"
+    for number, frame in enumerate(frames):
+        body = frame[:16] + (999).to_bytes(8, "little") + frame[24:-4]
+        frames[number] = body + zlib.crc32(body).to_bytes(4, "little")
+    return {"about": about, "frames": frames}
+
+
 def no_steps(about, frames):
     return {"about": about | {"steps": None}, "downlink": b""}
 
@@ -336,6 +370,7 @@ def being(key, value):
         (dropped, "id of the server's model: expected "),
         (swapped, "seed, byte 8: expected "),
         (louder, "tensor 'w': expected binary mask of Uniform(scale=0.0199"),
+        (other_base, "request: expected round 2, base model "),
         (other_seed, "seed, byte 8: expected 12, got "),
         (no_frames, "frames: expected at least 1, got 0"),
         (other_steps, "id of the server's model on the grid: expected "),
@@ -362,6 +397,12 @@ def test_a_forged_round_does_not_replay(copy, change, words):
         forged(copy, 2, change)
     error = found(copy, FILES[2], 2)
     assert words in str(error)
+
+
+def test_a_forged_id_of_the_model_does_not_replay_without_a_downlink(tmp_path):
+    journals.written(tmp_path, grid=False, rounds=2)
+    forged(tmp_path, 2, model_id)
+    assert "id of the clients' model: expected 77, got " in str(found(tmp_path, FILES[2], 2))
 
 
 def test_a_new_start_does_not_replay(copy):
@@ -466,6 +507,7 @@ def test_a_crash_at_any_moment_of_an_append(monkeypatch, tmp_path):
         down = fm.Downlink(last.schema, last.model, first=last.steps)
         with fm.Journal(folder, last.schema, last.model, down) as again:  # a new process would do so
             assert again.round == last.round
+            assert json.loads((folder / "head.json").read_bytes())["round"] == last.round
             server.model, server.down, server.journal = last.model, down, again
             server.run(*range(again.round + 1, 5))
         assert [state.round for state in replayed(folder)] == [0, 1, 2, 3, 4]
