@@ -29,7 +29,9 @@ from .face.decoding import decode, decode_bits, inspect, noise, philox_words, ve
 from .face.downlink import Downlink, Replica
 from .face.encoding import encode, encode_bits
 from .face.grids import encode_grid
+from .face.journal import Journal
 from .face.models import apply, difference, model_id, schema_of
+from .face.replay import Accepted, Replayed, replay
 from .face.request import Request
 from .face.seeds import choose_seed
 from .format.checked import CheckedFrame
@@ -43,6 +45,7 @@ from .sums.statistics import MaskStatistics
 __version__ = "0.1.0"
 
 __all__ = [
+    "Accepted",
     "AdaptiveNoise",
     "AggregateError",
     "Aggregator",
@@ -57,12 +60,14 @@ __all__ = [
     "FrameError",
     "Gaussian",
     "Info",
+    "Journal",
     "Limits",
     "MalformedError",
     "MaskKind",
     "MaskStatistics",
     "Noise",
     "RefusedError",
+    "Replayed",
     "Replica",
     "ReplyError",
     "Request",
@@ -86,6 +91,7 @@ __all__ = [
     "model_id",
     "noise",
     "philox_words",
+    "replay",
     "schema_of",
     "verify",
 ]

@@ -242,6 +242,27 @@ class ReplyError(RefusedError):
     """A valid frame whose noise, mask kind or dense values do not fit the request (`Request.check`)."""
 
 
+class JournalError(MalformedError):
+    """A journal that is damaged or incomplete, or whose rounds do not follow from each other (`replay`).
+
+    Attributes
+    ----------
+    file : str
+        The name of the file in the journal's folder. The message begins with it; `field` names the round.
+    """
+
+    def __init__(
+        self, field: str, expected: object, got: object, offset: int | None = None, file: str = ""
+    ) -> None:
+        super().__init__(field, expected, got, offset)
+        self.file = file
+        if file:
+            self.args = (f"{file}, {self.args[0]}",)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.field, self.expected, self.got, self.offset, self.file)
+
+
 # --- bad arguments -----------------------------------------------------------------------------------
 
 

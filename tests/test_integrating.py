@@ -69,7 +69,7 @@ def wait_for(url, server):
         assert server.poll() is None
         assert time.monotonic() < end
         try:
-            return fetch(f"{url}/model")
+            return fetch(f"{url}/model?have=0")
         except urllib.error.URLError:
             time.sleep(0.05)
 
@@ -105,7 +105,8 @@ class Eve:
             if (
                 request.round > 1 and self.answers.get("replay", (409,))[0] == 409
             ):  # the round had ended: try again
-                self.attack("replay", (self.folder / "audit" / "round1-ann.fmrn").read_bytes())
+                first = next(state for state in fm.replay(self.folder / "journal") if state.round == 1)
+                self.attack("replay", bytes(first.frames[0].frame.view))
             time.sleep(0.02)
 
 
@@ -135,12 +136,14 @@ def federation(tmp_path_factory):
     return folder, eve
 
 
-def model(folder, number):
-    return dict(np.load(folder / "audit" / f"model{number}.npz"))
+@pytest.fixture(scope="module")
+def states(federation):
+    """What a replay gives, by round."""
+    return list(fm.replay(federation[0] / "journal", backend="numpy"))
 
 
 def audit(folder):
-    command = [sys.executable, "audit.py", "audit"]
+    command = [sys.executable, "audit.py", "journal"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=LATEST)
 
 
@@ -148,7 +151,7 @@ def test_the_pages_have_all_programs():
     assert set(FILES) == {"net.py", "server.py", "client.py", "audit.py"}
 
 
-def test_the_federation_learns(federation, monkeypatch):
+def test_the_federation_learns(federation, states, monkeypatch):
     folder, _ = federation
     monkeypatch.syspath_prepend(str(folder))
     import net
@@ -157,11 +160,11 @@ def test_the_federation_learns(federation, monkeypatch):
 
     def accuracy(arrays):
         trained = net.build()
-        trained.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+        trained.load_state_dict({name: torch.tensor(array) for name, array in arrays.items()})
         return (trained(x).argmax(1) == y).float().mean().item()
 
-    assert accuracy(model(folder, 0)) < 0.7
-    assert accuracy(model(folder, ROUNDS)) > accuracy(fedavg(net, model(folder, 0))) - 0.01
+    assert accuracy(states[0].model) < 0.7
+    assert accuracy(states[ROUNDS].held) > accuracy(fedavg(net, states[0].model)) - 0.01
 
 
 def fedavg(net, arrays):
@@ -200,61 +203,69 @@ def test_attacks_are_refused(federation, attack, status, reason):
     assert eve.answers[attack][1].startswith(reason)
 
 
-def test_the_attacker_changes_no_bit(federation):
+def test_the_attacker_changes_no_bit(federation, states):
+    """Each round is computed once more, without `fm.replay`, from the frames, the rule and the weights."""
     folder, _ = federation
-    for number in range(1, ROUNDS + 1):
-        frames = sorted((folder / "audit").glob(f"round{number}-*.fmrn"))
-        assert [path.stem for path in frames] == [f"round{number}-{name}" for name in ("ann", "bob")]
-        kept = json.loads((folder / "audit" / f"rule{number - 1}.json").read_text())
-        rule = fm.AdaptiveNoise.from_json(kept)
-        assert rule.rounds == number - 1
-        sums = fm.Aggregator(fm.schema_of(model(folder, 0)), noise=rule.noise, round=number)
-        for path, weight in zip(frames, (600, 400), strict=True):
-            sums.add(path.read_bytes(), weight)
-        mean, before, after = sums.mean(), model(folder, number - 1), model(folder, number)
-        for name in before:
-            assert after[name].tobytes() == (before[name] + mean[name]).tobytes()
+    model = dict(np.load(folder / "start.npz"))
+    schema = fm.schema_of(model)
+    rule, down = fm.AdaptiveNoise(schema, model), fm.Downlink(schema, model)
+    assert [state.round for state in states] == list(range(ROUNDS + 1))
+    for number, state in enumerate(states[1:], 1):
+        assert sorted((each.client, each.weight) for each in state.frames) == [("ann", 600), ("bob", 400)]
+        sums = fm.Aggregator(schema, noise=rule.noise, round=number, base_model=down.model_id)
+        for each in state.frames:
+            sums.add(bytes(each.frame.view), each.weight)
+        rule.observe(sums)
+        mean = sums.mean()
+        model = {name: array + mean[name] for name, array in model.items()}
+        assert {n: a.tobytes() for n, a in state.model.items()} == {n: a.tobytes() for n, a in model.items()}
+        assert down.advance(model) == state.model_id
+        assert state.given == ()
 
 
 def test_all_rounds_are_replayed(federation):
     done = audit(federation[0])
-    assert (done.returncode, done.stdout) == (0, f"{ROUNDS} rounds replayed, to the bit\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert len(lines) == ROUNDS + 2
+    assert lines[1].startswith("round 1: 2 frames, model ")
+    assert lines[-1] == f"{ROUNDS} rounds replayed, to the bit"
 
 
-def damaged(folder):
-    path = folder / "audit" / "round3-bob.fmrn"
+def flipped(journal):
+    path = journal / "round-000003.fmrj"
     data = bytearray(path.read_bytes())
-    data[-9] ^= 1
+    data[-50] ^= 1
     path.write_bytes(data)
 
 
-def weighted(folder):
-    path = folder / "audit" / "round3-bob.json"
-    path.write_text(path.read_text().replace('"weight": 400', '"weight": 401'))
+def cut(journal):
+    (journal / f"round-{ROUNDS:06}.fmrj").unlink()
 
 
-def without(folder):
-    (folder / "audit" / "round3-bob.json").unlink()
+def without_one(journal):
+    (journal / "round-000003.fmrj").unlink()
 
 
-def another_start(folder):
-    changed = model(folder, 0)
-    changed["0.bias"][0] += 1
-    np.savez(folder / "audit" / "model0.npz", **changed)
+def swapped(journal):
+    first, second = journal / "round-000003.fmrj", journal / "round-000004.fmrj"
+    kept = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(kept)
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (damaged, "ChecksumError: checksum, byte "),
-        (weighted, "round 3: the replay gives another model than the server's"),
-        (without, "round 3: the replay gives another model than the server's"),
-        (another_start, "round1-ann.json: expected base model "),
+        (flipped, "error: round-000003.fmrj, round 3, digest: expected "),
+        (cut, f"error: round-{ROUNDS:06}.fmrj, round {ROUNDS}, file: expected "),
+        (without_one, "error: round-000004.fmrj, round 4, digest of the round before: expected "),
+        (swapped, "error: round-000003.fmrj, round 3, first line: expected "),
     ],
 )
 def test_the_audit_finds_changes(federation, change, reason, tmp_path):
     folder = shutil.copytree(federation[0], tmp_path / "copy")
-    change(folder)
+    change(folder / "journal")
     done = audit(folder)
     assert done.returncode == 1
     assert reason in done.stderr

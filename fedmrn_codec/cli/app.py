@@ -24,6 +24,7 @@ from .verbs.decode import decode
 from .verbs.encode import encode
 from .verbs.inspect import inspect
 from .verbs.noise import noise
+from .verbs.replay import replay
 from .verbs.schema import schema
 from .verbs.verify import verify
 
@@ -40,8 +41,8 @@ Extras, each installed by pip install 'fedmrn-codec[NAME]':
 \b
 Exit codes:
   0    success
-  1    a frame or partial sum is refused: it is damaged, of an unknown
-       version, or not the expected one
+  1    a frame, partial sum or journal is refused: it is damaged, of an
+       unknown version, or not the expected one
   2    wrong usage: options, arguments, tensors that do not fit the schema
   3    a file is missing, damaged, of an unknown format or not writable, or
        the disk is full; or a cluster does not answer
@@ -58,7 +59,7 @@ field, offset, expected, got and message, and stdout stays empty. Integers in JS
 
 
 SECTIONS = {
-    "Frames": ("encode", "decode", "inspect", "verify", "aggregate", "schema"),
+    "Frames": ("encode", "decode", "inspect", "verify", "aggregate", "schema", "replay"),
     "Training": ("train", "sweep", "report"),
     "Backends and other implementations": ("noise", "bench", "conformance", "export-onnx"),
 }
@@ -166,7 +167,7 @@ def fedmrn(
     """
 
 
-for _verb in (encode, decode, inspect, verify, aggregate, noise, schema, bench):
+for _verb in (encode, decode, inspect, verify, aggregate, noise, schema, replay, bench):
     app.command(_verb.__name__, cls=Verb)(_verb)
 
 

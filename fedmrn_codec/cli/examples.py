@@ -1,4 +1,4 @@
-"""The command lines that `--help` shows; the tests run them, in a folder with update.safetensors."""
+"""The command lines that `--help` shows; the tests run them in a folder with an update and a journal."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ EXAMPLES = {
         "fedmrn aggregate a.fmrn b.fmrn --weights 600,400 --partial sum.fmrs",
     ),
     "schema": ("fedmrn schema update.safetensors -o schema.json",),
+    "replay": ("fedmrn replay journal", "fedmrn replay journal --backend numpy --json"),
     "noise": ("fedmrn noise --noise uniform:0.01 --seed 7 --count 3",),
     "bench": ("fedmrn bench --size 100000 --rounds 3",),
     "conformance": ("fedmrn conformance --module fedmrn_codec --backend numpy --examples 10",),

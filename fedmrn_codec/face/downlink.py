@@ -56,6 +56,8 @@ class Downlink:
     step : float, or mapping of str to float, optional
         A power of two for all float tensors, or for each by name. Default: chosen for each tensor and each
         round from how much a round changes it.
+    first : float, or mapping of str to float, optional
+        As `step`, but of the first version only, for a server that goes on from a journal (`Replayed.steps`).
     keep : int
         The number of former versions from which `frame` can lead to the present one. Each takes the memory of
         one frame.
@@ -83,6 +85,7 @@ class Downlink:
         model: Arrays,
         *,
         step: Steps | None = None,
+        first: Steps | None = None,
         keep: int = 32,
         backend: str | None = None,
     ) -> None:
@@ -92,7 +95,7 @@ class Downlink:
         self._fine = {tensor.name for tensor in schema if not tensor.masked and len(tensor.shape) < 2}
         elements = _elements(schema, model)
         dtypes = dtypes_of(schema, model)
-        exponents = self._fixed
+        exponents = self._fixed if first is None else _exponents(first, schema)
         if exponents is None:
             wanted = {
                 n: _floor_log2(self._size(n, elements) * (1 if n in self._fine else FIRST)) for n in dtypes

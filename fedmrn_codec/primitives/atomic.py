@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
+PREFIX, SUFFIX = ".fedmrn-", ".tmp"
+"""Of the names of temporary files, which remain only if the process or the machine stops meanwhile."""
+
 
 @contextmanager
 def replacing(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
@@ -22,7 +25,7 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         The file cannot be written.
     """
     folder = os.path.dirname(target)
-    beside = os.path.join(folder, f".fedmrn-{secrets.token_hex(8)}.tmp")
+    beside = os.path.join(folder, f"{PREFIX}{secrets.token_hex(8)}{SUFFIX}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     try:  # before the file exists, since an interrupt may come at any moment
         with os.fdopen(os.open(beside, flags, 0o666), "wb") as file:  # the umask applies
@@ -34,7 +37,7 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with suppress(OSError):
             os.unlink(beside)
         raise
-    _sync_folder(folder)
+    sync_folder(folder)
 
 
 def write(target: str | os.PathLike[str], data: bytes) -> None:
@@ -43,7 +46,7 @@ def write(target: str | os.PathLike[str], data: bytes) -> None:
         file.write(data)
 
 
-def _sync_folder(folder: str) -> None:
+def sync_folder(folder: str) -> None:
     """Write the folder's entries to the disk, so that a power failure keeps the new name; where possible."""
     with suppress(OSError):
         descriptor = os.open(folder or ".", os.O_RDONLY)

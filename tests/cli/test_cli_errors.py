@@ -6,6 +6,7 @@ import re
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import journals
 import pytest
 
 import fedmrn_codec as fm
@@ -15,7 +16,7 @@ from fedmrn_codec.cli.examples import EXAMPLES, FIRST
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = {"code", "class", "file", "field", "offset", "expected", "got", "message"}
-VERBS = ["encode", "decode", "inspect", "verify", "aggregate", "noise", "schema"]
+VERBS = ["encode", "decode", "inspect", "verify", "aggregate", "noise", "schema", "replay"]
 
 USAGE = {
     "no verb": (),
@@ -160,7 +161,8 @@ def test_each_example_is_in_the_help_of_its_verb(invoke):
 
 @pytest.mark.integration
 def test_the_examples_run(folder, shell):
-    for verb in ("encode", "inspect", "verify", "decode", "aggregate", "schema", "noise"):
+    journals.written("journal")
+    for verb in ("encode", "inspect", "verify", "decode", "aggregate", "schema", "noise", "replay"):
         for line in EXAMPLES[verb]:
             done = shell(line)
             assert done.returncode == 0, (line, done.stderr)
