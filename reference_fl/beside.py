@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("layers", "objective", "traffic")
-"""The files: counts of mask bits (`mask_counts`), quantities of a smooth objective (`objective`), and the bytes
-of each client (`traffic`)."""
+"""The files: counts of mask bits (`mask_counts`), quantities of a smooth objective (`objective`), and the
+bytes of each client (`traffic`)."""
 
 
 def path(metrics: Path, name: str) -> Path:
