@@ -125,7 +125,7 @@ class Section:
 
     @property
     def float32(self) -> Row | None:
-        """The FedAvg row with a raw download, to compare with; of several, the one of the best last accuracy."""
+        """The FedAvg row with a raw download, to compare with; of several, that of the best last accuracy."""
         rows = [row for row in self.rows if row.method == FLOAT32 and row.downlink == RAW]
         return max(rows, key=lambda row: row.last.mean) if rows else None
 

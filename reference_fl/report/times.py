@@ -26,6 +26,9 @@ import numpy as np
 from .runs import Run, downlink, uplink
 from .sections import Row, Section
 
+Bytes = tuple[Sequence[float], Sequence[float]]
+"""What the clients of a round sent, and what they received."""
+
 RATES = ((1, 10), (5, 50), (50, 50))  # Mbit/s, from a client to the server and back
 
 
@@ -101,12 +104,12 @@ def _reached(run: Run, target: float, rounds: int) -> Reached | None:
     lines = lines[:first]
     sent, received = (sum(way(line) / line["clients"] for line in lines) for way in (uplink, downlink))
     by_round = {each["round"]: (each["up"], each["down"]) for each in run.traffic}
-    messages = [by_round.get(line["round"]) or _means(line) for line in lines]
+    messages: list[Bytes] = [by_round.get(line["round"]) or _means(line) for line in lines]
     seconds = tuple(sum(_slowest(*each, *pair) for each in messages) for pair in RATES)
     return Reached(first, sent, received, work, seconds)
 
 
-def _means(line: dict[str, Any]) -> tuple[list[float], list[float]]:
+def _means(line: dict[str, Any]) -> Bytes:
     """The bytes that a client of a round sent and received, as means over its clients."""
     return [uplink(line) / line["clients"]], [downlink(line) / line["clients"]]
 
