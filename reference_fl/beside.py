@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-NAMES = ("layers", "objective")
-"""The files: counts of mask bits (`mask_counts`), and quantities of a smooth objective (`objective`)."""
+NAMES = ("layers", "objective", "traffic")
+"""The files: counts of mask bits (`mask_counts`), quantities of a smooth objective (`objective`), and the
+bytes of each client (`traffic`)."""
 
 
 def path(metrics: Path, name: str) -> Path:

@@ -26,7 +26,7 @@ METHODS = "fedavg,fedmrn-binary,fedmrn-signed"
 DEMO = (("fedavg", None), ("fedmrn", "binary"), ("fedmrn", "signed"))
 SHARED = {
     *("noise", "partition", "model", "rounds", "clients", "clients_per_round"),
-    *("epochs", "batch_size", "learning_rate", "learning_rate_schedule"),
+    *("epochs", "batch_size", "learning_rate", "learning_rate_schedule", "downlink"),
 }
 """The parameters of both verbs that are settings."""
 EXIT_FILES, EXIT_FAILED = 3, 4
@@ -43,6 +43,14 @@ LearningRate = Annotated[float | None, typer.Option(min=0.0)]
 Schedule = Annotated[
     str | None,
     typer.Option(help="of the learning rate over the rounds: constant, inverse:GAMMA or inverse-sqrt:GAMMA"),
+]
+Downlink = Annotated[
+    str | None,
+    typer.Option(
+        metavar="raw|grid",
+        help="the model on its way to the clients: all tensors as they are, or entropy-coded differences of "
+        "rounded models",
+    ),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="threads of torch")]
 DataRoot = Annotated[Path | None, typer.Option(help="folder with the files of the data set")]
@@ -94,6 +102,7 @@ def train(
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     learning_rate_schedule: Schedule = None,
+    downlink: Downlink = None,
     option: Options = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     threads: Threads = None,
@@ -184,6 +193,7 @@ def sweep(
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     learning_rate_schedule: Schedule = None,
+    downlink: Downlink = None,
     option: Options = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="threads of each run; default: an even share of the cores")

@@ -82,7 +82,8 @@ def _train(
             else:
                 bars.console.print(
                     f"{settings.label}: round {line['round']:3d}  accuracy {line['accuracy']:.4f}  "
-                    f"loss {line['loss']:.4f}  uplink {report.uplink(line):,} bytes  {line['seconds']:.1f} s",
+                    f"loss {line['loss']:.4f}  bytes up {report.uplink(line):,}, down "
+                    f"{line['downlink_bytes']:,}  {line['seconds']:.1f} s",
                     soft_wrap=True,
                 )
 
@@ -101,7 +102,7 @@ def _summary(files: list[Path], out: Path, as_json: bool) -> None:
 def _print_tables(rows: list[dict[str, Any]]) -> None:
     """Print rows of `report.table`, a table for each data set and partition."""
     for (dataset, partition), some in groupby(rows, key=itemgetter("dataset", "partition")):
-        title = f"{dataset}, {partition}: test accuracy and uplink"
+        title = f"{dataset}, {partition}: test accuracy, and bytes of a client and round"
         print_table(title, report.HEADS[2:], [report.cells(row)[2:] for row in some])
 
 

@@ -19,6 +19,7 @@ from .record import Record
 from .server import PROGRESS, Server
 from .settings import Settings, split
 from .smooth import Smooth
+from .traffic import Traffic
 
 
 def run(
@@ -74,10 +75,11 @@ def run(
         with engine if numbers else nullcontext():
             for number in numbers:
                 progress("round", number - 1, settings.rounds)
-                masks = MaskCounts()
-                line = server.round(number, engine, masks, verify, progress)
+                masks, traffic = MaskCounts(), Traffic()
+                line = server.round(number, engine, masks, traffic, verify, progress)
                 state = safetensors.torch.save(server.state(), metadata={"round": str(number)})
                 own = objective.line(number, server.evaluated(number)) if objective else None
-                record.append(line, state, {"layers": masks.line(number), "objective": own})
+                others = {"layers": masks.line(number), "objective": own, "traffic": traffic.line(number)}
+                record.append(line, state, others)
                 yield line
         progress("round", settings.rounds, settings.rounds)

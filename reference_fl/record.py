@@ -5,6 +5,7 @@ result does not depend on the last three). Each further line is a finished round
 bytes are the lengths of the messages, summed over the clients of the round.
 `layers.jsonl`: for methods with masks, the counts of `mask_counts.py`, one line for each round.
 `objective.jsonl`: for smooth models, the quantities of `objective.py`, one line for each round.
+`traffic.jsonl`: the bytes to and from each client of a round, as `traffic.py` writes them.
 `state.safetensors`: the state after the last round. The lines are written before the state: if the process
 is killed in between, there is one line too many, which is dropped, and its round is repeated.
 """
@@ -51,6 +52,7 @@ LOCAL = "local"  # the engine of runs whose header names none
 LATER_SETTINGS: dict[str, Any] = {
     "options": {},
     "learning_rate_schedule": "constant",
+    "downlink": "raw",
 }  # values for runs that are older than these settings
 
 

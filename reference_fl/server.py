@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -10,24 +9,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import nn
 
 import fedmrn_codec as fm
 from fedmrn_codec import backends
 
-from . import methods, models
+from . import download, methods, models
 from .data import Dataset
 from .engines import Assignment, Engine
 from .mask_counts import MaskCounts
 from .seeds import derive
 from .settings import Settings
+from .traffic import Traffic
 from .train import evaluate
 
 PROGRESS = Callable[[str, int, int], None]
-OWN, MEMORY = "method state/", "client memory/"
-"""Prefixes of the names of the method's state and the clients' states in the state file."""
+OWN, MEMORY, DOWNLOAD = "method state/", "client memory/", "download/"
+"""Prefixes of the names of the method's, the clients' and the download's states in the state file."""
 
 
 @dataclass
@@ -46,7 +45,7 @@ class Uplink:
 
 
 class Server:
-    """The global model, the method with its state, and the states that the clients keep between rounds.
+    """The global model, the method with its state, the download, and what clients keep between rounds.
 
     Parameters
     ----------
@@ -62,30 +61,41 @@ class Server:
         self.model = models.build(settings.model, data.in_shape, data.classes, derive(settings.seed, "model"))
         self.method = methods.build(settings)
         self.method.start(self.model)
+        self.schema = self.method.schema(self.model)
+        self.download = download.build(settings, self.schema, self.model)
         self.memories: dict[int, dict[str, torch.Tensor]] = {}
 
     def round(
-        self, number: int, engine: Engine, masks: MaskCounts, verify: bool, progress: PROGRESS
+        self,
+        number: int,
+        engine: Engine,
+        masks: MaskCounts,
+        traffic: Traffic,
+        verify: bool,
+        progress: PROGRESS,
     ) -> dict[str, Any]:
-        """Run one round; return its line of metrics, and add its mask counts to `masks`."""
+        """Run one round; return its line of metrics; add its mask counts and messages to the others."""
         start = time.perf_counter()
-        broadcast = safetensors.torch.save(_state(self.model))
-        base_model = int.from_bytes(hashlib.sha256(broadcast).digest()[:8], "little") or 1
-        schema = self.method.schema(self.model)
-        collector = self.method.server(schema, number, base_model, self.model)
+        schema, told = self.schema, self.method.instructions()
+        clients = choose(self.settings, number)
+        sent = self.download.send(clients)
+        if verify and sent.frames:
+            for message in set(sent.messages.values()):
+                compare_backends(message, schema)
+        for client, message in sent.messages.items():
+            traffic.down[client] = len(message) + _size(told)
+        collector = self.method.server(schema, number, sent.base_model, self.download.model)
         uplink = Uplink()
-        told = self.method.instructions()
-        assigned = [
-            self._assign(number, base_model, told, client) for client in choose(self.settings, number)
-        ]
+        assigned = [self._assign(number, sent.base_model, told, client) for client in clients]
         waiting = {each.client: each for each in assigned}
         progress("client", 0, len(assigned))
-        for reply in engine.replies(broadcast, assigned):
+        for reply in engine.replies(sent.broadcast, assigned):
             its = waiting.pop(reply.client)
             if verify:
                 compare_backends(*self.method.frame(reply.message, schema))
             received = collector.add(reply.message, weight=self.weights[its.client], seed=its.seed)
             uplink.add(received)
+            traffic.up[its.client] = len(reply.message)
             if self.method.HAS_MASKS and isinstance(received, fm.CheckedFrame):
                 masks.add(received)
             if reply.memory:
@@ -93,6 +103,7 @@ class Server:
             progress("client", len(assigned) - len(waiting), len(assigned))
         assert not waiting
         self.method.apply_(self.model, collector.mean(), number)
+        self.download.advance(self.model)
         accuracy, loss = evaluate(self.evaluated(number), self.data.test_x, self.data.test_y)
         return {
             "dataset": self.settings.dataset,
@@ -107,13 +118,13 @@ class Server:
             "uplink_mask_bytes": uplink.mask,
             "uplink_dense_bytes": uplink.dense,
             "uplink_header_bytes": uplink.header,
-            "downlink_bytes": (len(broadcast) + _size(told)) * len(assigned),
+            "downlink_bytes": sum(traffic.down.values()),
             "seconds": round(time.perf_counter() - start, 3),
         }
 
     def evaluated(self, number: int) -> nn.Module:
-        """The model to evaluate after a round."""
-        return self.method.evaluated(self.model, number)
+        """The model to evaluate after a round: the one that the clients of the next round will hold."""
+        return self.method.evaluated(self.download.model, number)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Everything that the next round depends on, except the settings."""
@@ -123,16 +134,20 @@ class Server:
             for client, memory in sorted(self.memories.items())
             for name, tensor in memory.items()
         }
-        return {**_state(self.model), **own, **memories}
+        down = {DOWNLOAD + name: tensor for name, tensor in self.download.state().items()}
+        return {**download.tensors(self.model), **own, **memories, **down}
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
         """Continue from a saved state."""
         own: dict[str, torch.Tensor] = {}
+        down: dict[str, torch.Tensor] = {}
         memories: dict[int, dict[str, torch.Tensor]] = {}
         model: dict[str, torch.Tensor] = {}
         for name, tensor in state.items():
             if name.startswith(OWN):
                 own[name.removeprefix(OWN)] = tensor
+            elif name.startswith(DOWNLOAD):
+                down[name.removeprefix(DOWNLOAD)] = tensor
             elif name.startswith(MEMORY):
                 client, _, its = name.removeprefix(MEMORY).partition("/")
                 memories.setdefault(int(client), {})[its] = tensor
@@ -140,6 +155,7 @@ class Server:
                 model[name] = tensor
         self.model.load_state_dict(model)
         self.method.load_state(own)
+        self.download.load_state(self.model, down)
         self.memories = memories
 
     def _assign(self, number: int, base_model: int, told: dict[str, str], client: int) -> Assignment:
@@ -159,10 +175,6 @@ def choose(settings: Settings, number: int) -> list[int]:
     """Draw the clients of a round, without replacement."""
     rng = np.random.default_rng(derive(settings.seed, "clients", number))
     return [int(c) for c in rng.choice(settings.clients, settings.clients_per_round, replace=False)]
-
-
-def _state(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
 
 
 def _size(told: dict[str, str]) -> int:

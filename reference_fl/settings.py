@@ -15,6 +15,9 @@ from .data import Dataset
 
 N = TypeVar("N", int, float)
 
+DOWNLINKS = RAW, GRID = "raw", "grid"
+"""The ways to send the model to the clients."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -41,6 +44,8 @@ class Settings:
         Options of this method alone, by name; the defaults are in `methods/NAME.py`.
     learning_rate_schedule : str
         How the learning rate falls over the rounds: see `rates.parse`.
+    downlink : {"raw", "grid"}
+        How the model is sent to the clients: see `download`.
     """
 
     dataset: str
@@ -59,6 +64,7 @@ class Settings:
     threads: int
     options: dict[str, Any] = field(default_factory=dict)
     learning_rate_schedule: str = rates.CONSTANT
+    downlink: str = RAW
 
     def as_json(self) -> dict[str, Any]:
         """The settings as a plain dictionary."""
@@ -121,7 +127,7 @@ def defaults(dataset: str, method: str, mask: str | None, **given: Any) -> Setti
     Raises
     ------
     ValueError
-        An unknown method, mask or setting, or a mask for a method without masks.
+        An unknown method, mask, downlink or setting, or a mask for a method without masks.
     """
     if method not in LEARNING_RATE:
         raise ValueError(f"method: expected one of {', '.join(sorted(LEARNING_RATE))}, got {method!r}")
@@ -152,6 +158,8 @@ def defaults(dataset: str, method: str, mask: str | None, **given: Any) -> Setti
     settings = replace(settings, **{key: value for key, value in given.items() if value is not None})
     if settings.noise is not None and not (settings.noise == ADAPTIVE and method == "fedmrn"):
         parse_noise(settings.noise)
+    if settings.downlink not in DOWNLINKS:
+        raise ValueError(f"downlink: expected {' or '.join(DOWNLINKS)}, got {settings.downlink!r}")
     settings.rate(1)  # refuses an unknown schedule
     return settings
 

@@ -13,7 +13,7 @@ from torch import nn
 import fedmrn_codec as fm
 
 from ..data import Augment
-from ..settings import Settings
+from ..settings import RAW, Settings
 from ..train import local_train
 
 
@@ -129,10 +129,10 @@ class Method(Protocol):
     def server(
         self, schema: fm.Schema, round: int, base_model: int, model: nn.Module | None = None
     ) -> Summing:
-        """A new collector for one round; `model` is the broadcast one, on which the noise may depend."""
+        """A new collector for one round; `model` is the one that clients hold; the noise may depend on it."""
 
     def apply_(self, model: nn.Module, mean: dict[str, np.ndarray], round: int) -> None:
-        """Update `model`, which holds the broadcast state, by the mean of the round's collector."""
+        """Update `model`, the server's own, by the mean of the round's collector."""
 
     def evaluated(self, model: nn.Module, round: int) -> nn.Module:
         """The model to evaluate: `model` itself unless the method trains something else."""
@@ -165,11 +165,16 @@ def build(settings: Settings) -> Method:
     Raises
     ------
     ValueError
-        The method is unknown, or one of its options is unknown or out of range.
+        The method is unknown, one of its options is unknown or out of range, or its server does not add the
+        mean update to its own model, which a grid download requires.
     """
     if settings.method not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(sorted(METHODS))}, got {settings.method!r}")
-    return METHODS[settings.method](settings)
+    method = METHODS[settings.method](settings)
+    if settings.downlink != RAW and not method.SERVER_OPTIONS:
+        expected = f"{RAW}, since its server replaces the weights instead of adding an update to them"
+        raise ValueError(f"downlink of {settings.method}: expected {expected}, got {settings.downlink!r}")
+    return method
 
 
 def run_sgd(

@@ -11,15 +11,18 @@ from pathlib import Path
 
 from .documents import insert, markdown
 from .runs import Run, load, uplink
-from .table import HEADS, cells, table
+from .table import HEADS, cells, table, time_table
 
-__all__ = ["HEADS", "Run", "cells", "figure", "insert", "load", "markdown", "table", "uplink"]
+__all__ = ["HEADS", "Run", "cells", "figure", "insert", "load", "markdown", "table", "time_table", "uplink"]
 
 
-def figure(runs: Sequence[Run], path: Path) -> None:
-    """Draw accuracy against sent bytes and against rounds, one row for each task, into a PNG or SVG file."""
+def figure(runs: Sequence[Run], path: Path, way: str = "uplink") -> None:
+    """Draw accuracy against bytes and against rounds, one row for each task, into a PNG or SVG file.
+
+    The bytes are those that clients sent; with `way` "total", those that they sent and received.
+    """
     from .figures import overview
     from .sections import sections
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    overview(sections(runs)).save(path)
+    overview(sections(runs), way).save(path)

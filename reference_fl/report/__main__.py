@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from . import HEADS, cells, figure, insert, load, markdown, table
+from . import HEADS, cells, figure, insert, load, markdown, table, time_table
 from .runs import first_rounds
 
 
@@ -22,6 +22,19 @@ def main() -> None:
     parser.add_argument(
         "--columns", help=f"the columns of the table, separated by commas; default: all, {','.join(HEADS)}"
     )
+    parser.add_argument("--total", action="store_true", help="the figure counts received bytes too")
+    parser.add_argument(
+        "--times",
+        action="store_true",
+        help="make the table of the time to an accuracy",
+    )
+    parser.add_argument(
+        "--target",
+        type=float,
+        action="append",
+        default=[],
+        help="with --times: to this accuracy; may be repeated; default: as in `fedmrn report`",
+    )
     arguments = parser.parse_args()
     runs = load(arguments.runs)
     if arguments.rounds:
@@ -29,11 +42,14 @@ def main() -> None:
     heads = arguments.columns.split(",") if arguments.columns else HEADS
     if unknown := set(heads) - set(HEADS):
         parser.error(f"--columns: expected names of {', '.join(HEADS)}, got {', '.join(sorted(unknown))}")
-    rows = (dict(zip(HEADS, cells(row), strict=True)) for row in table(runs))
-    text = markdown(heads, [[row[head] for head in heads] for row in rows])
+    if arguments.times:
+        text = markdown(*time_table(runs, arguments.target))
+    else:
+        rows = (dict(zip(HEADS, cells(row), strict=True)) for row in table(runs))
+        text = markdown(heads, [[row[head] for head in heads] for row in rows])
     print(text)
     if arguments.output:
-        figure(runs, arguments.output)
+        figure(runs, arguments.output, "total" if arguments.total else "uplink")
     if arguments.document:
         insert(arguments.document, text, arguments.place)
 

@@ -22,7 +22,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 from fedmrn_codec.primitives import atomic
 
 from .. import mask_counts
-from .runs import uplink
+from .runs import both, uplink
 from .sections import Row, Section, all_labels
 
 WIDTH, HEIGHT, LEGEND_LINE = 4.6, 3.1, 0.19  # inches
@@ -31,6 +31,10 @@ SHORT, LONG = 24, 58  # characters that fit into half of a figure's width, and i
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS, DASHES = "osD^vPX<>", ("-", "--", ":")
 KINDS = (("mask", "#0072B2"), ("dense", "#E69F00"), ("header", "#999999"))
+WAYS: dict[str, tuple[Callable[[dict[str, Any]], float], str]] = {
+    "uplink": (uplink, "sent"),
+    "total": (both, "sent and received"),
+}
 LOOK: Any = {
     "font.family": "DejaVu Sans",  # part of Matplotlib, so that drawings are the same on every machine
     "font.size": 9,
@@ -115,10 +119,6 @@ def _sent(value: Callable[[dict[str, Any]], float]) -> Axis:
     return axis
 
 
-def _total(line: dict[str, Any]) -> float:
-    return uplink(line) + float(line["downlink_bytes"])
-
-
 def _curves(axes: Axes, section: Section, look: Styles, axis: Axis) -> None:
     """Draw a line for each row: the mean over seeds, with a band from the lowest to the highest seed."""
     for row in section.rows:
@@ -195,7 +195,7 @@ def against_rounds(section: Section, look: Styles) -> Drawing:
 
 def against_bytes(section: Section, look: Styles, name: str) -> Drawing:
     """Draw accuracy against "uplink" or "total" bytes: one client's below the axes, all clients' above."""
-    value, what = (uplink, "sent") if name == "uplink" else (_total, "sent and received")
+    value, what = WAYS[name]
     with _look():
         figure, axes = _new([row.label for row in section.rows], height=HEIGHT + 0.4)
         _curves(axes, section, look, _sent(value))
@@ -310,8 +310,9 @@ def _of_layers(row: Row, value: Callable[[dict[str, Any]], float]) -> Layers:
     return found
 
 
-def overview(sections: Sequence[Section]) -> Drawing:
-    """Draw accuracy against uplink bytes and against rounds, side by side, in one row for each task."""
+def overview(sections: Sequence[Section], name: str = "uplink") -> Drawing:
+    """Draw accuracy against "uplink" or "total" bytes and against rounds, in one row for each task."""
+    value, what = WAYS[name]
     look = styles(sections)
     with _look():
         columns = 4 if max(map(len, look)) <= SHORT else 2
@@ -320,15 +321,15 @@ def overview(sections: Sequence[Section]) -> Drawing:
         grid = figure.subplots(len(sections), 2, sharey="row", squeeze=False)
         handles: dict[str, Any] = {}
         for section, (left, right) in zip(sections, grid, strict=True):
-            for axes, axis in ((left, _sent(uplink)), (right, _round_numbers)):
+            for axes, axis in ((left, _sent(value)), (right, _round_numbers)):
                 _curves(axes, section, look, axis)
                 axes.set_title(section.name)
             _byte_axis(left)
-            left.set_xlabel("sent by a client that takes part in every round")
+            left.set_xlabel(f"{what} by a client that takes part in every round")
             right.set_xlabel("round")
             right.set_ylabel("")
             right.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
             handles |= dict(zip(*left.get_legend_handles_labels()[::-1], strict=True))
         texts = [_wrapped(label, LONG) for label in handles]
         figure.legend(list(handles.values()), texts, loc="outside lower center", ncols=columns)
-    return Drawing("accuracy", "Test accuracy against uplink bytes and against rounds.", figure)
+    return Drawing("accuracy", f"Test accuracy against bytes {what} and rounds.", figure)

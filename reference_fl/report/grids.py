@@ -9,10 +9,13 @@ from operator import itemgetter
 from typing import Any
 
 from . import times
-from .runs import uplink
+from .runs import both, downlink, uplink
 from .sections import RECENT, Row, Section, Spread, all_labels
 
 NOT_REACHED = "not reached"
+RATES = [f"{up} up, {down} down" for up, down in times.RATES]
+TO_ACCURACY = ["method", *RATES, "computing", "rounds", "sent", "received"]
+"""The heads of `to_accuracy`."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +51,17 @@ def accuracy(section: Section) -> Grid:
 
 
 def sizes(section: Section) -> Grid:
-    """The bytes of a message by kind, and of the download."""
+    """The bytes of a message by kind, and of the download; FedAvg's, with a raw download, divided by them."""
     dense = section.float32
-    heads = ("method", "mask", "dense", "header", "message", "FedAvg / message", "download")
+    ratios = "FedAvg / message", "FedAvg / both"
+    heads = ("method", "mask", "dense", "header", "message", "download", *ratios)
     grid = Grid("Bytes a client and round", heads)
     for row in section.rows:
         kinds = [row.per_message(itemgetter(f"uplink_{kind}_bytes")) for kind in heads[1:4]]
-        whole, down = row.per_message(uplink), row.per_message(itemgetter("downlink_bytes"))
-        ratio = f"{dense.per_message(uplink) / whole:.1f}" if dense else ""
-        grid.rows.append([row.label, *(f"{n:,.0f}" for n in (*kinds, whole)), ratio, f"{down:,.0f}"])
+        counts = [*kinds, row.per_message(uplink), row.per_message(downlink)]
+        shown = [dense.per_message(way) / row.per_message(way) if dense else None for way in (uplink, both)]
+        ratios_shown = ["" if ratio is None else f"{ratio:.1f}" for ratio in shown]
+        grid.rows.append([row.label, *(f"{n:,.0f}" for n in counts), *ratios_shown])
     return grid
 
 
@@ -85,17 +90,16 @@ def _machine(machine: dict[str, Any], settings: dict[str, Any]) -> str:
 
 
 def to_accuracy(section: Section, target: float) -> Grid:
-    """Rounds, bytes and time until an accuracy is reached."""
-    rates = [f"{rate} Mbit/s" for rate in times.RATES]
-    heads = ["method", *rates, "computing", "rounds", "sent"]
-    grid = Grid(f"Time to a test accuracy of {target:g}, by uplink", heads)
+    """Time, rounds and bytes until an accuracy is reached."""
+    grid = Grid(f"Time of the messages to a test accuracy of {target:g}, by Mbit/s up and down", TO_ACCURACY)
     for row in section.rows:
         found = times.reached(row, target)
         if found is None:
-            grid.rows.append([row.label, NOT_REACHED, *[""] * (len(heads) - 2)])
+            grid.rows.append([row.label, NOT_REACHED, *[""] * (len(TO_ACCURACY) - 2)])
         else:
             durations = map(duration, (*found.seconds, found.work))
-            grid.rows.append([row.label, *durations, f"{found.rounds:.3g}", size(found.sent)])
+            sizes = map(size, (found.sent, found.received))
+            grid.rows.append([row.label, *durations, f"{found.rounds:.3g}", *sizes])
     return grid
 
 

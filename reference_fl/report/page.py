@@ -82,7 +82,6 @@ def render(parts: Sequence[Part], left_out: int) -> str:
     return environment.get_template("page.html.jinja").render(
         parts=parts,
         grids=grids,
-        rates=times.RATES,
         inline=lambda part, drawing: Markup(drawing.inline(f"{part.slug}-{_slug(drawing.name)}")),
         left_out=left_out,
         runs=sum(len(row.runs) for part in parts for row in part.section.rows),

@@ -7,13 +7,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .. import beside, mask_counts
+from .. import beside, mask_counts, traffic
 from ..record import LATER_SETTINGS, METRICS, read
 
 # Settings that must be equal in all runs of a comparison.
 TASK = ("dataset", "partition", "model", "clients", "clients_per_round", "epochs", "batch_size")
 # Settings in which runs of one method may differ.
 REPEATED = ("seed", "rounds", "threads")
+RAW = LATER_SETTINGS["downlink"]
+"""The download in which every client receives all tensors as they are."""
 REQUIRED = (*TASK, "method", "mask", "seed", "rounds")
 
 
@@ -30,6 +32,8 @@ class Run:
     machine : dict
     masks : list of dict
         The lines of `layers.jsonl`; empty for a method without masks, or if the file is missing.
+    traffic : list of dict
+        The lines of `traffic.jsonl`; empty if the file is missing, as for older runs.
     """
 
     settings: dict[str, Any]
@@ -37,12 +41,13 @@ class Run:
     commit: str | None = None
     machine: dict[str, Any] = field(default_factory=dict)
     masks: list[dict[str, Any]] = field(default_factory=list)
+    traffic: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def label(self) -> str:
-        """The method, with its mask kind."""
-        mask = self.settings["mask"]
-        return f"{self.settings['method']} {mask}" if mask else str(self.settings["method"])
+        """The method, with its mask kind, and its download if that is not raw."""
+        name, mask, way = (self.settings[key] for key in ("method", "mask", "downlink"))
+        return f"{name}{f' {mask}' if mask else ''}{'' if way == RAW else f', downlink {way}'}"
 
     @property
     def task(self) -> tuple[Any, ...]:
@@ -60,6 +65,16 @@ class Run:
 def uplink(line: dict[str, Any]) -> int:
     """The number of bytes that the clients of a round sent."""
     return int(line["uplink_mask_bytes"] + line["uplink_dense_bytes"] + line["uplink_header_bytes"])
+
+
+def downlink(line: dict[str, Any]) -> int:
+    """The number of bytes that the clients of a round received."""
+    return int(line["downlink_bytes"])
+
+
+def both(line: dict[str, Any]) -> int:
+    """The number of bytes that the clients of a round sent and received."""
+    return uplink(line) + downlink(line)
 
 
 def load(paths: Sequence[Path]) -> list[Run]:
@@ -91,7 +106,9 @@ def _files(path: Path) -> list[Path]:
 
 def _read(file: Path) -> list[Run]:
     runs = read(file)
-    masks = mask_counts.read(beside.path(file, "layers")) if len(runs) == 1 else []
+    alone = len(runs) == 1
+    masks = mask_counts.read(beside.path(file, "layers")) if alone else []
+    messages = traffic.read(beside.path(file, "traffic")) if alone else []
     for header, _ in runs:
         if missing := [key for key in REQUIRED if key not in header["settings"]]:
             expected = ", ".join(REQUIRED)
@@ -103,6 +120,7 @@ def _read(file: Path) -> list[Run]:
             header.get("commit"),
             header.get("machine") or {},
             masks,
+            messages,
         )
         for header, rounds in runs
         if rounds
@@ -110,19 +128,27 @@ def _read(file: Path) -> list[Run]:
 
 
 def distinct(runs: Iterable[Run]) -> list[Run]:
-    """One of the runs with the same settings and seed: the one with most rounds, then most mask counts."""
+    """One of the runs with the same settings and seed: that with most rounds, then most lines beside them."""
     kept: dict[str, Run] = {}
     for run in runs:
         other = kept.setdefault(_identity(run), run)
-        if (len(run.rounds), len(run.masks)) > (len(other.rounds), len(other.masks)):
+        if _lines(run) > _lines(other):
             kept[_identity(run)] = run
     return list(kept.values())
 
 
+def _lines(run: Run) -> tuple[int, int, int]:
+    return len(run.rounds), len(run.masks), len(run.traffic)
+
+
 def first_rounds(runs: Iterable[Run], count: int) -> list[Run]:
     """The runs as they were after their first `count` rounds."""
+
+    def first(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [line for line in lines if line["round"] <= count]
+
     return [
-        replace(run, rounds=run.rounds[:count], masks=[m for m in run.masks if m["round"] <= count])
+        replace(run, rounds=first(run.rounds), masks=first(run.masks), traffic=first(run.traffic))
         for run in runs
     ]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .runs import TASK, Run
+from .runs import RAW, TASK, Run
 
 FLOAT32 = "fedavg"
 RECENT = 5
@@ -54,6 +54,11 @@ class Row:
     def method(self) -> str:
         """The method's name."""
         return str(self.runs[0].settings["method"])
+
+    @property
+    def downlink(self) -> str:
+        """How the model is sent to the clients."""
+        return str(self.runs[0].settings["downlink"])
 
     @property
     def rounds(self) -> int:
@@ -120,8 +125,8 @@ class Section:
 
     @property
     def float32(self) -> Row | None:
-        """The FedAvg row to compare with; of several, the one with the highest last accuracy."""
-        rows = [row for row in self.rows if row.method == FLOAT32]
+        """The FedAvg row with a raw download, to compare with; of several, that of the best last accuracy."""
+        rows = [row for row in self.rows if row.method == FLOAT32 and row.downlink == RAW]
         return max(rows, key=lambda row: row.last.mean) if rows else None
 
 

@@ -1,12 +1,17 @@
-"""The seconds of a round, and the time that a federation needs to reach an accuracy with a given uplink.
+"""The seconds of a round, and the time that its messages need until an accuracy is reached.
 
-Time to an accuracy, for one run and one uplink rate (bits per second):
+Time of the messages to an accuracy, for one run and one pair of rates (bits per second):
 
-    T = R * median(seconds / clients) + sum over rounds 1..R of 8 * uplink bytes / (clients * rate)
+    T = sum over rounds 1..R of max over the clients of the round (8 up / rate_up + 8 down / rate_down)
 
-R is the first round whose test accuracy reaches the target. The clients of a round work and send at the same
-time, each on its own uplink. In the runs they trained one after the other, so a client's time is its share
-of the seconds of the round, which include the server's work and the test. The median is over all rounds.
+R is the first round whose test accuracy reaches the target; up and down are the bytes that a client sends and
+receives in the round (`traffic.jsonl`). The clients of a round work at the same time, each on its own line,
+and the round ends with the slowest of them. Runs without that file are older than the grid download: all
+clients of a round receive the same bytes, and the mean of what they send is taken.
+
+The time to compute is a number of its own: R * median(seconds / clients). In the runs the clients trained one
+after the other, so a client's time is its share of the seconds of the round, which include the server's work
+and the test. The median is over all rounds.
 """
 
 from __future__ import annotations
@@ -18,10 +23,13 @@ from typing import Any
 
 import numpy as np
 
-from .runs import Run, uplink
+from .runs import Run, downlink, uplink
 from .sections import Row, Section
 
-RATES = (1, 10, 100)  # Mbit/s
+Bytes = tuple[Sequence[float], Sequence[float]]
+"""What the clients of a round sent, and what they received."""
+
+RATES = ((1, 10), (5, 50), (50, 50))  # Mbit/s, from a client to the server and back
 
 
 @dataclass(frozen=True)
@@ -31,16 +39,17 @@ class Reached:
     Attributes
     ----------
     rounds : float
-    sent : float
-        Bytes sent by a client that took part in every round.
+    sent, received : float
+        Bytes of a client that took part in every round: sums over the rounds of the mean over the clients.
     work : float
-        Seconds without sending.
+        Seconds of computing.
     seconds : tuple of float
-        Seconds with sending, for each of `RATES`.
+        Seconds of the messages, for each of `RATES`.
     """
 
     rounds: float
     sent: float
+    received: float
     work: float
     seconds: tuple[float, ...]
 
@@ -81,9 +90,9 @@ def reached(row: Row, target: float) -> Reached | None:
     each = [_reached(run, target, row.rounds) for run in row.runs]
     if None in each:
         return None
-    values = [(r.rounds, r.sent, r.work, *r.seconds) for r in each if r]
-    rounds, sent, work, *seconds = np.array(values, np.float64).mean(axis=0).tolist()
-    return Reached(rounds, sent, work, tuple(seconds))
+    values = [(r.rounds, r.sent, r.received, r.work, *r.seconds) for r in each if r]
+    rounds, sent, received, work, *seconds = np.array(values, np.float64).mean(axis=0).tolist()
+    return Reached(rounds, sent, received, work, tuple(seconds))
 
 
 def _reached(run: Run, target: float, rounds: int) -> Reached | None:
@@ -92,5 +101,21 @@ def _reached(run: Run, target: float, rounds: int) -> Reached | None:
     if first is None:
         return None
     work = first * float(np.median([line["seconds"] / line["clients"] for line in run.rounds]))
-    sent = sum(uplink(line) / line["clients"] for line in lines[:first])
-    return Reached(first, sent, work, tuple(work + 8 * sent / (rate * 1e6) for rate in RATES))
+    lines = lines[:first]
+    sent, received = (sum(way(line) / line["clients"] for line in lines) for way in (uplink, downlink))
+    by_round = {each["round"]: (each["up"], each["down"]) for each in run.traffic}
+    messages: list[Bytes] = [by_round.get(line["round"]) or _means(line) for line in lines]
+    seconds = tuple(sum(_slowest(*each, *pair) for each in messages) for pair in RATES)
+    return Reached(first, sent, received, work, seconds)
+
+
+def _means(line: dict[str, Any]) -> Bytes:
+    """The bytes that a client of a round sent and received, as means over its clients."""
+    return [uplink(line) / line["clients"]], [downlink(line) / line["clients"]]
+
+
+def _slowest(up: Sequence[float], down: Sequence[float], rate_up: float, rate_down: float) -> float:
+    """The most seconds that a client needs for its bytes, at these rates in Mbit/s."""
+    return max(
+        8e-6 * (sent / rate_up + received / rate_down) for sent, received in zip(up, down, strict=True)
+    )

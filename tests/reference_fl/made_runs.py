@@ -53,11 +53,20 @@ def as_lines(*objects):
     return "".join(json.dumps(each) + "\n" for each in objects)
 
 
-def write(folder, accuracies=ACCURACIES, seconds=10.0, machine=MACHINE, **given):
-    """Write one run, with mask counts if it has masks, into a folder, which is returned."""
+def traffic(number, up, down):
+    return {"round": number, "clients": list(range(len(up))), "up": up, "down": down}
+
+
+def write(folder, accuracies=ACCURACIES, seconds=10.0, machine=MACHINE, down=None, **given):
+    """Write one run, with mask counts if it has masks, into a folder, which is returned.
+
+    `down`: the bytes to each of the five clients of each round, which are then in `traffic.jsonl`.
+    """
     first = header(machine, **given)
     settings = first["settings"]
     rounds = [line(settings, i, accuracy, seconds) for i, accuracy in enumerate(accuracies, 1)]
+    if down:
+        rounds = [{**each, "downlink_bytes": sum(down)} for each in rounds]
     folder.mkdir(parents=True)
     (folder / "metrics.jsonl").write_text(as_lines(first, *rounds))
     if settings["mask"]:
@@ -65,6 +74,10 @@ def write(folder, accuracies=ACCURACIES, seconds=10.0, machine=MACHINE, **given)
             counts(i, **{"conv.weight": 250 - i, "linear.weight": 100 + i}) for i in range(1, len(rounds) + 1)
         ]
         (folder / "layers.jsonl").write_text(as_lines(*masks))
+    if down:
+        ups = [sum(rounds[0][f"uplink_{kind}_bytes"] for kind in ("mask", "dense", "header")) // 5] * 5
+        lines = [traffic(i, ups, down) for i in range(1, len(rounds) + 1)]
+        (folder / "traffic.jsonl").write_text(as_lines(*lines))
     return folder
 
 

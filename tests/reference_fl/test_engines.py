@@ -80,6 +80,22 @@ def test_the_engine_changes_no_bit(method, mask, options, digits, tmp_path):
     assert (tmp_path / "scattered" / STATE).read_bytes() == (tmp_path / "local" / STATE).read_bytes()
 
 
+REPLACING = ("fedpm", "fedsparsify")
+"""The methods that refuse a grid download."""
+
+
+@pytest.mark.parametrize(
+    ("method", "mask", "options"), [kind for kind in KINDS if kind[0] not in REPLACING], ids=str
+)
+def test_the_engine_changes_no_bit_of_a_grid_download(method, mask, options, digits, tmp_path):
+    """With `per_layer`, server and clients derive the noise from the same rounded model."""
+    settings = settings_of(method, mask, options, downlink="grid")
+    want = run(settings, digits, tmp_path / "local")
+    got = run(settings, digits, tmp_path / "scattered", engine=Scattered(settings, digits))
+    assert got == want
+    assert (tmp_path / "scattered" / STATE).read_bytes() == (tmp_path / "local" / STATE).read_bytes()
+
+
 def test_an_engine_that_drops_states_changes_the_result(digits, tmp_path):
     """The test above can fail."""
     settings = settings_of("topk", None, {"error_feedback": True})

@@ -61,7 +61,9 @@ def test_a_file_of_several_runs_has_no_mask_counts(tmp_path):
     texts = [(write(tmp_path / str(s), seed=s, **BINARY) / "metrics.jsonl").read_text() for s in (0, 1)]
     (tmp_path / "all.jsonl").write_text("".join(texts))
     (tmp_path / "all.layers.jsonl").write_text(as_lines(counts(1, w=250)))
-    assert [run.masks for run in report.load([tmp_path / "all.jsonl"])] == [[], []]
+    (tmp_path / "all.traffic.jsonl").write_text(as_lines(made_runs.traffic(1, [1], [1])))
+    runs = report.load([tmp_path / "all.jsonl"])
+    assert [(run.masks, run.traffic) for run in runs] == [([], [])] * 2
 
 
 def test_a_run_counts_once(many, tmp_path):
@@ -179,8 +181,34 @@ def test_the_table_and_its_markdown(many):
     lines = report.markdown(report.HEADS, map(report.cells, rows)).splitlines()
     assert lines[3] == (
         "| digits | iid | fedmrn binary | 2 | 4 "
-        "| 0.7600 ± 0.0141 | 0.6850 ± 0.0141 | 0.8600 ± 0.0141 | 3,000 | 26.7 |"
+        "| 0.7600 ± 0.0141 | 0.6850 ± 0.0141 | 0.8600 ± 0.0141 | 3,000 | 82,000 | 26.7 | 1.9 |"
     )
+
+
+def test_both_directions_are_compared_with_a_float32_download(tmp_path):
+    grid = {"downlink": "grid", "down": [1000, 2000, 3000, 4000, 5000]}
+    write(tmp_path / "a"), write(tmp_path / "b", **grid), write(tmp_path / "c", **BINARY, **grid)
+    rows = {row["method"]: row for row in report.table(report.load([tmp_path]))}
+    assert list(rows) == ["fedavg", "fedavg, downlink grid", "fedmrn binary, downlink grid"]
+    assert [row["downlink_bytes_per_client_round"] for row in rows.values()] == [82_000, 3000, 3000]
+    ups = [80_100, 80_100, 3000]
+    assert [row["uplink_bytes_per_client_round"] for row in rows.values()] == ups
+    assert [row["ratio"] for row in rows.values()] == [round(80_100 / up, 2) for up in ups]
+    assert [row["ratio_both"] for row in rows.values()] == [
+        round(162_100 / both, 2) for both in (162_100, 83_100, 6000)
+    ]
+    (section,) = sections(report.load([tmp_path]))
+    assert [row[-3:] for row in grids.sizes(section).rows] == [
+        ["82,000", "1.0", "1.0"],
+        ["3,000", "1.0", "2.0"],
+        ["3,000", "26.7", "27.0"],
+    ]
+
+
+def test_fedavg_on_a_grid_is_no_float32(tmp_path):
+    write(tmp_path / "a", downlink="grid", down=[10] * 5), write(tmp_path / "b", **BINARY)
+    rows = report.table(report.load([tmp_path]))
+    assert [(row["ratio"], row["ratio_both"]) for row in rows] == [(None, None)] * 2
 
 
 def test_no_ratio_without_fedavg(tmp_path):
@@ -188,7 +216,8 @@ def test_no_ratio_without_fedavg(tmp_path):
     (row,) = report.table(report.load([tmp_path]))
     assert row["ratio"] is None
     assert times.overhead(section, section.rows[0]) is None
-    assert [cells[5] for cells in grids.sizes(section).rows] == [""]
+    assert row["ratio_both"] is None
+    assert [cells[-2:] for cells in grids.sizes(section).rows] == [["", ""]]
 
 
 def test_cells_that_were_not_run_are_empty(many):
@@ -202,16 +231,56 @@ def test_cells_that_were_not_run_are_empty(many):
 def test_bytes_by_kind(many):
     section = sections(report.load([many]))[0]
     fedmrn = grids.sizes(section).rows[1]
-    assert fedmrn == ["fedmrn binary", "2,500", "400", "100", "3,000", "26.7", "82,000"]
+    assert fedmrn == ["fedmrn binary", "2,500", "400", "100", "3,000", "82,000", "26.7", "1.9"]
 
 
 def test_time_to_an_accuracy_is_the_formula(tmp_path):
-    """By hand: 3 rounds of 10 / 5 s; 3000 bytes each at 1 Mbit/s are 0.024 s."""
+    """By hand: 3 rounds of 10 / 5 s of work; 3000 bytes at 1 Mbit/s take 24 ms, 82,000 at 10 take 65.6 ms."""
     section = section_of(write(tmp_path / "a", **BINARY))
     found = times.reached(section.rows[0], 0.75)
     assert (found.rounds, found.sent, found.work) == (3, 9000, pytest.approx(6.0))
-    assert found.seconds == pytest.approx((6.072, 6.0072, 6.00072))
+    assert found.received == 246_000
+    wanted = (3 * (0.024 + 0.0656), 3 * (0.0048 + 0.01312), 3 * (0.00048 + 0.01312))
+    assert found.seconds == pytest.approx(wanted)
+    assert times.RATES == ((1, 10), (5, 50), (50, 50))
     assert times.reached(section.rows[0], 0.91) is None
+
+
+def test_a_round_ends_with_its_slowest_client(tmp_path):
+    """By hand: 3000 bytes at 1 Mbit/s take 24 ms; the most that a client receives, 5000 at 10, 4 ms."""
+    run = write(tmp_path / "a", **BINARY, downlink="grid", down=[1000, 2000, 3000, 4000, 5000])
+    found = times.reached(section_of(run).rows[0], 0.75)
+    assert (found.sent, found.received) == (9000, 9000)
+    assert found.seconds[0] == pytest.approx(3 * (0.024 + 0.004))
+    (run / "traffic.jsonl").unlink()
+    means = times.reached(section_of(run).rows[0], 0.75)
+    assert means.seconds[0] == pytest.approx(3 * (0.024 + 0.0024))
+
+
+def test_the_slowest_client_depends_on_the_rates(tmp_path):
+    folder = write(tmp_path / "a", [0.8], **BINARY)
+    (folder / "traffic.jsonl").write_text(as_lines(made_runs.traffic(1, [2000, 1000], [0, 9000])))
+    seconds = times.reached(section_of(folder).rows[0], 0.75).seconds
+    assert seconds == pytest.approx((0.016, 0.0032, 0.0016))
+
+
+def test_the_times_of_all_tasks_in_one_table(many, tmp_path):
+    heads, rows = report.time_table(report.load([many]), [0.75])
+    assert heads[:4] == ["data", "partition", "accuracy", "method"]
+    assert [row[:4] for row in rows] == [
+        ["digits", "iid", "0.75", "fedavg"],
+        ["digits", "iid", "0.75", "fedmrn binary"],
+        ["digits", "labels:3", "0.75", "fedavg"],
+    ]
+    document = tmp_path / "page.md"
+    document.write_text("<!-- times -->\n<!-- end of times -->\n")
+    command = [sys.executable, "-m", "reference_fl.report", str(many), "--times", "--target", "0.75"]
+    command += ["--document", str(document), "--place", "times", "--total", "-o", str(tmp_path / "f.png")]
+    subprocess.run(command, check=True, capture_output=True)
+    assert document.read_text().splitlines()[1:-1] == report.markdown(heads, rows).splitlines()
+    plain = tmp_path / "plain.png"
+    report.figure(report.load([many]), plain)
+    assert (tmp_path / "f.png").read_bytes() != plain.read_bytes()
 
 
 def test_an_accuracy_counts_when_every_seed_reached_it(tmp_path):
@@ -220,7 +289,7 @@ def test_an_accuracy_counts_when_every_seed_reached_it(tmp_path):
     assert times.reached(row, 0.5).rounds == 1
     assert times.reached(row, 0.7).rounds == 1.5
     assert times.reached(row, 0.9) is None, "the first seed reached it in a round that the second lacks"
-    assert grids.to_accuracy(section, 0.9).rows == [["fedavg", "not reached", "", "", "", "", ""]]
+    assert grids.to_accuracy(section, 0.9).rows == [["fedavg", "not reached", *[""] * 6]]
 
 
 def test_targets_are_around_the_last_accuracy_of_fedavg(many):
@@ -293,7 +362,7 @@ def test_the_verb(many, tmp_path):
     (row,) = [json.loads(text) for text in done.stdout.splitlines()]
     assert (row["method"], row["partition"], row["last_accuracy"]) == ("fedavg", "labels:3", 0.8)
     text = (tmp_path / "out" / page.PAGE).read_text()
-    assert "Time to a test accuracy of 0.7, by uplink" in text
+    assert "Time of the messages to a test accuracy of 0.7, by Mbit/s up and down" in text
     assert "Left out: 1 runs" in text
     assert len(list((tmp_path / "out").glob("*.png"))) == 4
 
@@ -364,5 +433,8 @@ def test_a_table_at_a_place_of_its_own_after_fewer_rounds(many, tmp_path):
     assert first == "<!-- results -->\nA\n"
     assert "| digits | iid | fedavg | 2 | 2 |" in second
     assert "B\n" not in second
-    run = report.load([many])[0]
-    assert [line["round"] for line in first_rounds([run], 3)[0].rounds] == [1, 2, 3]
+    run = report.load([write(tmp_path / "one", **BINARY, downlink="grid", down=[1] * 5)])[0]
+    (first,) = first_rounds([run], 3)
+    assert [[each["round"] for each in lines] for lines in (first.rounds, first.masks, first.traffic)] == [
+        [1, 2, 3]
+    ] * 3
