@@ -30,9 +30,10 @@ FIRST, LARGEST, STEP = 1 / 8, 1 / 4, 4.0
 """The step of the first version as a share of the size of the weights (the root of their mean square), the
 largest share, and the step of later versions as a multiple of the spread of what a round changes."""
 
-FINE = 2.0**-20
+FINE = 2.0**-16
 """The step of a vector or scalar, as a share of its largest element: such tensors are few and sensitive. A
-coarse step could make a variance of BatchNorm zero."""
+coarse step could make a variance of BatchNorm zero; with a finer one, integers of 24 bits could not express
+that a tensor has shrunk to a hundredth."""
 
 SLACK = 2
 """A step of a vector is kept until the rule asks for one that differs by more than so many doublings."""
@@ -258,7 +259,8 @@ class Downlink:
                 wanted = min(round(math.log2(STEP * math.sqrt(change))), _floor_log2(LARGEST * size))
                 if exponent <= wanted < exponent + RISE:
                     wanted = exponent
-            out[name] = _bounded(wanted, elements[name], self._held.dtypes[name])
+            both = np.array([_largest(elements[name]), _largest(self._held.arrays[name])])
+            out[name] = _bounded(wanted, both, self._held.dtypes[name])
         return out
 
     def _size(self, name: str, elements: Mapping[str, np.ndarray]) -> float:
@@ -267,7 +269,7 @@ class Downlink:
         if not its.size:
             return 0.0
         if name in self._fine:
-            return FINE * float(max(its.max(), -its.min()))
+            return FINE * _largest(its)
         wide = its.astype(np.float32, copy=False) if its.itemsize < 4 else its
         return math.sqrt(float(np.vdot(wide, wide)) / its.size)
 
@@ -402,10 +404,14 @@ def _floor_log2(value: float) -> int:
     return math.frexp(value)[1] - 1 if value > 0 else -1000
 
 
+def _largest(elements: np.ndarray) -> float:
+    """The largest magnitude; 0 of no elements."""
+    return float(max(elements.max(), -elements.min())) if elements.size else 0.0
+
+
 def _bounded(exponent: int, elements: np.ndarray, dtype: str) -> int:
     """The exponent nearest to a wanted one with which the elements, even if doubled, are within bounds."""
-    bounds = BOUNDS[dtype]
-    largest = float(max(elements.max(), -elements.min())) if elements.size else 0.0
+    bounds, largest = BOUNDS[dtype], _largest(elements)
     least = bounds.least_exponent
     if largest:
         least = max(least, math.ceil(math.log2(largest) + 1 - math.log2(bounds.largest)))
