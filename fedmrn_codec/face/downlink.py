@@ -30,13 +30,8 @@ FIRST, LARGEST, STEP = 1 / 8, 1 / 4, 4.0
 """The step of the first version as a share of the size of the weights (the root of their mean square), the
 largest share, and the step of later versions as a multiple of the spread of what a round changes."""
 
-FINE = 2.0**-16
-"""The step of a vector or scalar, as a share of its largest element: such tensors are few and sensitive. A
-coarse step could make a variance of BatchNorm zero; with a finer one, integers of 24 bits could not express
-that a tensor has shrunk to a hundredth."""
-
-SLACK = 2
-"""A step of a vector is kept until the rule asks for one that differs by more than so many doublings."""
+SMALLEST = -1000
+"""An exponent below all bounds."""
 
 RISE = 2
 """A step rises if the rule asks for a larger power of two by at least so many doublings."""
@@ -56,7 +51,10 @@ class Downlink:
         The server's model: an array for each tensor of the schema; others are not looked at.
     step : float, or mapping of str to float, optional
         A power of two for all float tensors, or for each by name. Default: chosen for each tensor and each
-        round from how much a round changes it.
+        round from how much a round changes it. Dense vectors and scalars get the smallest step that holds the
+        largest element that they have ever had, which is 23 bits for float32: they are few and sensitive.
+        Clients send statistics such as those of BatchNorm anew, whatever they have received, so that an error
+        of rounding returns in the server's own model, and a coarse one can make a variance negative.
     first : float, or mapping of str to float, optional
         As `step`, but of the first version only, for a server that goes on from a journal (`Replayed.steps`).
     keep : int
@@ -93,15 +91,15 @@ class Downlink:
         self.schema, self.keep = schema, unsigned(keep, U64, "keep")
         self._backend = backend
         self._fixed = None if step is None else _exponents(step, schema)
-        self._fine = {tensor.name for tensor in schema if not tensor.masked and len(tensor.shape) < 2}
+        self._vectors = {tensor.name for tensor in schema if not tensor.masked and len(tensor.shape) < 2}
         elements = _elements(schema, model)
         dtypes = dtypes_of(schema, model)
         exponents = self._fixed if first is None else _exponents(first, schema)
         if exponents is None:
             wanted = {
-                n: _floor_log2(self._size(n, elements) * (1 if n in self._fine else FIRST)) for n in dtypes
+                n: SMALLEST if n in self._vectors else _floor_log2(FIRST * _size(elements[n])) for n in dtypes
             }
-            exponents = {n: _bounded(wanted[n], elements[n], dtypes[n]) for n in dtypes}
+            exponents = {n: _bounded(wanted[n], _largest(elements[n]), dtypes[n]) for n in dtypes}
         self._held = GridModel.rounded(schema, dtypes, elements, exponents)
         self._errors = _square_errors(self._held, elements)
         self._history: dict[int, bytes] = {}
@@ -217,7 +215,7 @@ class Downlink:
                 frames = [file[f"frame{k}"].tobytes() for k in range(1 + len(about["history"]))]
             out = cls.__new__(cls)
             out.schema, out.keep, out._backend = schema, int(about["keep"]), backend
-            out._fine = {tensor.name for tensor in schema if not tensor.masked and len(tensor.shape) < 2}
+            out._vectors = {tensor.name for tensor in schema if not tensor.masked and len(tensor.shape) < 2}
             out._fixed, out._errors = about["fixed"], about["errors"]
             dtypes = about["dtypes"]
         except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
@@ -251,27 +249,15 @@ class Downlink:
         changed = _square_errors(self._held, elements)
         out = {}
         for name, exponent in self._held.exponents.items():
-            wanted, size = exponent, self._size(name, elements)
-            if name in self._fine:
-                if abs(_floor_log2(size) - exponent) > SLACK and size:
-                    wanted = _floor_log2(size)
-            elif (change := changed[name] - self._errors[name]) > 0:
-                wanted = min(round(math.log2(STEP * math.sqrt(change))), _floor_log2(LARGEST * size))
+            wanted, change = exponent, changed[name] - self._errors[name]
+            if name not in self._vectors and change > 0:
+                wanted = round(math.log2(STEP * math.sqrt(change)))
+                wanted = min(wanted, _floor_log2(LARGEST * _size(elements[name])))
                 if exponent <= wanted < exponent + RISE:
                     wanted = exponent
-            both = np.array([_largest(elements[name]), _largest(self._held.arrays[name])])
-            out[name] = _bounded(wanted, both, self._held.dtypes[name])
+            largest = max(_largest(elements[name]), _largest(self._held.arrays[name]))
+            out[name] = _bounded(wanted, largest, self._held.dtypes[name])
         return out
-
-    def _size(self, name: str, elements: Mapping[str, np.ndarray]) -> float:
-        """What the step of a tensor is a share of: the size of its elements; of a vector its finest step."""
-        its = elements[name]
-        if not its.size:
-            return 0.0
-        if name in self._fine:
-            return FINE * _largest(its)
-        wide = its.astype(np.float32, copy=False) if its.itemsize < 4 else its
-        return math.sqrt(float(np.vdot(wide, wide)) / its.size)
 
 
 class Replica:
@@ -401,7 +387,7 @@ def _square_errors(held: GridModel, elements: Mapping[str, np.ndarray]) -> dict[
 
 
 def _floor_log2(value: float) -> int:
-    return math.frexp(value)[1] - 1 if value > 0 else -1000
+    return math.frexp(value)[1] - 1 if value > 0 else SMALLEST
 
 
 def _largest(elements: np.ndarray) -> float:
@@ -409,9 +395,15 @@ def _largest(elements: np.ndarray) -> float:
     return float(max(elements.max(), -elements.min())) if elements.size else 0.0
 
 
-def _bounded(exponent: int, elements: np.ndarray, dtype: str) -> int:
-    """The exponent nearest to a wanted one with which the elements, even if doubled, are within bounds."""
-    bounds, largest = BOUNDS[dtype], _largest(elements)
+def _size(elements: np.ndarray) -> float:
+    """The root of the mean square; 0 of no elements."""
+    wide = elements.astype(np.float32) if elements.itemsize < 4 else elements
+    return math.sqrt(float(np.vdot(wide, wide)) / max(wide.size, 1))
+
+
+def _bounded(exponent: int, largest: float, dtype: str) -> int:
+    """The exponent nearest to a wanted one with which elements, even if doubled, are within bounds."""
+    bounds = BOUNDS[dtype]
     least = bounds.least_exponent
     if largest:
         least = max(least, math.ceil(math.log2(largest) + 1 - math.log2(bounds.largest)))

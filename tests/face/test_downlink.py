@@ -107,18 +107,22 @@ def test_steps_follow_what_rounds_change():
         assert down.steps["w"] == expected
 
 
-def test_vectors_have_fine_steps_which_stay():
+def test_vectors_have_the_smallest_step_that_has_held_them():
     schema = fm.Schema([fm.Tensor("variance", (300,)), fm.Tensor("w", (20, 30))])
     rng = np.random.default_rng(4)
     variance = np.geomspace(1e-4, 1, 300).astype("f4")
     down = fm.Downlink(schema, {"variance": variance, "w": rng.normal(0, 1, (20, 30)).astype("f4")})
-    client = fm.Replica(schema)
-    client.apply(down.frame())
-    for factor, expected in ((1, -16), (3, -16), (0.3, -16), (100, -10), (0, -10)):
+    clients = [fm.Replica(schema) for _ in range(2)]
+    for client in clients:
+        client.apply(down.frame())
+    for factor, exponent in ((1, -22), (0.3, -22), (0.001, -22), (100, -16), (0, -16)):
         down.advance({"variance": variance * np.float32(factor), "w": down.model["w"]})
-        assert down.steps["variance"] == 2.0**expected
-        assert (down.model["variance"] > 0).all() == (factor > 0)
-        client.apply(down.frame(client.model_id), down.model_id)
+        assert down.steps["variance"] == 2.0**exponent
+        error = np.abs(down.model["variance"] - variance * np.float32(factor)).max()
+        assert error <= 2.0 ** (exponent - 1)
+        clients[0].apply(down.frame(clients[0].model_id), down.model_id)
+    assert fm.inspect(down.frame(clients[1].model_id)).base_model == clients[1].model_id
+    clients[1].apply(down.frame(clients[1].model_id), down.model_id)
     assert down.steps["w"] == 2**-3
 
 
