@@ -232,7 +232,7 @@ class Journal:
         if down is None:
             return {"server_id": str(own), "model_id": str(own), "steps": None}
         steps = down.steps
-        if down.schema != self._schema or Downlink(down.schema, server, step=steps).model_id != down.model_id:
+        if down.schema != self._schema or not _rounds_to(server, down):
             expected = "this model rounded to its grid, by Downlink.advance"
             raise errors.ArgumentError("model of the downlink", expected, "another")
         return {"server_id": str(own), "model_id": str(down.model_id), "steps": steps}
@@ -275,3 +275,11 @@ def _locked(path: str) -> int:
             ) from None
         raise
     return descriptor
+
+
+def _rounds_to(server: Arrays, down: Downlink) -> bool:
+    """Whether a model, rounded to the grid of a downlink, is the downlink's."""
+    try:
+        return Downlink(down.schema, server, step=down.steps).model_id == down.model_id
+    except errors.UpdateGridError:
+        return False

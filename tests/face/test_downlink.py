@@ -115,7 +115,7 @@ def test_vectors_have_the_smallest_step_that_has_held_them():
     clients = [fm.Replica(schema) for _ in range(2)]
     for client in clients:
         client.apply(down.frame())
-    for factor, exponent in ((1, -22), (0.3, -22), (0.001, -22), (100, -16), (0, -16)):
+    for factor, exponent in ((1, -22), (0.3, -22), (0.001, -22), (1.5, -22)):
         down.advance({"variance": variance * np.float32(factor), "w": down.model["w"]})
         assert down.steps["variance"] == 2.0**exponent
         error = np.abs(down.model["variance"] - variance * np.float32(factor)).max()
@@ -123,6 +123,10 @@ def test_vectors_have_the_smallest_step_that_has_held_them():
         clients[0].apply(down.frame(clients[0].model_id), down.model_id)
     assert fm.inspect(down.frame(clients[1].model_id)).base_model == clients[1].model_id
     clients[1].apply(down.frame(clients[1].model_id), down.model_id)
+    down.advance({"variance": variance * np.float32(100), "w": down.model["w"]})
+    assert down.steps["variance"] == 2.0**-16
+    for client in clients:  # grown beyond what a difference can express: the whole model
+        client.apply(down.frame(client.model_id), down.model_id)
     assert down.steps["w"] == 2**-3
 
 
