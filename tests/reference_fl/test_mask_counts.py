@@ -100,7 +100,7 @@ def _schema(digits):
 
 def test_a_method_without_masks_leaves_no_file(digits, tmp_path):
     list(loop.run(defaults("digits", "fedavg", None, **{**TINY, "rounds": 1}), digits, tmp_path))
-    assert sorted(path.name for path in tmp_path.iterdir()) == [METRICS, STATE]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [METRICS, STATE, "traffic.jsonl"]
 
 
 @pytest.mark.parametrize("extra", ["whole", "half"])
