@@ -200,5 +200,5 @@ def checked_names(names: Collection[str] | None, schema: Schema) -> set[str]:
     except TypeError:  # not iterable, or an item is not hashable
         raise errors.ArgumentError("names", "a collection of names", repr(names)) from None
     if unknown := chosen - known:
-        raise errors.ArgumentError("names", "names of the schema", sorted(map(repr, unknown)))
+        raise errors.ArgumentError("names", "names of the schema", sorted(unknown, key=repr))
     return chosen
