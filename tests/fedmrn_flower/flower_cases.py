@@ -58,6 +58,7 @@ def through(train: Callable[[Message], Message], message, mods=(mod,), **node_co
     """The reply of a ClientApp with these mods."""
     app = ClientApp(mods=list(mods))
     app.train()(lambda msg, _: train(msg))
+    app.evaluate()(lambda msg, _: train(msg))
     node = message.metadata.dst_node_id
     state = STATES.setdefault(node, RecordDict())
     context = Context(run_id=1, node_id=node, node_config=node_config, state=state, run_config={})

@@ -35,7 +35,7 @@ def server(base=FedAvg, downlink="grid", **options):
 
 
 class Network:
-    """Flower's Grid in memory: it has the nodes, and gives each message to a client app."""
+    """Flower's Grid in memory: it has the nodes, and gives each message to a client app, in order."""
 
     def __init__(self, nodes=NODES, train=honest):
         self.nodes, self.train, self.sent, self.timeouts = nodes, train, [], []
@@ -44,6 +44,7 @@ class Network:
         return self.nodes
 
     def send_and_receive(self, messages, *, timeout=None):
+        messages = sorted(messages, key=lambda message: message.metadata.dst_node_id)
         self.sent.append([message.content for message in messages])
         self.timeouts.append(timeout)
         return [through(self.train, message) for message in messages]
@@ -57,29 +58,18 @@ def play(strategy, number, arrays, network=None):
     return (*strategy.aggregate_train(number, replies), network.sent)
 
 
-def evaluated(seen=None):
-    """An evaluating client app."""
+def evaluate(strategy, number, arrays, app=None):
+    """One evaluation: its metrics, and the contents that were sent."""
 
-    def evaluate(message):
-        if seen is not None:
-            seen.append(message.content)
-        return Message(RecordDict({"m": MetricRecord({"num-examples": 1, "loss": 0.25})}), reply_to=message)
+    def answer(message):
+        if app is not None:
+            app(message)
+        numbers = MetricRecord({"num-examples": 1, "loss": 0.25})
+        return Message(RecordDict({"metrics": numbers}), reply_to=message)
 
-    return evaluate
-
-
-def evaluate(strategy, number, arrays, app):
-    from flwr.app import Context
-    from flwr.clientapp import ClientApp  # `through` is for training
-
-    messages = list(strategy.configure_evaluate(number, arrays, ConfigRecord({"k": 1}), Network()))
-    app_ = ClientApp(mods=[mod])
-    app_.evaluate()(lambda msg, _: app(msg))
-    replies = []
-    for message in messages:
-        state = STATES.setdefault(message.metadata.dst_node_id, RecordDict())
-        replies.append(app_(message, Context(1, message.metadata.dst_node_id, {}, state, {})))
-    return strategy.aggregate_evaluate(number, replies), messages
+    network = Network(train=answer)
+    messages = strategy.configure_evaluate(number, arrays, ConfigRecord({"k": 1}), network)
+    return strategy.aggregate_evaluate(number, network.send_and_receive(messages)), network.sent
 
 
 def frames(contents):
@@ -103,11 +93,11 @@ def test_apps_see_the_arrays_of_the_model(number):
         start = arrays
         arrays, _, _ = play(strategy, each, start, Network(train=train))
     (plain, *_) = messages_of(server(downlink="raw"), NODES, number, start)
-    (first, *_) = seen
+    first = seen[0]
     assert list(first.content) == list(plain.content)
     configs = [dict(message.content["config"]) for message in (first, plain)]
     for config in configs:
-        del config["fedmrn.base_model"]
+        del config["fedmrn.base_model"], config["fedmrn.seed"]
     assert configs[0] == configs[1]
     got = first.content["arrays"]
     assert [(n, a.dtype, a.shape, a.stype) for n, a in got.items()] == [
@@ -161,10 +151,10 @@ def test_nodes_get_what_has_changed_since_the_version_they_hold():
         assert "fedmrn.held" not in metrics
         sizes.append(len(sent[0][0]))
     assert sizes[1] < 0.8 * sizes[0]
-    arrays, metrics, (contents,) = play(strategy, 4, arrays, Network(NODES))
-    ((_, schema),) = {each for each in frames(contents) if each[0] == frames(contents)[2][0]}
-    assert schema is None  # after one round away there is a difference too
-    assert metrics["fedmrn.downlink-whole"] == 0
+    arrays, metrics, (contents,) = play(strategy, 4, arrays)
+    assert [schema is None for _, schema in frames(contents)] == [True] * 3  # the third was away for a round
+    assert frames(contents)[0] == frames(contents)[1] != frames(contents)[2]
+    assert metrics["fedmrn.clients"] == 3
 
 
 def test_messages_to_nodes_of_one_version_share_their_frame():
@@ -216,9 +206,6 @@ def test_a_node_whose_app_failed_gets_the_whole_model():
 @pytest.mark.parametrize("held", [1, 0, 0.5, [7], 2**64 - 1])
 def test_a_node_that_claims_another_version_gets_the_whole_model(held):
     strategy = server()
-
-    def lies(message):
-        return honest(message, **{"fedmrn.held": held})
 
     messages = messages_of(strategy, NODES)
     replies = [through(honest, message) for message in messages]
@@ -462,7 +449,7 @@ def test_a_model_that_has_not_changed_is_not_written_again(tmp_path, monkeypatch
 def test_evaluation_gets_the_model_and_training_goes_on_from_it():
     strategy, seen = server(), []
     arrays, _, _ = play(strategy, 1, record())
-    metrics, messages = evaluate(strategy, 1, arrays, evaluated(seen))
+    metrics, _ = evaluate(strategy, 1, arrays, lambda message: seen.append(message.content))
     assert [list(content) for content in seen] == [["arrays", "config"]] * 3
     assert [(n, a.dtype, a.shape) for n, a in seen[0]["arrays"].items()] == [
         (n, a.dtype, a.shape) for n, a in arrays.items()
@@ -471,16 +458,21 @@ def test_evaluation_gets_the_model_and_training_goes_on_from_it():
     assert "fedmrn.held" not in metrics
     assert metrics["fedmrn.downlink-bytes"] > 0
     assert metrics["fedmrn.downlink-whole"] == 0
-    _, trained_metrics, (contents,) = play(strategy, 2, arrays)
+    _, trained_metrics, _ = play(strategy, 2, arrays)
     assert trained_metrics["fedmrn.clients"] == 3
     assert trained_metrics["fedmrn.downlink-bytes"] < 0.6 * metrics["fedmrn.downlink-bytes"]  # nothing is new
 
 
-def test_evaluation_in_which_a_node_has_lost_the_model():
-    strategy = server()
+def test_a_node_that_has_lost_the_model_is_evaluated_all_the_same():
+    strategy, called = server(), []
     arrays, _, _ = play(strategy, 1, record())
-    STATES.pop(22)
-    metrics, _ = evaluate(strategy, 1, arrays, evaluated())  # the network's app trains: it answers in `again`
+    del STATES[22]
+    metrics, (first, again) = evaluate(
+        strategy, 1, arrays, lambda message: called.append(message.metadata.dst_node_id)
+    )
+    assert [schema is None for _, schema in frames(first)] == [True] * 3
+    assert [schema is None for _, schema in frames(again)] == [False]
+    assert sorted(called) == NODES
     assert metrics["fedmrn.downlink-whole"] == 1
 
 
@@ -494,19 +486,19 @@ def test_evaluation_without_arrays_passes(logged):
     for number in (1, 2):
         arrays, metrics, _ = play(strategy, number, record())
         assert metrics["fedmrn.clients"] == 3
-        metrics, messages = evaluate(strategy, number, arrays, evaluated())
-        assert [list(message.content) for message in messages] == [["config"]] * 3
+        metrics, (contents,) = evaluate(strategy, number, arrays)
+        assert [list(content) for content in contents] == [["config"]] * 3
         assert metrics["fedmrn.downlink-bytes"] == 0
     assert logged == [
-        "fedmrn: the server's arrays are sent as they are, without frames: number of ArrayRecords in the message "
-        "to node 11: expected 1, got 0"
+        "fedmrn: the server's arrays are sent as they are, without frames: number of ArrayRecords in the "
+        "message to node 11: expected 1, got 0"
     ]
 
 
 def test_a_round_without_evaluation_has_no_metrics_of_it():
     strategy = server()
     strategy.strategy.fraction_evaluate = 0.0
-    assert evaluate(strategy, 1, record(), evaluated()) == (None, [])
+    assert evaluate(strategy, 1, record()) == (None, [[]])
 
 
 def own(node):
