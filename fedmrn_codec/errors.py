@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from typing import Self
 
+MOST_TEXT = 500
+"""Characters of a field or a value in a message; names and values from strangers can have any number."""
+
 
 class CodecError(ValueError):
     """Base class of every error that this library raises for bad bytes or bad arguments.
 
-    The message reads "FIELD, byte OFFSET: expected EXPECTED, got GOT".
+    The message reads "FIELD, byte OFFSET: expected EXPECTED, got GOT". Each of the three texts is cut to
+    some 500 characters.
 
     Attributes
     ----------
@@ -34,9 +38,10 @@ class CodecError(ValueError):
             cls.code = re.sub("(?<!^)([A-Z])", r"_\1", cls.__name__.removesuffix("Error")).lower()
 
     def __init__(self, field: str, expected: object, got: object, offset: int | None = None) -> None:
-        self.field, self.offset, self.expected, self.got = field, offset, str(expected), str(got)
+        self.field, self.expected, self.got = map(_short, (field, expected, got))
+        self.offset = offset
         where = "" if offset is None else f", byte {offset}"
-        super().__init__(f"{field}{where}: expected {expected}, got {got}")
+        super().__init__(f"{self.field}{where}: expected {self.expected}, got {self.got}")
 
     def of_frame(self, index: int) -> Self:
         """The same error with the frame's index, for a call that was given many frames."""
@@ -47,6 +52,15 @@ class CodecError(ValueError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.field, self.expected, self.got, self.offset), {"index": self.index}
+
+
+def _short(value: object) -> str:
+    """The text of a value, with its length in place of what is cut off."""
+    try:
+        text = str(value)
+    except ValueError:  # Python's limit of decimal digits
+        return "an integer of more digits than Python shows"
+    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}... ({len(text)} characters)"
 
 
 # --- bad bytes ---------------------------------------------------------------------------------------
@@ -89,7 +103,7 @@ class ReservedError(MalformedError):
 
 
 class LimitError(RefusedError):
-    """More than the caller's limits allow: [F-05], [F-07], [S-07]."""
+    """More than the caller's limits allow: [F-05], [F-07], [S-07], [S-09]."""
 
 
 class SchemaLengthError(MalformedError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -122,6 +122,6 @@ def check_metrics(metrics: MetricRecord) -> Signature:
     """Check that all numbers are finite, else ReplyError; return the signature (keys, lengths of lists)."""
     for name, value in metrics.items():
         for number in value if isinstance(value, list) else [value]:
-            if not math.isfinite(number):
+            if not abs(number) <= sys.float_info.max:  # math.isfinite fails for integers that are larger
                 raise ReplyError(f"metric {name!r}", "finite values", number)
     return frozenset((name, len(v) if isinstance(v, list) else -1) for name, v in metrics.items())

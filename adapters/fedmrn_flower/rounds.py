@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -12,6 +11,7 @@ import fedmrn_codec as fm
 from fedmrn_codec import ReplyError
 from fedmrn_codec.adapter_api import SeedPolicy, ServerNoise, check_schema
 
+from .agreement import with_common_metrics, with_common_names
 from .checks import CheckedReply, check, only
 from .records import Loaded
 from .request import Request
@@ -48,6 +48,7 @@ class Settings:
     max_weight: int
     coding: str
     dense_coding: str
+    limits: fm.Limits
 
 
 @dataclass
@@ -121,7 +122,9 @@ class Round:
                 out.checked.append(self._checked(reply, seen))
             except fm.CodecError as error:
                 out.refused.append((reply, error))
-        return _of_one_signature(out)
+        out.checked, others = with_common_metrics(with_common_names(out.checked))
+        out.refused += [(reply.message, error) for reply, error in others]
+        return out
 
     def _assign(self, message: Message) -> None:
         node, settings = message.metadata.dst_node_id, self.settings
@@ -131,8 +134,8 @@ class Round:
         model = self._model(arrays)
         seed = fm.choose_seed(settings.seed, self.number, node, self._seeds)
         self._seeds.add(seed)
-        codings = settings.coding, settings.dense_coding
-        request = Request(seed, model.noise, settings.mask, self.number, model.id, model.schema, *codings)
+        rest = settings.coding, settings.dense_coding, settings.limits
+        request = Request(seed, model.noise, settings.mask, self.number, model.id, model.schema, *rest)
         message.content = request.add_to(message.content)
         self.assignments[node] = Assignment(message, arrays, request)
 
@@ -156,19 +159,6 @@ class Round:
         seen.add(node)
         assignment, settings = self.assignments[node], self.settings
         return check(reply, assignment.request, assignment.arrays, settings.weighted_by, settings.max_weight)
-
-
-def _of_one_signature(replies: Replies) -> Replies:
-    """Refuse replies whose metrics have another `Signature` than most: strategies cannot average them."""
-    counts = Counter(reply.signature for reply in replies.checked)
-    if len(counts) > 1:
-        usual = max(counts, key=lambda signature: (counts[signature], sorted(signature)))
-        for other in [reply for reply in replies.checked if reply.signature != usual]:
-            replies.checked.remove(other)
-            found, most = (sorted(name for name, _ in s) for s in (other.signature, usual))
-            error = ReplyError("metrics", f"{most}, as most replies have", found)
-            replies.refused.append((other.message, error))
-    return replies
 
 
 def check_tied(tied: Mapping[str, str], schema: fm.Schema, arrays: Loaded) -> None:

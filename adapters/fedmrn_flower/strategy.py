@@ -15,7 +15,16 @@ from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from flwr.supercore import log
 
 import fedmrn_codec as fm
-from fedmrn_codec.adapter_api import NoiseSetting, SeedPolicy, ServerNoise, StatePath, check_settings
+from fedmrn_codec.adapter_api import (
+    DEFAULT_LIMITS,
+    NoiseSetting,
+    SeedPolicy,
+    ServerNoise,
+    StatePath,
+    check_settings,
+    checked_limits,
+    unsigned,
+)
 
 from .checks import CheckedReply
 from .downlink import Sender
@@ -80,13 +89,14 @@ class FedMRN(Strategy):
         changed since the version that each holds; every ClientApp needs `fedmrn_flower.mod`. The wrapped
         strategy never sees the rounded model: the updates of the clients are added to its own arrays. "raw":
         messages hold the arrays themselves, float32 as a rule.
+    limits : fedmrn_codec.Limits
+        Of the frames that clients send (spec 9.2).
 
     Raises
     ------
     fedmrn_codec.ArgumentError
-        The noise, the mask, a coding or the downlink is not a valid one, or the strategy holds another
-        FedMRN. In `configure_train`: a differential-privacy wrapper of Flower that reads replies is around
-        this one.
+        A setting is not a valid one, or the strategy holds another FedMRN. In
+        `configure_train`: a differential-privacy wrapper of Flower that reads replies is around this one.
     """
 
     def __init__(
@@ -105,16 +115,18 @@ class FedMRN(Strategy):
         coding: str | None = None,
         dense_coding: str = "raw",
         downlink: str = "grid",
+        limits: fm.Limits = DEFAULT_LIMITS,
     ) -> None:
         check_inside(strategy, FedMRN)
         self._noise = ServerNoise(noise, mask, bits=bits, state=state)
+        unsigned(max_weight, 2**39, "max_weight"), checked_limits(limits)
         coding = self._noise.coding(coding)
         check_settings({}, mask, coding, dense_coding)
         self.strategy, self.tied = strategy, dict(tied or {})
         self.each = not _is_mean(strategy) if each is None else each
         weighted_by = _setting(strategy, "weighted_by_key", "num-examples")
         self._settings = Settings(
-            self._noise, mask, schema, self.tied, seed, weighted_by, max_weight, coding, dense_coding
+            self._noise, mask, schema, self.tied, seed, weighted_by, max_weight, coding, dense_coding, limits
         )
         self._sender = Sender(downlink)
         self._grid: Grid | None = None
@@ -248,17 +260,23 @@ class FedMRN(Strategy):
 
     def _decoded(self, current: Round, replies: Replies) -> list[Message]:
         """The checked replies, with full arrays in place of their frames."""
-        out = []
+        out, passed = [], []
         sums: dict[bytes, fm.Aggregator] = {}
         for reply in replies.checked:
             assignment = current.assignments[reply.node]
             if self._noise.adaptive:
                 request = assignment.request
                 aggregator = sums.setdefault(request.schema.digest, fm.Aggregator(request.schema))
-                aggregator.add(reply.frame, reply.weight)
+                try:
+                    aggregator.add(reply.frame, reply.weight)
+                except fm.CodecError as error:  # the sum of the weights would be too large
+                    replies.refused.append((reply.message, error))
+                    continue
+            passed.append(reply)
             arrays = added(assignment.arrays, self._with_tied(fm.decode(reply.frame)))
             content = RecordDict({**dict(reply.message.content), reply.arrays_key: arrays})
             out.append(Message(content, reply_to=assignment.message))
+        replies.checked = passed
         for aggregator in sums.values():
             self._seen |= self._noise.observe(aggregator)
         return out

@@ -43,7 +43,7 @@ def attach(
         Names of the tasks whose results are frames.
     **settings
         Of `FromFrame`: `mask`, `output`, `masked`, `leave_out`, `seed`, `max_weight`, `coding`,
-        `dense_coding`, `bits`, `state`.
+        `dense_coding`, `bits`, `state`, `limits`.
 
     Raises
     ------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -73,11 +73,26 @@ def check_meta(dxo: DXO, max_weight: float) -> None:
     metrics = dxo.get_meta_prop(MetaKey.INITIAL_METRICS) or {}
     if not isinstance(metrics, dict):
         raise ReplyError("metrics", "a dict", type(metrics).__name__)
-    for name, value in metrics.items():
-        if _is_number(value) and not math.isfinite(value):
-            raise ReplyError(f"metric {name!r}", "finite values", value)
-        if isinstance(value, np.ndarray) and not (value.dtype.kind in "biuf" and np.isfinite(value).all()):
-            raise ReplyError(f"metric {name!r}", "finite numbers", f"{value.dtype} array")
+    check_metrics(metrics)
+
+
+def check_metrics(metrics: dict[str, Any]) -> None:
+    """Check that all numbers in metrics, also in lists, dicts and arrays, are finite; else ReplyError."""
+    for name, metric in metrics.items():
+        left = [metric]
+        while left:  # not recursive: a stranger chooses how deep lists are
+            value = left.pop()
+            if isinstance(value, list | tuple | set):
+                left.extend(value)
+            elif isinstance(value, dict):
+                left.extend(value.values())
+            elif isinstance(value, np.ndarray):
+                if not (value.dtype.kind in "biuf" and np.isfinite(value).all()):
+                    raise ReplyError(f"metric {name!r}", "finite numbers", f"{value.dtype} array")
+            elif isinstance(value, complex) or (
+                _is_number(value) and not abs(value) <= sys.float_info.max
+            ):  # math.isfinite fails for integers that are larger
+                raise ReplyError(f"metric {name!r}", "finite values", value)
 
 
 def clipped_of(dxo: DXO) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from threading import Lock
 from typing import Any
 
@@ -96,6 +96,8 @@ class FromFrame(DXOFilter):
     state : str, optional
         A file that keeps the rule when the server stops: it is written after each round, and read at the
         first round if it exists.
+    limits : fedmrn_codec.Limits or dict of str to int, optional
+        Of the frames that clients send (spec 9.2). A dict has those fields that differ from the defaults.
 
     Raises
     ------
@@ -116,6 +118,7 @@ class FromFrame(DXOFilter):
         dense_coding: str = "raw",
         bits: float | None = None,
         state: str | None = None,
+        limits: fm.Limits | Mapping[str, int] | None = None,
     ) -> None:
         super().__init__([DataKind.WEIGHTS, DataKind.WEIGHT_DIFF], None)
         fixed = parse_noise(noise) if isinstance(noise, str) else noise
@@ -129,6 +132,8 @@ class FromFrame(DXOFilter):
         self.masked, self.leave_out = masked, leave_out
         self.seed, self.max_weight = seed, max_weight
         self.coding, self.dense_coding = coding, dense_coding
+        self._limits = limits_of(limits)
+        self.limits = None if limits is None else asdict(self._limits)
         self._codings = masks, dense_coding
         self._lock = Lock()
         self._sum: fm.Aggregator | None = None
@@ -226,8 +231,8 @@ class FromFrame(DXOFilter):
         model = self._model_of(data, number, fl_ctx)
         taken = {other.request.seed for name, other in self._assignments.items() if name != client}
         seed = fm.choose_seed(self.seed, number, client, taken)
-        codings = self._codings
-        request = Request(seed, model.noise, self.mask, number, model.id, model.schema, *codings)
+        rest = *self._codings, self._limits
+        request = Request(seed, model.noise, self.mask, number, model.id, model.schema, *rest)
         return Assignment(task_id, model.arrays, request)
 
     def _model_of(self, data: dict[str, Any], number: int, fl_ctx: FLContext) -> Model:
@@ -273,6 +278,16 @@ class FromFrame(DXOFilter):
         elif isinstance(mean, FLModel):
             self.log_error(fl_ctx, "fedmrn: this round has no accepted result; the model does not change")
             mean.params, mean.params_type = {}, ParamsType.DIFF
+
+
+def limits_of(limits: fm.Limits | Mapping[str, int] | None) -> fm.Limits:
+    """The limits of a setting, whose form may be that of a job's configuration; else ArgumentError."""
+    if isinstance(limits, fm.Limits):
+        return limits
+    try:
+        return fm.Limits(**(limits or {}))
+    except TypeError:
+        raise fm.ArgumentError("limits", "fields of fedmrn_codec.Limits", repr(limits)) from None
 
 
 def _client(fl_ctx: FLContext) -> str:

@@ -10,7 +10,7 @@ from ..face.models import Arrays, add, as_update, check_schema, restored, subtra
 from ..face.request import check_settings
 from ..face.seeds import SeedPolicy
 from ..format.frame import Entry
-from ..format.limits import DEFAULT_LIMITS
+from ..format.limits import DEFAULT_LIMITS, checked_limits
 from ..format.mask_spec import masked_values
 from ..format.parsing import Expected
 from ..format.schema import first_difference
@@ -36,6 +36,7 @@ __all__ = [
     "as_update",
     "check_schema",
     "check_settings",
+    "checked_limits",
     "checked_names",
     "first_difference",
     "fit_of",

@@ -66,6 +66,15 @@ class Backend(Protocol):
         `draws` is an array of the n integers r (uint32), or the private seed that they are made from.
         """
 
+    def decode_grid(self, integers: np.ndarray, step: np.float32, out: np.ndarray) -> None:
+        """Write integers (int32, shape (n,)) times step into `out`: float32, shape (n,) (spec 6.12)."""
+
+    def accumulate_grid(self, integers: np.ndarray, weight: int, sums: np.ndarray) -> None:
+        """Add weight * integers (int32, shape (n,)) to `sums`: int64, shape (n,) (spec 8.2)."""
+
+    def mean(self, sums: np.ndarray, total: int, step: np.float32, out: np.ndarray) -> None:
+        """Write sums / total * step, in float64, into `out`: float32, shape (n,), [A-03]."""
+
 
 class Coder(Protocol):
     """The steps of codings 1 and 4 (spec 6.8, 6.11), a module for each.

@@ -66,7 +66,7 @@ class AutomaticBackend(Automatic):
     """The functions of `Backend`."""
 
     def __init__(self) -> None:
-        functions = ("noise", "decode", "accumulate", "sample")
+        functions = ("noise", "decode", "accumulate", "sample", "mean")
         kernels = {name: ("numba", f"_{name}") for name in functions}
         super().__init__("numpy", "numba", kernels | {"words": ("numba", "fill")})
 
@@ -114,6 +114,18 @@ class AutomaticBackend(Automatic):
     ) -> np.ndarray:
         chosen: Backend = self.choose("sample", len(update))
         return chosen.sample(noise, kind, seed, stream, update, draws)
+
+    def decode_grid(self, integers: np.ndarray, step: np.float32, out: np.ndarray) -> None:
+        chosen: Backend = self.choose("decode", len(out))
+        chosen.decode_grid(integers, step, out)
+
+    def accumulate_grid(self, integers: np.ndarray, weight: int, sums: np.ndarray) -> None:
+        chosen: Backend = self.choose("accumulate", len(sums))
+        chosen.accumulate_grid(integers, weight, sums)
+
+    def mean(self, sums: np.ndarray, total: int, step: np.float32, out: np.ndarray) -> None:
+        chosen: Backend = self.choose("mean", len(out))
+        chosen.mean(sums, total, step, out)
 
 
 class AutomaticCoder(Automatic):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..primitives.noise import Noise
+from . import numpy as plain
 from . import tiles
 from .compiled import cache_directory, jit
 from .threads import spread
@@ -79,6 +80,19 @@ def sample(
     return out
 
 
+def decode_grid(integers: np.ndarray, step: np.float32, out: np.ndarray) -> None:
+    spread(lambda a, b: plain.decode_grid(integers[a:b], step, out[a:b]), len(out), SPLIT)
+
+
+def accumulate_grid(integers: np.ndarray, weight: int, sums: np.ndarray) -> None:
+    spread(lambda a, b: plain.accumulate_grid(integers[a:b], weight, sums[a:b]), len(sums), SPLIT)
+
+
+def mean(sums: np.ndarray, total: int, step: np.float32, out: np.ndarray) -> None:
+    given = frozen(sums), np.float64(total), np.float64(step)
+    spread(lambda a, b: _mean(out, a, b, *given), len(out), SPLIT)
+
+
 def place(noise: Noise, seed: int, stream: int) -> tuple[int, np.uint64, np.uint64, np.ndarray]:
     """The arguments of `tiles.draw` that all tiles share: code, seed, stream and Gaussian table."""
     return noise.code, u64(seed), u64(stream), tiles.table_pairs()
@@ -121,6 +135,14 @@ def _decode(out: Any, begin: Any, end: Any, payload: Any, kind: Any, step: Any, 
         tiles.draw(words, q, pairs, bits, eight, np.uint64(at // TILE), *place)
         tiles.mask(q, bits, eight, payload[at // 8 : (stop + 7) // 8], kind)
         tiles.scale(out[at:stop], q, step)
+
+
+@jit
+def _mean(out: Any, begin: Any, end: Any, sums: Any, total: Any, step: Any) -> None:
+    """Write sums / total * step into out[begin:end] (spec 8.2)."""
+    its, part = sums[begin:end], out[begin:end]
+    for i in range(np.uint64(len(part))):
+        part[i] = np.float32(np.float64(its[i]) / total * step)
 
 
 @jit

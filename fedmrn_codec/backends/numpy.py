@@ -57,6 +57,25 @@ def sample(
     return out
 
 
+def decode_grid(integers: np.ndarray, step: np.float32, out: np.ndarray) -> None:
+    for at, size in _blocks(len(out)):
+        out[at : at + size] = integers[at : at + size].astype(np.float32) * step
+
+
+def accumulate_grid(integers: np.ndarray, weight: int, sums: np.ndarray) -> None:
+    for at, size in _blocks(len(sums)):
+        sums[at : at + size] += weight * integers[at : at + size].astype(np.int64)
+
+
+def mean(sums: np.ndarray, total: int, step: np.float32, out: np.ndarray) -> None:
+    for at, size in _blocks(len(out)):
+        quotient = sums[at : at + size].astype(np.float64)
+        quotient /= np.float64(total)
+        quotient *= np.float64(step)
+        with np.errstate(under="ignore"):
+            out[at : at + size] = quotient
+
+
 def _blocks(count: int) -> Iterator[tuple[int, int]]:
     """(start, size) of each block."""
     return ((at, min(BLOCK, count - at)) for at in range(0, count, BLOCK))

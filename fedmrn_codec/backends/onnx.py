@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime
 
 from ..primitives.noise import DISTRIBUTIONS, Noise
+from . import numpy as plain
 from . import onnx_graphs
 from .threads import spread
 
@@ -77,6 +78,29 @@ def sample(
 
     spread(work, len(update), BLOCK)
     return out
+
+
+def decode_grid(integers: np.ndarray, step: np.float32, out: np.ndarray) -> None:
+    session = _session("grid-decode", None, None)
+
+    def work(begin: int, end: int) -> None:
+        out[begin:end] = session.run(None, {"integers": integers[begin:end], "scale": np.asarray(step)})[0]
+
+    spread(work, len(out), BLOCK)
+
+
+def mean(sums: np.ndarray, total: int, step: np.float32, out: np.ndarray) -> None:
+    plain.mean(sums, total, step, out)
+
+
+def accumulate_grid(integers: np.ndarray, weight: int, sums: np.ndarray) -> None:
+    session = _session("grid-accumulate", None, None)
+
+    def work(begin: int, end: int) -> None:
+        inputs = {"integers": integers[begin:end], "weight": _i64(weight), "sums": sums[begin:end]}
+        sums[begin:end] = session.run(None, inputs)[0]
+
+    spread(work, len(sums), BLOCK)
 
 
 def _run(

@@ -24,6 +24,9 @@ class Operation(StrEnum):
     SAMPLE = "sample"
     SAMPLE_SEEDED = "sample-seeded"
     APPLY = "apply"
+    GRID_DECODE = "grid-decode"
+    GRID_ACCUMULATE = "grid-accumulate"
+    GRID_APPLY = "grid-apply"
 
 
 def models(
@@ -45,7 +48,7 @@ def models(
             "export-onnx", "the package onnx (pip install 'fedmrn-codec[onnx]')", error
         ) from None
     for operation in operations or Operation:
-        if operation is Operation.WORDS:
+        if operation is Operation.WORDS or operation.startswith("grid-"):
             yield f"{operation}.onnx", build(operation)
             continue
         for distribution in distributions or BY_NAME:

@@ -8,6 +8,7 @@ ONNX lacks, and Where, which is far slower.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ from ..primitives.codes import MaskKind
 from ..primitives.noise import MAX_DRAW, Bernoulli, Gaussian, Noise, gaussian_table
 from ..primitives.philox import LOW, MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
 
-RAW_FORMAT = "1.0"
-"""The version of the format whose masks the graphs read, which are raw."""
+RAW_FORMAT, GRID_FORMAT = "1.0", "1.3"
+"""The version of the format whose masks the graphs read, which are raw; and that of the integers of grids."""
 
 OPSET, IR = 18, 8
 """Those of ONNX 1.13, the first version with BitwiseAnd and BitwiseXor."""
@@ -32,7 +33,7 @@ INPUTS: dict[str, tuple[int, list[str], str]] = {
     "stream": (U64, [], "the tensor's position in the schema, from 0, dense tensors counted too (spec 2.1)"),
     "start": (U64, [], "number of the first element or word; 0 for a whole tensor"),
     "count": (I64, [], "the number of elements or words"),
-    "scale": (F32, [], "the tensor's scale a (spec 3.5), as in the frame"),
+    "scale": (F32, [], "the tensor's scale a (spec 3.5) or step (spec 6.12), as in the frame"),
     "payload": (U8, ["bytes"], "the packed mask (spec 4.1); its first bit is element `start`"),
     "update": (F32, ["count"], "the update u, finite"),
     "draws": (U32, ["count"], "the integers r of spec 4.3, below 2^24, private to the client, [M-03]"),
@@ -40,19 +41,20 @@ INPUTS: dict[str, tuple[int, list[str], str]] = {
     "weight": (I64, [], "the frame's weight w, 1 .. 2^39 - 1 (spec 8.1)"),
     "sums": (I64, ["count"], "the sums S of earlier frames (spec 8.2)"),
     "weights": (F32, ["count"], "a tensor of the model, flat (spec 1.5)"),
+    "integers": (I32, ["count"], "the integers z of a grid (spec 6.12)"),
 }
 """Every input of a graph: its type, shape ([] for a scalar) and meaning."""
 
 OUTPUTS: dict[str, tuple[int, list[str], str]] = {
     "words": (U32, ["count"], "words `start`, `start` + 1, ... (spec 2)"),
     "noise": (F32, ["count"], "the noise (spec 3)"),
-    "decoded": (F32, ["count"], "noise * mask (spec 4.2)"),
-    "new_sums": (I64, ["count"], "the sums plus this frame's w * q * m (spec 8.2)"),
+    "decoded": (F32, ["count"], "the update: noise * mask (spec 4.2) or z * step (spec 6.12)"),
+    "new_sums": (I64, ["count"], "the sums plus this frame's w * q * m or w * z (spec 8.2)"),
     "packed": (U8, ["bytes"], "the packed mask (spec 4.1); its first bit is element `start`"),
     "new_weights": (
         F32,
         ["count"],
-        "weights + noise * mask, product and sum each rounded to float32",
+        "weights + the update, product and sum each rounded to float32",
     ),
 }
 
@@ -64,6 +66,9 @@ OPERATIONS = {
     "sample": (["seed", "stream", "start", "scale", "update", "draws"], "packed"),
     "sample-seeded": (["seed", "stream", "start", "scale", "update", "private_seed"], "packed"),
     "apply": (["seed", "stream", "start", "scale", "payload", "weights"], "new_weights"),
+    "grid-decode": (["scale", "integers"], "decoded"),
+    "grid-accumulate": (["integers", "weight", "sums"], "new_sums"),
+    "grid-apply": (["scale", "integers", "weights"], "new_weights"),
 }
 """Every operation: the names of its inputs, in order, and of its output."""
 
@@ -75,6 +80,9 @@ REQUIREMENTS = {
     "sample": ("N-01 N-02 N-04 M-01 M-04", "N-03 M-03 E-02"),
     "sample-seeded": ("N-01 N-02 N-04 M-01 M-04", "N-03 M-03 E-02"),
     "apply": ("N-01 N-02 N-04 M-02", "N-03 M-01"),
+    "grid-decode": ("N-01", "F-24 F-32"),
+    "grid-accumulate": ("N-01", "F-32 A-01 A-02"),
+    "grid-apply": ("N-01", "F-24 F-32"),
 }
 """The requirements of `spec/FORMAT.md` that a graph meets (N-01 if its runtime does), and those on its
 inputs, which the caller must check, since a graph cannot refuse them."""
@@ -144,8 +152,8 @@ def build(
     ----------
     operation : str
         A key of `OPERATIONS`.
-    distribution : subclass of Noise, or None for "words"
-    kind : int, or None for "words" and "noise"
+    distribution : subclass of Noise, or None for "words" and the operations on grids
+    kind : int, or None for these and "noise"
         A code of spec 4.2.
 
     Returns
@@ -156,7 +164,9 @@ def build(
     """
     names, output = OPERATIONS[operation]
     g = Graph()
-    if distribution is None:
+    if operation in GRIDS:
+        result = GRIDS[operation](g)
+    elif distribution is None:
         result = words(g, "seed", "start", "count")
     else:
         result = _body(g, operation, distribution, kind)
@@ -177,7 +187,10 @@ def build(
         graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR, producer_name="fedmrn-codec"
     )
     labels["meets"], labels["caller_checks"] = REQUIREMENTS[operation]
-    metadata = {"format": RAW_FORMAT, "specification": "spec/FORMAT.md"} | labels
+    metadata = {
+        "format": GRID_FORMAT if operation in GRIDS else RAW_FORMAT,
+        "specification": "spec/FORMAT.md",
+    } | labels
     helper.set_model_props(model, {f"fedmrn.{key}": value for key, value in metadata.items()})
     return model
 
@@ -204,6 +217,19 @@ def _body(g: Graph, operation: str, distribution: type[Noise], kind: int | None)
         private = g.right(words(g, "private_seed", "start", count), g.u32(8))
     noise = values(g, distribution, draws(g, distribution, count))
     return packed(g, sampled(g, kind, noise, private), count)
+
+
+def grid_values(g: Graph) -> str:
+    """Integers times the step, f32(z) * step (spec 6.12): float32; conversion and product are exact."""
+    return g.add("Mul", g.cast("integers", F32), "scale")
+
+
+GRIDS: dict[str, Callable[[Graph], str]] = {
+    "grid-decode": grid_values,
+    "grid-accumulate": lambda g: g.add("Add", "sums", g.add("Mul", g.cast("integers", I64), "weight")),
+    "grid-apply": lambda g: g.add("Add", "weights", grid_values(g)),
+}
+"""The operations on grids: what adds their nodes. A fused product and sum has the same bits: it is exact."""
 
 
 def words(g: Graph, seed: str, start: str, count: str) -> str:

@@ -21,6 +21,7 @@ from torch import Tensor
 from ..primitives.codes import MaskKind
 from ..primitives.noise import MAX_DRAW, Bernoulli, Gaussian, Noise, gaussian_table
 from ..primitives.philox import LOW, MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
+from . import numpy as plain
 
 Device = torch.device | str
 
@@ -135,6 +136,22 @@ def words(seed: int, stream: int, start: int, count: int) -> np.ndarray:
     for at, size in _blocks(held):
         held[at : at + size] = _words(seed, stream, start + at, size, held.device)
     return out
+
+
+def decode_grid(integers: np.ndarray, step: np.float32, out: np.ndarray) -> None:
+    held = torch.from_numpy(out)
+    for at, size in _blocks(held):
+        torch.mul(shared(integers[at : at + size]), float(step), out=held[at : at + size])
+
+
+def mean(sums: np.ndarray, total: int, step: np.float32, out: np.ndarray) -> None:
+    plain.mean(sums, total, step, out)
+
+
+def accumulate_grid(integers: np.ndarray, weight: int, sums: np.ndarray) -> None:
+    held = torch.from_numpy(sums)
+    for at, size in _blocks(held):
+        held[at : at + size].add_(shared(integers[at : at + size]).to(torch.int64), alpha=weight)
 
 
 def noise(noise: Noise, seed: int, stream: int, start: int, count: int) -> np.ndarray:

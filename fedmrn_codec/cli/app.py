@@ -77,6 +77,10 @@ class Group(TyperGroup):
         own = super().list_commands(ctx)
         return own + [name for name in plugins.names() if name not in own]
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help as Click does; older Typer's own always uses Rich."""
+        super(TyperGroup, self).format_help(ctx, formatter)
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the verbs by section, then examples."""
         names = self.list_commands(ctx)

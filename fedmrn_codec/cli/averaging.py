@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -57,6 +57,9 @@ class Head(NamedTuple):
 class Average:
     """Adds up sources; a refused source does not change the sum.
 
+    What the caller has not stated is taken from the first source. A later one that differs is never left out:
+    the first may be the wrong one, and all others would be left out for it.
+
     Parameters
     ----------
     expected : Expected
@@ -67,6 +70,9 @@ class Average:
     skip_bad : bool
         Leave out refused sources, and list them in `skipped`.
     backend : str, optional
+    of_part : bool
+        Leave out also those that differ in what the caller has not stated; for a part of the sources, whose
+        problems the caller looks at.
     """
 
     expected: Expected
@@ -75,6 +81,9 @@ class Average:
     backend: str | None
     skipped: list[dict[str, Any]] = field(default_factory=list)
     heads: list[Head] = field(default_factory=list)
+    of_part: bool = False
+    first: str | None = None
+    schema_from: str | None = None
 
     def run(self, sources: Sequence[Source], weights: Sequence[int]) -> Aggregator:
         """Add up all sources; `weights` has one weight for each frame.
@@ -82,7 +91,7 @@ class Average:
         Raises
         ------
         InFile
-            A source is refused, and `skip_bad` is false.
+            A source is refused, and `skip_bad` is false; or it differs in what the caller has not stated.
         AggregateError
             All frames are refused.
         """
@@ -106,6 +115,7 @@ class Average:
             except InFile as error:
                 self._skip(error)
             else:
+                self.first = self.first or source.path
                 self.heads.append(Head(info.seed, info.round, info.base_model))
 
     def notes(self) -> list[str]:
@@ -133,6 +143,7 @@ class Average:
                     merged = total or self.start(schema, backend, other.expected)
                     merged.merge(other)
                     total = merged
+                    self.first = self.first or source.path
             except InFile as error:
                 self._skip(error)
         return total or self.start(schema, backend, Expected())
@@ -160,6 +171,7 @@ class Average:
                 with about(source.path):
                     schema = decoding.verify(source.read()).schema
                     assert schema is not None
+                    self.schema_from = source.path
                     return schema
             except InFile as error:
                 first = first if isinstance(first, InFile) else error
@@ -169,9 +181,31 @@ class Average:
 
     def _skip(self, error: InFile) -> None:
         code, problem = describe(error)
+        if option := self.unstated(problem):
+            raise self._disagreement(error, option)
         if not self.skip_bad or code != REFUSED:
             raise error
         self.skipped.append(problem)
+
+    def unstated(self, problem: Mapping[str, Any]) -> str | None:
+        """The option that would state what a refused source differs in; None if the caller has stated it."""
+        if self.of_part:
+            return None
+        own, code, name = self.expected, problem["code"], str(problem["field"])
+        candidates = {
+            "--noise": code == "aggregate" and name.startswith("noise of ") and self.noise is None,
+            "--schema": code == "schema_mismatch" and own.schema is None,
+            "--round": (code == "round" or name == "merge") and own.round is None,
+            "--base-model": (code == "base_model" or name == "merge") and own.base_model is None,
+        }
+        return next((option for option, differs in candidates.items() if differs), None)
+
+    def _disagreement(self, error: InFile, option: str) -> InFile:
+        """The error of a source that differs, with the file that it differs from and what to do."""
+        cause = error.error
+        other = self.schema_from if option == "--schema" else self.first
+        expected = f"{cause.expected}, as in {other} ({option} says which of the two is right)"
+        return InFile(error.file, type(cause)(cause.field, expected, cause.got, cause.offset))
 
 
 def _some(values: set[int]) -> str:

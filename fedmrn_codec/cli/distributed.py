@@ -81,10 +81,14 @@ class Distributed(Average):
                     raise ClusterError(f"the sum of {len(part)} frames from {first} on: {error}") from error
                 if result is None or not self._merged(total, result, backend):
                     self._add_each(total, part)
+                elif result.total is not None:
+                    left_out = {problem["file"] for problem in result.skipped}
+                    accepted = (source.path for source, _ in part if source.path not in left_out)
+                    self.first = self.first or next(accepted, None)
 
     def _merged(self, total: Aggregator, result: Part, backend: str | None) -> bool:
         """Merge a part's result; False, with nothing changed, if its frames must be added here again."""
-        if result.skipped and not self.skip_bad:
+        if (result.skipped and not self.skip_bad) or any(map(self.unstated, result.skipped)):
             return False
         if result.unreadable is not None:
             raise FileProblem(*result.unreadable)
@@ -113,7 +117,7 @@ def sum_part(
     backend : str, optional
     """
     assert expected.schema is not None
-    average = Average(expected, noise, skip_bad=True, backend=backend)
+    average = Average(expected, noise, skip_bad=True, backend=backend, of_part=True)
     total = average.start(expected.schema, backend, Expected())
     for path, place, weight in frames:
         try:

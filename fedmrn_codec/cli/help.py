@@ -14,8 +14,8 @@ class Verb(TyperCommand):
     """A command whose help is plain text and ends with examples, and whose usage errors show its usage."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help as Typer does, and undo the escapes of brackets, which it adds for Rich."""
-        super().format_help(ctx, formatter)
+        """Write the help as Click does, and undo the escapes of brackets, which Typer adds for Rich."""
+        super(TyperCommand, self).format_help(ctx, formatter)  # older Typer's own always uses Rich
         formatter.buffer = [text.replace("\\[", "[") for text in formatter.buffer]
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:

@@ -72,7 +72,6 @@ def updates() -> Iterator[Case]:
 
 def grids() -> Iterator[Case]:
     """Grids that an encoder must refuse, [E-02]."""
-    bias = Part(kind="dense", payload=BIAS)
     for code, (most, least, largest) in oracle.GRIDS.items():
         schema, name = (oracle.Tensor("x", False, code, (2,)),), oracle.DTYPES[code].name
         steps = {
@@ -90,8 +89,9 @@ def grids() -> Iterator[Case]:
                 payload = struct.pack("<2i", 0, z)
                 part = Part(kind="grid", payload=payload, scale=STEP, coding=coding)
                 yield _refused_update(f"grid-{what}-{name}-{coding}", schema, part)
-    part = Part(kind="grid", payload=bytes(40), scale=STEP)
-    yield _refused_update("grid-too-long", SCHEMA, part, bias)
+    for what, n in (("short", 8), ("long", 10)):
+        part = Part(kind="grid", payload=bytes(4 * n), scale=STEP)
+        yield _refused_update(f"grid-too-{what}", SCHEMA[:1], part)
 
 
 def _refused_update(name: str, schema: oracle.Schema, *parts: Part) -> Case:
@@ -127,6 +127,16 @@ def sums() -> Iterator[Case]:
     beyond = with_checksum(grid[: -4 - len(BIAS) - 1] + b"\1" + grid[-4 - len(BIAS) :])
     yield _sum("grid-and-mask", "A-02", (good, grid), (1, 1))
     yield _sum("integers-and-noise", "F-32", (good, beyond), (1, 1))
+    yield _case("a-bad-sum-after-one-that-differs", "P-14", _merge_of_three())
+
+
+def _merge_of_three() -> Merge:
+    """A partial sum, one of another round, and a damaged one: all are read before any is added."""
+    first, second = (
+        oracle.partial_to_bytes(oracle.sum_frame(oracle.parse(_frame(), SCHEMA), 1, 6, round))
+        for round in (4, 5)
+    )
+    return Merge(schema=RAW, partials=(first, second, first[:-1] + bytes([first[-1] ^ 1])))
 
 
 def _sum(

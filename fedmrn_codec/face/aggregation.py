@@ -13,7 +13,7 @@ import numpy as np
 from .. import backends, errors
 from ..format.checked import CheckedFrame
 from ..format.frame import Buffer
-from ..format.limits import DEFAULT_LIMITS, Limits
+from ..format.limits import DEFAULT_LIMITS, Limits, checked_limits
 from ..format.mask_spec import MaskSpec, MaskValue, Source, mask_specs, masked_noise
 from ..format.parsing import Expected
 from ..format.schema import Schema, Tensor
@@ -32,7 +32,8 @@ class Aggregator:
     """The exact weighted mean of frames of one schema: the same bits in any order and grouping (spec 8).
 
     Memory: about 10 bytes per masked element, and 8 bytes per dense element and limb in use (spec 8.4),
-    independent of the number of frames. Several threads may use one aggregator; they take turns.
+    independent of the number of frames. A float64 tensor can use 88 limbs; one frame makes it take at most
+    some 10 times its bytes. Several threads may use one aggregator; they take turns.
 
     A refused frame changes nothing. If something else stops a change of the sums half-way, such as a lack of
     memory or an interrupt, every later call raises AggregateError: there is no mean of half-added frames.
@@ -65,7 +66,7 @@ class Aggregator:
         limits: Limits = DEFAULT_LIMITS,
         backend: str | None = None,
     ) -> None:
-        self.schema, self.limits = schema, limits
+        self.schema, self.limits = schema, checked_limits(limits)
         self.expected = Expected(schema, given(round), given(base_model))
         self.weight = 0
         self.frames = 0
@@ -247,7 +248,7 @@ class Aggregator:
         with self._lock:
             self._need_frames()
             self._release()
-            means = self._sums.means(self.weight)
+            means = self._sums.means(self._backend, self.weight)
         return {t.name: means[stream].reshape(t.shape) for stream, t in enumerate(self.schema)}
 
     def statistics(self) -> dict[str, MaskStatistics]:
@@ -306,10 +307,10 @@ class Aggregator:
     def _checked_weight(self, weight: int) -> int:
         try:
             number = weight.__index__()
-        except AttributeError:
+        except (AttributeError, TypeError):
             raise errors.AggregateError("weight", "a positive integer", repr(weight)) from None
         if number < 1 or isinstance(weight, bool):
-            raise errors.AggregateError("weight", "a positive integer", repr(weight))
+            raise errors.AggregateError("weight", "a positive integer", weight)
         if self.weight + number > MAX_WEIGHT:
             raise errors.AggregateError("sum of weights", "at most 2^39 - 1", self.weight + number)
         return number
@@ -382,6 +383,9 @@ def _together(
     given: dict[str, Iterable[Any]] = {"frames": frames, "weights": weights}
     if seeds is not None:
         given["seeds"] = seeds
+    for name, items in given.items():
+        if not isinstance(items, Iterable):
+            raise errors.AggregateError(name, "an iterable", type(items).__name__)
     for index, row in enumerate(zip_longest(*given.values(), fillvalue=_END)):
         for name, item in zip(given, row, strict=True):
             if item is _END:

@@ -195,6 +195,10 @@ def checked_names(names: Collection[str] | None, schema: Schema) -> set[str]:
         return known
     if isinstance(names, str):
         raise errors.ArgumentError("names", "a collection of names", repr(names))
-    if unknown := set(names) - known:
-        raise errors.ArgumentError("names", "names of the schema", sorted(unknown))
-    return set(names)
+    try:
+        chosen = set(names)
+    except TypeError:  # not iterable, or an item is not hashable
+        raise errors.ArgumentError("names", "a collection of names", repr(names)) from None
+    if unknown := chosen - known:
+        raise errors.ArgumentError("names", "names of the schema", sorted(map(repr, unknown)))
+    return chosen

@@ -12,14 +12,16 @@ from .. import errors
 from ..format import codings
 from ..format.checked import CheckedFrame
 from ..format.frame import Buffer
+from ..format.limits import DEFAULT_LIMITS, Limits, checked_limits
 from ..format.mask_spec import masked_noise
+from ..format.parsing import Expected
 from ..format.schema import Schema
 from ..primitives.arguments import U32, U64, unsigned
 from ..primitives.codes import MaskKind
 from ..primitives.dtypes import is_finite
 from ..primitives.noise import Noise, checked_noise, noise_text, parse_noise
 from .aggregation import Aggregator
-from .decoding import decode, verify
+from .decoding import decode
 from .encoding import encode
 from .models import add, check_schema
 
@@ -47,6 +49,8 @@ class Request:
     coding, dense_coding : str
         As in `encode`, one for all tensors of its kind. `check` accepts every coding: the frame itself states
         its own.
+    limits : Limits
+        Of `check` and `aggregator` (spec 9.2); not sent to the client.
 
     Raises
     ------
@@ -62,6 +66,7 @@ class Request:
     schema: Schema
     coding: str = "raw"
     dense_coding: str = "raw"
+    limits: Limits = DEFAULT_LIMITS
 
     def __post_init__(self) -> None:
         for name, bound in (("seed", U64), ("round", U32), ("base_model", U64)):
@@ -69,6 +74,7 @@ class Request:
         check_settings(self.noise, self.mask, self.coding, self.dense_coding)
         if not isinstance(self.schema, Schema):
             raise errors.ArgumentError("schema", "a Schema", type(self.schema).__name__)
+        checked_limits(self.limits)
         if isinstance(self.noise, Mapping):
             object.__setattr__(self, "noise", masked_noise(self.schema, self.noise))
         for name in ("mask", "coding", "dense_coding"):
@@ -166,13 +172,15 @@ class Request:
         SchemaError
             A dense float tensor is missing in `base`, or has another shape or dtype there.
         """
-        checked = verify(data, self.schema, round=self.round, base_model=self.base_model, seed=self.seed)
+        expected = Expected(self.schema, self.round, self.base_model, self.seed)
+        checked = CheckedFrame.open(data, expected, self.limits)
+        checked.payloads()
         noise = masked_noise(self.schema, self.noise)
         for tensor, entry in zip(self.schema, checked.tensors, strict=True):
             if tensor.masked and (entry.kind, entry.noise) != (self.mask, noise[tensor.name]):
-                expected = f"{self.mask} mask of {noise[tensor.name]}"
+                demanded = f"{self.mask} mask of {noise[tensor.name]}"
                 got = f"{entry.kind} mask of {entry.noise}"
-                raise errors.ReplyError(f"tensor {tensor.name!r}", expected, got)
+                raise errors.ReplyError(f"tensor {tensor.name!r}", demanded, got)
         if base is not None:
             dense = [t for t in self.schema if not t.masked and t.type.is_float]
             check_schema(dense, base)
@@ -180,13 +188,15 @@ class Request:
             for tensor in dense:
                 total = add(base[tensor.name], updates[tensor.name], tensor.dtype)
                 if not is_finite(total, tensor.type):
-                    expected, got = "a finite sum with the base model", "a NaN or an infinity"
-                    raise errors.ReplyError(f"tensor {tensor.name!r}", expected, got)
+                    finite, got = "a finite sum with the base model", "a NaN or an infinity"
+                    raise errors.ReplyError(f"tensor {tensor.name!r}", finite, got)
         return checked
 
     def aggregator(self) -> Aggregator:
         """An aggregator for frames of all clients whose requests differ only in seed, mask and codings."""
-        return Aggregator(self.schema, noise=self.noise, round=self.round, base_model=self.base_model)
+        return Aggregator(
+            self.schema, noise=self.noise, round=self.round, base_model=self.base_model, limits=self.limits
+        )
 
 
 def check_settings(noise: object, mask: object, coding: object, dense_coding: object) -> None:

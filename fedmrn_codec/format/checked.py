@@ -110,7 +110,14 @@ class CheckedFrame(Info):
     def elements(self, stream: int, backend: str | None = None) -> np.ndarray:
         """As `payload`, but of a grid the elements: flat, in the schema's dtype (bfloat16 as uint16)."""
         content, step = self.payload(stream, backend), self.tensors[stream].step
-        return content if step is None else values(content, step, self.checked_schema.tensors[stream].type)
+        if step is None:
+            return content
+        dtype = self.checked_schema.tensors[stream].type
+        if dtype.name != "float32":
+            return values(content, step, dtype)
+        out = np.empty(len(content), np.float32)
+        backends.get(backend).decode_grid(content, np.float32(step), out)
+        return out
 
 
 def _packed_bits(raw: np.ndarray, tensor: Tensor, entry: Entry) -> np.ndarray:

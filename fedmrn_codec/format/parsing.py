@@ -28,7 +28,7 @@ from .frame import (
     Info,
     minor_of,
 )
-from .limits import DEFAULT_LIMITS, Limits
+from .limits import DEFAULT_LIMITS, Limits, checked_limits
 from .schema import Schema, Tensor, first_difference, parse_schema
 
 KINDS = frozenset(MaskKind)
@@ -61,11 +61,11 @@ def parse(
     If `need_schema` is false, and neither `expected` nor the frame contains a schema, the checks that need
     one are left out: [F-09], [F-11], [F-17], [F-19] and [F-23].
     """
-    header = _parse_header(view, limits)
+    header = _parse_header(view, checked_limits(limits))
     body, at = view[: -CHECKSUM.size], HEADER.size
     embedded = None
     if header.flags & SCHEMA_FLAG:
-        embedded, at = _parse_embedded(body, at, header.digest, limits)
+        embedded, at = _parse_embedded(body, at, header.digest, expected.schema, limits)
     schema = embedded if expected.schema is None else expected.schema
     if schema is None and need_schema:
         raise errors.NoSchemaError("schema", "a schema in the frame or from the caller", "neither", 6)
@@ -108,8 +108,13 @@ def _parse_header(view: memoryview, limits: Limits) -> Header:
     return header
 
 
-def _parse_embedded(body: memoryview, at: int, digest: bytes, limits: Limits) -> tuple[Schema, int]:
-    """The embedded schema and the offset of the table: [F-06] to [F-08], [S-01] to [S-08]."""
+def _parse_embedded(
+    body: memoryview, at: int, digest: bytes, known: Schema | None, limits: Limits
+) -> tuple[Schema, int]:
+    """The embedded schema and the offset of the table: [F-06] to [F-08], [S-01] to [S-09].
+
+    It is not parsed if its bytes are those of `known`, the caller's schema.
+    """
     if len(body) < at + 4:
         raise errors.TruncatedError("schema length", "4 bytes", f"{len(body) - at} bytes left", at)
     length = int.from_bytes(body[at : at + 4], "little")
@@ -118,12 +123,20 @@ def _parse_embedded(body: memoryview, at: int, digest: bytes, limits: Limits) ->
     at += 4
     if len(body) < at + length:
         raise errors.TruncatedError("schema", f"{length} bytes", f"{len(body) - at} bytes left", at)
-    schema = parse_schema(body[at : at + length], at, limits)
+    data = body[at : at + length]
+    schema = known if known is not None and _is_within(known, limits) and data == known.data else None
+    if schema is None:
+        schema = parse_schema(data, at, limits)
     if schema.digest != digest:
         raise errors.SchemaDigestError(
             "digest of the embedded schema", f"{digest.hex()}, as in the header", schema.digest.hex(), 32
         )
     return schema, at + length
+
+
+def _is_within(schema: Schema, limits: Limits) -> bool:
+    """Whether an embedded schema that is equal to `schema` passes [S-07] and [S-09]."""
+    return len(schema) <= limits.max_tensors and schema.elements <= limits.max_elements
 
 
 def check_expected(info: Info, expected: Expected) -> None:

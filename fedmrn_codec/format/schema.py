@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import errors
 from ..primitives.dtypes import BY_CODE, DTYPES, Dtype
-from .limits import DEFAULT_LIMITS, Limits
+from .limits import DEFAULT_LIMITS, Limits, checked_limits
 from .reader import Reader
 
 MAX_NAME, MAX_RANK, MAX_PRODUCT = 2**16 - 1, 32, 2**48
@@ -156,6 +156,11 @@ class Schema:
         return b"".join(parts)
 
     @cached_property
+    def elements(self) -> int:
+        """The number of elements of all tensors together."""
+        return sum(tensor.size for tensor in self)
+
+    @cached_property
     def digest(self) -> bytes:
         """The 16 bytes that identify the schema in a frame: the start of the SHA-256 of `data` (spec 5.4)."""
         return hashlib.sha256(self.data).digest()[:16]
@@ -167,9 +172,10 @@ class Schema:
         Raises
         ------
         FrameError
-            One of [S-01] to [S-07] fails; the first determines the subclass. `offset` is that in `data`.
+            One of [S-01] to [S-07], or [S-09], fails; the first determines the subclass. `offset` is that in
+            `data`.
         """
-        return parse_schema(memoryview(data), 0, limits)
+        return parse_schema(memoryview(data), 0, checked_limits(limits))
 
     def to_json(self) -> list[dict[str, Any]]:
         """The schema for `json.dumps`: a dictionary of name, shape, masked and dtype for each tensor."""
@@ -199,12 +205,17 @@ def first_difference(got: Schema, expected: Schema) -> str:
 
 
 def parse_schema(data: memoryview, offset: int, limits: Limits) -> Schema:
-    """Parse a schema that begins at byte `offset` of a frame: [S-01] to [S-07]."""
+    """Parse a schema that begins at byte `offset` of a frame: [S-01] to [S-07], [S-09].
+
+    No more than `limits.max_tensors` tensors are read, however many bytes there are.
+    """
     reader = Reader(data, errors.SchemaLengthError, offset)
     count = reader.number(4, "schema tensor count")
     tensors: list[Tensor] = []
     names: set[str] = set()
-    for _ in range(count):
+    for position in range(count):
+        if position == limits.max_tensors:
+            raise errors.LimitError("schema tensor count", f"at most {limits.max_tensors}", count, offset)
         tensor = _parse_tensor(reader, names)
         names.add(tensor.name)
         tensors.append(tensor)
@@ -212,10 +223,10 @@ def parse_schema(data: memoryview, offset: int, limits: Limits) -> Schema:
         raise errors.SchemaLengthError(
             "schema length", f"{reader.at} bytes for its {count} tensors", len(data), reader.offset
         )
-    elements = sum(t.size for t in tensors)
-    if elements > limits.max_elements:
-        raise errors.LimitError("schema elements", f"at most {limits.max_elements}", elements, offset)
-    return Schema(tensors)
+    schema = Schema(tensors)
+    if schema.elements > limits.max_elements:
+        raise errors.LimitError("schema elements", f"at most {limits.max_elements}", schema.elements, offset)
+    return schema
 
 
 def _parse_tensor(reader: Reader, names: set[str]) -> Tensor:

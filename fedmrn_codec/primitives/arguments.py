@@ -27,7 +27,7 @@ def unsigned(value: int, bound: int, field: str) -> int:
     """
     try:
         number = value.__index__()
-    except AttributeError:
+    except (AttributeError, TypeError):
         raise errors.ArgumentError(field, "an integer", repr(value)) from None
     if not 0 <= number < bound:
         raise errors.ArgumentError(field, f"0 to 2^{bound.bit_length() - 1} - 1", number)

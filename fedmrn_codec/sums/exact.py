@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import errors
 from ..primitives.dtypes import Dtype, is_finite, round_to_bfloat16, widen_bfloat16
+from .limb import LimbSums
 
 LIMB = 24
 """Bits of a digit, in one limb. A digit times the largest sum of weights (2^39 - 1) fits in an int64."""
@@ -21,12 +22,19 @@ MOST_IN_DOUBLES = 2**29
 BLOCK = 2**14
 """Elements, of all arrays of a batch together, that are summed at a time; it bounds the memory."""
 
+WIDE_BLOCK = 2**13
+"""The same for float64, whose elements may have sums in any of 88 limbs."""
+
+FEW_LIMBS = 4
+"""Lowest limbs of the elements up to which a pass for each is faster than adding element by element."""
+
 
 class ExactSum:
     """The exact sum of weight * x over arrays x of one dtype and size, as integers in limbs (spec 8.4).
 
-    The sum does not depend on the order of `add` and `merge`. A limb takes memory once a sum needs it. Small
-    arrays are summed in batches, since a NumPy call for each takes longer than its additions.
+    The sum does not depend on the order of `add` and `merge`. A limb takes memory once a sum needs it; for
+    float64, only the elements that need it do. Small arrays are summed in batches, since a NumPy call for
+    each takes longer than its additions.
 
     Parameters
     ----------
@@ -37,15 +45,20 @@ class ExactSum:
 
     def __init__(self, dtype: Dtype, size: int) -> None:
         self.dtype, self.size = dtype, size
-        self._rows: dict[int, np.ndarray] = {}
+        self._limbs: dict[int, LimbSums] = {}
         self._batch: list[np.ndarray] = []
         self._weights: list[int] = []
 
     @property
     def rows(self) -> dict[int, np.ndarray]:
         """The sums of each limb, by limb: int64, shape (size,)."""
+        return {limb: sums.part(slice(0, self.size)) for limb, sums in self.limbs.items()}
+
+    @property
+    def limbs(self) -> dict[int, LimbSums]:
+        """The sums by limb."""
         self._flush()
-        return self._rows
+        return self._limbs
 
     def add(self, values: np.ndarray, weight: int) -> None:
         """Add weight * values: shape (size,), of the dtype's NumPy form, finite; no reference is kept."""
@@ -59,7 +72,7 @@ class ExactSum:
         """Sum the arrays of the batch."""
         batch, self._batch = self._batch, []
         weights, self._weights = np.array(self._weights, np.int64), []
-        step = BLOCK // max(len(batch), 1)
+        step = (WIDE_BLOCK if self._wide else BLOCK) // max(len(batch), 1)
         for begin in range(0, self.size if batch else 0, step):
             part = slice(begin, begin + step)
             values = np.stack([array[part] for array in batch])
@@ -67,10 +80,18 @@ class ExactSum:
                 self._sum_narrow(values, weights, part)
             else:
                 self._sum(values.reshape(-1), np.repeat(weights, values.shape[1]), part)
+        if batch and self._wide:
+            for sums in self._limbs.values():
+                sums.finish()
 
     @property
     def _narrow(self) -> bool:
         return self.dtype.precision is not None and self.dtype.precision <= LIMB
+
+    @property
+    def _wide(self) -> bool:
+        """Whether elements of an array may be spread over so many limbs that most sums of a limb are 0."""
+        return self.dtype.name == "float64"
 
     def _sum_narrow(self, values: np.ndarray, weights: np.ndarray, part: slice) -> None:
         """Add weights * values, of shapes (k,) and (k, n), to a part of the sums, in float64.
@@ -98,25 +119,45 @@ class ExactSum:
         carried = np.zeros(len(values), np.uint64)
         mask = np.uint64(2**LIMB - 1)
         digits = -(-int(magnitude.max(initial=0)).bit_length() // LIMB)
+        length = min(self.size, part.stop) - part.start
+        used = magnitude != 0
+        lowest, highest = (int(low[used].min()), int(low[used].max())) if used.any() else (0, 0)
+        table = np.zeros((highest - lowest + digits + 1, length), np.int64)
+        limbs = range(lowest, highest + 1)
+        places = np.where(used, low - lowest, 0) * length + np.arange(len(low)) % length
         for k in range(digits + 1):  # the shift moves bits into one more
             chunk = ((magnitude >> np.uint64(LIMB * k)) & mask if k < digits else np.uint64(0)) << shift
             digit = (chunk & mask) | carried
             carried = chunk >> np.uint64(LIMB)
             product = signed * digit.astype(np.int64)
-            for limb in np.flatnonzero(np.bincount(low[digit != 0])):
-                share = np.where(low == limb, product, 0).reshape(-1, min(self.size, part.stop) - part.start)
-                self.row(int(limb) + k)[part] += share.sum(0)
+            if len(limbs) > FEW_LIMBS:
+                np.add.at(table.reshape(-1), places + k * length, product)
+                continue
+            for limb in limbs:
+                share = product if len(limbs) == 1 else np.where(low == limb, product, 0)
+                table[limb - lowest + k] += share.reshape(-1, length).sum(0)
+        for row in np.flatnonzero(table.any(axis=1)):
+            self._limb(lowest + int(row)).add(part.start, table[row])
 
     def row(self, limb: int) -> np.ndarray:
-        """The sums of a limb: int64, shape (size,); a limb without sums gets zeros."""
-        if limb not in self._rows:
-            self._rows[limb] = np.zeros(self.size, np.int64)
-        return self._rows[limb]
+        """The sums of a limb, to be written to: int64, shape (size,); a limb without sums gets zeros."""
+        return self._limb(limb).array()
+
+    def add_row(self, limb: int, begin: int, sums: np.ndarray) -> None:
+        """Add sums of a limb to the elements from `begin` on: int64, shape (k,)."""
+        self._limb(limb).add(begin, sums)
+
+    def _limb(self, limb: int) -> LimbSums:
+        if limb not in self._limbs:
+            self._limbs[limb] = LimbSums(self.size)
+            if not self._wide:
+                self._limbs[limb].array()
+        return self._limbs[limb]
 
     def merge(self, other: ExactSum) -> None:
         """Add the sums of `other`, of the same dtype and size."""
-        for limb, row in other.rows.items():
-            self.row(limb)[:] += row
+        for limb, sums in other.limbs.items():
+            self._limb(limb).merge(sums)
 
     def canonical_rows(self) -> list[tuple[int, np.ndarray]]:
         """The limbs whose sums are not all 0, in ascending order, with their sums (spec 8.5)."""
@@ -125,20 +166,31 @@ class ExactSum:
     def mean(self, total: int) -> np.ndarray:
         """The sum divided by `total`, rounded once to the dtype: shape (size,) (spec 8.3); checks [A-07]."""
         out = np.zeros(self.size, self.dtype.numpy)
-        rows = self.canonical_rows()
-        if self.dtype.precision is not None and self.dtype.precision <= 24:
-            out, doubtful = _filtered_mean(rows, total, self.dtype, out)
-        else:
-            doubtful = np.arange(self.size) if rows else np.arange(0)
-        if doubtful.size:
-            with np.errstate(over="ignore"):
-                out[doubtful] = [self._exact_element(rows, int(i), total) for i in doubtful]
+        with np.errstate(over="ignore"):
+            if self._narrow:
+                rows = self.canonical_rows()
+                out, doubtful = _filtered_mean(rows, total, self.dtype, out)
+                if doubtful.size:
+                    out[doubtful] = self._exact_means([(k, row[doubtful]) for k, row in rows], total)
+            else:
+                limbs = sorted(self.limbs.items())
+                for begin in range(0, self.size if limbs else 0, WIDE_BLOCK):
+                    part = slice(begin, begin + WIDE_BLOCK)
+                    out[part] = self._exact_means([(k, sums.part(part)) for k, sums in limbs], total)
         if not is_finite(out, self.dtype):
             raise _beyond_range(self.dtype)
         return out
 
-    def _exact_element(self, rows: list[tuple[int, np.ndarray]], i: int, total: int) -> float | int:
-        exact = sum(int(row[i]) << (LIMB * limb) for limb, row in rows)
+    def _exact_means(self, rows: list[tuple[int, np.ndarray]], total: int) -> list[float | int]:
+        """The means of some elements, from their sums by limb; it takes time for sums other than 0 only."""
+        exact = [0] * len(rows[0][1])
+        for limb, row in rows:
+            at = np.flatnonzero(row)
+            for i, digits in zip(at.tolist(), row[at].tolist(), strict=True):
+                exact[i] += digits << (LIMB * limb)
+        return [self._exact_mean(each, total) for each in exact]
+
+    def _exact_mean(self, exact: int, total: int) -> float | int:
         quotient, exponent = nearest(exact, total, self.dtype.precision)
         if not self.dtype.is_float:
             least, largest = _integer_range(self.dtype)

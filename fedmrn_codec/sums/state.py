@@ -66,11 +66,6 @@ class MaskedSum:
         if self._pending == BATCH:
             self.flush(backend, stream)
 
-    def add_integers(self, integers: np.ndarray, weight: int) -> None:
-        """Add weight * the integers of a grid: int32, shape (size,)."""
-        for at in range(0, len(integers), TILE):
-            self.sums[at : at + TILE] += weight * integers[at : at + TILE].astype(np.int64)
-
     def flush(self, backend: backends.Backend, stream: int) -> None:
         """Add the masks of the batch to the sums."""
         n, (numbers, seeds) = self._pending, self._heads
@@ -102,12 +97,12 @@ class MaskedSum:
         parts = (self.sums[at : at + TILE] >> shift for at in range(0, len(self.sums), TILE))
         return float(sum(int(np.dot(part, part)) for part in parts)) * 4.0**shift
 
-    def mean(self, total: int) -> np.ndarray:
+    def mean(self, backend: backends.Backend, total: int) -> np.ndarray:
         """The mean, sums / total * step in float64, rounded once to float32: shape (size,), [A-03]."""
         assert self.noise is not None
-        quotient = self.sums.astype(np.float64) / np.float64(total)
-        with np.errstate(under="ignore"):
-            return (quotient * np.float64(self.noise.step)).astype(np.float32)
+        out = np.empty(len(self.sums), np.float32)
+        backend.mean(self.sums, total, self.noise.step, out)
+        return out
 
 
 class DenseSums:
@@ -147,14 +142,14 @@ class DenseSums:
     def rows(self, stream: int) -> list[tuple[int, np.ndarray]]:
         """The limbs of one tensor whose sums are not all 0, ascending, with their sums (spec 8.5)."""
         name, part = self._places[stream]
-        rows = sorted(self._sums[name].rows.items())
-        return [(limb, row[part]) for limb, row in rows if row[part].any()]
+        rows = ((limb, sums.part(part)) for limb, sums in sorted(self._sums[name].limbs.items()))
+        return [(limb, row) for limb, row in rows if row.any()]
 
     def set_rows(self, stream: int, rows: Mapping[int, np.ndarray]) -> None:
-        """Set the sums of one tensor, by limb."""
+        """Set the sums of one tensor, by limb; they are 0 before."""
         name, part = self._places[stream]
         for limb, row in rows.items():
-            self._sums[name].row(limb)[part] = row
+            self._sums[name].add_row(limb, part.start, row)
 
 
 class Sums:
@@ -192,7 +187,7 @@ class Sums:
             source = sources[stream]
             state.noise = noise_of(source)
             if isinstance(source, Grid):
-                state.add_integers(contents[stream], weight)
+                backend.accumulate_grid(contents[stream], weight, state.sums)
             else:
                 state.add(backend, stream, source.kind, seed, contents[stream], weight)
         self.dense.add(contents, weight)
@@ -214,9 +209,9 @@ class Sums:
             self.square_weights = None
         self.dense.merge(other.dense)
 
-    def means(self, total: int) -> dict[int, np.ndarray]:
+    def means(self, backend: backends.Backend, total: int) -> dict[int, np.ndarray]:
         """The mean of each tensor by stream, flat; `total` is the sum of weights. Batches must be flushed."""
-        return {s: state.mean(total) for s, state in self.masked.items()} | self.dense.means(total)
+        return {s: state.mean(backend, total) for s, state in self.masked.items()} | self.dense.means(total)
 
 
 def noise_of(source: Source) -> Noise | Grid:

@@ -188,6 +188,20 @@ def bad_schemas() -> Iterator[Bad]:
         ("around-zero", "2^24 and 2^25 around a 0", (2**24, 0, 2**25)),
     ):
         yield bare(f"s06-{label}", comment, embedding(count + raw_tensor(b"w", 1, 1, *shape)))
+    few = embedding(two + one + raw_tensor(b"v", 1, 1), count=1)
+    yield bare("s09-caller", "2 tensors in the schema, 1 allowed and in the header", few, max_tensors=1)
+    yield bare(
+        "s09-and-byte-after",
+        "a limit reached comes before a byte after the last tensor",
+        embedding(two + one + raw_tensor(b"v", 1, 1) + b"\x00", count=1),
+        max_tensors=1,
+    )
+    yield bare(
+        "s02-and-tensors",
+        "an earlier tensor's name comes before the limit",
+        embedding(two + raw_tensor(b"\xff", 1, 1) + raw_tensor(b"v", 1, 1), count=1),
+        max_tensors=1,
+    )
     yield bare("s07-caller", "26 elements, 25 allowed", FULL, max_elements=25)
     yield bare(
         "s07-default",

@@ -9,7 +9,6 @@ import onnxruntime
 import pytest
 from backend_cases import KINDS, Case
 from onnx.reference import ReferenceEvaluator
-from typer.testing import CliRunner
 
 import fedmrn_codec as fm
 from fedmrn_codec.backends import onnx as backend
@@ -52,7 +51,15 @@ def case_of(name, size, start=0):
         "weight": np.array(case.weight, np.int64),
         "sums": case.sums,
         "weights": weights,
+        "integers": np.random.default_rng(2).integers(1 - 2**24, 2**24, size).astype(np.int32),
     }
+    if operation.startswith("grid-"):
+        given["scale"] = np.array(2.0**-9, np.float32)
+        decoded, sums = given["integers"].astype(np.float32) * given["scale"], case.sums.copy()
+        sums += case.weight * given["integers"].astype(np.int64)
+        wants = {"decode": decoded, "accumulate": sums, "apply": weights + decoded}
+        want = wants[operation.removeprefix("grid-")].tobytes()
+        return {key: given[key] for key in onnx_graphs.OPERATIONS[operation][0]}, want
     if operation == "apply":
         want = (weights + np.frombuffer(case.run("numpy", "decode"), np.float32)).tobytes()
     else:
@@ -119,6 +126,10 @@ def test_models_are_plain_onnx(exported, name):
     assert {node.op_type for node in model.graph.node} <= OPERATORS
     assert all(value.doc_string for value in (*model.graph.input, *model.graph.output))
     metadata = describe(model)["metadata"]
+    if name.startswith("grid-"):
+        assert metadata["fedmrn.format"] == "1.3"
+        assert "F-32" in metadata["fedmrn.caller_checks"]
+        return
     assert metadata["fedmrn.format"] == "1.0"
     assert "N-02" in metadata["fedmrn.meets"]
     assert ("N-03" in metadata["fedmrn.caller_checks"]) == ("scale" in {i.name for i in model.graph.input})
@@ -147,13 +158,12 @@ def test_extreme_scales(cls, kind):
             assert case.run("onnx", verb) == case.run("numpy", verb)
 
 
-def test_export_writes_the_files(exported, tmp_path):
-    runner = CliRunner()
+def test_export_writes_the_files(exported, runner, tmp_path):
     done = runner.invoke(app, ["export-onnx", "-o", str(tmp_path / "new" / "folder")])
     assert done.exit_code == 0
     written = {path.name: path.read_bytes() for path in (tmp_path / "new" / "folder").iterdir()}
     assert written == {name: model.SerializeToString() for name, model in exported.items()}
-    assert len(done.stdout.splitlines()) == len(exported) == 34
+    assert len(done.stdout.splitlines()) == len(exported) == 37
 
     chosen = ["--operation", "decode", "--operation", "sample", "--distribution", "gaussian"]
     done = runner.invoke(app, ["export-onnx", "-o", str(tmp_path), *chosen, "--mask", "signed", "--json"])
@@ -164,12 +174,14 @@ def test_export_writes_the_files(exported, tmp_path):
     ]
     assert [i["name"] for i in files[0]["inputs"]] == onnx_graphs.OPERATIONS["decode"][0]
     assert files[0]["outputs"][0] == {
-        "name": "decoded", "type": "float32", "shape": ["count"], "meaning": "noise * mask (spec 4.2)"
-    }  # fmt: skip
+        "name": "decoded",
+        "type": "float32",
+        "shape": ["count"],
+        "meaning": "the update: noise * mask (spec 4.2) or z * step (spec 6.12)",
+    }
 
 
-def test_export_errors(tmp_path, monkeypatch):
-    runner = CliRunner()
+def test_export_errors(runner, tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"")
     assert runner.invoke(app, ["export-onnx", "-o", str(tmp_path / "file")]).exit_code == 3
     assert runner.invoke(app, ["export-onnx", "--mask", "ternary"]).exit_code == 2

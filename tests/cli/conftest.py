@@ -78,15 +78,6 @@ def folder(tmp_path: Path, model: TensorFile, frame: Frame, monkeypatch: pytest.
 
 
 @pytest.fixture(scope="session")
-def runner() -> CliRunner:
-    """A runner that keeps stdout and stderr apart, as all do from Click 8.2 on."""
-    try:
-        return CliRunner(mix_stderr=False)
-    except TypeError:
-        return CliRunner()
-
-
-@pytest.fixture(scope="session")
 def invoke(runner: CliRunner) -> Invoke:
     """Run the shell in this process: `invoke(0, "verify", path)` asserts the exit code."""
 

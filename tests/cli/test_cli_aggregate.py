@@ -151,6 +151,50 @@ def test_noise_can_be_pinned(folder, frame, invoke):
     assert_mean("y.npz", {"a": 1, "b": 1})
 
 
+@pytest.mark.parametrize("skip", [(), ("--skip-bad",)], ids=["all", "skip bad"])
+@pytest.mark.parametrize("place", range(3))
+def test_no_file_decides_for_the_others(folder, frame, invoke, skip, place):
+    files = ["a.fmrn", "b.fmrn"]
+    files.insert(place, "hostile.fmrn")
+    Path("x.npz").write_bytes(b"as it was")
+    Path("hostile.fmrn").write_bytes(frame(10, noise=fm.Uniform(100)))
+    found = json.loads(invoke(1, "aggregate", *files, *skip, "-o", "x.npz", "--json").stderr)["error"]
+    named = {found["file"], found["expected"].split("as in ")[1].split(" (--noise")[0]}
+    assert "hostile.fmrn" in named
+    assert len(named) == 2
+    one = fm.Schema([fm.Tensor("conv.weight", (32, 1, 3, 3), masked=True)])
+    zeros = {"conv.weight": np.zeros((32, 1, 3, 3), np.float32)}
+    Path("hostile.fmrn").write_bytes(
+        fm.encode(zeros, one, seed=3, noise=fm.Uniform(0.01), mask="binary", embed_schema=True)
+    )
+    found = json.loads(invoke(1, "aggregate", *files, *skip, "-o", "x.npz", "--json").stderr)["error"]
+    named = {found["file"], found["expected"].split("as in ")[1].split(" (--schema")[0]}
+    assert "hostile.fmrn" in named
+    assert len(named) == 2
+    assert Path("x.npz").read_bytes() == b"as it was"
+    stated = ("--noise", "uniform:0.01", "--schema", "a.fmrn")
+    invoke(0 if skip else 1, "aggregate", *files, *skip, *stated, "-o", "x.npz")
+    if skip:
+        assert_mean("x.npz", {"a": 1, "b": 1})
+
+
+def test_no_partial_sum_decides_for_the_others(folder, frame, invoke):
+    for name, seed, number in (("a", 7, 3), ("b", 8, 3), ("c", 9, 4)):
+        Path(f"{name}.fmrn").write_bytes(frame(seed, round=number))
+        invoke(0, "aggregate", f"{name}.fmrn", "--round", number, "--partial", f"{name}.fmrs")
+    sums = ("c.fmrs", "a.fmrs", "b.fmrs", "--schema", "a.fmrn", "--skip-bad", "-o", "x.npz", "--json")
+    found = json.loads(invoke(1, "aggregate", *sums).stderr)["error"]
+    assert (found["file"], found["field"]) == ("a.fmrs", "merge")
+    assert "as in c.fmrs (--round says which of the two is right)" in found["expected"]
+    mixed = ("c.fmrs", "a.fmrn", "b.fmrn", "--weights", "1,1", "--skip-bad", "-o", "x.npz", "--json")
+    found = json.loads(invoke(1, "aggregate", *mixed).stderr)["error"]
+    assert (found["file"], found["field"]) == ("a.fmrn", "round")
+    assert not Path("x.npz").exists()
+    found = json.loads(invoke(0, "aggregate", *mixed, "--round", 3, "--base-model", 0).stdout)
+    assert [each["file"] for each in found["skipped"]] == ["c.fmrs"]
+    assert_mean("x.npz", {"a": 1, "b": 1})
+
+
 def test_a_bad_frame_stops_everything_or_is_left_out(folder, invoke):
     Path("bad.fmrn").write_bytes(Path("c.fmrn").read_bytes()[:-1])
     for order in itertools.permutations(["a.fmrn", "bad.fmrn", "b.fmrn"]):

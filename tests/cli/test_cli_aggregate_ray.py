@@ -185,7 +185,13 @@ def test_bad_frames_are_left_out_if_asked(files, invoke, ray):
 def test_the_first_frame_decides_the_noise(others, more, files, frame, invoke, ray):
     for number in others:
         Path(files[number]).write_bytes(frame(200 + number, noise=fm.Uniform(0.02), round=3))
-    both(invoke, 0 if "--skip-bad" in more else 1, *files, *more, "--json")
+    code, out, said, data = both(invoke, 0 if "--noise" in more else 1, *files, *more, "--json")
+    if code:
+        assert (out, data) == ("", None)
+        first, other = (0, min(others)) if 0 not in others else (0, 1)
+        error = json.loads(said)["error"]
+        assert error["file"] == files[other]
+        assert f"as in {files[first]} (--noise says which of the two is right)" in error["expected"]
 
 
 def test_notes_are_those_of_all_parts(files, frame, invoke, ray):

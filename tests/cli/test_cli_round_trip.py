@@ -41,6 +41,7 @@ def test_files_round_trip(folder, model, suffix):
 
 
 def test_safetensors_files_are_those_of_the_library(folder, model):
+    pytest.importorskip("safetensors", "0.6", reason="uint64 in safetensors.torch")
     data = Path("update.safetensors").read_bytes()
     theirs = safetensors.torch.load(data)
     assert theirs["bf"].dtype == torch.bfloat16

@@ -128,6 +128,12 @@ MUTANTS = [
     Mutant("any minor version", 'major == 1 and minor < 4, "F-03"', 'major == 1, "F-03"', "F-03"),
     Mutant("only known flags looked at", 'require(flags < 2, "F-04"', 'require(flags < 256, "F-04"', "F-04"),
     Mutant(
+        "the embedded schema's tensors not limited",
+        "embedded = parse_schema(raw, most)",
+        "embedded = parse_schema(raw)",
+        "S-09",
+    ),
+    Mutant(
         "the limit of elements on every tensor alone",
         "total = sum(tensor.elements for tensor in embedded)",
         "total = max((tensor.elements for tensor in embedded), default=0)",
@@ -279,7 +285,7 @@ MUTANTS = [
         "signs exchanged",
         "return (2 * m - 1 if z > 0 else 2 * m), plain",
         "return (2 * m - 1 if z < 0 else 2 * m), plain",
-        "6.12",
+        "E-01",
     ),
     Mutant(
         "high plain bits first",
@@ -384,7 +390,7 @@ MUTANTS = [
         "a grid summed as a mask of its step",
         "Sums((row,), GRID_DISTRIBUTION, content.scale)",
         "Sums((row,), UNIFORM, content.scale)",
-        "A-02",
+        "8.5",
     ),
     Mutant("version 1.0 of every partial sum", 'b"FMRS", 1, minor, 0', 'b"FMRS", 1, 0, 0', "8.5"),
     Mutant(

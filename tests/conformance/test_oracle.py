@@ -260,7 +260,7 @@ def numbered_checks() -> dict[str, str]:
 
 def test_every_check_of_the_format_has_a_vector_and_its_code() -> None:
     checks = numbered_checks()
-    assert len(checks) == 32 + 8 + 14 + 16
+    assert len(checks) == 32 + 9 + 14 + 16
     assert {number: o.CODES[number] for number in checks} == checks
     refused: dict[str, set[str]] = {}
     for case in cases("invalid") + cases("partials_invalid"):

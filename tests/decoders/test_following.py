@@ -120,7 +120,7 @@ def base_and_update(dtype, rng):
         ]
         bits = array.view(f"u{kind.itemsize}")
         bits[(bits & exponent) == exponent] = 1  # the least positive number in place of infinities and NaNs
-    base[4:5] = numbers(dtype, [-np.inf])
+    base[4:5], update[4:5] = numbers(dtype, [[-np.inf], [30000]])
     return base, update
 
 
@@ -150,7 +150,7 @@ def test_a_model_follows_a_server(follow, tmp_path):
     ]
     names = [dtype for _, _, dtype, _ in tensors]
     rng = np.random.default_rng(1)
-    steps = [2.0**-9, 2.0**-126, 2.0**-24, 2.0**5, 2.0**120]
+    steps = [2.0**-9, 2.0**-126, 2.0**5, 2.0**-24, 2.0**120]
     most = [2**24 - 1, 2**24 - 1, 2**11 - 1, 2**11 - 1, 2**8 - 1]
     schema, old = schema_of(tensors), [np.zeros(0, np.int64)] * 5
     model, base_model = [numbers(dtype, np.full(shape, 3.0)) for _, _, dtype, shape in tensors], 0
@@ -170,6 +170,39 @@ def test_a_model_follows_a_server(follow, tmp_path):
     assert run(follow, tmp_path, schema, model, *frames) == (ids, whole)
     assert "base_model" in run(follow, tmp_path, schema, model, *frames[1:])
     assert (tmp_path / "model").read_bytes() == b"".join(array.tobytes() for array in model)
+
+
+def test_frames_of_a_downlink(follow, tmp_path):
+    tensors = [
+        ("weight", 1, "float32", (700, 100)),  # two blocks
+        ("half", 0, "float16", (50,)),
+        ("brain", 0, "bfloat16", (50,)),
+        ("double", 0, "float64", (7, 3)),
+        ("batches", 0, "int64", ()),
+        ("on", 0, "bool", (9,)),
+    ]
+    schema, rng = schema_of(tensors), np.random.default_rng(2)
+    names = [name for name, *_ in tensors]
+    server = {
+        name: rng.integers(0, 2, shape).astype(dtype)
+        if dtype in ("int64", "bool")
+        else numbers(dtype, rng.normal(0, 0.1, shape))
+        for name, _, dtype, shape in tensors
+    }
+    down = fm.Downlink(fm.Schema.from_bytes(schema), server)
+    frames, ids = [down.frame()], [down.model_id]
+    for _ in range(3):
+        for name in ("weight", "half", "double"):
+            server[name] = (server[name] + rng.normal(0, 0.01, server[name].shape)).astype(server[name].dtype)
+        server["batches"], server["on"] = server["batches"] + 1, ~server["on"]
+        before = down.model_id
+        down.advance(server)
+        frames.append(down.frame(before))
+        ids.append(down.model_id)
+    held = [down.model[name] for name in names]
+    assert id_of(tensors, held) == ids[-1]
+    zeros = [np.zeros_like(array) for array in held]
+    assert run(follow, tmp_path, schema, zeros, *frames) == (ids, b"".join(array.tobytes() for array in held))
 
 
 def test_the_id_of_models_of_any_length(follow, tmp_path):

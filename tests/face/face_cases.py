@@ -22,7 +22,7 @@ def example_update(rng, schema):
         if t.dtype == "bool":
             raw &= 1
         elif t.type.is_float:
-            raw[..., -1] &= 0xBF  # clear the exponent's top bit: finite
+            raw[..., -1] &= np.uint8(0xBF)  # clear the exponent's top bit: finite
         out[t.name] = raw.view(t.type.numpy).reshape(t.shape)
     return out
 

@@ -369,7 +369,7 @@ def test_refusals_are_logged_and_reported_as_failures(monkeypatch):
     assert logged == [f"fedmrn: refused the reply of node 33 (seed): {error}"]
 
 
-def test_the_order_of_replies_does_not_decide_whose_metrics_are_refused():
+def test_the_order_of_replies_decides_neither_who_is_refused_nor_which_metrics_are_kept():
     kept = []
     for order in (NODES[:2], NODES[1::-1]):
         strategy = wrapped()
@@ -379,9 +379,9 @@ def test_the_order_of_replies_does_not_decide_whose_metrics_are_refused():
             for node, key in zip(NODES, ("loss", "lose"), strict=False)
         }
         _, metrics = strategy.aggregate_train(1, [replies[node] for node in order])
-        kept.append(metrics["fedmrn.client-nodes"])
-    assert kept[0] == kept[1]
-    assert len(kept[0]) == 1
+        nodes = sorted(metrics["fedmrn.client-nodes"])
+        kept.append((nodes, {name for name in metrics if not name.startswith("fedmrn.")}))
+    assert kept == [(NODES[:2], {"loss"})] * 2
 
 
 def test_a_reply_of_a_node_without_a_message_is_refused():
@@ -424,6 +424,34 @@ def test_a_reply_that_would_overflow_the_sum_of_weights_is_refused():
     assert arrays is not None
 
 
+def test_limits_are_those_of_the_frames_that_clients_send():
+    strategy = wrapped(limits=fm.Limits(max_schema_bytes=10))
+    messages = messages_of(strategy, NODES)
+    embedding = with_frame(messages[0], Request.of(messages[0]).encode(update(), embed_schema=True))
+    _, metrics = strategy.aggregate_train(1, [embedding, through(honest, messages[1])])
+    assert metrics["fedmrn.refused-nodes"] == [11]
+    assert metrics["fedmrn.client-nodes"] == [22]
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_weight": "9"}, {"max_weight": -1}, {"limits": 3}, {"limits": None}], ids=str
+)
+def test_settings_of_the_wrong_type(options):
+    with pytest.raises(fm.ArgumentError, match=f"^{next(iter(options))}: expected "):
+        wrapped(**options)
+
+
+def test_what_is_logged_of_a_reply_is_short(caplog):
+    strategy = wrapped()
+    messages = messages_of(strategy, NODES)
+    replies = [through(honest, m) for m in messages[:2]]
+    replies.append(with_frame(messages[2], frame(messages[2]), **{"x" * 100_000: 1.0}))
+    with caplog.at_level("WARNING", "flwr"):
+        assert strategy.aggregate_train(1, replies)[1]["fedmrn.refused-nodes"] == [33]
+    assert "refused the reply of node 33" in caplog.text
+    assert len(caplog.text) < 2500
+
+
 def test_a_round_of_bad_replies_returns_no_model():
     strategy = wrapped()
     messages = messages_of(strategy, NODES)
@@ -462,6 +490,83 @@ def test_a_round_is_aggregated_once():
         RuntimeError, match="round of the last configure_train: expected round 1, got round 2"
     ):
         strategy.aggregate_train(1, [reply])
+
+
+# Replies that pass all checks, but of which strategies would not make a mean.
+
+
+def renamed(message, arrays="a", metrics="m"):
+    reply = through(honest, message)
+    reply.content = RecordDict({metrics: reply.content["metrics"], arrays: reply.content["arrays"]})
+    return reply
+
+
+def quiet(strategy):
+    return strategy(min_available_nodes=1, min_train_nodes=1)
+
+
+@pytest.mark.parametrize("base", [FedAvg, FedMedian, Krum])
+@pytest.mark.parametrize("names", [("a", "metrics"), ("arrays", "m"), ("metrics", "arrays"), ("model", "x")])
+@pytest.mark.parametrize("place", [0, 2])
+def test_records_of_other_names_end_no_round(base, names, place):
+    plain, attacked = wrapped(quiet(base)), wrapped(quiet(base))
+    expected, _ = plain.aggregate_train(1, [through(honest, m) for m in messages_of(plain, NODES)])
+    messages = messages_of(attacked, NODES)
+    replies = [through(honest, m) for m in messages]
+    replies[place] = renamed(messages[place], *names)
+    arrays, metrics = attacked.aggregate_train(1, replies)
+    assert metrics["fedmrn.clients"] == 3
+    assert metrics["loss"] == pytest.approx(0.5)
+    assert {n: a.shape for n, a in arrays.items()} == {n: a.shape for n, a in expected.items()}
+
+
+def test_a_reply_keeps_its_other_records_under_another_name():
+    seen = []
+
+    class Spy(FedMedian):
+        def aggregate_train(self, server_round, replies):
+            seen.extend(replies)
+            return super().aggregate_train(server_round, seen)
+
+    strategy = wrapped(quiet(Spy))
+    messages = messages_of(strategy, NODES)
+    replies = [through(honest, m) for m in messages[:2]] + [renamed(messages[2])]
+    replies[2].content["state"] = ConfigRecord({"epochs": 3})
+    strategy.aggregate_train(1, replies)
+    assert [set(reply.content) for reply in seen] == [{"arrays", "metrics"}] * 2 + [
+        {"arrays", "metrics", "state"}
+    ]
+
+
+@pytest.mark.parametrize("base", [FedAvg, FedMedian])
+@pytest.mark.parametrize(
+    "others", [{"zzz": 1.0}, {"aaa": 1.0}, {"loss": [0.5, 0.5]}, {"aaa": 1.0, "loss": [0.1]}]
+)
+@pytest.mark.parametrize("place", [0, 1])
+def test_one_of_two_clients_cannot_have_the_other_refused(base, others, place):
+    strategy = wrapped(quiet(base))
+    messages = messages_of(strategy, NODES[:2])
+    replies = [through(honest, m) for m in messages]
+    replies[place] = with_frame(messages[place], frame(messages[place]), **others)
+    arrays, metrics = strategy.aggregate_train(1, replies)
+    assert metrics["fedmrn.client-nodes"] == NODES[:2]
+    assert metrics["fedmrn.refused"] == 0
+    shared = {"loss"} if not isinstance(others.get("loss", 0.5), list) else set()
+    assert {name for name in metrics if not name.startswith(("fedmrn.", "num"))} == shared
+    assert arrays is not None
+
+
+def test_the_rule_does_not_end_a_round_whose_weights_are_too_large():
+    strategy = FedMRN(quiet(FedMedian), max_weight=2**39 - 1)
+    messages = messages_of(strategy, NODES)
+    replies = [
+        through(lambda m: honest(m, 2**39 - 1), messages[0]),
+        *(through(honest, m) for m in messages[1:]),
+    ]
+    arrays, metrics = strategy.aggregate_train(1, replies)
+    assert metrics["fedmrn.client-nodes"] == [11]
+    assert metrics["fedmrn.refused-nodes"] == [22, 33]
+    assert arrays is not None
 
 
 # Strategies that need every reply.

@@ -71,6 +71,24 @@ def test_a_result_holds_one_array_of_bytes():
     assert info.frame_bytes == array.size < sum(a.nbytes for a in MODEL.values())
 
 
+@pytest.mark.parametrize("limits", [{"max_schema_bytes": 10}, fm.Limits(max_schema_bytes=10)])
+def test_limits_are_those_of_the_frames_that_clients_send(limits):
+    federation = Federation(limits=limits)
+    assert FromFrame(limits=federation.server.limits).limits == federation.server.limits  # as in a job's JSON
+    sent = from_shareable(federation.send())
+    embedding = Request.of(sent.meta).encode(update(), embed_schema=True)
+    result = federation.reply(update())
+    dxo = from_shareable(result)
+    dxo.data[next(iter(dxo.data))] = np.frombuffer(embedding, np.uint8)
+    dxo.update_shareable(result)
+    with pytest.raises(
+        ContentBlockedException, match=r"\(limit\): schema length, byte 48: expected at most 10"
+    ):
+        federation.receive(result)
+    with pytest.raises(fm.ArgumentError, match=r"limits: expected fields of fedmrn_codec.Limits"):
+        Federation(limits={"max_bytes": 10})
+
+
 def test_frames_have_the_requested_codings():
     federation = Federation(mask="binary", coding="rans", dense_coding="float16")
     model = {"w": np.zeros((64, 64), np.float32), "b": np.zeros(8, np.float32)}
@@ -242,6 +260,13 @@ BAD = {
     "huge weight": (lambda f: with_meta(f, NUM_STEPS_CURRENT_ROUND=2**40), "reply"),
     "text weight": (lambda f: with_meta(f, NUM_STEPS_CURRENT_ROUND="7"), "reply"),
     "nan metric": (lambda f: with_meta(f, initial_metrics={"loss": float("nan")}), "reply"),
+    "nan in a list": (lambda f: with_meta(f, initial_metrics={"loss": [0.5, [float("nan")]]}), "reply"),
+    "infinity in a dict": (lambda f: with_meta(f, initial_metrics={"a": {"b": (float("inf"),)}}), "reply"),
+    "nan in an array in a list": (
+        lambda f: with_meta(f, initial_metrics={"loss": [np.array([1, np.nan])]}),
+        "reply",
+    ),
+    "integer beyond a float": (lambda f: with_meta(f, initial_metrics={"loss": 10**400}), "reply"),
 }
 
 
@@ -521,6 +546,46 @@ def test_exact_mean_has_the_same_bytes_in_any_order():
         assert mean.params["conv.bias"][0] == np.float32(0.25 * (1 + 4 + 9) / 6)
         results.append(bytes_of(mean.params))
     assert results[0] == results[1]
+
+
+@pytest.mark.parametrize(
+    ("weight", "metrics"),
+    [
+        (3, {"accuracy": float("nan")}),
+        (3, {"loss": [0.5, float("inf")]}),
+        (3, {"accuracy": np.array([0.5, np.nan])}),
+        (3, {"accuracy": 10**400}),
+        ("3", {}),
+        (float("nan"), {}),
+        (float("inf"), {}),
+        ([3], {}),
+        (True, {}),
+        (2.5, {}),
+    ],
+    ids=str,
+)
+def test_exact_mean_looks_at_all_of_a_reply_before_it_adds_the_frame(weight, metrics):
+    federation, aggregator = Federation(output="FRAME"), ExactMean()
+    accepted(federation, aggregator, "site-1", 1, {"accuracy": 0.5})
+    dxo = federation.round(update(), "site-2")
+    meta = {**dxo.meta, MetaKey.NUM_STEPS_CURRENT_ROUND: weight, "client_name": "site-2"}
+    with pytest.raises(fm.CodecError):
+        aggregator.accept_model(
+            FLModel(params=dxo.data, params_type=ParamsType.DIFF, metrics=metrics, meta=meta)
+        )
+    mean = aggregator.aggregate_model()
+    assert (aggregator._sum.frames, mean.metrics) == (1, {"accuracy": 0.5})
+
+
+def test_exact_mean_leaves_out_metrics_that_it_cannot_add():
+    federation, aggregator = Federation(output="FRAME"), ExactMean()
+    accepted(federation, aggregator, "site-1", 1, {"accuracy": 0.5, "by class": np.array([1.0, 2.0])})
+    accepted(federation, aggregator, "site-2", 1, {"accuracy": np.array([1, 2, 3]), "by class": np.zeros(3)})
+    accepted(federation, aggregator, "site-3", 1, {"accuracy": 0.7, "by class": np.array([3.0, 4.0])})
+    mean = aggregator.aggregate_model()
+    assert aggregator._sum.frames == 3
+    assert mean.metrics["accuracy"] == pytest.approx(0.6)
+    assert mean.metrics["by class"].tolist() == [2.0, 3.0]
 
 
 def test_exact_mean_without_frames_has_no_arrays():

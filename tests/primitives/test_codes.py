@@ -30,7 +30,8 @@ def test_codes_are_those_of_the_oracle():
     assert (fm.Coding.FLOAT16, fm.Coding.BFLOAT16) == (oracle.IN_FLOAT16, oracle.IN_BFLOAT16)
     assert fm.Coding.RAW == oracle.RAW
     assert fm.MaskKind.labels() == ("binary", "signed")
-    assert fm.Coding.labels() == ("raw", "rans", "float16", "bfloat16", "rans12")
+    assert fm.Coding.labels() == ("raw", "rans", "float16", "bfloat16", "rans12", "rans14")
+    assert (fm.Coding.RANS12, fm.Coding.RANS14) == (oracle.RANS12, oracle.RANS14)
 
 
 @pytest.mark.parametrize("make", [encode, encode_bits])

@@ -157,6 +157,7 @@ def fedmrn(capsys, *arguments):
 
 
 def test_a_failed_client_is_a_message_and_an_exit_code(capsys, tmp_path, monkeypatch):
+    pytest.importorskip("flwr")
     monkeypatch.setattr(engines, "on_flower", lambda settings, digits, **_: Failing(settings, digits))
     code, message = fedmrn(capsys, "--engine=flower", "--out", tmp_path)
     assert code == 4
@@ -252,6 +253,7 @@ def test_the_app_replies_as_the_clients_do(digits, second_round):
 
 @pytest.mark.parametrize("what", ["torch", "training data"])
 def test_the_app_refuses_other_data_or_packages(what, digits, second_round):
+    pytest.importorskip("flwr")
     from reference_fl.engines import flower_app
 
     settings, broadcast, assignment, _ = second_round

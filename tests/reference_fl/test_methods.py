@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 import typer
-from typer.testing import CliRunner
 
 import fedmrn_codec as fm
 from reference_fl import cli, data, loop, methods, models
@@ -215,11 +214,11 @@ def test_a_diverged_client_is_an_error_not_a_message(name, digits):
         (["--method", "postmask", "--mask", "signed"], "postmask-signed"),
     ],
 )
-def test_the_train_verb_knows_every_method(arguments, label, tmp_path):
+def test_the_train_verb_knows_every_method(arguments, label, runner, tmp_path):
     app = typer.Typer()
     app.command()(cli.train)
     tiny = "--rounds 1 --clients 20 --clients-per-round 2 --epochs 1 --threads 1 --verify --json"
-    done = CliRunner().invoke(app, [*arguments, *tiny.split(), "--out", str(tmp_path)])
+    done = runner.invoke(app, [*arguments, *tiny.split(), "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output
     ((header, rounds),) = read(tmp_path / METRICS)
     assert header["settings"]["method"] == label.partition("-")[0]

@@ -69,7 +69,9 @@ def aggregate(
     skip_bad: Annotated[
         bool,
         typer.Option(
-            "--skip-bad", help="Report refused files and continue without them. The exit code stays 0."
+            "--skip-bad",
+            help="Report refused files and continue without them. The exit code stays 0. Files that differ "
+            "in noise, schema, round or base model are left out only if that is stated, else an error.",
         ),
     ] = False,
     engine: Annotated[
@@ -101,7 +103,8 @@ def aggregate(
     A weight is a positive integer, usually the client's number of samples. Without weights, every frame has
     the weight 1. With --base, the mean is added to the base model, and the new model is written. Partial
     sums, as --partial writes them, may be among the frames. If a file is refused, the command stops and
-    writes nothing, unless --skip-bad is given.
+    writes nothing, unless --skip-bad is given. It always stops if files differ in noise or schema and no
+    --noise or --schema says which of them are right: state both for files that strangers have made.
     """
     if ray_address is not None and engine is not Engine.RAY:
         raise typer.BadParameter("--engine: expected ray, since --ray-address is given, got local")

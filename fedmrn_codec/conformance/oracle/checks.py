@@ -8,8 +8,9 @@ import re
 _CODES = """
 F-01 truncated F-02 magic F-03 version F-04 reserved F-05 limit F-06 truncated F-07 limit F-08 truncated
 S-01 schema_length S-02 schema_name S-03 unknown_role S-04 unknown_dtype S-05 masked_dtype S-06 schema_shape
-S-07 limit S-08 schema_digest F-09 no_schema F-10 schema_mismatch F-11 tensor_count F-12 round F-13 base_model
-F-14 seed F-15 truncated F-16 unknown_kind F-17 kind_mismatch F-18 unknown_dtype F-19 dtype_mismatch
+S-09 limit S-07 limit S-08 schema_digest F-09 no_schema F-10 schema_mismatch F-11 tensor_count F-12 round
+F-13 base_model F-14 seed F-15 truncated F-16 unknown_kind F-17 kind_mismatch F-18 unknown_dtype
+F-19 dtype_mismatch
 F-20 unknown_distribution F-21 unknown_coding F-22 reserved F-23 payload_length F-24 scale F-25 truncated
 F-31 minor F-26 trailing F-27 checksum F-28 padding F-29 non_finite F-30 bool
 C-01 coding C-02 coding C-03 coding C-04 coding

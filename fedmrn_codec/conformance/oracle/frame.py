@@ -117,7 +117,7 @@ def parse(data: bytes, schema: Schema | None = None, options: Options = Options(
         length = reader.uint(4, "F-06", "schema length")
         require(length <= options.max_schema_bytes, "F-07", f"schema: {length} bytes at byte 48")
         raw = reader.take(length, "F-08", "schema")
-        embedded = parse_schema(raw)  # [S-01] to [S-06]
+        embedded = parse_schema(raw, most)  # [S-01] to [S-06], [S-09]
         total = sum(tensor.elements for tensor in embedded)
         most = options.max_elements
         require(total <= most, "S-07", f"elements: expected at most {most}, got {total}")

@@ -44,10 +44,11 @@ def schema_bytes(schema: Schema) -> bytes:
     return data
 
 
-def parse_schema(data: bytes) -> Schema:
-    """The schema of its bytes, [S-01] to [S-06] checked field by field (spec 5.1, 5.2, 7.3)."""
+def parse_schema(data: bytes, max_tensors: int = 2**32) -> Schema:
+    """The schema of its bytes, [S-01] to [S-06], [S-09] checked field by field (spec 5.1, 5.2, 7.3)."""
     reader, schema, names = Reader(data), [], set()
     for position in range(reader.uint(4, "S-01", "count")):
+        require(position < max_tensors, "S-09", f"tensors: expected at most {max_tensors}")
         at = f"tensor {position}"
         name_length = reader.uint(2, "S-01", f"{at}: name_length")
         require(name_length > 0, "S-02", f"{at}: expected a name, got an empty one")

@@ -819,22 +819,26 @@ static void op_aggregate(task *t, buffer *out)
     if (!t->error) put_sum(t, out, &sum);
 }
 
+/* All partial sums are read before the first is added: a bad one among them leaves no half of a sum. */
 static void op_merge(task *t, buffer *out)
 {
     fedmrn_schema schema;
-    fedmrn_partial partial;
+    fedmrn_partial *partials;
     fedmrn_sum sum;
     const json *list = member(t->request, "partials"), *value;
+    size_t count = 0, k;
     if (list->type != LIST) fail(t, "request");
     if (t->error || !schema_of(t, &schema)) return;
-    if (!list->first) check(t, FEDMRN_AGGREGATE);
-    for (value = list->first; value; value = value->next) {
+    if (!list->first && !check(t, FEDMRN_AGGREGATE)) return;
+    partials = allocate(t, list->length, sizeof *partials);
+    for (value = list->first; value && !t->error; value = value->next) {
         span s = bytes_of(t, value);
-        if (t->error || !check(t, fedmrn_partial_read(&partial, s.bytes, s.length, &schema).code)) return;
-        if (value == list->first && !sum_of(t, &sum, &schema, partial.base_model, partial.round)) return;
-        if (!check(t, fedmrn_sum_merge(&sum, &partial))) return;
+        if (!t->error) check(t, fedmrn_partial_read(&partials[count++], s.bytes, s.length, &schema).code);
     }
-    if (!t->error) put_sum(t, out, &sum);
+    if (t->error || !sum_of(t, &sum, &schema, partials[0].base_model, partials[0].round)) return;
+    for (k = 0; k < count; k++)
+        if (!check(t, fedmrn_sum_merge(&sum, &partials[k]))) return;
+    put_sum(t, out, &sum);
 }
 
 /* ---------------------------------------- lines ---------------------------------------- */

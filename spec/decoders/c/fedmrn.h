@@ -890,9 +890,9 @@ static fedmrn_status fedmrn__check_names(const uint8_t *bytes, fedmrn_tensor *te
     return repeated < named ? fedmrn__fail(FEDMRN_SCHEMA_NAME, (uint64_t)(tensors[repeated].name - bytes)) : found;
 }
 
-/* spec 5.1, 7.3 [S-01] to [S-06] */
-fedmrn_status fedmrn_schema_read(fedmrn_schema *schema, const uint8_t *bytes, size_t length, fedmrn_tensor *tensors,
-                                 size_t capacity)
+/* spec 5.1, 7.3 [S-01] to [S-06], [S-09] */
+static fedmrn_status fedmrn__read_schema(fedmrn_schema *schema, const uint8_t *bytes, size_t length,
+                                         fedmrn_tensor *tensors, size_t capacity, uint64_t most)
 {
     fedmrn__in in = fedmrn__from(bytes, 4, length);
     fedmrn_status status = fedmrn__ok();
@@ -906,13 +906,20 @@ fedmrn_status fedmrn_schema_read(fedmrn_schema *schema, const uint8_t *bytes, si
     schema->count = fedmrn__u32(bytes);
     for (; k < schema->count && !status.code; k += (size_t)named) {
         named = 0;
-        status = fedmrn__read_tensor(&in, &tensors[k], &named);
+        status = k < most ? fedmrn__read_tensor(&in, &tensors[k], &named) : fedmrn__fail(FEDMRN_LIMIT, 0);
     }
     status = fedmrn__check_names(bytes, tensors, k, status);
     if (status.code) return status;
     if (in.at != length) return fedmrn__fail(FEDMRN_SCHEMA_LENGTH, in.at);
     fedmrn__digest(bytes, length, schema->digest);
     return fedmrn__ok();
+}
+
+/* spec 7.3: no limit applies to a schema of the caller. */
+fedmrn_status fedmrn_schema_read(fedmrn_schema *schema, const uint8_t *bytes, size_t length, fedmrn_tensor *tensors,
+                                 size_t capacity)
+{
+    return fedmrn__read_schema(schema, bytes, length, tensors, capacity, UINT64_MAX);
 }
 
 /* spec 7.3 [S-07]: the sum can exceed 2^64. */
@@ -1990,7 +1997,7 @@ static fedmrn_status fedmrn__find_schema(fedmrn__in *in, const fedmrn_demands *d
     return fedmrn__ok();
 }
 
-/* spec 7.3 [F-06] to [F-08], [S-01] to [S-08] */
+/* spec 7.3 [F-06] to [F-08], [S-01] to [S-09] */
 static fedmrn_status fedmrn__check_embedded(fedmrn_frame *frame, fedmrn__in *in, const fedmrn_demands *demands,
                                             const fedmrn_memory *memory)
 {
@@ -1998,7 +2005,8 @@ static fedmrn_status fedmrn__check_embedded(fedmrn_frame *frame, fedmrn__in *in,
     size_t length = 0;
     fedmrn_status status = fedmrn__find_schema(in, demands, &schema, &length);
     if (status.code) return status;
-    status = fedmrn_schema_read(&frame->embedded, schema, length, memory->tensors, memory->tensor_capacity);
+    status = fedmrn__read_schema(&frame->embedded, schema, length, memory->tensors, memory->tensor_capacity,
+                                 demands->max_tensors);
     if (status.code) return fedmrn__fail(status.code, status.offset + (uint64_t)(schema - frame->bytes));
     if (!fedmrn__elements_within(&frame->embedded, demands->max_elements))
         return fedmrn__fail(FEDMRN_LIMIT, (uint64_t)(schema - frame->bytes));

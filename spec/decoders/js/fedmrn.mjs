@@ -78,7 +78,7 @@ const CODES = { // spec 7.3, 8.1, 8.5
   'F-01': 'truncated', 'F-02': 'magic', 'F-03': 'version', 'F-04': 'reserved', 'F-05': 'limit',
   'F-06': 'truncated', 'F-07': 'limit', 'F-08': 'truncated',
   'S-01': 'schema_length', 'S-02': 'schema_name', 'S-03': 'unknown_role', 'S-04': 'unknown_dtype', 'S-05': 'masked_dtype',
-  'S-06': 'schema_shape', 'S-07': 'limit', 'S-08': 'schema_digest',
+  'S-06': 'schema_shape', 'S-09': 'limit', 'S-07': 'limit', 'S-08': 'schema_digest',
   'F-09': 'no_schema', 'F-10': 'schema_mismatch', 'F-11': 'tensor_count', 'F-12': 'round', 'F-13': 'base_model', 'F-14': 'seed',
   'F-15': 'truncated', 'F-16': 'unknown_kind', 'F-17': 'kind_mismatch', 'F-18': 'unknown_dtype', 'F-19': 'dtype_mismatch',
   'F-20': 'unknown_distribution', 'F-21': 'unknown_coding', 'F-22': 'reserved', 'F-23': 'payload_length', 'F-24': 'scale',
@@ -94,7 +94,7 @@ const CODES = { // spec 7.3, 8.1, 8.5
 };
 const UNSUPPORTED = ['F-03', 'S-03', 'S-04', 'F-16', 'F-18', 'F-20', 'F-21', 'P-03', 'P-09'];
 const REFUSED = [
-  'F-05', 'F-07', 'S-07', 'F-09', 'F-10', 'F-12', 'F-13', 'F-14', 'P-07', 'A-01', 'A-02', 'A-05', 'A-06',
+  'F-05', 'F-07', 'S-09', 'S-07', 'F-09', 'F-10', 'F-12', 'F-13', 'F-14', 'P-07', 'A-01', 'A-02', 'A-05', 'A-06',
 ];
 
 /** @returns {ErrorClass} spec 7.1 */
@@ -645,14 +645,17 @@ export function parseSchema(bytes) { // spec 5.1
 }
 
 /** The schema in bytes that begin at the offset `base` of a frame. */
-function readSchema(shared, base) {
+function readSchema(shared, base, most = Infinity) {
   const bytes = shared.slice(); // a copy, so that later changes of the caller's bytes have no effect
   const view = viewOf(bytes);
   const parts = new Parts(0, bytes.length, 'S-01', base);
   const count = view.getUint32(parts.take(4, 'schema, count'), true);
   const tensors = [];
   const names = new Set();
-  while (tensors.length < count) tensors.push(readTensor(view, parts, names, `schema, tensor ${tensors.length}`));
+  while (tensors.length < count) {
+    if (tensors.length >= most) fail('S-09', 'schema, count', base, count, `at most ${most}`);
+    tensors.push(readTensor(view, parts, names, `schema, tensor ${tensors.length}`));
+  }
   const left = parts.end - parts.at;
   if (left) fail('S-01', 'schema', base + parts.at, `${left} bytes after its last tensor`, 'none');
   return { bytes, digest: sha256(bytes).subarray(0, 16), tensors }; // spec 5.4
@@ -801,7 +804,7 @@ function readEmbedded(bytes, view, parts, header, limits) { // spec 6.3
   parts.number = 'F-08';
   const at = parts.take(length, 'the embedded schema');
   parts.number = 'F-15';
-  const schema = readSchema(bytes.subarray(at, at + length), at);
+  const schema = readSchema(bytes.subarray(at, at + length), at, limits.tensors);
   const elements = schema.tensors.reduce((sum, { n }) => sum + BigInt(n), 0n);
   if (elements > limits.elements) fail('S-07', 'the embedded schema', at, `${elements} elements`, `at most ${limits.elements}`);
   if (!sameBytes(schema.digest, header.schemaDigest)) {
