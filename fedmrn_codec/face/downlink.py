@@ -30,6 +30,9 @@ FIRST, STEP = 1 / 8, 4.0
 """The step of the first version as a share of the spread of the weights; later, as a multiple of the spread
 of what a round changes."""
 
+SMALLEST = -1000
+"""An exponent below all bounds."""
+
 RISE = 2
 """A step rises if the rule asks for a larger power of two by at least so many doublings."""
 
@@ -47,8 +50,10 @@ class Downlink:
     model : mapping of str to array
         The server's model: an array for each tensor of the schema; others are not looked at.
     step : float, or mapping of str to float, optional
-        A power of two for all float tensors, or for each by name. Default: chosen for each tensor and each
-        round from how much a round changes it.
+        A power of two for all float tensors, or for each by name. Default: chosen for each masked tensor and
+        each round from how much a round changes it. Dense tensors have the smallest step that holds their
+        largest element, 24 bits for float32: clients send statistics, such as those of BatchNorm, that
+        depend little on the model received, so an error of rounding would return in the next mean.
     keep : int
         The number of former versions from which `frame` can lead to the present one. Each takes the memory of
         one frame.
@@ -86,10 +91,13 @@ class Downlink:
         dtypes = dtypes_of(schema, model)
         exponents = self._fixed
         if exponents is None:
-            sizes = {name: elements[name].size for name in dtypes}
-            spreads = {n: float(np.std(elements[n], dtype=np.float64)) if sizes[n] else 0.0 for n in dtypes}
-            wanted = {name: _floor_log2(FIRST * spread) for name, spread in spreads.items()}
-            exponents = {n: _bounded(wanted[n], elements[n], dtypes[n]) for n in dtypes}
+            exponents = {}
+            for tensor in schema:
+                if tensor.name in dtypes:
+                    its = elements[tensor.name]
+                    spread = float(np.std(its, dtype=np.float64)) if tensor.masked and its.size else 0.0
+                    wanted = _floor_log2(FIRST * spread)
+                    exponents[tensor.name] = _bounded(wanted, _largest(its), dtypes[tensor.name])
         self._held = GridModel.rounded(schema, dtypes, elements, exponents)
         self._errors = _square_errors(self._held, elements)
         self._history: dict[int, bytes] = {}
@@ -237,14 +245,20 @@ class Downlink:
         """The exponents of the next version: from what the round changed, and not without need."""
         changed = _square_errors(self._held, elements)
         out = {}
+        masked = {tensor.name for tensor in self.schema if tensor.masked}
         for name, exponent in self._held.exponents.items():
+            largest = _largest(elements[name])
+            if name not in masked:  # small enough a step for the difference of the versions, too
+                largest = max(largest, _largest(self._held.integers[name]) * 2.0**exponent)
+                out[name] = _bounded(SMALLEST, largest, self._held.dtypes[name])
+                continue
             change = changed[name] - self._errors[name]
             wanted = exponent
             if change > 0:
                 wanted = round(math.log2(STEP * math.sqrt(change)))
             if exponent <= wanted < exponent + RISE:
                 wanted = exponent
-            out[name] = _bounded(wanted, elements[name], self._held.dtypes[name])
+            out[name] = _bounded(wanted, largest, self._held.dtypes[name])
         return out
 
 
@@ -375,13 +389,17 @@ def _square_errors(held: GridModel, elements: Mapping[str, np.ndarray]) -> dict[
 
 
 def _floor_log2(value: float) -> int:
-    return math.frexp(value)[1] - 1 if value > 0 else -1000
+    return math.frexp(value)[1] - 1 if value > 0 else SMALLEST
 
 
-def _bounded(exponent: int, elements: np.ndarray, dtype: str) -> int:
-    """The exponent nearest to a wanted one with which the elements, even if doubled, are within bounds."""
+def _largest(elements: np.ndarray) -> float:
+    """The largest magnitude; 0 of no elements."""
+    return float(max(elements.max(), -elements.min())) if elements.size else 0.0
+
+
+def _bounded(exponent: int, largest: float, dtype: str) -> int:
+    """The exponent nearest to a wanted one with which elements, even doubled, are within bounds."""
     bounds = BOUNDS[dtype]
-    largest = float(max(elements.max(), -elements.min())) if elements.size else 0.0
     least = bounds.least_exponent
     if largest:
         least = max(least, math.ceil(math.log2(largest) + 1 - math.log2(bounds.largest)))
