@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from logging import INFO
+from typing import NamedTuple
 
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.common.constant import SType
@@ -20,6 +21,13 @@ DOWNLINKS = ("grid", "raw")
 """The values of the option `downlink` of `FedMRN`."""
 
 
+class Pack(NamedTuple):
+    """What is sent to the nodes of one version, and whether it is the whole model."""
+
+    record: ArrayRecord
+    whole: bool
+
+
 class Sender:
     """Sends the model of each round as frames, and knows which version each node holds.
 
@@ -30,6 +38,10 @@ class Sender:
     ----------
     downlink : {"grid", "raw"}
         "raw": every message is sent as it is.
+    schema : fedmrn_codec.Schema, optional
+    tied : mapping of str to str, optional
+        As in `FedMRN`. float32 arrays that clients send as masks are rounded to a grid; all others, such as
+        biases, statistics and frozen arrays, have all the bits that a grid has.
 
     Attributes
     ----------
@@ -46,13 +58,15 @@ class Sender:
         The option has another value.
     """
 
-    def __init__(self, downlink: str) -> None:
+    def __init__(
+        self, downlink: str, schema: fm.Schema | None = None, tied: Mapping[str, str] | None = None
+    ) -> None:
         if downlink not in DOWNLINKS:
             raise fm.ArgumentError("downlink", f"one of {', '.join(DOWNLINKS)}", repr(downlink))
-        self._raw = downlink == "raw"
+        self._raw, self._schema, self._tied = downlink == "raw", schema, dict(tied or {})
         self._down: fm.Downlink | None = None
         self._arrays: dict[str, Array] = {}
-        self._records: dict[int, ArrayRecord] = {}
+        self._packs: dict[int, Pack] = {}
         self._held: dict[int, int] = {}
         self._plain: dict[int, RecordDict] | None = None
         self._messages: dict[int, Message] = {}
@@ -130,24 +144,36 @@ class Sender:
         if other := {array.stype for array in arrays.values()} - {SType.NUMPY}:
             raise fm.ArgumentError("serialisation of the arrays", SType.NUMPY, sorted(other))
         model = Loaded(record)
-        schema = fm.schema_of(model, masked=())
+        schema = fm.schema_of(model, masked=self._masked(record))
         if self._down is None or self._down.schema != schema:
             self._down = fm.Downlink(schema, model)
         else:
             self._down.advance(model)
-        self._arrays, self._records = arrays, {}
+        self._arrays, self._packs = arrays, {}
         return self._down
+
+    def _masked(self, record: ArrayRecord) -> list[str]:
+        """The float32 arrays that clients send as masks, and those tied to one."""
+        if self._schema is None:
+            names = {
+                name for name, array in record.items() if len(array.shape) >= 2 and name not in self._tied
+            }
+        else:
+            names = {tensor.name for tensor in self._schema if tensor.masked}
+        names |= {name for name, other in self._tied.items() if other in names}
+        return [name for name, array in record.items() if name in names and array.dtype == "float32"]
 
     def _packed(self, content: RecordDict, held: int) -> RecordDict:
         assert self._down is not None
         if held != self._down.model_id and held not in self._down.versions:
             held = 0
-        self.whole += held == 0
-        if held not in self._records:
-            schema = None if held else self._down.schema.data
-            self._records[held] = from_model_frame(self._down.frame(held), schema)
+        if held not in self._packs:
+            frame, schema = self._down.frame(held), None if held else self._down.schema.data
+            self._packs[held] = Pack(from_model_frame(frame, schema), fm.inspect(frame).base_model == 0)
+        pack = self._packs[held]
+        self.whole += pack.whole
         (key,) = content.array_records
-        return RecordDict({**dict(content), key: self._records[held]})
+        return RecordDict({**dict(content), key: pack.record})
 
     def _again(self, node: int) -> Message:
         """The message of a node once more, with the whole model; only once in a round."""

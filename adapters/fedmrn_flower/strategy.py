@@ -128,7 +128,7 @@ class FedMRN(Strategy):
         self._settings = Settings(
             self._noise, mask, schema, self.tied, seed, weighted_by, max_weight, coding, dense_coding, limits
         )
-        self._sender = Sender(downlink)
+        self._sender = Sender(downlink, schema, self.tied)
         self._grid: Grid | None = None
         self._timeout = TIMEOUT
         self._round: Round | None = None
