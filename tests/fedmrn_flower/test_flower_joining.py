@@ -80,7 +80,7 @@ def test_all_clients_of_a_round_receive_one_model_once(out, kind, number):
 def test_clients_evaluate_the_servers_model(out):
     for number in ROUNDS:
         server = json.loads((out / f"model{number}.json").read_text())
-        assert metrics(out, "evaluate", number)["mean"] == pytest.approx(server, abs=1e-4)
+        assert metrics(out, "evaluate", number)["mean"] == pytest.approx(server, abs=3e-4)
 
 
 @pytest.mark.slow
