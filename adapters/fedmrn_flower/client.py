@@ -15,6 +15,7 @@ from fedmrn_codec.adapter_api import Fit, fit_of
 from .checks import CLIPPED, only
 from .order import check_mods
 from .records import Loaded, from_frame, is_frame
+from .replica import HELD, Held, follow, lost
 from .request import Request
 
 NO_REQUEST = (
@@ -24,10 +25,17 @@ NO_REQUEST = (
 
 
 def mod(msg: Message, context: Context, call_next: ClientAppCallable) -> Message:
-    """Encode trained minus received arrays, for clients whose training is unchanged.
+    """Decode the server's model, and encode trained minus received arrays; the app sees arrays alone.
 
-    For `ClientApp(mods=[mod, ...])`. It must be the first mod, so that it encodes the reply that the others
-    have changed. Replies with an error, and replies that hold a frame already (`fedmrn_flower.arrays`) pass
+    For `ClientApp(mods=[mod, ...])`. It must be the first mod, so that the others see arrays too.
+
+    A message of any type may hold a frame in place of the model: of the whole model, or of what has changed
+    since the model that the node holds. The mod keeps the model in the node's `Context.state`, or in a file
+    if its frame is longer than 8 MiB, and tells the server with each reply which model the node holds. A node
+    that does not hold the model that a frame changes asks for the whole model by an error reply; the app is
+    not called.
+
+    Replies with an error, and replies that hold a frame already (`fedmrn_flower.arrays`) pass
     unchanged; so do replies to messages without a request, with a warning if they are of training. The mask
     bits come from the operating system's random numbers (spec 4.3), the noise from the seed that the server
     assigned.
@@ -39,9 +47,39 @@ def mod(msg: Message, context: Context, call_next: ClientAppCallable) -> Message
     An update that cannot be encoded (a NaN, a missing array, another shape or dtype), and a mod of Flower
     around this one that changes arrays, result in an error reply with the code MOD_FAILED_PRECONDITION.
     """
-    reply = call_next(msg, context)
     try:
         request = Request.find(msg)
+    except fm.CodecError as error:
+        return _failed(error, msg)
+    try:
+        held = follow(msg, context, None if request is None else request.base_model)
+    except fm.CodecError as error:
+        return lost(error, msg)
+    reply = _encoded(msg, call_next(msg, context), request)
+    if held is not None and not reply.has_error():
+        _keep(held, context, reply)
+    return reply
+
+
+def _failed(error: fm.CodecError, msg: Message) -> Message:
+    return Message(Error(ErrorCode.MOD_FAILED_PRECONDITION, f"fedmrn: {error}"), reply_to=msg)
+
+
+def _keep(held: Held, context: Context, reply: Message) -> None:
+    """Keep the model for the next message, and tell the server; if it cannot be written, log that."""
+    try:
+        held.save(context)
+    except OSError as error:
+        text = f"the model is not kept, and the server will send all of it again: {error}"
+        _warn(context.run_id, text, HELD)
+        return
+    for metrics in reply.content.metric_records.values():
+        metrics[HELD] = held.id
+
+
+def _encoded(msg: Message, reply: Message, request: Request | None) -> Message:
+    """The reply with a frame in place of its arrays, if the message requests one."""
+    try:
         if request is None or reply.has_error():
             if request is None and _is_training(msg, reply):
                 _warn(msg.metadata.run_id, NO_REQUEST)
@@ -54,7 +92,7 @@ def mod(msg: Message, context: Context, call_next: ClientAppCallable) -> Message
             reply.content[key] = from_frame(request.encode(update))
             _report(reply, fit_of(update, request.schema, request.noise), request, msg.metadata.run_id)
     except fm.CodecError as error:
-        return Message(Error(ErrorCode.MOD_FAILED_PRECONDITION, f"fedmrn: {error}"), reply_to=msg)
+        return _failed(error, msg)
     return reply
 
 

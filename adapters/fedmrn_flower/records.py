@@ -13,7 +13,17 @@ STYPE = "fedmrn/1"
 """Serialisation type of an Array that holds a frame; `Array.numpy()` refuses it."""
 
 KEY = "fedmrn.frame"
-"""The one key of an ArrayRecord that holds a frame."""
+"""The key of the frame in an ArrayRecord that holds one."""
+
+MODEL_STYPE = (
+    "fedmrn/1, a frame of the model, which ClientApp(mods=[fedmrn_flower.mod]) decodes (or let the server "
+    "send arrays: FedMRN(..., downlink='raw'))"
+)
+"""Serialisation type of the Arrays in a message of a server; the error of `Array.numpy()` quotes it, which a
+client app without the mod runs into."""
+
+SCHEMA = "fedmrn.schema"
+"""The key of the schema beside a frame of the whole model."""
 
 
 def from_frame(frame: bytes) -> ArrayRecord:
@@ -30,6 +40,22 @@ def to_frame(record: ArrayRecord) -> bytes:
     """The unchecked frame of an ArrayRecord for which `is_frame` is true."""
     (array,) = record.values()
     return array.data
+
+
+def from_model_frame(frame: bytes, schema: bytes | None) -> ArrayRecord:
+    """An ArrayRecord for clients: a frame, and the schema (spec 5.1) if the frame has the whole model."""
+    parts = {KEY: frame} if schema is None else {KEY: frame, SCHEMA: schema}
+    return ArrayRecord({key: Array("uint8", (len(data),), MODEL_STYPE, data) for key, data in parts.items()})
+
+
+def is_model_frame(record: ArrayRecord) -> bool:
+    """Whether an ArrayRecord is one of `from_model_frame`."""
+    return KEY in record and record[KEY].stype.startswith(f"{STYPE}, ")
+
+
+def to_model_frame(record: ArrayRecord) -> tuple[bytes, bytes | None]:
+    """The unchecked frame, and the schema or None, of an ArrayRecord for which `is_model_frame` is true."""
+    return record[KEY].data, record[SCHEMA].data if SCHEMA in record else None
 
 
 class Loaded(Mapping[str, np.ndarray]):

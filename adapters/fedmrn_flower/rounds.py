@@ -19,7 +19,7 @@ from .request import Request
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a node was sent: the message, its arrays, and the request in it."""
+    """The message to a node, the strategy's arrays in it, to which its update is added, and the request."""
 
     message: Message
     arrays: ArrayRecord
@@ -77,6 +77,8 @@ class Round:
     messages : iterable of flwr.app.Message
         From the wrapped strategy. Their contents are replaced, not changed.
     settings : Settings
+    base_model : int, optional
+        The id of the model that all clients receive in place of that of the messages, rounded.
 
     Attributes
     ----------
@@ -90,8 +92,10 @@ class Round:
         fit its arrays, or two nodes have the same seed.
     """
 
-    def __init__(self, number: int, messages: Iterable[Message], settings: Settings) -> None:
-        self.number, self.settings = number, settings
+    def __init__(
+        self, number: int, messages: Iterable[Message], settings: Settings, base_model: int | None = None
+    ) -> None:
+        self.number, self.settings, self._base_model = number, settings, base_model
         self.assignments: dict[int, Assignment] = {}
         self._seeds: set[int] = set()
         self._models: dict[int, Model] = {}
@@ -143,7 +147,7 @@ class Round:
             check_schema(schema, model)
             check_tied(tied, schema, model)
             noise = self.settings.noise.of(schema, model)
-            self._models[id(arrays)] = Model(fm.model_id(model), schema, noise)
+            self._models[id(arrays)] = Model(self._base_model or fm.model_id(model), schema, noise)
         return self._models[id(arrays)]
 
     def _checked(self, reply: Message, seen: set[int]) -> CheckedReply:

@@ -10,7 +10,7 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedYogi, Strategy
+from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedYogi, Result, Strategy
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from flwr.supercore import log
 
@@ -27,14 +27,19 @@ from fedmrn_codec.adapter_api import (
 )
 
 from .checks import CheckedReply
+from .downlink import Sender
 from .order import check_around, check_inside, clips_on_clients
 from .records import added, restored
 from .request import PREFIX
 from .rounds import Replies, Round, Settings
+from .traffic import downlink as downlink_traffic
 from .traffic import traffic
 
 MEANS = (FedAvg, FedAvgM, FedAdagrad, FedAdam, FedYogi)
 """The strategies whose `aggregate_train` uses nothing but the weighted mean of the replies."""
+
+TIMEOUT = 3600.0
+"""Flower's default timeout of a round, in seconds."""
 
 
 class FedMRN(Strategy):
@@ -79,6 +84,11 @@ class FedMRN(Strategy):
         Codings that clients should use, as in `fedmrn_codec.Request`: "rans" and "rans12" make masks shorter,
         "float16" and "bfloat16" dense float32 tensors. Replies in any coding are accepted. The default coding
         of masks is "rans12" if a rule sets the noise, and "raw" if it is fixed.
+    downlink : {"grid", "raw"}
+        "grid": clients receive the model as frames, rounded to a grid (`fedmrn_codec.Downlink`), of what has
+        changed since the version that each holds; every ClientApp needs `fedmrn_flower.mod`. The wrapped
+        strategy never sees the rounded model: the updates of the clients are added to its own arrays. "raw":
+        messages hold the arrays themselves, float32 as a rule.
     limits : fedmrn_codec.Limits
         Of the frames that clients send (spec 9.2).
 
@@ -104,6 +114,7 @@ class FedMRN(Strategy):
         max_weight: int = 2**31 - 1,
         coding: str | None = None,
         dense_coding: str = "raw",
+        downlink: str = "grid",
         limits: fm.Limits = DEFAULT_LIMITS,
     ) -> None:
         check_inside(strategy, FedMRN)
@@ -117,14 +128,30 @@ class FedMRN(Strategy):
         self._settings = Settings(
             self._noise, mask, schema, self.tied, seed, weighted_by, max_weight, coding, dense_coding, limits
         )
+        self._sender = Sender(downlink, schema, self.tied)
+        self._grid: Grid | None = None
+        self._timeout = TIMEOUT
         self._round: Round | None = None
         self._seen: dict[str, float] = {}
         self._privacy_told = False
 
+    def start(
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord,
+        num_rounds: int = 3,
+        timeout: float = TIMEOUT,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Result:
+        """Flower's `Strategy.start`; the timeout also holds for models that are sent again."""
+        self._timeout = timeout
+        return super().start(grid, initial_arrays, num_rounds, timeout, *args, **kwargs)
+
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """The wrapped strategy's messages, each with a request for a frame.
+        """The wrapped strategy's messages, each with a request for a frame, and with the model as a frame.
 
         Raises
         ------
@@ -136,12 +163,14 @@ class FedMRN(Strategy):
         if not self._privacy_told and (text := clips_on_clients(self.strategy)):
             self._privacy_told = True
             log(WARNING, "fedmrn: %s", text)
-        messages = self.strategy.configure_train(server_round, arrays, config, grid)
-        self._round = Round(server_round, messages, self._settings)
+        messages = list(self.strategy.configure_train(server_round, arrays, config, grid))
+        self._grid = grid
+        base_model = self._sender.begin(messages)
+        self._round = Round(server_round, messages, self._settings, base_model)
         models = len(self._round.base_models())
         if models > 1 and not self.each:
             raise fm.ArgumentError("number of models sent", "1 (or FedMRN(..., each=True))", models)
-        return self._round.messages
+        return self._sender.pack(self._round.messages)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -164,7 +193,7 @@ class FedMRN(Strategy):
         if current is None or current.number != server_round:
             got = "none" if current is None else f"round {current.number}"
             raise RuntimeError(f"round of the last configure_train: expected round {server_round}, got {got}")
-        outcome = current.check(replies)
+        outcome = current.check(self._sender.receive(replies, self._grid, self._timeout))
         self._seen = {}
         decoded = self._decoded(current, outcome) if self.each else self._mean(current, outcome)
         arrays, metrics = self.strategy.aggregate_train(
@@ -181,17 +210,24 @@ class FedMRN(Strategy):
         if warning:
             log(WARNING, "fedmrn: %s", warning)
         seen = {PREFIX + name: value for name, value in (self._seen | fit).items()}
-        return arrays, MetricRecord({**result, **traffic(outcome), **seen})
+        moved = {**traffic(outcome), **downlink_traffic(self._sender)}
+        return arrays, MetricRecord({**result, **moved, **seen})
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """The wrapped strategy's messages."""
-        return self.strategy.configure_evaluate(server_round, arrays, config, grid)
+        """The wrapped strategy's messages, with the model as a frame."""
+        messages = list(self.strategy.configure_evaluate(server_round, arrays, config, grid))
+        self._grid = grid
+        self._sender.begin(messages)
+        return self._sender.pack(messages)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """The wrapped strategy's metrics."""
-        return self.strategy.aggregate_evaluate(server_round, replies)
+        """The wrapped strategy's metrics, and the bytes of the messages."""
+        replies = self._sender.receive(replies, self._grid, self._timeout)
+        metrics = self.strategy.aggregate_evaluate(server_round, replies)
+        moved = downlink_traffic(self._sender)
+        return MetricRecord({**dict(metrics or {}), **moved}) if metrics is not None or moved else None
 
     def summary(self) -> None:
         """Log the settings of this wrapper and of the wrapped strategy."""

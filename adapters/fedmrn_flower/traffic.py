@@ -1,9 +1,10 @@
-"""Bytes and numbers of replies of a round, as entries of a MetricRecord."""
+"""Bytes of a round in both directions, and numbers of replies, as entries of a MetricRecord."""
 
 from __future__ import annotations
 
 from flwr.app import MetricRecord
 
+from .downlink import Sender
 from .request import PREFIX
 from .rounds import Replies
 
@@ -29,3 +30,19 @@ def traffic(replies: Replies) -> MetricRecord:
         "failed-nodes": [reply.metadata.src_node_id for reply in replies.failed],
     }
     return MetricRecord({PREFIX + name: value for name, value in numbers.items() if value != []})
+
+
+def downlink(sender: Sender) -> MetricRecord:
+    """Downlink bytes, in total and per client, and the number of frames with the whole model.
+
+    The bytes are those of the arrays in the messages: the lengths of frames, and of a schema beside each
+    frame of the whole model, or all arrays without frames. Without messages the record is empty.
+    """
+    if not sender.nodes:
+        return MetricRecord()
+    numbers = {
+        "downlink-bytes": sender.bytes,
+        "downlink-bytes-per-client": sender.bytes / sender.nodes,
+        "downlink-whole": sender.whole,
+    }
+    return MetricRecord({PREFIX + name: value for name, value in numbers.items()})

@@ -130,6 +130,26 @@ def test_vectors_have_the_smallest_step_that_has_held_them():
     assert down.steps["w"] == 2**-3
 
 
+def test_dense_vectors_keep_all_the_bits_that_a_grid_has():
+    """What a client sends of running statistics depends little on what it received: no step may follow it."""
+    schema = fm.Schema([fm.Tensor("w", (50,), masked=True), fm.Tensor("var", (50,))])
+    rng = np.random.default_rng(6)
+    server = {"w": rng.normal(0, 0.05, 50).astype("f4"), "var": np.ones(50, "f4")}
+    down, ever = fm.Downlink(schema, server), 0.0
+    for number in range(8):
+        held, before = down.model, down.model_id
+        ever = max(ever, float(np.abs(server["var"]).max()))
+        assert np.abs(held["var"] - server["var"]).max() <= ever * 2.0**-23
+        trained = rng.uniform(0.01, 0.05, 50).astype("f4")
+        server = {
+            "w": server["w"] + rng.normal(0, 0.01, 50).astype("f4"),
+            "var": server["var"] + (trained - held["var"]),
+        }
+        down.advance(server)
+        assert np.abs(server["var"] - trained).max() < 1e-6, number
+        assert fm.inspect(down.frame(before)).base_model == before  # the step did not fall
+
+
 def test_a_round_that_changes_nothing_keeps_the_version():
     down = fm.Downlink(SCHEMA, model())
     before, frame = down.model_id, down.frame()

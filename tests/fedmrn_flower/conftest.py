@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from flower_cases import STATES
 from flwr.supercore.task_identity import TaskIdentity
 
 
@@ -12,6 +13,14 @@ def identity():
     TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1
     yield
     TaskIdentity._run_id, TaskIdentity._node_id, TaskIdentity._task_id = old
+
+
+@pytest.fixture(autouse=True)
+def states():
+    """Nodes that have received nothing yet."""
+    STATES.clear()
+    yield
+    STATES.clear()
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -50,12 +50,25 @@ def honest(message, weight=10, **metrics):
     return Message(RecordDict({"arrays": record(trained(message)), "metrics": numbers}), reply_to=message)
 
 
-def through(train: Callable[[Message], Message], message, mods=(mod,)):
+STATES: dict[int, RecordDict] = {}
+"""The state of each node, which Flower keeps between messages; the fixture `states` empties it."""
+
+
+def through(train: Callable[[Message], Message], message, mods=(mod,), **node_config):
     """The reply of a ClientApp with these mods."""
     app = ClientApp(mods=list(mods))
     app.train()(lambda msg, _: train(msg))
-    context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
+    app.evaluate()(lambda msg, _: train(msg))
+    node = message.metadata.dst_node_id
+    state = STATES.setdefault(node, RecordDict())
+    context = Context(run_id=1, node_id=node, node_config=node_config, state=state, run_config={})
     return app(message, context)
+
+
+def without_mod(message):
+    """What a client without the mod replies: whole arrays, from whichever model."""
+    numbers = MetricRecord({"num-examples": 10, "loss": 0.5})
+    return Message(RecordDict({"arrays": record(), "metrics": numbers}), reply_to=message)
 
 
 def messages_of(strategy: FedMRN, nodes, server_round=1, arrays=None):

@@ -194,7 +194,7 @@ def test_the_first_rounds_of_a_rule_are_not_reported(logged):
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, [0.5], float("nan")])
 def test_a_bad_share_is_refused(share, logged):
-    server = FedMRN(plain(), noise=fm.Uniform(0.01))
+    server = FedMRN(plain(), noise=fm.Uniform(0.01), downlink="raw")
     first, second = messages_of(server, NODES)
     frame = Request.of(second).encode(
         fm.difference(trained(second), arrays_of(second), Request.of(second).schema)

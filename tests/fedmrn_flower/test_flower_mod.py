@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from flower_cases import MODEL, frame_of, honest, messages_of, record, through, trained
+from flower_cases import MODEL, frame_of, honest, messages_of, record, through, trained, without_mod
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp.mod import fixedclipping_mod
 from flwr.common.constant import ErrorCode
@@ -221,7 +221,9 @@ def train_with_psm(message):
 
 @pytest.mark.parametrize("mods", [(), (mod,)])
 def test_masks_trained_with_psm(mods):
-    strategy = FedMRN(FedAvg(min_available_nodes=1, min_train_nodes=1), noise=Uniform(0.01), mask="signed")
+    downlink = "grid" if mods else "raw"
+    fedavg = FedAvg(min_available_nodes=1, min_train_nodes=1)
+    strategy = FedMRN(fedavg, noise=Uniform(0.01), mask="signed", downlink=downlink)
     start = ArrayRecord(network().state_dict())
     (message,) = messages_of(strategy, [1], arrays=start)
     reply = through(train_with_psm, message, mods)
@@ -257,7 +259,7 @@ def test_the_error_for_plain_arrays_names_the_mod(monkeypatch):
     monkeypatch.setattr("fedmrn_flower.strategy.log", lambda level, text, *args: logged.append(text % args))
     strategy = FedMRN(FedAvg(min_available_nodes=1, min_train_nodes=1), noise=Uniform(0.01))
     (message,) = messages_of(strategy, [1])
-    arrays, metrics = strategy.aggregate_train(1, [through(honest, message, mods=())])
+    arrays, metrics = strategy.aggregate_train(1, [through(without_mod, message, mods=())])
     assert arrays is None
     assert metrics["fedmrn.refused"] == 1
     (line,) = logged

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flower_cases import frame_of, messages_of, record, with_frame
-from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
@@ -36,7 +36,8 @@ def test_cnn4_replies_are_27_times_smaller():
         return Message(RecordDict({"arrays": trained, "metrics": metrics}), reply_to=msg)
 
     plain = flower_bytes(train(message, None))
-    masked = flower_bytes(mod(message, None, train))
+    context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
+    masked = flower_bytes(mod(message, context, train))
     assert plain > 1_567_392  # no less than the float32 parameters
     assert plain / masked >= 27
     line = f"{plain:,} bytes plain, {masked:,} with a frame, {plain / masked:.1f} times fewer"

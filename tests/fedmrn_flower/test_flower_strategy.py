@@ -5,7 +5,17 @@ import zlib
 
 import numpy as np
 import pytest
-from flower_cases import MODEL, bytes_of, frame_of, honest, messages_of, record, through, with_frame
+from flower_cases import (
+    MODEL,
+    bytes_of,
+    frame_of,
+    honest,
+    messages_of,
+    record,
+    through,
+    with_frame,
+    without_mod,
+)
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import (
     DifferentialPrivacyServerSideFixedClipping,
@@ -82,9 +92,11 @@ def test_the_callers_config_and_arrays_are_not_changed():
         def get_node_ids(self):
             return NODES
 
-    (first, *_) = wrapped().configure_train(1, arrays, config, Grid())
-    assert set(config) == {"lr", "server-round"}  # FedAvg adds the second entry
-    assert first.content["arrays"] is arrays  # shared by all nodes
+    for downlink in ("raw", "grid"):
+        first, second, _ = wrapped(downlink=downlink).configure_train(1, arrays, config, Grid())
+        assert set(config) == {"lr", "server-round"}  # FedAvg adds the second entry
+        assert (first.content["arrays"] is arrays) == (downlink == "raw")
+        assert first.content["arrays"] is second.content["arrays"]  # shared by all nodes
     assert bytes_of(arrays) == before
 
 
@@ -294,7 +306,7 @@ BAD = {
     "another mask": (lambda m: with_frame(m, frame(m, mask="binary")), "reply"),
     "shape (1,) for (8,)": (other_shape, "schema_mismatch"),
     "NaN": (nan_dense, "non_finite"),
-    "plain arrays": (honest, "reply"),
+    "plain arrays": (without_mod, "reply"),
     "no arrays": (empty_record, "reply"),
     "two ArrayRecords": (two_records, "reply"),
     "no metrics": (without_metrics, "reply"),
@@ -461,6 +473,7 @@ def test_each_frame_is_parsed_once(each, monkeypatch):
     monkeypatch.setattr(checked, "parse", lambda *args: parsed.append(args) or parse(*args))
     strategy = wrapped(each=each)
     replies = [through(honest, message) for message in messages_of(strategy, NODES)]
+    parsed.clear()  # clients parse the frame of the model
     assert strategy.aggregate_train(1, replies)[1]["fedmrn.clients"] == len(NODES)
     assert len(parsed) == len(NODES)
 

@@ -6,7 +6,7 @@ from flwr.clientapp import ClientApp
 import fedmrn_flower
 from quickstart import task
 
-app = ClientApp()
+app = ClientApp(mods=[fedmrn_flower.mod])
 
 
 @app.train()
