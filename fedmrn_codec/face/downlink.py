@@ -297,9 +297,7 @@ class Replica:
         ArgumentError
             No frame has been applied.
         """
-        if self._held is None:
-            raise errors.ArgumentError("replica", "a frame of the whole model", "none so far")
-        return self._held.arrays
+        return self._present().arrays
 
     @property
     def model_id(self) -> int:
@@ -348,9 +346,12 @@ class Replica:
         ArgumentError
             No frame has been applied.
         """
+        return self._present().whole_frame(self._backend)
+
+    def _present(self) -> GridModel:
         if self._held is None:
             raise errors.ArgumentError("replica", "a frame of the whole model", "none so far")
-        return self._held.whole_frame(self._backend)
+        return self._held
 
 
 def _elements(schema: Schema, model: Arrays) -> dict[str, np.ndarray]:
