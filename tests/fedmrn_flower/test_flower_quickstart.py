@@ -131,7 +131,9 @@ def test_the_bytes_of_both_directions(plain, quickstart):
     rows = {"the app without this package": traffic(quickstart(plain), FedAvg(), 1)[0][0]}
     client = quickstart(EXAMPLE)
     torch.manual_seed(0)
-    rows['`FedMRN(strategy, downlink="raw")`, first round'] = traffic(client, FedMRN(FedAvg(), downlink="raw"), 1)[0][0]
+    rows['`FedMRN(strategy, downlink="raw")`, first round'] = traffic(
+        client, FedMRN(FedAvg(), downlink="raw"), 1
+    )[0][0]
     both, arrays = traffic(client, FedMRN(FedAvg()))
     rows["`FedMRN(strategy)`, first round"] = both[0]
     rows["`FedMRN(strategy)`, mean of rounds 2 to 5"] = both[1:].mean(axis=0)
