@@ -315,6 +315,26 @@ def test_a_node_that_loses_it_twice_in_a_round_has_failed():
     assert metrics["fedmrn.failed-nodes"] == NODES
 
 
+def test_a_node_is_sent_the_model_again_only_once():
+    network, strategy = Network(), server()
+    strategy._grid = network
+    (message, *_) = messages_of(strategy, NODES)
+    asks = Message(Error(6, f"{replica.LOST}x"), reply_to=message)
+    strategy._sender.receive([asks, asks], network, 1)
+    ((only,),) = network.sent
+    assert is_model_frame(only["arrays"])
+
+
+def test_a_model_is_rounded_once(monkeypatch):
+    advanced, advance = [], fm.Downlink.advance
+    monkeypatch.setattr(fm.Downlink, "advance", lambda *args: advanced.append(args) or advance(*args))
+    strategy = server()
+    arrays, _, _ = play(strategy, 1, record())
+    evaluate(strategy, 1, arrays)
+    play(strategy, 2, ArrayRecord(dict(arrays.items())))
+    assert len(advanced) == 1
+
+
 def test_the_timeout_of_a_run_holds_for_models_that_are_sent_again():
     strategy, network = server(), Network()
 
