@@ -29,7 +29,9 @@ from .face.decoding import decode, decode_bits, inspect, noise, philox_words, ve
 from .face.downlink import Downlink, Replica
 from .face.encoding import encode, encode_bits
 from .face.grids import encode_grid
+from .face.intake import Intake
 from .face.models import apply, difference, model_id, schema_of
+from .face.policy import Policy
 from .face.request import Request
 from .face.seeds import choose_seed
 from .format.checked import CheckedFrame
@@ -57,11 +59,13 @@ __all__ = [
     "FrameError",
     "Gaussian",
     "Info",
+    "Intake",
     "Limits",
     "MalformedError",
     "MaskKind",
     "MaskStatistics",
     "Noise",
+    "Policy",
     "RefusedError",
     "Replica",
     "ReplyError",
