@@ -14,7 +14,7 @@ from .. import errors
 from ..format.checked import CheckedFrame
 from ..format.frame import CHECKSUM, ENTRY, HEADER, SCALE, Buffer, as_view
 from ..format.limits import DEFAULT_LIMITS, Limits, checked_limits
-from ..format.mask_spec import masked_noise
+from ..format.mask_spec import masked_noise, masked_values
 from ..format.parsing import Expected
 from ..format.schema import Schema, Tensor
 from ..primitives.arguments import U32, U64, unsigned
@@ -62,8 +62,8 @@ class Policy:
         Elements of dense tensors are always allowed.
     codings : collection of {"raw", "rans", "rans12", "rans14", "float16", "bfloat16"}
         The codings of payloads. An entropy coding needs "raw" as well, since short payloads stay raw.
-    step : float, optional
-        The step of every grid. Without it, the first frame that is added sets that of masked tensors.
+    step : float, or mapping of str to float, optional
+        The step of masked tensors that are sent on a grid. Without it, the first frame added sets it.
     embedded : bool
         Whether frames may carry their schema.
     max_bytes : int, optional
@@ -92,7 +92,7 @@ class Policy:
     max_weight: int
     kinds: Collection[str] = ("mask",)
     codings: Collection[str] = ("raw",)
-    step: float | None = None
+    step: float | Mapping[str, float] | None = None
     embedded: bool = False
     max_bytes: int | None = None
     max_value: float | Mapping[str, float] | None = None
@@ -115,10 +115,9 @@ class Policy:
             self._set("max_bytes", _count(self.max_bytes, U64 - 1, "max_bytes"))
         if not isinstance(self.embedded, bool):
             raise errors.ArgumentError("embedded", "a bool", repr(self.embedded))
-        if self.step is not None:
-            self._set("step", _positive(self.step, "step"))
-            if not BOUNDS["float32"].allows(self.step):
-                raise errors.ArgumentError("step", BOUNDS["float32"], self.step)
+        steps = {name: _checked_step(step) for name, step in self._steps().items()}
+        if isinstance(self.step, Mapping):
+            self._set("step", steps)
         self._set("max_value", _checked_bounds(self.max_value, self.schema))
         if self.max_norm is not None:
             self._set("max_norm", _positive(self.max_norm, "max_norm"))
@@ -146,7 +145,7 @@ class Policy:
             masked=frozenset(masks | grids),
             dense=frozenset({"dense"} | grids),
             codings=frozenset(self.codings),
-            step=self.step,
+            step=self._steps(),
             max_value=self._max_values(),
             max_norm=self.max_norm,
         )
@@ -158,6 +157,10 @@ class Policy:
         tensors = min(self.limits.max_tensors, len(self.schema))
         size = min(self.limits.max_schema_bytes, len(self.schema.data))
         return replace(self.limits, max_tensors=tensors, max_schema_bytes=size)
+
+    def _steps(self) -> dict[str, float]:
+        """The step of each masked tensor, by name, if they are stated."""
+        return {} if self.step is None else masked_values(self.schema, self.step, "step")
 
     def _max_values(self) -> Mapping[str, float]:
         """The bound of each tensor that has one, by name."""
@@ -371,6 +374,12 @@ def _checked_noise(noise: Any, schema: Schema) -> Noise | dict[str, Noise] | Non
         return masked_noise(schema, noise)
     needed = noise is not None or any(tensor.masked for tensor in schema)
     return checked_noise(noise) if needed else None
+
+
+def _checked_step(step: Any) -> float:
+    if not BOUNDS["float32"].allows(_positive(step, "step")):
+        raise errors.ArgumentError("step", BOUNDS["float32"], step)
+    return float(step)
 
 
 def _checked_bounds(given: Any, schema: Schema) -> float | dict[str, float] | None:

@@ -38,8 +38,8 @@ class Terms:
         The kinds, as in `Entry.kind`, that entries of masked and of dense tensors may have.
     codings : frozenset of str, optional
         The codings that payloads may have; all of them by default.
-    step : float, optional
-        Of every grid; any by default.
+    step : mapping of str to float
+        Of masked tensors that are sent on a grid; any, for one that is not named.
     max_value : mapping of str to float
         Bounds of the magnitude of elements, by tensor; they do not apply to a tensor that is sent as a mask.
     max_norm : float, optional
@@ -52,7 +52,7 @@ class Terms:
     masked: frozenset[str]
     dense: frozenset[str] = frozenset({"dense", "grid"})
     codings: frozenset[str] | None = None
-    step: float | None = None
+    step: Mapping[str, float] = field(default_factory=dict)
     max_value: Mapping[str, float] = field(default_factory=dict)
     max_norm: float | None = None
 
@@ -97,8 +97,8 @@ class Terms:
                 expected = " or ".join(_described(kind, noise) for kind in sorted(kinds))
                 got = _described(entry.kind, entry.noise)
                 raise errors.ReplyError(f"tensor {tensor.name!r}", expected, got)
-            if entry.step is not None and self.step not in (None, entry.step):
-                raise errors.ReplyError(f"step of {tensor.name!r}", self.step, entry.step)
+            if entry.step is not None and self.step.get(tensor.name) not in (None, entry.step):
+                raise errors.ReplyError(f"step of {tensor.name!r}", self.step[tensor.name], entry.step)
             if self.codings is not None and entry.coding not in self.codings:
                 expected = f"one of {', '.join(sorted(self.codings))}"
                 raise errors.ReplyCodingError(f"coding of {tensor.name!r}", expected, entry.coding)
