@@ -63,7 +63,7 @@ class Policy:
     codings : collection of {"raw", "rans", "rans12", "rans14", "float16", "bfloat16"}
         The codings of payloads. An entropy coding needs "raw" as well, since short payloads stay raw.
     step : float, or mapping of str to float, optional
-        The step of masked tensors that are sent on a grid. Without it, the first frame added sets it.
+        The step of masked tensors that are sent on a grid. If not stated, the first frame added sets it.
     embedded : bool
         Whether frames may carry their schema.
     max_bytes : int, optional
@@ -115,9 +115,10 @@ class Policy:
             self._set("max_bytes", _count(self.max_bytes, U64 - 1, "max_bytes"))
         if not isinstance(self.embedded, bool):
             raise errors.ArgumentError("embedded", "a bool", repr(self.embedded))
-        steps = {name: _checked_step(step) for name, step in self._steps().items()}
         if isinstance(self.step, Mapping):
-            self._set("step", steps)
+            self._set("step", {name: _checked_step(step) for name, step in self._steps().items()})
+        elif self.step is not None:
+            self._set("step", _checked_step(self.step))
         self._set("max_value", _checked_bounds(self.max_value, self.schema))
         if self.max_norm is not None:
             self._set("max_norm", _positive(self.max_norm, "max_norm"))

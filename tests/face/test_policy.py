@@ -240,6 +240,19 @@ def test_each_check(fields, frame, code, message):
     refused(changed(**fields), frame, code, message)
 
 
+def test_dense_tensors_are_sent_on_a_grid_only_if_that_is_allowed():
+    schema = fm.Schema([fm.Tensor("b", (2,))])
+    frame = fm.encode_grid({"b": np.ones(2, "f4")}, schema, step=0.5, coding="raw")
+    settings = {"schema": schema, "noise": None, "round": 0, "base_model": 0, "seeds": None, "max_weight": 1}
+    with pytest.raises(fm.ReplyError, match=r"^tensor 'b': expected elements, got a grid$"):
+        fm.Policy(**settings, max_bytes=1000).check(frame, client=1, weight=1)
+    fm.Policy(**settings, kinds=["grid"]).check(frame, client=1, weight=1)
+    fm.Policy(**settings, kinds=["grid"], step=2).check(frame, client=1, weight=1)  # of masked tensors only
+    elements = fm.encode({"b": np.ones(2, "f4")}, schema, seed=0, noise={}, mask={})
+    fm.Policy(**settings, kinds=["grid"]).check(elements, client=1, weight=1)
+    fm.Request(0, NOISE, "binary", 0, 0, schema).check(frame)  # a request does not state it
+
+
 @pytest.mark.parametrize(
     ("fields", "frame"),
     [
@@ -769,6 +782,8 @@ def test_what_a_server_must_state(name):
             "codings: expected a collection of raw, rans, float16, bfloat16, rans12, rans14, got",
         ),
         ({"step": 0.3}, "step: expected a power of two from 2^-126 to 2^104, got 0.3"),
+        ({"step": {"b": 1}}, "step: expected one for each masked tensor, got ['b', 'w'] missing or unknown"),
+        ({"step": {"w": 3}}, "step: expected a power of two from 2^-126 to 2^104, got 3"),
         ({"step": -1}, "step: expected a positive finite number, got -1"),
         ({"embedded": 1}, "embedded: expected a bool, got 1"),
         ({"max_bytes": 0}, "max_bytes: expected an integer from 1 to 18446744073709551615, got 0"),
@@ -804,7 +819,14 @@ FULL = changed(
 
 
 @pytest.mark.parametrize(
-    "policy", [POLICY, FULL, changed(seeds=None), changed(seeds=-3), changed(kinds=["grid"], max_value=2.5)]
+    "policy",
+    [
+        POLICY,
+        FULL,
+        changed(seeds=None),
+        changed(seeds=-3),
+        changed(kinds=["grid"], max_value=2.5, step=np.float32(0.5)),
+    ],
 )
 def test_toml_comes_back_equal(policy, tmp_path):
     text = policy.to_toml()
