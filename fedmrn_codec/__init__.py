@@ -29,8 +29,10 @@ from .face.decoding import decode, decode_bits, inspect, noise, philox_words, ve
 from .face.downlink import Downlink, Replica
 from .face.encoding import encode, encode_bits
 from .face.grids import encode_grid
+from .face.intake import Intake
 from .face.journal import Journal
 from .face.models import apply, difference, model_id, schema_of
+from .face.policy import Policy
 from .face.replay import Accepted, Replayed, replay
 from .face.request import Request
 from .face.seeds import choose_seed
@@ -60,12 +62,14 @@ __all__ = [
     "FrameError",
     "Gaussian",
     "Info",
+    "Intake",
     "Journal",
     "Limits",
     "MalformedError",
     "MaskKind",
     "MaskStatistics",
     "Noise",
+    "Policy",
     "RefusedError",
     "Replayed",
     "Replica",

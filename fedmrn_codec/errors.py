@@ -239,7 +239,42 @@ class NoiseError(RefusedError):
 
 
 class ReplyError(RefusedError):
-    """A valid frame whose noise, mask kind or dense values do not fit the request (`Request.check`)."""
+    """A frame whose noise, mask kind, step or sum with the base model is not what the server asked for.
+
+    Its subclasses have codes of their own; they are raised for what `Policy` states and `Request` does not.
+    """
+
+
+class FrameLengthError(ReplyError):
+    """A frame has more bytes than the policy allows."""
+
+
+class FrameWeightError(ReplyError):
+    """The weight of a frame is not an integer from 1 to the largest that the policy allows."""
+
+
+class UnknownClientError(ReplyError):
+    """The policy has no seed for the client."""
+
+
+class RepeatedError(ReplyError):
+    """A client, or a seed, has been accepted in this round before (`Intake`)."""
+
+
+class EmbeddedSchemaError(ReplyError):
+    """A frame carries its schema, which the policy does not allow."""
+
+
+class ReplyCodingError(ReplyError):
+    """A payload has a coding that the policy does not allow."""
+
+
+class ValueBoundError(ReplyError):
+    """An element of a tensor that is not sent as a mask exceeds the policy's bound."""
+
+
+class NormBoundError(ReplyError):
+    """The norm of the update exceeds the policy's bound."""
 
 
 class JournalError(MalformedError):

@@ -71,6 +71,13 @@ def test_links_lead_to_files(page):
     assert [link for link in links if not ((ROOT / page).parent / link).exists()] == []
 
 
+def test_the_tests_that_the_threat_model_names_exist():
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGES["SECURITY.md"])
+    assert len(named) > 20
+    for path, name in named:
+        assert f"\ndef {name}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{name}"
+
+
 def test_the_frame_size_in_the_table_is_the_measured_one():
     import numpy as np
 

@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 from .. import errors
 from ..face import decoding
 from ..face.aggregation import Aggregator
+from ..face.intake import Intake
+from ..format.checked import CheckedFrame
 from ..format.parsing import Expected
 from ..format.schema import Schema
 from ..primitives.noise import Noise
-from . import files, summaries
+from . import files, policies, summaries
 from .output import tracked
 from .problems import REFUSED, InFile, about, describe
 
@@ -27,22 +29,24 @@ class Source:
         The path as the user wrote it, for messages.
     place : str, optional
         The path to read, if it differs: for a process with another working directory.
+    frame : bool
+        Take it for a frame, whatever it is.
     """
 
-    def __init__(self, path: str, place: str | None = None) -> None:
+    def __init__(self, path: str, place: str | None = None, *, frame: bool = False) -> None:
         self.path, self._place = path, place or path
         self._kept = files.read(self._place) if files.is_stream(self._place) else None
         start = files.read(self._place, summaries.START) if self._kept is None else self._kept
-        self.is_partial = summaries.is_partial(start)
+        self.is_partial = not frame and summaries.is_partial(start)
 
     @property
     def is_stream(self) -> bool:
         """Whether only this process can read it."""
         return self._kept is not None
 
-    def read(self) -> bytes:
-        """Read the bytes."""
-        return files.read(self._place) if self._kept is None else self._kept
+    def read(self, size: int = -1) -> bytes:
+        """Read the bytes, or at most the first `size` of a file."""
+        return files.read(self._place, size) if self._kept is None else self._kept
 
 
 class Head(NamedTuple):
@@ -70,6 +74,8 @@ class Average:
     skip_bad : bool
         Leave out refused sources, and list them in `skipped`.
     backend : str, optional
+    intake : Intake, optional
+        Of a policy, which then states the schema, round and base model of `expected` too.
     of_part : bool
         Leave out also those that differ in what the caller has not stated; for a part of the sources, whose
         problems the caller looks at.
@@ -81,6 +87,7 @@ class Average:
     backend: str | None
     skipped: list[dict[str, Any]] = field(default_factory=list)
     heads: list[Head] = field(default_factory=list)
+    intake: Intake | None = None
     of_part: bool = False
     first: str | None = None
     schema_from: str | None = None
@@ -111,7 +118,10 @@ class Average:
         for source, weight in frames:
             try:
                 with about(source.path):
-                    info = total.add(source.read(), weight)
+                    frame: bytes | CheckedFrame = (data := source.read(policies.read_size(self.intake)))
+                    if self.intake is not None:
+                        frame = policies.accept(self.intake, source.path, data, weight)
+                    info = total.add(frame, weight)
             except InFile as error:
                 self._skip(error)
             else:
@@ -150,6 +160,8 @@ class Average:
 
     def start(self, schema: Schema, backend: str | None, other: Expected) -> Aggregator:
         """An empty sum, with the caller's expected values, or else those of `other`."""
+        if self.intake is not None:
+            return self.intake.policy.aggregator(backend=backend)
         own = self.expected
         return Aggregator(
             schema,
@@ -189,7 +201,7 @@ class Average:
 
     def unstated(self, problem: Mapping[str, Any]) -> str | None:
         """The option that would state what a refused source differs in; None if the caller has stated it."""
-        if self.of_part:
+        if self.of_part or self.intake is not None:
             return None
         own, code, name = self.expected, problem["code"], str(problem["field"])
         candidates = {

@@ -124,6 +124,15 @@ SchemaFile = Annotated[
 BaseFile = Annotated[
     str | None, typer.Option("--base", metavar="FILE", help="The base model, a file of tensors.")
 ]
+PolicyFile = Annotated[
+    str | None,
+    typer.Option(
+        "--policy",
+        metavar="FILE",
+        help="Refuse frames that this policy does not allow: TOML as Policy.to_toml writes it. The client of "
+        "a frame is its file name without the suffix; each client and each seed is accepted once.",
+    ),
+]
 FileFormat = Annotated[
     Format | None,
     typer.Option("--format", help="The format of the tensor file, if its suffix does not tell."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -18,12 +19,10 @@ from ..format.parsing import Expected
 from ..format.schema import Schema
 from ..primitives.arguments import U32, U64, unsigned
 from ..primitives.codes import MaskKind
-from ..primitives.dtypes import is_finite
 from ..primitives.noise import Noise, checked_noise, noise_text, parse_noise
 from .aggregation import Aggregator
-from .decoding import decode
 from .encoding import encode
-from .models import add, check_schema
+from .terms import Terms
 
 WIDE = ("seed", "base_model")
 """Entries of 64 bits, which are decimal text in JSON, since many JSON readers keep 53 bits of a number."""
@@ -80,6 +79,15 @@ class Request:
         for name in ("mask", "coding", "dense_coding"):
             value = getattr(self, name)
             object.__setattr__(self, name, getattr(value, "label", value))
+
+    @cached_property
+    def _terms(self) -> Terms:
+        return Terms(
+            Expected(self.schema, self.round, self.base_model),
+            self.limits,
+            noise=masked_noise(self.schema, self.noise),
+            masked=frozenset({self.mask}),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The request as a flat dictionary of integers, text, and the schema's bytes (spec 5.1).
@@ -172,25 +180,7 @@ class Request:
         SchemaError
             A dense float tensor is missing in `base`, or has another shape or dtype there.
         """
-        expected = Expected(self.schema, self.round, self.base_model, self.seed)
-        checked = CheckedFrame.open(data, expected, self.limits)
-        checked.payloads()
-        noise = masked_noise(self.schema, self.noise)
-        for tensor, entry in zip(self.schema, checked.tensors, strict=True):
-            if tensor.masked and (entry.kind, entry.noise) != (self.mask, noise[tensor.name]):
-                demanded = f"{self.mask} mask of {noise[tensor.name]}"
-                got = f"{entry.kind} mask of {entry.noise}"
-                raise errors.ReplyError(f"tensor {tensor.name!r}", demanded, got)
-        if base is not None:
-            dense = [t for t in self.schema if not t.masked and t.type.is_float]
-            check_schema(dense, base)
-            updates = decode(checked, names=[t.name for t in dense])
-            for tensor in dense:
-                total = add(base[tensor.name], updates[tensor.name], tensor.dtype)
-                if not is_finite(total, tensor.type):
-                    finite, got = "a finite sum with the base model", "a NaN or an infinity"
-                    raise errors.ReplyError(f"tensor {tensor.name!r}", finite, got)
-        return checked
+        return self._terms.check(data, self.seed, base)
 
     def aggregator(self) -> Aggregator:
         """An aggregator for frames of all clients whose requests differ only in seed, mask and codings."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -37,10 +38,17 @@ class CheckedFrame(Info):
     _payloads: dict[int, np.ndarray] = field(init=False, repr=False, default_factory=dict)
 
     @classmethod
-    def open(cls, data: Buffer | CheckedFrame, expected: Expected, limits: Limits = DEFAULT_LIMITS) -> Self:
+    def open(
+        cls,
+        data: Buffer | CheckedFrame,
+        expected: Expected,
+        limits: Limits = DEFAULT_LIMITS,
+        check_table: Callable[[Info], None] | None = None,
+    ) -> Self:
         """Make the checks [F-01] to [F-27] and [F-31]: header, table, length, checksum, but no payload.
 
-        If `data` is a CheckedFrame, it is only compared with the expected values, and returned.
+        `check_table` makes further checks of the table, before the checksum is computed. If `data` is a
+        CheckedFrame, only these are made, it is compared with the expected values, and returned.
 
         Raises
         ------
@@ -49,9 +57,13 @@ class CheckedFrame(Info):
         """
         if isinstance(data, cls):
             check_expected(data, expected)
+            if check_table is not None:
+                check_table(data)
             return data
         view = as_view(data)  # type: ignore[arg-type]
         info = parse(view, expected, limits)
+        if check_table is not None:
+            check_table(info)
         check_checksum(view)
         checked = cls.__new__(cls)  # a copy of all fields, without working out the sizes once more
         vars(checked).update(vars(info), view=view, _payloads={})

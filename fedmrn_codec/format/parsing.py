@@ -45,12 +45,15 @@ class Expected:
     ----------
     schema : Schema or None
     round, base_model, seed : int or None
+    embedded : bool
+        Whether frames may carry their schema.
     """
 
     schema: Schema | None = None
     round: int | None = None
     base_model: int | None = None
     seed: int | None = None
+    embedded: bool = True
 
 
 def parse(
@@ -65,6 +68,7 @@ def parse(
     body, at = view[: -CHECKSUM.size], HEADER.size
     embedded = None
     if header.flags & SCHEMA_FLAG:
+        _check_embedded(expected)
         embedded, at = _parse_embedded(body, at, header.digest, expected.schema, limits)
     schema = embedded if expected.schema is None else expected.schema
     if schema is None and need_schema:
@@ -141,9 +145,17 @@ def _is_within(schema: Schema, limits: Limits) -> bool:
 
 def check_expected(info: Info, expected: Expected) -> None:
     """Compare a parsed frame with the expected values: [F-10] and [F-12] to [F-14]."""
+    if info.embedded:
+        _check_embedded(expected)
     if expected.schema is not None:
         check_digest(info.digest, expected.schema, info.schema)
     check_values(info, expected)
+
+
+def _check_embedded(expected: Expected) -> None:
+    """Refuse a frame that carries its schema, unless that is allowed."""
+    if not expected.embedded:
+        raise errors.EmbeddedSchemaError("flags", "bit 0 to be 0: no schema in the frame", "1", 6)
 
 
 def _check_agreement(header: Header, embedded: Schema | None, expected: Expected) -> None:

@@ -9,13 +9,13 @@ import typer
 
 from ...face.aggregation import Aggregator
 from ...format.parsing import Expected
-from .. import files, options, schemas, tensors
+from .. import files, options, policies, schemas, tensors
 from .. import weights as weighing
 from ..averaging import Average, Source
 from ..dense import Dense
 from ..distributed import Distributed
 from ..output import printable, report, say
-from ..problems import human
+from ..problems import UsageError, human
 from ..tensors import Format, TensorFile
 from .decode import plus_base
 
@@ -66,6 +66,7 @@ def aggregate(
     noise: options.ExpectedNoise = None,
     round: options.ExpectedRound = None,
     base_model: options.ExpectedBaseModel = None,
+    policy: options.PolicyFile = None,
     skip_bad: Annotated[
         bool,
         typer.Option(
@@ -104,22 +105,28 @@ def aggregate(
     the weight 1. With --base, the mean is added to the base model, and the new model is written. Partial
     sums, as --partial writes them, may be among the frames. If a file is refused, the command stops and
     writes nothing, unless --skip-bad is given. It always stops if files differ in noise or schema and no
-    --noise or --schema says which of them are right: state both for files that strangers have made.
+    --noise or --schema says which of them are right: state both for files that strangers have made, or give a
+    --policy, which states more. It takes frames only, since a partial sum shows nothing of its frames.
     """
     if ray_address is not None and engine is not Engine.RAY:
         raise typer.BadParameter("--engine: expected ray, since --ray-address is given, got local")
     place = _place(output, partial, base, weights, weights_file)
-    files.check_inputs(*frames, base, schema, weights_file)
+    files.check_inputs(*frames, base, schema, weights_file, policy)
     files.check_output(place)
     chosen = format or (Format.SAFETENSORS if partial is not None else tensors.output_format(place))
-    expected = Expected(schemas.load(schema), round, base_model)
-    sources = [Source(path) for path in frames]
+    stated = {"--schema": schema, "--noise": noise, "--round": round, "--base-model": base_model}
+    intake = policies.load(policy, stated)
+    if intake is not None and engine is Engine.RAY:
+        raise UsageError("--policy: expected --engine local, which sees each client once, got ray")
+    own = schemas.load(schema) if intake is None else intake.policy.schema
+    expected = Expected(own, round, base_model)
+    sources = [Source(path, frame=intake is not None) for path in frames]
     weighted = [source.path for source in sources if not source.is_partial]
     counts = weighing.given(weighted, weights, weights_file, partials=len(weighted) < len(sources))
     average = (
         Distributed(expected, noise, skip_bad, backend, address=ray_address)
         if engine is Engine.RAY
-        else Average(expected, noise, skip_bad, backend)
+        else Average(expected, noise, skip_bad, backend, intake=intake)
     )
     total = average.run(sources, counts)
     if partial is not None:

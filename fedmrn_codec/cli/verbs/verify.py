@@ -9,9 +9,10 @@ import typer
 from ... import backends, errors
 from ...face import decoding
 from ...face.aggregation import Aggregator
+from ...face.intake import Intake
 from ...format.checked import CheckedFrame
 from ...format.parsing import Expected, check_values
-from .. import files, options, schemas, summaries
+from .. import files, options, policies, schemas, summaries
 from ..output import document, printable
 from ..problems import OK, REFUSED, FileProblem, InFile, about, describe, human, plain
 
@@ -24,6 +25,7 @@ def verify(
     round: options.ExpectedRound = None,
     base_model: options.ExpectedBaseModel = None,
     seed: options.ExpectedSeed = None,
+    policy: options.PolicyFile = None,
     all_backends: Annotated[
         bool,
         typer.Option("--all-backends", help="Also decode with each installed backend, and compare."),
@@ -33,14 +35,18 @@ def verify(
     """Check files against the format, and print ok or refused for each.
 
     All checks of the specification are made, including those of the payloads and the checksum.
+    With --policy, those of the policy are made too, and partial sums, which show nothing of their frames,
+    are refused.
     The exit code is 1 if a file is refused, or else 3 if a file cannot be read.
     """
-    files.check_inputs(*frames, schema)
+    files.check_inputs(*frames, schema, policy)
+    stated = {"--schema": schema, "--round": round, "--base-model": base_model, "--seed": seed}
+    intake = policies.load(policy, stated)
     expected = Expected(schemas.load(schema), round, base_model, seed)
     names = backends.installed() if all_backends else []
     results, codes = [], []
     for file in frames:
-        code, result = _verify(file, expected, names)
+        code, result = _verify(file, expected, intake, names)
         codes.append(code)
         results.append(result)
         if not as_json:
@@ -50,12 +56,14 @@ def verify(
     raise typer.Exit(min((code for code in codes if code), default=OK))
 
 
-def _verify(file: str, expected: Expected, names: list[str]) -> tuple[int, dict[str, Any]]:
+def _verify(
+    file: str, expected: Expected, intake: Intake | None, names: list[str]
+) -> tuple[int, dict[str, Any]]:
     """Check one file; return its exit code, and its result as JSON."""
     try:
-        data = files.read(file)
+        data = files.read(file, policies.read_size(intake))
         with about(file):
-            frame = _check(data, expected)
+            frame = _check(data, expected) if intake is None else policies.accept(intake, file, data)
             differ = _differing(frame, names) if frame is not None else []
     except (InFile, FileProblem) as error:
         code, problem = describe(error)
