@@ -192,7 +192,7 @@ def test_help(invoke, verb):
 
 
 def test_version(invoke):
-    assert invoke(0, "--version").stdout == f"fedmrn {fm.__version__} (format 1.2)\n"
+    assert invoke(0, "--version").stdout == f"fedmrn {fm.__version__} (format 1.3)\n"
 
 
 # --- verbs of other packages -------------------------------------------------------------------------

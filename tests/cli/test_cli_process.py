@@ -228,4 +228,4 @@ def test_without_safetensors_the_rest_works(folder, shell):
 
 
 def test_the_script_is_installed(shell):
-    assert shell("fedmrn --version").stdout.decode() == f"fedmrn {fm.__version__} (format 1.2)\n"
+    assert shell("fedmrn --version").stdout.decode() == f"fedmrn {fm.__version__} (format 1.3)\n"
