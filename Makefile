@@ -52,12 +52,13 @@ test: setup tools ## lint, check formatting, imports and types, run the tests (F
 test-numba: setup ## test the compiled kernels with the oldest and the newest Numba (two small environments)
 	$(BIN)/python tests/tooling/numba_range.py
 
-# Fewer tests: QUICK=1; others than those of each environment: TESTS="tests/cli ...".
+# Fewer tests: QUICK=1; others than those of each environment: TESTS="tests/cli ..."; some of the environments, with
+# the other columns of the table left as they are: ONLY="Python 3.13, Flower;Python 3.11".
 test-newest: setup tools ## run the tests with the newest versions that are allowed: docs/versions.md (several GB)
-	$(BIN)/python tests/tooling/versions.py newest --tests "$(TESTS)" $(if $(QUICK),--quick)
+	$(BIN)/python tests/tooling/versions.py newest --tests "$(TESTS)" $(if $(QUICK),--quick) --only "$(ONLY)"
 
 test-lowest: setup tools ## run the tests with the lowest versions that are allowed: docs/versions.md (several GB)
-	$(BIN)/python tests/tooling/versions.py lowest --tests "$(TESTS)" $(if $(QUICK),--quick)
+	$(BIN)/python tests/tooling/versions.py lowest --tests "$(TESTS)" $(if $(QUICK),--quick) --only "$(ONLY)"
 
 test-extras: setup ## install the wheel with each extra alone and run an example of each: docs/versions.md (several GB)
 	$(BIN)/python tests/tooling/versions.py extras --only "$(EXTRAS)"

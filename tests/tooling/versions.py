@@ -131,14 +131,25 @@ def test(python: Path, tests: str, marked: str, workers: str) -> tuple[int, str]
     return process.returncode, re.sub(r" in .*|=", "", counted[-1]).strip() if counted else "no test"
 
 
-def run(mode: str, chosen: str, quick: bool, workers: str) -> int:
-    """Test the environments of one mode, and write the table after each; 0 if every test passes."""
-    columns, worst = [], 0
+def commit() -> str:
+    """The commit that is tested, with a + if files have been changed since."""
+    described = ["git", "describe", "--always", "--abbrev=7", "--exclude=*", "--dirty=+"]
+    return subprocess.run(described, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def run(mode: str, chosen: str, quick: bool, workers: str, only: str) -> int:
+    """Test the environments of one mode, and write the table after each; 0 if every test passes.
+
+    With `only`, headings separated by semicolons, others are not tested, and their columns stay.
+    """
+    columns, worst = columns_of(mode) if only else {}, 0
     resolution = "lowest-direct" if mode == "lowest" else "highest"
     for each in environments(mode == "lowest", quick):
+        if only and each.heading not in only.split(";"):
+            continue
         python = interpreter(each.python)
         if python is None:
-            columns.append((each.heading, {}, "-", "no such interpreter on this machine"))
+            columns[each.heading] = {"result": "no such interpreter on this machine"}
             continue
         print(f"{mode}: {each.heading}", flush=True)
         with tempfile.TemporaryDirectory(prefix="fedmrn-versions-") as folder:
@@ -148,21 +159,29 @@ def run(mode: str, chosen: str, quick: bool, workers: str) -> int:
             marked = MARKED_QUICK if quick else MARKED
             code, counts = test(inside, tests, marked, workers)
             tests += ", without slow and integration tests" if quick else ""
-            columns.append((each.heading, versions(inside), tests, counts))
+            about = {"commit": commit(), "tests": tests, "result": counts}
+            columns[each.heading] = {f"`{name}`": its for name, its in versions(inside).items()} | about
             worst = max(worst, code)
         write(mode, columns)
     return worst
 
 
-def write(place: str, columns: list[tuple[str, dict[str, str], str, str]]) -> None:
-    """Write a table with a column for each environment."""
-    rows = [["package", *(heading for heading, *_ in columns)], ["---"] * (len(columns) + 1)]
-    rows += [[f"`{name}`", *(column[1].get(name, "-") for column in columns)] for name in SHOWN]
-    rows.append(["tests", *(column[2] for column in columns)])
-    rows.append(["result", *(column[3] for column in columns)])
+def write(place: str, columns: dict[str, dict[str, str]]) -> None:
+    """Write a table with a column for each environment, from its cells by the name of their row."""
+    rows = [["package", *columns], ["---"] * (len(columns) + 1)]
+    for row in (*(f"`{name}`" for name in SHOWN), "commit", "tests", "result"):
+        rows.append([row, *(column.get(row, "-") for column in columns.values())])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     print(table)
     insert(DOCUMENT, f"On {platform.system()} {platform.machine()}:\n\n{table}", place)
+
+
+def columns_of(place: str) -> dict[str, dict[str, str]]:
+    """The columns of the table that `write` has written."""
+    part = DOCUMENT.read_text().partition(f"<!-- {place}:")[2].partition(f"<!-- end of {place}")[0]
+    lines = [line.strip("| ").split(" | ") for line in part.splitlines() if line.startswith("| ")]
+    heads, *rows = [line for line in lines if line[0] != "---"] or [["package"]]
+    return {head: {row[0]: row[k] for row in rows} for k, head in enumerate(heads[1:], 1)}
 
 
 def blocks(heading: str) -> str:
@@ -256,14 +275,15 @@ def main() -> int:
     parser.add_argument("mode", choices=["newest", "lowest", "extras"])
     parser.add_argument("--tests", default="", help="other tests than those of each environment")
     parser.add_argument("--quick", action="store_true", help="leave out slow tests")
-    parser.add_argument("--only", default="", help="extras, separated by commas; the table is not written")
+    only = "extras, separated by commas (the table is not written), or headings of columns, by semicolons"
+    parser.add_argument("--only", default="", help=only)
     parser.add_argument("--workers", default="auto", help="of pytest-xdist")
     given = parser.parse_args()
     if find_spec("uv") is None:
         sys.exit("uv: expected the package of the extra `dev`, got none")
     if given.mode == "extras":
         return extras(given.only)
-    return run(given.mode, given.tests, given.quick, given.workers)
+    return run(given.mode, given.tests, given.quick, given.workers, given.only)
 
 
 if __name__ == "__main__":
