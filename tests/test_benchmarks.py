@@ -415,7 +415,10 @@ def test_a_second_process_is_compared_round_by_round(monkeypatch):
 
 def test_a_wrong_command_line_is_refused(capsys):
     for arguments, message in (
-        (["kernel"], "NAME: expected kernels, uplink, coding, density, clients, memory, startup, got kernel"),
+        (
+            ["kernel"],
+            "NAME: expected kernels, uplink, coding, density, downlink, clients, memory, startup, got kernel",
+        ),
         (["uplink", "--figure", "x.png"], "--figure: expected kernels among the names, got uplink"),
     ):
         with pytest.raises(SystemExit):

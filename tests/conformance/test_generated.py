@@ -34,7 +34,7 @@ def failure_of(target, property_id, examples=150, **more):
         ("masks read most significant bit first", "frames", 60),
         ("r <= t", "samples", 60),
         ("an encoder that checks nothing", "encodings", 60),
-        ("high plain bits first", "grid-encodings", 150),
+        ("high plain bits first", "grid-encodings", 600),
         ("-0.0 for a 0 of a grid", "grid-frames", 60),
         ("the bounds of float32 for every dtype", "hostile-grids", 600),
         ("the sums of a grid have no weight", "aggregates", 150),
@@ -53,7 +53,7 @@ def test_generated_cases_catch_mutants(name, property_id, examples):
 
 @pytest.mark.parametrize("number", ["F-17", "F-22", "F-27", "F-28"])
 def test_a_hostile_frame_is_found_and_made_small(number):
-    failure = failure_of(Changed(without_check(number)), "hostile-frames", 300)
+    failure = failure_of(Changed(without_check(number)), "hostile-frames", 600)
     assert number in failure.finding.musts
     assert isinstance(failure.request, Decode)
     assert len(failure.request.frame) <= 100  # header, one entry, a small payload, checksum
