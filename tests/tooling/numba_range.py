@@ -18,7 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / ".venv" / "numba"
 TESTS = [f"tests/backends/test_backend_{name}.py" for name in ("compiled", "agreement", "threads")]
-TESTS += ["tests/backends/test_backend_automatic.py", "tests/format/test_codings.py"]
+TESTS += ["tests/backends/test_backend_automatic.py"]
+TESTS += ["tests/format/test_codings.py", "tests/format/test_coded_grids.py"]
 TOOLS = ("pytest", "hypothesis")
 NEWER_RELEASES = 20
 """Minor versions of Numba to try before it is certain that none has a wheel for this Python."""
