@@ -65,7 +65,7 @@ def _row(problem: Problem, label: str, same: list[Curve]) -> list[str]:
 
 
 def _spread(values: list[float]) -> str:
-    mean = f"{np.mean(values):+.2f}"
+    mean = f"{np.round(np.mean(values), 2) + 0.0:+.2f}"  # no -0.00
     return f"{mean} ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else mean
 
 

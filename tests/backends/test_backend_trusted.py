@@ -13,6 +13,10 @@ from numba.core import caching, config
 
 from fedmrn_codec.backends import compiled, trusted
 
+names = ("UserProvidedCacheLocator", "UserWideCacheLocator")
+GIVEN, WIDE = (getattr(caching, name, None) or getattr(caching, f"_{name}") for name in names)
+"""Numba's classes, whose names begin with an underscore in older releases."""
+
 pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="no user ids")
 
 
@@ -29,9 +33,7 @@ def folder(tmp_path, monkeypatch):
     """The one folder for compiled code."""
     trusted.is_private.cache_clear()
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "code"))
-    monkeypatch.setattr(
-        caching.CompileResultCacheImpl, "_locator_classes", [caching.UserProvidedCacheLocator]
-    )
+    monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [GIVEN])
     yield tmp_path / "code"
     trusted.is_private.cache_clear()
 
@@ -130,7 +132,7 @@ def test_a_folder_that_others_can_replace_is_not_used(folder, rights, hits):
 
 
 def test_the_next_folder_is_used(folder, tmp_path, monkeypatch):
-    locators = [caching.UserProvidedCacheLocator, caching.UserWideCacheLocator]
+    locators = [GIVEN, WIDE]
     monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", locators)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     folder.mkdir()
