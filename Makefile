@@ -119,7 +119,7 @@ onnx-web: setup ## install onnxruntime-web and run the exported ONNX graphs in i
 RESULTS := reference_fl/results
 IID2    := $(RESULTS)/scales/fashion-mnist-iid-fedavg-seed0.jsonl $(RESULTS)/scales/fashion-mnist-iid-binary-seed0.jsonl
 
-DOWN    := $(wildcard $(RESULTS)/downlink/*.jsonl)
+DOWN    := $(RESULTS)/scales/fashion-mnist-iid-fedavg-seed0.jsonl $(RESULTS)/rule/iid-seed0.jsonl $(RESULTS)/downlink
 FIRST   := $(IID2) $(RESULTS)/rule/iid-seed0.jsonl $(wildcard $(RESULTS)/rule/labels-*seed0.jsonl)
 
 figure: setup ## update the tables and figures of the README and docs/results.md from reference_fl/results
@@ -144,10 +144,8 @@ figure: setup ## update the tables and figures of the README and docs/results.md
 	$(BIN)/python -m reference_fl.report $(RESULTS)/rule/bits-*seed0.jsonl --document docs/noise_rule.md --place cnn2-bits
 	$(BIN)/python -m reference_fl.convergence report $(RESULTS)/convergence/*.jsonl -o docs/convergence.png \
 	  --document docs/convergence.md
-ifneq ($(DOWN),)
-	$(BIN)/python -m reference_fl.report $(RESULTS)/downlink -o docs/downlink.png --total --document docs/downlink.md --place downlink
-	$(BIN)/python -m reference_fl.report $(RESULTS)/downlink --times --document docs/downlink.md --place times
-endif
+	$(BIN)/python -m reference_fl.report $(DOWN) -o docs/downlink.png --total --document docs/downlink.md --place downlink
+	$(BIN)/python -m reference_fl.report $(DOWN) --times --document docs/downlink.md --place times
 
 # The rule and a scale that falls as the learning rate; scales that are constant; larger ones for skewed clients.
 BINARY  := fedmrn-binary+noise=bernoulli
