@@ -36,7 +36,7 @@ def failure_of(target, property_id, examples=150, **more):
         ("an encoder that checks nothing", "encodings", 60),
         ("high plain bits first", "grid-encodings", 600),
         ("-0.0 for a 0 of a grid", "grid-frames", 60),
-        ("the bounds of float32 for every dtype", "hostile-grids", 600),
+        ("the bounds of float32 for every dtype", "hostile-grids", 3000),
         ("the sums of a grid have no weight", "aggregates", 150),
         ("weights cut to 32 bits", "aggregates", 60),
         ("frames not counted in a merge", "merges", 60),
@@ -75,6 +75,7 @@ def test_a_failure_shrinks_to_a_small_sum():
     """In a process that has loaded the kit alone, as its users' has: where shrinking ends depends on what
     Hypothesis tries, and that on the numbers in the code of all modules that are loaded.
     """
+    pytest.importorskip("hypothesis", "6.140", reason="older releases shrink less")
     here = Path(__file__).parent
     done = subprocess.run(
         [sys.executable, "-c", SMALL_SUM], cwd=here, capture_output=True, text=True, check=True
