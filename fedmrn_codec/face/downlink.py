@@ -91,13 +91,13 @@ class Downlink:
         self.schema, self.keep = schema, unsigned(keep, U64, "keep")
         self._backend = backend
         self._fixed = None if step is None else _exponents(step, schema)
-        self._vectors = {tensor.name for tensor in schema if not tensor.masked and len(tensor.shape) < 2}
         elements = _elements(schema, model)
         dtypes = dtypes_of(schema, model)
         exponents = self._fixed if first is None else _exponents(first, schema)
         if exponents is None:
+            vectors = _vectors(schema)
             wanted = {
-                n: SMALLEST if n in self._vectors else _floor_log2(FIRST * _size(elements[n])) for n in dtypes
+                n: SMALLEST if n in vectors else _floor_log2(FIRST * _size(elements[n])) for n in dtypes
             }
             exponents = {n: _bounded(wanted[n], _largest(elements[n]), dtypes[n]) for n in dtypes}
         self._held = GridModel.rounded(schema, dtypes, elements, exponents)
@@ -215,7 +215,6 @@ class Downlink:
                 frames = [file[f"frame{k}"].tobytes() for k in range(1 + len(about["history"]))]
             out = cls.__new__(cls)
             out.schema, out.keep, out._backend = schema, int(about["keep"]), backend
-            out._vectors = {tensor.name for tensor in schema if not tensor.masked and len(tensor.shape) < 2}
             out._fixed, out._errors = about["fixed"], about["errors"]
             dtypes = about["dtypes"]
         except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
@@ -246,11 +245,11 @@ class Downlink:
 
     def _chosen(self, elements: Mapping[str, np.ndarray]) -> dict[str, int]:
         """The exponents of the next version: from what the round changed, and not without need."""
-        changed = _square_errors(self._held, elements)
+        changed, vectors = _square_errors(self._held, elements), _vectors(self.schema)
         out = {}
         for name, exponent in self._held.exponents.items():
             wanted, change = exponent, changed[name] - self._errors[name]
-            if name not in self._vectors and change > 0:
+            if name not in vectors and change > 0:
                 wanted = round(math.log2(STEP * math.sqrt(change)))
                 wanted = min(wanted, _floor_log2(LARGEST * _size(elements[name])))
                 if exponent <= wanted < exponent + RISE:
@@ -373,7 +372,12 @@ def _exponents(step: Steps, schema: Schema) -> dict[str, int]:
     floats = {tensor.name for tensor in schema if tensor.type.is_float}
     if missing := sorted(floats - set(steps)):
         raise errors.ArgumentError("step", "one for each float tensor", f"nothing for {missing}")
-    return {name: math.frexp(its)[1] - 1 for name, its in steps.items()}
+    return {name: _floor_log2(its) for name, its in steps.items()}
+
+
+def _vectors(schema: Schema) -> set[str]:
+    """The names of the dense tensors with fewer than two dimensions."""
+    return {tensor.name for tensor in schema if not tensor.masked and len(tensor.shape) < 2}
 
 
 def _square_errors(held: GridModel, elements: Mapping[str, np.ndarray]) -> dict[str, float]:
