@@ -37,15 +37,34 @@ def count(
 def encode(
     noise: Noise, seed: int, stream: int, payload: np.ndarray, size: int, probabilities: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    n = blocks(size)
-    states, counts, parts = np.empty((n, LANES), np.uint32), np.zeros(n, np.int64), []
     fixed = frozen(payload), size, frozen(probabilities), shift(noise), place(noise, seed, stream)
-    words = np.empty((min(GROUP, n), MOST_WORDS), np.uint16)
-    for first in range(0, n, GROUP):
-        group = min(GROUP, n - first)
+    return encode_blocks(_encode, fixed, blocks(size), LANES, GROUP, MOST_WORDS)
+
+
+def encode_blocks(
+    kernel: Any, fixed: Any, n: int, lanes: int, most_blocks: int, most_words: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The states, counts and words of `Coded` of n blocks, coded in threads, group by group.
+
+    Parameters
+    ----------
+    kernel : compiled function
+        `kernel((states, counts, words), first, begin, end, fixed)` codes the blocks `begin` to `end` - 1 of
+        a group whose first block is `first`; the words of a block fill its row of `words` from the end.
+    fixed : tuple
+        What the kernel needs beside that.
+    n, lanes : int
+        The number of blocks, and of the states of each.
+    most_blocks, most_words : int
+        The largest numbers of blocks of a group, and of words of a block.
+    """
+    states, counts, parts = np.empty((n, lanes), np.uint32), np.zeros(n, np.int64), []
+    words = np.empty((min(most_blocks, n), most_words), np.uint16)
+    for first in range(0, n, most_blocks):
+        group = min(most_blocks, n - first)
         its = states[first : first + group], counts[first : first + group], words
-        spread(lambda a, b: _encode(its, first, a, b, fixed), group, 1)  # noqa: B023
-        parts += [words[b, MOST_WORDS - counts[first + b] :].copy() for b in range(group)]
+        spread(lambda a, b: kernel(its, first, a, b, fixed), group, 1)  # noqa: B023
+        parts += [words[b, most_words - counts[first + b] :].copy() for b in range(group)]
     return states, counts, np.concatenate(parts) if parts else np.empty(0, np.uint16)
 
 

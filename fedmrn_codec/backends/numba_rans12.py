@@ -10,7 +10,7 @@ from ..primitives.noise import Noise
 from . import tiles
 from .compiled import jit
 from .numba import frozen, place
-from .numba_rans import add_counts, buckets, count, count_tile
+from .numba_rans import add_counts, buckets, count, count_tile, encode_blocks
 from .rans_parts import BLOCK, BUCKETS, LANES, LOWEST, Coded, blocks, shift
 from .threads import spread
 from .tiles import TILE
@@ -30,16 +30,8 @@ The product is less than x / f * 2^44 by less than 2^32, and a remainder, if not
 def encode(
     noise: Noise, seed: int, stream: int, payload: np.ndarray, size: int, probabilities: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    n = blocks(size)
-    states, counts, parts = np.empty((n, 1), np.uint32), np.zeros(n, np.int64), []
     fixed = frozen(payload), size, frozen(probabilities), shift(noise), place(noise, seed, stream)
-    words = np.empty((min(GROUP, n), BLOCK), np.uint16)
-    for first in range(0, n, GROUP):
-        group = min(GROUP, n - first)
-        its = states[first : first + group], counts[first : first + group], words
-        spread(lambda a, b: _encode(its, first, a, b, fixed), group, 1)  # noqa: B023
-        parts += [words[b, BLOCK - counts[first + b] :].copy() for b in range(group)]
-    return states, counts, np.concatenate(parts) if parts else np.empty(0, np.uint16)
+    return encode_blocks(_encode, fixed, blocks(size), 1, GROUP, BLOCK)
 
 
 def decode(

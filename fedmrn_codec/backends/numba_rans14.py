@@ -8,6 +8,7 @@ import numpy as np
 
 from .compiled import jit
 from .numba import frozen
+from .numba_rans import encode_blocks
 from .rans_parts import BLOCK, EXACT, EXTRA, LEAST, LOWEST, SYMBOLS, Coded, blocks
 from .threads import spread
 
@@ -29,16 +30,8 @@ def count(integers: np.ndarray) -> np.ndarray:
 
 
 def encode(integers: np.ndarray, frequencies: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    n = blocks(len(integers))
-    states, counts, parts = np.empty((n, 1), np.uint32), np.zeros(n, np.int64), []
     fixed = frozen(integers), frozen(frequencies), frozen(_starts(frequencies))
-    words = np.empty((min(GROUP, n), MOST_WORDS), np.uint16)
-    for first in range(0, n, GROUP):
-        group = min(GROUP, n - first)
-        its = states[first : first + group], counts[first : first + group], words
-        spread(lambda a, b: _encode(its, first, a, b, fixed), group, 1)  # noqa: B023
-        parts += [words[b, MOST_WORDS - counts[first + b] :].copy() for b in range(group)]
-    return states, counts, np.concatenate(parts) if parts else np.empty(0, np.uint16)
+    return encode_blocks(_encode, fixed, blocks(len(integers)), 1, GROUP, MOST_WORDS)
 
 
 def decode(coded: Coded, out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
