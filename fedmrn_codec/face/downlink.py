@@ -154,7 +154,8 @@ class Downlink:
             frame = new.frame_from(self._held, self.model_id, self._backend)
             history = [] if frame is None else [*self._history.items(), (self.model_id, frame)]
             ids = [each for each, _ in history]
-            returned = ids.index(new.id) + 1 if new.id in ids else 0  # what led to it, leads to no other
+            # Of a model that has returned to a former version, the frames up to that version lead no further.
+            returned = ids.index(new.id) + 1 if new.id in ids else 0
             self._history = dict(history[max(len(history) - self.keep, returned) :])
         self._held, self._errors, self._frames = new, square_errors, {}
         return new.id

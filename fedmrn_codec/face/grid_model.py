@@ -162,7 +162,8 @@ def dtypes_of(schema: Schema, model: Mapping[str, Any]) -> dict[str, str]:
 def _sum(one: tuple[np.ndarray, int], other: tuple[np.ndarray, int], sign: int) -> tuple[np.ndarray, int]:
     """The sum of integers (int32) on two grids, or the difference if the sign is -1: int64, and its exponent.
 
-    Zeros lie on every grid. Integers that need more than 62 bits in the finer steps become the largest int64.
+    Zeros lie on every grid. An integer that needs more than 62 bits in the finer steps is out of bounds in
+    the result too.
     """
     exponent = min((each for integers, each in (one, other) if integers.any()), default=other[1])
     finer = []
