@@ -1,6 +1,6 @@
-"""FedMRN frames for NVFlare 2.9: a filter for the clients, which encodes, and one for the server.
+"""FedMRN frames for NVFlare 2.9: filters for the clients and for the server, in both directions.
 
-    fedmrn_nvflare.attach(recipe)                                 # job.py: encode after training
+    fedmrn_nvflare.attach(recipe)                                 # job.py: frames in both directions
 
     psm = fedmrn_nvflare.psm(model, received, steps=len(loader))  # client.py: or train masks
     flare.send(fedmrn_nvflare.result(psm, meta={...}))            # and send their frame
@@ -12,6 +12,7 @@ from fedmrn_codec import Bernoulli, Gaussian, ReplyError, Uniform
 
 from .aggregator import ExactMean
 from .client import ToFrame
+from .downlink import FromGrid, ToGrid
 from .jobs import attach
 from .request import Request
 from .server import FromFrame
@@ -21,10 +22,12 @@ __all__ = [
     "Bernoulli",
     "ExactMean",
     "FromFrame",
+    "FromGrid",
     "Gaussian",
     "ReplyError",
     "Request",
     "ToFrame",
+    "ToGrid",
     "Uniform",
     "attach",
     "psm",

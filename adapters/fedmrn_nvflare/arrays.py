@@ -14,6 +14,9 @@ from fedmrn_codec.adapter_api import Arrays, restored
 KEY = "fedmrn.frame"
 """The one key of a DXO's data that holds a frame."""
 
+MODEL, SCHEMA = "fedmrn.model", "fedmrn.schema"
+"""Keys of a DXO's data on the way to a client: a frame, and the schema beside one of the whole model."""
+
 NUMPY = "a NumPy array (server_expected_format=ExchangeFormat.NUMPY)"
 NOT_RECEIVED = "a NumPy array (an external training process needs params_transfer_type=TransferType.DIFF)"
 
@@ -47,6 +50,22 @@ def to_frame(data: Mapping[str, Any]) -> bytes | fm.CheckedFrame:
     """The frame of data for which `is_frame` is true: the checked frame if there is one, else the bytes."""
     checked_frame = _checked_frames.get(id(data[KEY]))
     return data[KEY].tobytes() if checked_frame is None else checked_frame
+
+
+def from_model_frame(frame: bytes, schema: bytes | None) -> dict[str, np.ndarray]:
+    """The data of a DXO for a client: a frame, and the schema (spec 5.1) if it has the whole model."""
+    parts = {MODEL: frame} if schema is None else {MODEL: frame, SCHEMA: schema}
+    return {key: np.frombuffer(part, np.uint8) for key, part in parts.items()}
+
+
+def is_model_frame(data: Mapping[str, Any]) -> bool:
+    """Whether the data of a DXO are those of `from_model_frame`."""
+    return MODEL in data and all(
+        key in (MODEL, SCHEMA)
+        and isinstance(array, np.ndarray)
+        and (array.dtype, array.ndim) == (np.uint8, 1)
+        for key, array in data.items()
+    )
 
 
 def checked(data: Mapping[str, Any], field: str, expected: str = NUMPY) -> Arrays:

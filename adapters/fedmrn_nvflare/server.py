@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from threading import Lock
 from typing import Any
 
@@ -24,6 +24,7 @@ from fedmrn_codec import ReplyError
 from fedmrn_codec.adapter_api import Arrays, RoundFit, ServerNoise, check_settings, noise_text, parse_noise
 
 from .arrays import checked, from_checked, in_dtypes_of, without_bools
+from .downlink import base_model_of
 from .replies import check_meta, clipped_of, frame_of, later_filters, result_dxo, with_data
 from .request import META, Request
 
@@ -142,12 +143,17 @@ class FromFrame(DXOFilter):
         self._model: Model | None = None
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """Add a request before a task is sent; correct the mean before it changes the model."""
+        """Add a request before a task is sent; correct the mean before it changes the model.
+
+        A filter of the task, such as `ToGrid`, may replace the model and its id in the request.
+        """
         if event_type == EventType.BEFORE_TASK_DATA_FILTER:
             try:
                 self._add_request(fl_ctx)
             except fm.CodecError as error:
                 self.system_panic(f"fedmrn: cannot make a request for this model: {error}", fl_ctx)
+        elif event_type == EventType.AFTER_TASK_DATA_FILTER:
+            self._see_model(fl_ctx)
         elif event_type == AppEventType.AFTER_AGGREGATION:
             self._correct_mean(fl_ctx)
 
@@ -221,6 +227,16 @@ class FromFrame(DXOFilter):
                 assignment = self._assign(dxo.data, task, task_id, client, fl_ctx)
                 self._assignments[client] = assignment
         with_data(dxo, dxo.data_kind, dxo.data, {META: assignment.request.to_dict()}).update_shareable(task)
+
+    def _see_model(self, fl_ctx: FLContext) -> None:
+        """Take the id of the model from the task as it is sent."""
+        client, task_id = _client(fl_ctx), fl_ctx.get_prop(FLContextKey.TASK_ID)
+        model = base_model_of(fl_ctx.get_prop(FLContextKey.TASK_DATA))
+        with self._lock:
+            assignment = self._assignments.get(client)
+            if model is not None and assignment is not None and assignment.task == task_id:
+                request = replace(assignment.request, base_model=model)
+                self._assignments[client] = replace(assignment, request=request)
 
     def _assign(
         self, data: dict[str, Any], task: Shareable, task_id: str, client: str, fl_ctx: FLContext

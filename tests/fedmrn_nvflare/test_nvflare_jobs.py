@@ -61,8 +61,25 @@ def test_attached(api, tmp_path):
     assert found["path"] == "fedmrn_nvflare.server.FromFrame"
     assert found["args"] == {"noise": "uniform:0.01", "mask": "signed", "seed": 3}
     assert fedmrn_nvflare.FromFrame(**found["args"]).noise == "uniform:0.01"
+    (chain,) = server["task_data_filters"]
+    assert chain["tasks"] == ["train"]
+    assert chain["filters"] == [{"path": "fedmrn_nvflare.downlink.ToGrid", "args": {}}]
+    (chain,) = client["task_data_filters"]
+    assert chain["filters"] == [{"path": "fedmrn_nvflare.downlink.FromGrid", "args": {}}]
     assert server["workflows"][0]["args"]["ignore_result_error"] is True
     assert not [path for path in Path(tmp_path / "out").rglob("*") if "fedmrn" in path.name]
+
+
+@pytest.mark.parametrize("api", ["recipe", "job"])
+def test_attached_without_frames_of_the_model(api, tmp_path):
+    target = recipe(tmp_path) if api == "recipe" else job()
+    for config in exported(target, tmp_path, downlink="raw"):
+        assert not config.get("task_data_filters")
+
+
+def test_other_downlinks_are_refused():
+    with pytest.raises(fm.ArgumentError, match=r"^downlink: expected one of grid, raw, got 'zip'$"):
+        fedmrn_nvflare.attach(job(), downlink="zip")
 
 
 def test_a_job_may_stop_at_a_bad_result(tmp_path):

@@ -76,7 +76,8 @@ def check_rounds(folder):
 
 def check_refusals(log):
     refused = re.findall(
-        r"ContentBlockedException: fedmrn: refused the result of (\S+) \((\w+)\).*; *\n", log
+        r"ContentBlockedException: fedmrn: refused the result of (\S+) .*'Saboteur'\] after it \((\w+),.*; *\n",
+        log,
     )
     assert refused == [("site-3", "magic"), ("site-3", "round"), ("site-3", "seed")], log
     assert log.count("Result error code: TASK_RESULT_FILTER_ERROR") == 3
@@ -109,4 +110,13 @@ def test_the_example(tmp_path):
     )
     (accuracy,) = re.findall(r"test accuracy of the global model after 3 rounds: ([\d.]+)", log)
     assert float(accuracy) > 0.8
-    assert len(re.findall(r"fedmrn: frame of site-[12]: 4432 bytes up", log)) == 6
+    up = re.findall(r"fedmrn: frame of site-[12]: (\d+) bytes up", log)
+    assert len(up) == 6
+    assert max(map(int, up)) < 86672 / 16
+    down = re.findall(r"fedmrn: frame to (site-[12]): (\d+) bytes down, (the whole|the changes)", log)
+    assert sorted((site, what) for site, _, what in down) == sorted(
+        (site, what) for site in HONEST for what in ("the whole", "the changes", "the changes")
+    )
+    whole = max(int(length) for *_, length, what in down if what == "the whole")
+    assert whole < 86672 / 3
+    assert all(int(length) < whole for *_, length, what in down if what == "the changes")
