@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fedmrn_codec as fm
+from fedmrn_codec import backends
 
 DECODERS = Path(__file__).resolve().parents[2] / "spec" / "decoders"
 DTYPES = {
@@ -31,19 +32,27 @@ DTYPES = {
 COUNT = 4000
 
 
-@pytest.fixture(scope="module", params=["c", "js"])
+TOOLS = {
+    "js": ("node",),
+    "c": ("make", "cc"),
+    "c-s390x": ("make", "s390x-linux-gnu-gcc", "qemu-s390x"),  # big-endian
+}
+
+
+@pytest.fixture(scope="module", params=TOOLS)
 def follow(request, tmp_path_factory):
     """The command of a client."""
+    for tool in TOOLS[request.param]:
+        if not shutil.which(tool):
+            pytest.skip(f"{tool} is not installed")
     if request.param == "js":
-        if not shutil.which("node"):
-            pytest.skip("node is not installed")
         return ["node", DECODERS / "js" / "follow.mjs"]
-    if not (shutil.which("cc") and shutil.which("make")):
-        pytest.skip("cc and make are not both installed")
+    program = "follow-sanitized" if request.param == "c" else "follow-s390x"
+    runner = [] if request.param == "c" else ["qemu-s390x", "-L", "/usr/s390x-linux-gnu"]
     folder = tmp_path_factory.mktemp("c") / "c"
-    shutil.copytree(DECODERS / "c", folder, ignore=shutil.ignore_patterns("follow", "follow-sanitized"))
-    subprocess.run(["make", "-C", folder, "follow-sanitized"], capture_output=True, timeout=120, check=True)
-    return [folder / "follow-sanitized"]
+    shutil.copytree(DECODERS / "c", folder, ignore=shutil.ignore_patterns("follow", "follow-*"))
+    subprocess.run(["make", "-C", folder, program], capture_output=True, timeout=120, check=True)
+    return [*runner, folder / program]
 
 
 def run(follow, folder, schema, model, *frames):
@@ -203,6 +212,75 @@ def test_frames_of_a_downlink(follow, tmp_path):
     assert id_of(tensors, held) == ids[-1]
     zeros = [np.zeros_like(array) for array in held]
     assert run(follow, tmp_path, schema, zeros, *frames) == (ids, b"".join(array.tobytes() for array in held))
+
+
+ROUNDS = 50
+TAKES_PART = {
+    "always": range(ROUNDS + 1),
+    "joins late": range(10, ROUNDS + 1),
+    "leaves and comes back": [*range(20), *range(45, ROUNDS + 1)],
+    "seldom": [3, 17, 18, 50],
+    "away for too long": [0, 1, 2, 49, 50],  # its version is no longer kept: it gets the whole model
+}
+"""The clients of a federation, and the versions that they download."""
+
+
+@pytest.fixture(scope="module")
+def federation():
+    """Fifty rounds: schema, frames and ids for each client, and the last model."""
+    tensors = [("weight", 1, "float32", (90, 70)), ("bias", 0, "float32", (70,)), ("seen", 0, "int64", ())]
+    schema, rng = fm.Schema.from_bytes(schema_of(tensors)), np.random.default_rng(4)
+    server = {
+        "weight": rng.normal(0, 0.1, (90, 70)).astype(np.float32),
+        "bias": np.zeros(70, np.float32),
+        "seen": np.int64(0),
+    }
+    down = fm.Downlink(schema, server, keep=40)
+    got = {name: ([], []) for name in TAKES_PART}
+    held = dict.fromkeys(TAKES_PART)
+    for number in range(ROUNDS + 1):
+        for name in TAKES_PART:
+            if number in TAKES_PART[name]:
+                frames, ids = got[name]
+                frames.append(down.frame(held[name]))
+                ids.append(down.model_id)
+                held[name] = down.model_id
+        noise = fm.Bernoulli(0.02 / (1 + number / 10))
+        total = fm.Aggregator(schema, noise=noise)
+        for seed in range(3):  # clients send masks
+            update = {
+                "weight": rng.normal(0, noise.scale / 2, (90, 70)).astype(np.float32),
+                "bias": rng.normal(0, 0.01, 70).astype(np.float32),
+                "seen": np.int64(8),
+            }
+            total.add(fm.encode(update, schema, seed=seed, noise=noise, mask="signed"), 1 + seed)
+        server = fm.apply(server, total.mean(), schema)
+        if number < ROUNDS:
+            down.advance(server)
+    return schema_of(tensors), got, dict(down.model), down.model_id
+
+
+@pytest.mark.parametrize("client", TAKES_PART)
+def test_fifty_rounds_with_clients_that_join_leave_and_come_back(follow, tmp_path, federation, client):
+    schema, got, model, model_id = federation
+    frames, ids = got[client]
+    zeros = [np.zeros_like(array) for array in model.values()]
+    whole = b"".join(array.tobytes() for array in model.values())
+    assert run(follow, tmp_path, schema, zeros, *frames) == (ids, whole)
+    assert ids[-1] == model_id
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba", "onnx", "torch"])
+def test_fifty_rounds_on_every_backend(federation, backend):
+    if backend not in backends.installed():
+        pytest.skip(f"{backend} is not installed")
+    schema, got, model, model_id = federation
+    for frames, ids in got.values():
+        replica = fm.Replica(fm.Schema.from_bytes(schema), backend=backend)
+        for frame, expected in zip(frames, ids, strict=True):
+            replica.apply(frame, expected)
+        assert replica.model_id == model_id
+        assert [array.tobytes() for array in replica.model.values()] == [a.tobytes() for a in model.values()]
 
 
 def test_the_id_of_models_of_any_length(follow, tmp_path):
