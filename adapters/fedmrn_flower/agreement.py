@@ -1,6 +1,6 @@
 """What strategies require all replies of a round to share: the names of their records, and their metrics.
 
-The frames have passed all checks, so a disagreement costs no reply its place unless more than half of the
+The replies have passed all checks, so a disagreement costs no reply its place unless more than half of the
 replies agree: one client could otherwise have an honest one left out, or end the round.
 """
 
@@ -9,29 +9,30 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TypeVar
 
 from flwr.app import MetricRecord, RecordDict
 
 from fedmrn_codec import ReplyError
 
-from .checks import CheckedReply, only
+from .checks import CheckedReply, MetricReply, only
+
+R = TypeVar("R", bound=MetricReply)
 
 USUAL = ("arrays", "metrics")
 """The names of the records in Flower's own apps, which decide where two names are equally frequent."""
 
 
-def with_common_names(replies: list[CheckedReply]) -> list[CheckedReply]:
-    """The replies, whose ArrayRecord and MetricRecord now have the names that most replies give them."""
+def with_common_names(replies: list[R]) -> list[R]:
+    """The replies; their ArrayRecord, if any, and MetricRecord now have the names that most give them."""
     counts = Counter(_names(reply) for reply in replies)
     if len(counts) < 2:
         return replies
-    names = max(counts, key=lambda names: (counts[names], names == USUAL, names))
+    names = max(counts, key=lambda names: (counts[names], names == USUAL[-len(names) :], names))
     return [reply if _names(reply) == names else _renamed(reply, names) for reply in replies]
 
 
-def with_common_metrics(
-    replies: list[CheckedReply],
-) -> tuple[list[CheckedReply], list[tuple[CheckedReply, ReplyError]]]:
+def with_common_metrics(replies: list[R]) -> tuple[list[R], list[tuple[R, ReplyError]]]:
     """The replies whose metrics can be averaged, and the refused ones.
 
     If more than half of the replies have metrics of one `Signature`, the others are refused. If not, none is:
@@ -48,20 +49,20 @@ def with_common_metrics(
     return [_with_metrics(reply, common) for reply in replies], []
 
 
-def _names(reply: CheckedReply) -> tuple[str, str]:
+def _names(reply: MetricReply) -> tuple[str, ...]:
     key, _ = only(reply.message.content.metric_records, "MetricRecords in the reply")
-    return reply.arrays_key, key
+    return (reply.arrays_key, key) if isinstance(reply, CheckedReply) else (key,)
 
 
-def _renamed(reply: CheckedReply, names: tuple[str, str]) -> CheckedReply:
+def _renamed(reply: R, names: tuple[str, ...]) -> R:
     own, content = _names(reply), reply.message.content
     others = {key: record for key, record in content.items() if key not in {*own, *names}}
     records = {new: content[old] for old, new in zip(own, names, strict=True)}
     reply.message.content = RecordDict(records | others)
-    return replace(reply, arrays_key=names[0])
+    return replace(reply, arrays_key=names[0]) if isinstance(reply, CheckedReply) else reply
 
 
-def _with_metrics(reply: CheckedReply, common: set[str]) -> CheckedReply:
+def _with_metrics(reply: R, common: set[str]) -> R:
     content = reply.message.content
     key, metrics = only(content.metric_records, "MetricRecords in the reply")
     kept = MetricRecord({name: value for name, value in metrics.items() if name in common})
@@ -69,14 +70,14 @@ def _with_metrics(reply: CheckedReply, common: set[str]) -> CheckedReply:
     return reply
 
 
-def _sort(replies: Iterable[CheckedReply], usual: object) -> tuple[list[CheckedReply], list[CheckedReply]]:
-    most: list[CheckedReply] = []
-    others: list[CheckedReply] = []
+def _sort(replies: Iterable[R], usual: object) -> tuple[list[R], list[R]]:
+    most: list[R] = []
+    others: list[R] = []
     for reply in replies:
         (most if reply.signature == usual else others).append(reply)
     return most, others
 
 
-def _refusal(other: CheckedReply, usual: frozenset[tuple[str, int]]) -> ReplyError:
+def _refusal(other: MetricReply, usual: frozenset[tuple[str, int]]) -> ReplyError:
     found, most = (sorted(name for name, _ in s) for s in (other.signature, usual))
     return ReplyError("metrics", f"{most}, as most replies have", found)

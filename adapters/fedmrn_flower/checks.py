@@ -28,12 +28,31 @@ Strategies can average the metrics of replies only if their signatures are equal
 
 
 @dataclass(frozen=True)
-class CheckedReply:
-    """A reply that has passed all checks.
+class MetricReply:
+    """A reply whose metrics have passed the checks.
 
     Attributes
     ----------
     message : flwr.app.Message
+    signature : frozenset
+        The keys of its MetricRecord, each with the length of its list, -1 for a number.
+    """
+
+    message: Message
+    signature: Signature
+
+    @property
+    def node(self) -> int:
+        """The id of the node that sent it."""
+        return self.message.metadata.src_node_id
+
+
+@dataclass(frozen=True)
+class CheckedReply(MetricReply):
+    """A reply to training that has passed all checks.
+
+    Attributes
+    ----------
     arrays_key : str
         Key of its one ArrayRecord.
     weight : int
@@ -41,21 +60,12 @@ class CheckedReply:
     frame : fedmrn_codec.CheckedFrame
     clipped : float or None
         What the client reports as `CLIPPED`, which is taken out of the message.
-    signature : frozenset
-        The keys of its MetricRecord, each with the length of its list, -1 for a number.
     """
 
-    message: Message
     arrays_key: str
     weight: int
     frame: fm.CheckedFrame
     clipped: float | None
-    signature: Signature
-
-    @property
-    def node(self) -> int:
-        """The id of the node that sent it."""
-        return self.message.metadata.src_node_id
 
 
 def check(
@@ -91,7 +101,22 @@ def check(
     if clipped is not None:  # clients that do not report it must not differ from those that do
         metrics = MetricRecord({key: value for key, value in metrics.items() if key != CLIPPED})
         reply.content = RecordDict({**dict(reply.content), name: metrics})
-    return CheckedReply(reply, key, weight, frame, clipped, check_metrics(metrics))
+    return CheckedReply(reply, check_metrics(metrics), key, weight, frame, clipped)
+
+
+def check_evaluation(reply: Message, weighted_by: str, max_weight: int) -> MetricReply:
+    """Check one reply to an evaluation: its weight, which may be a fraction, and its metrics.
+
+    Raises
+    ------
+    fedmrn_codec.ReplyError
+        The MetricRecord, the weight or a metric fails a check.
+    """
+    _, metrics = only(reply.content.metric_records, "MetricRecords in the reply")
+    signature, weight = check_metrics(metrics), metrics.get(weighted_by)
+    if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 < weight <= max_weight:
+        raise ReplyError(f"metric {weighted_by!r}", f"above 0, at most {max_weight}", repr(weight))
+    return MetricReply(reply, signature)
 
 
 def only(records: Mapping[str, T], what: str) -> tuple[str, T]:

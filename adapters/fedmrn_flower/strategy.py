@@ -26,7 +26,8 @@ from fedmrn_codec.adapter_api import (
     unsigned,
 )
 
-from .checks import CheckedReply
+from .agreement import with_common_metrics, with_common_names
+from .checks import CheckedReply, MetricReply, check_evaluation
 from .downlink import Sender
 from .order import check_around, check_inside, clips_on_clients
 from .records import added, restored
@@ -223,8 +224,14 @@ class FedMRN(Strategy):
         return self._sender.pack(messages)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """The wrapped strategy's metrics, and the bytes of the messages."""
+        """The wrapped strategy's metrics, and the bytes of the messages.
+
+        If the strategy averages metrics as Flower's do, replies that cannot be averaged are refused: those
+        with no weight, a NaN, or other metrics than more than half of the replies. Flower would end the run.
+        """
         replies = self._sender.receive(replies, self._grid, self._timeout)
+        if _is_flowers(self.strategy):
+            replies = self._averaged(replies)
         metrics = self.strategy.aggregate_evaluate(server_round, replies)
         moved = downlink_traffic(self._sender)
         return MetricRecord({**dict(metrics or {}), **moved}) if metrics is not None or moved else None
@@ -235,6 +242,27 @@ class FedMRN(Strategy):
         log(INFO, "\t│\t├── noise %s, mask %s", self._noise.fixed or "adaptive", self._settings.mask)
         log(INFO, "\t│\t└── passes on %s", "each reply" if self.each else "the exact mean of the replies")
         self.strategy.summary()
+
+    def _averaged(self, replies: Iterable[Message]) -> list[Message]:
+        """The replies to an evaluation that can be averaged; errors in place of the others."""
+        passed: list[MetricReply] = []
+        failed: list[Message] = []
+        refused: list[tuple[Message, fm.CodecError]] = []
+        for reply in replies:
+            try:
+                if reply.has_error():
+                    failed.append(reply)
+                else:
+                    passed.append(
+                        check_evaluation(reply, self._settings.weighted_by, self._settings.max_weight)
+                    )
+            except fm.CodecError as error:
+                refused.append((reply, error))
+        agreed, others = with_common_metrics(with_common_names(passed))
+        for message, why in [*refused, *((other.message, why) for other, why in others)]:
+            node = message.metadata.src_node_id
+            log(WARNING, "fedmrn: refused the evaluation of node %d (%s): %s", node, why.code, why)
+        return [*(each.message for each in agreed), *failed]
 
     def _mean(self, current: Round, replies: Replies) -> list[Message]:
         """One reply that stands for all checked ones."""
@@ -298,6 +326,12 @@ class FedMRN(Strategy):
         contents = [_without_arrays(reply.message) for reply in replies]
         metrics: MetricRecord = aggregate(contents, self._settings.weighted_by)
         return metrics
+
+
+def _is_flowers(strategy: Strategy) -> bool:
+    """Whether a strategy takes the mean of an evaluation as Flower's own strategies do."""
+    owner = next(cls for cls in type(strategy).__mro__ if "aggregate_evaluate" in vars(cls))
+    return owner.__module__.startswith("flwr.")
 
 
 def _is_mean(strategy: Strategy) -> bool:

@@ -75,10 +75,8 @@ def check_rounds(folder):
 
 
 def check_refusals(log):
-    refused = re.findall(
-        r"ContentBlockedException: fedmrn: refused the result of (\S+) .*'Saboteur'\] after it \((\w+),.*; *\n",
-        log,
-    )
+    before = "ContentBlockedException: fedmrn: refused the result of"
+    refused = re.findall(before + r" (\S+) .*'Saboteur'\] after it \((\w+),.*; *\n", log)
     assert refused == [("site-3", "magic"), ("site-3", "round"), ("site-3", "seed")], log
     assert log.count("Result error code: TASK_RESULT_FILTER_ERROR") == 3
 
