@@ -33,8 +33,8 @@ largest share, and the step of later versions as a multiple of the spread of wha
 SMALLEST = -1000
 """An exponent below all bounds."""
 
-RISE = 2
-"""A step rises if the rule asks for a larger power of two by at least so many doublings."""
+FALL, RISE = 0.5, 1.0
+"""A step stays where it is while the rule asks for less than FALL doublings down, or less than RISE up."""
 
 
 class Downlink:
@@ -251,10 +251,12 @@ class Downlink:
         for name, exponent in self._held.exponents.items():
             wanted, change = exponent, changed[name] - self._errors[name]
             if name not in vectors and change > 0:
-                wanted = round(math.log2(STEP * math.sqrt(change)))
+                asked = math.log2(STEP * math.sqrt(change))
+                if asked < exponent - FALL:
+                    wanted = round(asked)
+                elif asked >= exponent + RISE:
+                    wanted = math.floor(asked)
                 wanted = min(wanted, _floor_log2(LARGEST * _size(elements[name])))
-                if exponent <= wanted < exponent + RISE:
-                    wanted = exponent
             largest = max(_largest(elements[name]), _largest(self._held.arrays[name]))
             out[name] = _bounded(wanted, largest, self._held.dtypes[name])
         return out

@@ -100,7 +100,9 @@ def test_steps_follow_what_rounds_change():
     server = rng.normal(0, 0.05, 10_000).astype("f4")
     down = fm.Downlink(schema, {"w": server})
     assert down.steps["w"] == 2**-8
-    small = ((0.0005, 2**-9), (0.0005, 2**-9), (0.00012, 2**-11), (0.00018, 2**-11), (0.0012, 2**-8))
+    up = (0.0005, 2**-9), (0.0005, 2**-9), (0.0009, 2**-9), (0.0011, 2**-8)  # 0.00098 asks for twice the step
+    down_again = (0.00075, 2**-8), (0.0006, 2**-9)  # 0.00069 asks for a step below by half a doubling
+    small = (*up, *down_again, (0.00012, 2**-11), (0.00018, 2**-11), (0.0012, 2**-8))
     for size, expected in (*small, (0.05, 2**-6), (0.0, 2**-6)):
         server = server + rng.normal(0, size, 10_000).astype("f4")
         down.advance({"w": server})
