@@ -64,8 +64,8 @@ def test_aggregate(policy, invoke):
     found = json.loads(invoke(0, "aggregate", *OPTION, "a.fmrn", "c.fmrn", "-o", "x.npz", "--json").stdout)
     assert (found["frames"], found["skipped"]) == (2, [])
     invoke(0, "aggregate", "a.fmrn", "c.fmrn", "-o", "y.npz")
-    ours, plain = np.load("x.npz"), np.load("y.npz")
-    assert all(ours[name].tobytes() == plain[name].tobytes() for name in plain.files)
+    with np.load("x.npz") as ours, np.load("y.npz") as plain:
+        assert all(ours[name].tobytes() == plain[name].tobytes() for name in plain.files)
 
 
 def test_aggregate_stops_or_leaves_out_what_is_refused(policy, invoke):
