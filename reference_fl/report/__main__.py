@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from . import HEADS, cells, figure, insert, load, markdown, table, time_table
-from .runs import first_rounds
+from .runs import some_rounds
 
 
 def main() -> None:
@@ -18,7 +18,8 @@ def main() -> None:
     parser.add_argument(
         "--place", default="results", help="name in the comments of the document; default: %(default)s"
     )
-    parser.add_argument("--rounds", type=int, help="use only this many rounds of each run")
+    parser.add_argument("--rounds", type=int, help="use the rounds of each run up to this one only")
+    parser.add_argument("--from-round", type=int, default=1, help="and none before this one")
     parser.add_argument(
         "--columns", help=f"the columns of the table, separated by commas; default: all, {','.join(HEADS)}"
     )
@@ -37,8 +38,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     runs = load(arguments.runs)
-    if arguments.rounds:
-        runs = first_rounds(runs, arguments.rounds)
+    runs = some_rounds(runs, arguments.from_round, arguments.rounds)
     heads = arguments.columns.split(",") if arguments.columns else HEADS
     if unknown := set(heads) - set(HEADS):
         parser.error(f"--columns: expected names of {', '.join(HEADS)}, got {', '.join(sorted(unknown))}")

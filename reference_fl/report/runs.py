@@ -141,14 +141,14 @@ def _lines(run: Run) -> tuple[int, int, int]:
     return len(run.rounds), len(run.masks), len(run.traffic)
 
 
-def first_rounds(runs: Iterable[Run], count: int) -> list[Run]:
-    """The runs as they were after their first `count` rounds."""
+def some_rounds(runs: Iterable[Run], first: int = 1, last: int | None = None) -> list[Run]:
+    """The runs with these rounds only, both included; without a last one, to the end."""
 
-    def first(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [line for line in lines if line["round"] <= count]
+    def some(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [line for line in lines if first <= line["round"] <= (last or line["round"])]
 
     return [
-        replace(run, rounds=first(run.rounds), masks=first(run.masks), traffic=first(run.traffic))
+        replace(run, rounds=some(run.rounds), masks=some(run.masks), traffic=some(run.traffic))
         for run in runs
     ]
 

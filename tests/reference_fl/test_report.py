@@ -13,7 +13,7 @@ from made_runs import BINARY, MACHINE, as_lines, counts, header, line, write
 
 from reference_fl import report
 from reference_fl.report import figures, grids, page, times
-from reference_fl.report.runs import contradicting, distinct, first_rounds, read_all
+from reference_fl.report.runs import contradicting, distinct, read_all, some_rounds
 from reference_fl.report.sections import Spread, sections
 
 FEDMRN = Path(sys.executable).with_name("fedmrn")
@@ -434,7 +434,7 @@ def test_a_table_at_a_place_of_its_own_after_fewer_rounds(many, tmp_path):
     assert "| digits | iid | fedavg | 2 | 2 |" in second
     assert "B\n" not in second
     run = report.load([write(tmp_path / "one", **BINARY, downlink="grid", down=[1] * 5)])[0]
-    (first,) = first_rounds([run], 3)
-    assert [[each["round"] for each in lines] for lines in (first.rounds, first.masks, first.traffic)] == [
-        [1, 2, 3]
-    ] * 3
+    for first, last, expected in ((1, 3, [1, 2, 3]), (2, 4, [2, 3, 4]), (4, None, [4, 5])):
+        (some,) = some_rounds([run], first, last)
+        found = [[each["round"] for each in lines] for lines in (some.rounds, some.masks, some.traffic)]
+        assert found == [expected] * 3
