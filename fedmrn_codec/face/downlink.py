@@ -28,7 +28,8 @@ VERSION = 1
 
 FIRST, LARGEST, STEP = 1 / 8, 1 / 4, 4.0
 """The step of the first version as a share of the size of the weights (the root of their mean square), the
-largest share, and the step of later versions as a multiple of the spread of what a round changes."""
+largest share, and the step of later versions as a multiple of the spread of what a round changes; each to a
+power of two: the first below it, the nearest, and as FALL and RISE say."""
 
 SMALLEST = -1000
 """An exponent below all bounds."""
@@ -256,7 +257,7 @@ class Downlink:
                     wanted = round(asked)
                 elif asked >= exponent + RISE:
                     wanted = math.floor(asked)
-                wanted = min(wanted, _floor_log2(LARGEST * _size(elements[name])))
+                wanted = min(wanted, _nearest_log2(LARGEST * _size(elements[name])))
             largest = max(_largest(elements[name]), _largest(self._held.arrays[name]))
             out[name] = _bounded(wanted, largest, self._held.dtypes[name])
         return out
@@ -396,6 +397,10 @@ def _square_errors(held: GridModel, elements: Mapping[str, np.ndarray]) -> dict[
 
 def _floor_log2(value: float) -> int:
     return math.frexp(value)[1] - 1 if value > 0 else SMALLEST
+
+
+def _nearest_log2(value: float) -> int:
+    return round(math.log2(value)) if value > 0 else SMALLEST
 
 
 def _largest(elements: np.ndarray) -> float:
