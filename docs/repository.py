@@ -22,6 +22,7 @@ PAGES = (
     "examples/flower_quickstart/README.md",
     "examples/nvflare_digits/README.md",
     "spec/CONFORMANCE.md",
+    "spec/ENVELOPE.md",
     "spec/FORMAT.md",
     "spec/README.md",
     "spec/decoders/c/README.md",

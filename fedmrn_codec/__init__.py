@@ -28,9 +28,11 @@ from .face.aggregation import Aggregator
 from .face.decoding import decode, decode_bits, inspect, noise, philox_words, verify
 from .face.downlink import Downlink, Replica
 from .face.encoding import encode, encode_bits
+from .face.envelope import Unsealed, seal, unseal
 from .face.grids import encode_grid
 from .face.intake import Intake
 from .face.journal import Journal
+from .face.keys import Key, KeyRing
 from .face.models import apply, difference, model_id, schema_of
 from .face.policy import Policy
 from .face.replay import Accepted, Replayed, replay
@@ -64,6 +66,8 @@ __all__ = [
     "Info",
     "Intake",
     "Journal",
+    "Key",
+    "KeyRing",
     "Limits",
     "MalformedError",
     "MaskKind",
@@ -80,6 +84,7 @@ __all__ = [
     "SchemaError",
     "Tensor",
     "Uniform",
+    "Unsealed",
     "UnsupportedError",
     "UpdateError",
     "apply",
@@ -97,5 +102,7 @@ __all__ = [
     "philox_words",
     "replay",
     "schema_of",
+    "seal",
+    "unseal",
     "verify",
 ]

@@ -67,7 +67,7 @@ def _short(value: object) -> str:
 
 
 class FrameError(CodecError):
-    """Base class of the errors that the bytes of a frame, a schema or a partial sum cause."""
+    """Base class of the errors that the bytes of a frame, a schema, a partial sum or an envelope cause."""
 
 
 class MalformedError(FrameError):
@@ -83,27 +83,27 @@ class RefusedError(FrameError):
 
 
 class TruncatedError(MalformedError):
-    """Bytes are missing: [F-01], [F-06], [F-08], [F-15], [F-25], [P-01]."""
+    """Bytes are missing: [F-01], [F-06], [F-08], [F-15], [F-25], [P-01], [V-01], [V-07]."""
 
 
 class TrailingError(MalformedError):
-    """There are more bytes than the fields and payloads need: [F-26], [P-13]."""
+    """There are more bytes than the fields and payloads need: [F-26], [P-13], [V-08]."""
 
 
 class MagicError(MalformedError):
-    """The first four bytes are not those of a frame or a partial sum: [F-02], [P-02]."""
+    """The first four bytes are not those of what is expected: [F-02], [P-02], [V-02]."""
 
 
 class VersionError(UnsupportedError):
-    """A version that this library does not know: [F-03], [P-03]."""
+    """A version that this library does not know: [F-03], [P-03], [V-03]."""
 
 
 class ReservedError(MalformedError):
-    """Reserved bits or bytes are set: [F-04], [F-22], [P-04], [P-10]."""
+    """Reserved bits or bytes are set: [F-04], [F-22], [P-04], [P-10], [V-05]."""
 
 
 class LimitError(RefusedError):
-    """More than the caller's limits allow: [F-05], [F-07], [S-07], [S-09]."""
+    """More than the caller's limits allow: [F-05], [F-07], [S-07], [S-09], [V-06]."""
 
 
 class SchemaLengthError(MalformedError):
@@ -275,6 +275,22 @@ class ValueBoundError(ReplyError):
 
 class NormBoundError(ReplyError):
     """The norm of the update exceeds the policy's bound."""
+
+
+class UnknownAlgorithmError(UnsupportedError):
+    """An envelope's algorithm is not assigned: [V-04]."""
+
+
+class UnknownKeyError(RefusedError):
+    """The key of an envelope is not one that the receiver knows: [V-09]."""
+
+
+class KeyAlgorithmError(RefusedError):
+    """The algorithm of an envelope is not that of its key: [V-10]."""
+
+
+class SignatureError(RefusedError):
+    """The signature of an envelope is not that of its key for these bytes and this context: [V-11]."""
 
 
 class JournalError(MalformedError):

@@ -171,8 +171,8 @@ class AdaptiveNoise:
         seen, noise = aggregator.statistics(), self.noise
         for name, statistics in seen.items():
             self._check(name, statistics, noise[name])
-        self._states = {name: self._next(self._states[name], statistics) for name, statistics in seen.items()}
-        self.rounds += 1
+        states = {name: self._next(self._states[name], statistics) for name, statistics in seen.items()}
+        self._states, self.rounds = states, self.rounds + 1  # together, since an interrupt may come
 
     def _check(self, name: str, seen: MaskStatistics, noise: Noise) -> None:
         if seen.noise != noise:

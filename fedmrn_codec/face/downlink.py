@@ -150,15 +150,16 @@ class Downlink:
             raise errors.SchemaError("model", f"the dtypes {dict(self._held.dtypes)}", "others")
         exponents = self._chosen(elements) if self._fixed is None else self._fixed
         new = GridModel.rounded(self.schema, self._held.dtypes, elements, exponents)
-        square_errors = _square_errors(new, elements)
+        square_errors, kept = _square_errors(new, elements), self._history
         if new.id != self.model_id:
             frame = new.frame_from(self._held, self.model_id, self._backend)
             history = [] if frame is None else [*self._history.items(), (self.model_id, frame)]
             ids = [each for each, _ in history]
             # Of a model that has returned to a former version, the frames up to that version lead no further.
             returned = ids.index(new.id) + 1 if new.id in ids else 0
-            self._history = dict(history[max(len(history) - self.keep, returned) :])
-        self._held, self._errors, self._frames = new, square_errors, {}
+            kept = dict(history[max(len(history) - self.keep, returned) :])
+        # Together, since an interrupt may come between two lines.
+        self._history, self._held, self._errors, self._frames = kept, new, square_errors, {}
         return new.id
 
     def frame(self, have: int | None = None) -> bytes:

@@ -40,8 +40,8 @@ class Intake:
         self.policy = policy
         self.accepted: list[Hashable] = []
         self.refused: Counter[str] = Counter()
-        self._clients: set[Hashable] = set()
-        self._seeds: set[int] = set()
+        self._clients: dict[Hashable, object] = {}  # and the mark of the call that has taken it
+        self._seeds: dict[int, object] = {}
         self._lock = Lock()
 
     def accept(
@@ -54,35 +54,40 @@ class Intake:
     ) -> CheckedFrame:
         """Check a frame as `Policy.check` does, and that its client and its seed are new in this round.
 
-        A client whose frame was refused may send another one. The seeds of frames without masks, which have
-        no use for a seed, are not compared.
+        A client whose frame was refused may send another one, also if another error or an interrupt has
+        stopped the call. The seeds of frames without masks, which have no use for a seed, are not compared.
 
         Raises
         ------
         FrameError
             As in `Policy.check`; RepeatedError for a client or a seed that was accepted before.
         """
+        mark, checked = object(), None
         try:
             with self._lock:
-                self._take(client, self._clients, "client")
-            try:
-                checked = self.policy.check(frame, client=client, weight=weight, base=base)
-                with self._lock:
-                    if any(entry.noise for entry in checked.tensors):
-                        self._take(checked.seed, self._seeds, "seed")
-                    self.accepted.append(client)
-            except BaseException:
-                with self._lock:
-                    self._clients.discard(client)
-                raise
-        except errors.FrameError as error:
+                self._take(client, self._clients, mark, "client")
+            checked = self.policy.check(frame, client=client, weight=weight, base=base)
             with self._lock:
-                self.refused[error.code] += 1
+                if any(entry.noise for entry in checked.tensors):
+                    self._take(checked.seed, self._seeds, mark, "seed")
+                self.accepted.append(client)
+        except BaseException as error:  # also an interrupt, which may come at any moment
+            with self._lock:
+                self._give_back(client, checked, mark)
+                if isinstance(error, errors.FrameError):
+                    self.refused[error.code] += 1
             raise
         return checked
 
     @staticmethod
-    def _take(value: Any, taken: set[Any], field: str) -> None:
-        if value in taken:
+    def _take(value: Any, taken: dict[Any, object], mark: object, field: str) -> None:
+        if taken.setdefault(value, mark) is not mark:
             raise errors.RepeatedError(field, "one that was not accepted before in this round", value)
-        taken.add(value)
+
+    def _give_back(self, client: Hashable, checked: CheckedFrame | None, mark: object) -> None:
+        """Free what a call has taken that was stopped, unless it had accepted the frame before that."""
+        if self._clients.get(client) is not mark or (checked is not None and client in self.accepted):
+            return
+        if checked is not None and self._seeds.get(checked.seed) is mark:
+            del self._seeds[checked.seed]
+        del self._clients[client]

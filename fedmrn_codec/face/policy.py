@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Self
@@ -19,20 +19,27 @@ from ..format.parsing import Expected
 from ..format.schema import Schema, Tensor
 from ..primitives.arguments import U32, U64, unsigned
 from ..primitives.codes import Coding, MaskKind
-from ..primitives.grid import BOUNDS
-from ..primitives.noise import Noise, checked_noise, noise_text, parse_noise
+from ..primitives.noise import Noise
 from ..sums.state import MAX_WEIGHT
 from . import toml
 from .aggregation import Aggregator
+from .policy_arguments import (
+    Seeds,
+    checked_bounds,
+    checked_count,
+    checked_labels,
+    checked_positive,
+    checked_seeds,
+    checked_step,
+    is_count,
+    stated_noise,
+)
+from .policy_toml import noise_of, seeds_of, text_of_noise, text_of_seeds
 from .request import Request
 from .seeds import choose_seed
 from .terms import Terms
 
-Seeds = Mapping[Any, int] | Callable[[int, Any], int] | int | None
-
 KINDS = ("mask", "grid")
-ANY = "any"
-"""What stands for no expected seeds in TOML."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,22 +113,22 @@ class Policy:
         self._set("round", unsigned(self.round, U32, "round"))
         self._set("base_model", unsigned(self.base_model, U64, "base_model"))
         self._set("mask", MaskKind.of(self.mask, "mask").label)
-        self._set("kinds", _labels(self.kinds, KINDS, "kinds"))
-        self._set("codings", _labels(self.codings, Coding.labels(), "codings"))
-        self._set("noise", _checked_noise(self.noise, self.schema) if "mask" in self.kinds else None)
-        self._set("seeds", _checked_seeds(self.seeds, self.round))
-        self._set("max_weight", _count(self.max_weight, MAX_WEIGHT, "max_weight"))
+        self._set("kinds", checked_labels(self.kinds, KINDS, "kinds"))
+        self._set("codings", checked_labels(self.codings, Coding.labels(), "codings"))
+        self._set("noise", stated_noise(self.noise, self.schema) if "mask" in self.kinds else None)
+        self._set("seeds", checked_seeds(self.seeds, self.round))
+        self._set("max_weight", checked_count(self.max_weight, MAX_WEIGHT, "max_weight"))
         if self.max_bytes is not None:
-            self._set("max_bytes", _count(self.max_bytes, U64 - 1, "max_bytes"))
+            self._set("max_bytes", checked_count(self.max_bytes, U64 - 1, "max_bytes"))
         if not isinstance(self.embedded, bool):
             raise errors.ArgumentError("embedded", "a bool", repr(self.embedded))
         if isinstance(self.step, Mapping):
-            self._set("step", {name: _checked_step(step) for name, step in self._steps().items()})
+            self._set("step", {name: checked_step(step) for name, step in self._steps().items()})
         elif self.step is not None:
-            self._set("step", _checked_step(self.step))
-        self._set("max_value", _checked_bounds(self.max_value, self.schema))
+            self._set("step", checked_step(self.step))
+        self._set("max_value", checked_bounds(self.max_value, self.schema))
         if self.max_norm is not None:
-            self._set("max_norm", _positive(self.max_norm, "max_norm"))
+            self._set("max_norm", checked_positive(self.max_norm, "max_norm"))
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -208,7 +215,7 @@ class Policy:
         length = frame.frame_bytes if isinstance(frame, CheckedFrame) else len(as_view(frame))
         if length > self.frame_bytes:
             raise errors.FrameLengthError("frame", f"at most {self.frame_bytes} bytes", length)
-        if not _is_count(weight, self.max_weight):
+        if not is_count(weight, self.max_weight):
             raise errors.FrameWeightError("weight", f"an integer from 1 to {self.max_weight}", weight)
         return self._terms.check(frame, self.seed_of(client), base)
 
@@ -274,10 +281,10 @@ class Policy:
             value = getattr(self, field.name)
             if value is not None:
                 out[field.name] = list(value) if isinstance(value, tuple) else value
-        noise = {} if self.noise is None else {"noise": _text_of(self.noise)}
+        noise = {} if self.noise is None else {"noise": text_of_noise(self.noise)}
         rest = {"base_model": str(self.base_model), "limits": dict(vars(self.limits))}
         schema = {"schema": self.schema.to_json()}
-        return toml.dumps({**out, **noise, "seeds": _seeds_text(self.seeds), **rest, **schema})
+        return toml.dumps({**out, **noise, "seeds": text_of_seeds(self.seeds), **rest, **schema})
 
     @classmethod
     def from_toml(cls, source: str | os.PathLike[str]) -> Self:
@@ -306,9 +313,9 @@ class Policy:
                 "policy", f"the keys {', '.join(needed)}", f"nothing for {missing[0]!r}"
             )
         entries["schema"] = Schema.from_json(toml.of_type(entries["schema"], list, "schema"))
-        entries["noise"] = _noise_of(entries.get("noise"))
+        entries["noise"] = noise_of(entries.get("noise"))
         entries["base_model"] = toml.integer(entries["base_model"], "base_model")
-        entries["seeds"] = _seeds_of(entries["seeds"])
+        entries["seeds"] = seeds_of(entries["seeds"])
         if "limits" in entries:
             given = toml.of_type(entries["limits"], dict, "limits")
             toml.check_keys(given, [field.name for field in fields(Limits)], "limits")
@@ -321,99 +328,3 @@ def _longest(tensor: Tensor, grid: bool) -> int:
     grid = grid and tensor.type.is_float
     entry = ENTRY.size + SCALE.size * (tensor.masked or grid)
     return entry + max(tensor.payload_bytes, 4 * tensor.size * grid)
-
-
-def _labels(given: Any, known: Collection[str], field: str) -> tuple[str, ...]:
-    """A collection of labels, or of enumeration members, as a tuple in the order of `known`."""
-    expected = f"a collection of {', '.join(known)}"
-    if isinstance(given, str) or not isinstance(given, Collection):
-        raise errors.ArgumentError(field, expected, repr(given))
-    labels = [getattr(each, "label", each) for each in given]
-    if not labels or any(label not in known for label in labels):
-        raise errors.ArgumentError(field, expected, labels)
-    return tuple(label for label in known if label in labels)
-
-
-def _checked_seeds(seeds: Any, round: int) -> Seeds:
-    if seeds is None or callable(seeds):
-        return seeds  # type: ignore[no-any-return]
-    if not isinstance(seeds, Mapping):
-        if not isinstance(seeds, int) or isinstance(seeds, bool):
-            raise errors.ArgumentError("seeds", "a mapping, an integer or a callable", repr(seeds))
-        choose_seed(seeds, round, None)
-        return seeds
-    out = {client: unsigned(seed, U64, f"seed of {client!r}") for client, seed in seeds.items()}
-    if len(set(out.values())) != len(out):
-        raise errors.ArgumentError("seeds", "a different one for each client", "one of several clients")
-    return out
-
-
-def _is_count(value: Any, most: int) -> bool:
-    try:
-        return not isinstance(value, bool) and 1 <= value.__index__() <= most
-    except (AttributeError, TypeError):
-        return False
-
-
-def _count(value: Any, most: int, field: str) -> int:
-    if not _is_count(value, most):
-        raise errors.ArgumentError(field, f"an integer from 1 to {most}", value)
-    return int(value.__index__())
-
-
-def _positive(value: Any, field: str) -> float:
-    """A positive number as a float, or as an integer if it is one."""
-    if isinstance(value, int | np.integer) and not isinstance(value, bool) and value > 0:
-        return int(value)
-    if isinstance(value, float | np.floating) and 0 < value < np.inf:
-        return float(value)
-    raise errors.ArgumentError(field, "a positive finite number", value)
-
-
-def _checked_noise(noise: Any, schema: Schema) -> Noise | dict[str, Noise] | None:
-    if isinstance(noise, Mapping):
-        return masked_noise(schema, noise)
-    needed = noise is not None or any(tensor.masked for tensor in schema)
-    return checked_noise(noise) if needed else None
-
-
-def _checked_step(step: Any) -> float:
-    if not BOUNDS["float32"].allows(_positive(step, "step")):
-        raise errors.ArgumentError("step", BOUNDS["float32"], step)
-    return float(step)
-
-
-def _checked_bounds(given: Any, schema: Schema) -> float | dict[str, float] | None:
-    if not isinstance(given, Mapping):
-        return None if given is None else _positive(given, "max_value")
-    if wrong := sorted(map(str, set(given) - {tensor.name for tensor in schema})):
-        raise errors.ArgumentError("max_value", "names of the schema", wrong)
-    return {name: _positive(bound, f"max_value of {name!r}") for name, bound in given.items()}
-
-
-def _text_of(noise: Noise | Mapping[str, Noise]) -> str | dict[str, str]:
-    if isinstance(noise, Noise):
-        return noise_text(noise)
-    return {name: noise_text(each) for name, each in noise.items()}
-
-
-def _noise_of(entry: Any) -> Noise | dict[str, Noise] | None:
-    if isinstance(entry, dict):
-        return {name: parse_noise(toml.of_type(text, str, "noise")) for name, text in entry.items()}
-    return None if entry is None else parse_noise(toml.of_type(entry, str, "noise"))
-
-
-def _seeds_text(seeds: Seeds) -> str | dict[str, str]:
-    if seeds is None:
-        return ANY
-    if isinstance(seeds, int):
-        return str(seeds)
-    if isinstance(seeds, Mapping) and all(isinstance(client, str) for client in seeds):
-        return {client: str(seed) for client, seed in seeds.items()}
-    raise errors.ArgumentError("seeds", "an integer, or a mapping of text to integers", type(seeds).__name__)
-
-
-def _seeds_of(entry: Any) -> int | dict[str, int] | None:
-    if isinstance(entry, dict):
-        return {client: toml.integer(seed, f"seed of {client!r}") for client, seed in entry.items()}
-    return None if entry == ANY else toml.integer(entry, "seeds")

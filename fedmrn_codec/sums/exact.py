@@ -57,7 +57,7 @@ class ExactSum:
     @property
     def limbs(self) -> dict[int, LimbSums]:
         """The sums by limb."""
-        self._flush()
+        self.flush()
         return self._limbs
 
     def add(self, values: np.ndarray, weight: int) -> None:
@@ -66,10 +66,10 @@ class ExactSum:
         self._batch.append(values if alone else values.copy())
         self._weights.append(weight)
         if alone or len(self._batch) == BATCH:
-            self._flush()
+            self.flush()
 
-    def _flush(self) -> None:
-        """Sum the arrays of the batch."""
+    def flush(self) -> None:
+        """Sum the arrays of the batch; if this is stopped half-way, the sums are of no more use."""
         batch, self._batch = self._batch, []
         weights, self._weights = np.array(self._weights, np.int64), []
         step = (WIDE_BLOCK if self._wide else BLOCK) // max(len(batch), 1)

@@ -129,6 +129,11 @@ class DenseSums:
             parts = [contents[stream] for stream in streams]
             self._sums[name].add(parts[0] if len(parts) == 1 else np.concatenate(parts), weight)
 
+    def flush(self) -> None:
+        """Add the arrays of the batches to the sums."""
+        for exact_sum in self._sums.values():
+            exact_sum.flush()
+
     def merge(self, other: DenseSums) -> None:
         """Add the sums of `other`, of the same schema."""
         for name, mine in self._sums.items():
@@ -198,6 +203,7 @@ class Sums:
         """Flush all batches and free their memory."""
         for stream, state in self.masked.items():
             state.release(backend, stream)
+        self.dense.flush()
 
     def merge(self, other: Sums) -> None:
         """Add the sums of `other`, of the same schema and noise; batches of both must be flushed."""

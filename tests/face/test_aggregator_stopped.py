@@ -81,6 +81,14 @@ def merge(aggregator):
     aggregator.merge(other)
 
 
+def mean(aggregator):
+    aggregator.mean()
+
+
+def to_bytes(aggregator):
+    aggregator.to_bytes()
+
+
 @pytest.mark.parametrize(
     ("call", "count", "step"),
     [
@@ -88,7 +96,9 @@ def merge(aggregator):
         (add_one, 15, 17),
         (add_three, 3, 11),
         (merge, 3, 7),
-    ],  # 15 frames and one fill the batch
+        (mean, 3, 5),
+        (to_bytes, 3, 5),
+    ],  # 15 frames and one fill the batch; a mean and a partial sum need what waits in it
 )
 def test_an_interrupt_at_any_line(call, count, step):
     before, after = state(summed(count)), summed(count)
