@@ -1,12 +1,12 @@
 # All targets use .venv, with pinned versions. Nothing is installed globally, except the Debian packages that
-# `tools`, `conformance` and `fashion-mnist` install where they run as root.
+# `tools`, `conformance`, `fuzz` and `fashion-mnist` install where they run as root.
 # Another interpreter: make setup PYTHON=python3.12
 PYTHON ?= python3
 BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test test-numba test-newest test-lowest test-extras coverage mutation test-integration demo conformance bench bench-quick bench-history bench-psm bench-servers onnx-web figure docs convergence wheel fashion-mnist clean
+.PHONY: help setup tools test test-numba test-newest test-lowest test-extras coverage mutation fuzz test-integration demo conformance bench bench-quick bench-history bench-psm bench-servers onnx-web figure docs convergence wheel fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,14 @@ MUTATION_TESTS := tests/format tests/sums tests/face \
 mutation: setup ## put faults into the codec, one at a time, and see that tests fail: docs/mutation.md (MUTANTS="MODULE...")
 	PYTHONPATH=tests/tooling $(BIN)/pytest -q -p mutation --mutants "$(MUTANTS)" --mutation-results .mutation.jsonl $(MUTATION_TESTS)
 	$(BIN)/python tests/tooling/mutation_table.py .mutation.jsonl
+
+# Some harnesses, and the table in a document, where other rows stay: ONLY="partials,c" DOCUMENT=SECURITY.md.
+SECONDS ?= 600
+fuzz: setup tools ## give damaged bytes to every reader, for SECONDS=600 together: SECURITY.md
+	$(call debian,clang,--no-install-recommends clang libclang-rt-dev)
+	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -e '.[fuzz]' \
+	  || echo "atheris cannot be installed here: its harnesses are skipped"
+	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(SECONDS) --only "$(ONLY)" $(if $(DOCUMENT),--document $(DOCUMENT))
 
 test-integration: setup tools ## run all tests, including those that start whole federations (installs Ray, 74 MB)
 	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -e '.[simulation]'
