@@ -86,7 +86,9 @@ mutation: setup ## put faults into the codec, one at a time, and see that tests 
 
 # Some harnesses, and the table in a document, where other rows stay: ONLY="partials,c" DOCUMENT=SECURITY.md.
 SECONDS ?= 600
-fuzz: setup tools ## give damaged bytes to every reader, for SECONDS=600 together: SECURITY.md
+fuzz: setup ## give damaged bytes to every reader, for SECONDS=600 together: SECURITY.md
+	$(call debian,cc,gcc libc6-dev)
+	$(call debian,node,nodejs)
 	$(call debian,clang,--no-install-recommends clang libclang-rt-dev)
 	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -e '.[fuzz]' \
 	  || echo "atheris cannot be installed here: its harnesses are skipped"

@@ -11,6 +11,9 @@ from .harness import Result
 
 FOUND = run.ROOT / "build" / "fuzz"
 
+LONGEST, MOST = 400, 60
+"""The length and the number of the inputs that one run adds to the corpus of a harness."""
+
 
 def main() -> int:
     """Run what the command line asks for; 1 if there is a finding."""
@@ -64,13 +67,12 @@ def tell(result: Result) -> None:
 
 
 def grow(folder: Path, result: Result) -> None:
-    """Write the inputs with new outcomes, beside those of the corpus, one a line in hexadecimal digits."""
+    """Write the corpus and the smallest inputs with new outcomes, a line of hexadecimal digits each."""
     name = result.harness.split(" ")[0]
     folder.mkdir(parents=True, exist_ok=True)
-    known = dict.fromkeys((*seeds.finds(name), *result.new))
-    (folder / f"{name}.txt").write_text(
-        "".join(f"{data.hex()}\n" for data in sorted(known, key=lambda d: (len(d), d)))
-    )
+    new = [data for data in result.new if len(data) <= LONGEST]
+    known = dict.fromkeys((*seeds.finds(name), *sorted(new, key=len)[:MOST]))
+    (folder / f"{name}.txt").write_text("".join(f"{data.hex()}\n" for data in known))
 
 
 if __name__ == "__main__":

@@ -81,8 +81,8 @@ def guided(folder: Path, seconds: float, seed: int = 0) -> Result:
     if shutil.which("clang") is None:
         return Result(NAME, skipped="clang is not installed")
     program = build(folder, "clang", *LIBFUZZER)
-    begin, grown, merged, found = (folder / name for name in ("seeds", "grown", "merged", "found"))
-    for path in (grown, merged, found):
+    begin, grown, found = (folder / name for name in ("seeds", "grown", "found"))
+    for path in (grown, found):
         path.mkdir(exist_ok=True)
     write_seeds(begin, inputs())
     options = [
@@ -102,19 +102,18 @@ def guided(folder: Path, seconds: float, seed: int = 0) -> Result:
         result.findings.append(Finding(NAME, path.read_bytes(), done.stderr[-8000:]))
     if done.returncode and not result.findings:
         result.findings.append(Finding(NAME, b"", done.stderr[-8000:]))
-    result.new = [path.read_bytes() for path in sorted(grown.iterdir())]
+    result.new = smallest(program, folder, begin, grown)
     return result
 
 
-def smallest(folder: Path, items: Iterable[bytes]) -> list[bytes]:
-    """Those of some inputs that cover what the seeds do not, by libFuzzer's merge; small ones first."""
-    program = build(folder, "clang", *LIBFUZZER)
-    merged, given = folder / "merged", folder / "given"
-    merged.mkdir(exist_ok=True)
-    kept = {path.name for path in write_seeds(merged, inputs())}
-    write_seeds(given, sorted(items, key=len))
-    subprocess.run([program, "-merge=1", merged, given], capture_output=True, check=True, cwd=folder)
-    return [path.read_bytes() for path in sorted(merged.iterdir()) if path.name not in kept]
+def smallest(program: Path, folder: Path, begin: Path, grown: Path) -> list[bytes]:
+    """Those of the grown inputs that together cover what the seeds do not, by libFuzzer's merge."""
+    merged = folder / "merged"
+    shutil.copytree(begin, merged, dirs_exist_ok=True)
+    command = [program, "-merge=1", f"-max_len={MOST_BYTES}", merged, grown]
+    subprocess.run(command, capture_output=True, check=False, cwd=folder)
+    names = {path.name for path in begin.iterdir()}
+    return [path.read_bytes() for path in sorted(merged.iterdir()) if path.name not in names]
 
 
 def repeat(folder: Path, path: Path) -> Result:

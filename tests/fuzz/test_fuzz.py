@@ -159,21 +159,15 @@ def test_a_planted_fault_is_found(fault: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 @needs_c
-@pytest.mark.parametrize(
-    "check",
-    [
-        "if (frame->minor != minor) return fedmrn__fail(FEDMRN_MINOR, 5);",
-        "if (!fedmrn__length_allowed(t, e->kind, e->coding, e->length)) "
-        "return fedmrn__fail(FEDMRN_PAYLOAD_LENGTH, at + 4);",
-    ],
-)
-def test_a_fault_in_c_is_found(check: str, tmp_path: Path) -> None:
+def test_a_fault_in_c_is_found(tmp_path: Path) -> None:
+    check = "if (frame->minor != minor) return fedmrn__fail(FEDMRN_MINOR, 5);"
     headers = tmp_path / "c"
     shutil.copytree(compiled.HEADERS, headers)
     text = (headers / "fedmrn.h").read_text()
     assert text.count(check) == 1
     (headers / "fedmrn.h").write_text(text.replace(check, ""))
-    assert compiled.alone(tmp_path, 20_000, headers=headers).findings
+    (finding,) = compiled.alone(tmp_path, 20_000, headers=headers).findings
+    assert "a frame has two forms" in finding.error
 
 
 # --- the tool ---------------------------------------------------------------------------------------
