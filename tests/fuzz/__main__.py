@@ -43,8 +43,9 @@ def main() -> int:
     names = [name.strip() for name in given.only.split(",") if name.strip()] or list(run.ALL)
     if unknown := [name for name in names if name not in run.ALL]:
         parser.error(f"--only: expected some of {', '.join(run.ALL)}, got {', '.join(unknown)}")
+    version = run.commit()
     results = run.run_all(names, given.seconds, given.seed, tell)
-    made = run.rows(results)
+    made = run.rows(results, version)
     print(f"\n{run.table(made)}")
     if given.document:
         insert(given.document, run.table(made, run.former(given.document.read_text())), "fuzzing")

@@ -15,7 +15,7 @@ HEADERS = Path(__file__).resolve().parents[2] / "spec" / "decoders" / "c"
 FLAGS = (
     "-std=c99",
     "-ffp-contract=off",
-    "-O2",
+    "-O1",
     "-g",
     "-Wall",
     "-Wextra",
@@ -24,7 +24,7 @@ FLAGS = (
 )
 MOST_BYTES = 1500
 # To look at the operands of comparisons takes two thirds of the time, and the mutator knows the fields.
-LIBFUZZER = ("-fsanitize=fuzzer,address,undefined", "-fno-sanitize-coverage=trace-cmp")
+LIBFUZZER = ("-O2", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-coverage=trace-cmp")
 
 
 def build(folder: Path, compiler: str, *flags: str, headers: Path = HEADERS) -> Path:

@@ -97,9 +97,9 @@ class Single(Harness):
         return self._harness.check(data)
 
 
-def rows(results: Iterable[Result]) -> dict[str, str]:
-    """A row of the table in Markdown for each harness, by its name."""
-    out, version = {}, commit()
+def rows(results: Iterable[Result], version: str) -> dict[str, str]:
+    """A row of the table in Markdown for each harness, by its name; `version` is the commit tested."""
+    out = {}
     for each in results:
         name = each.harness.split(" ")[0]
         how = (

@@ -215,10 +215,11 @@ def test_a_finding_is_kept(tmp_path: Path) -> None:
 
 
 def test_rows_of_other_harnesses_stay() -> None:
-    first = table(rows([Result(name, 1000) for name in ALL]))
+    first = table(rows([Result(name, 1000) for name in ALL], "1234567"))
     assert "| all | | | " + f"{1000 * len(ALL):,} | 0 | |" in first
     finding = Finding("c", b"", "")
-    second = table(rows([Result("c", 5, [finding]), Result("partials (atheris)", skipped="why")]), first)
+    new = rows([Result("c", 5, [finding]), Result("partials (atheris)", skipped="why")], "7654321")
+    second = table(new, first)
     assert "| all | | | " + f"{1000 * (len(ALL) - 2) + 5:,} | 1 | |" in second
     assert second.count("skipped: why") == 1
     assert table({}, second) == second
