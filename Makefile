@@ -1,12 +1,12 @@
 # All targets use .venv, with pinned versions. Nothing is installed globally, except the Debian packages that
-# `tools`, `conformance` and `fashion-mnist` install where they run as root.
+# `tools`, `conformance`, `fuzz` and `fashion-mnist` install where they run as root.
 # Another interpreter: make setup PYTHON=python3.12
 PYTHON ?= python3
 BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test test-numba test-newest test-lowest test-extras coverage mutation faults test-integration demo conformance bench bench-quick bench-history bench-psm bench-servers onnx-web figure docs convergence wheel fashion-mnist clean
+.PHONY: help setup tools test test-numba test-newest test-lowest test-extras coverage mutation faults fuzz test-integration demo conformance bench bench-quick bench-history bench-psm bench-servers onnx-web figure docs convergence wheel fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,16 @@ mutation: setup ## put faults into the codec, one at a time, and see that tests 
 
 faults: setup ## put faults into the codec (full disk, kills, interrupts, no memory ...), count what becomes of each: docs/testing.md
 	$(BIN)/python tests/faults $(if $(POINTS),--points $(POINTS))
+
+# Some harnesses, and the table in a document, where other rows stay: ONLY="partials,c" DOCUMENT=SECURITY.md.
+SECONDS ?= 600
+fuzz: setup ## give damaged bytes to every reader, for SECONDS=600 together: SECURITY.md
+	$(call debian,cc,gcc libc6-dev)
+	$(call debian,node,nodejs)
+	$(call debian,clang,--no-install-recommends clang libclang-rt-dev)
+	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -e '.[fuzz]' \
+	  || echo "atheris cannot be installed here: its harnesses are skipped"
+	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(SECONDS) --only "$(ONLY)" $(if $(DOCUMENT),--document $(DOCUMENT))
 
 test-integration: setup tools ## run all tests, including those that start whole federations (installs Ray, 74 MB)
 	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -e '.[simulation]'

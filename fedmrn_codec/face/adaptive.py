@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Self
@@ -322,11 +323,10 @@ def _state(name: str, entries: Mapping[str, Any]) -> _State:
 
 def _number(value: object, field: str, most: float, least: float = math.ulp(0.0)) -> float:
     """A finite number from `least` to `most`; by default it must be positive."""
-    number = (
-        float(value)
-        if isinstance(value, int | float | np.generic) and not isinstance(value, bool)
-        else math.nan
-    )
+    number = math.nan
+    if isinstance(value, int | float | np.generic) and not isinstance(value, bool):
+        with suppress(OverflowError):  # an integer beyond the floats
+            number = float(value)
     if not least <= number <= most:
         bound = "above 0" if least > 0 else f"at least {least:g}"
         raise errors.ArgumentError(field, f"a number {bound} and at most {most:g}", repr(value))

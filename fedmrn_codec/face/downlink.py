@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import json
 import math
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -19,12 +17,10 @@ from ..format.schema import Schema
 from ..primitives.arguments import U64, unsigned
 from ..primitives.dtypes import DTYPES, is_finite, widen_bfloat16
 from ..primitives.grid import BOUNDS
+from . import downlink_state
 from .grid_model import GridModel, dtypes_of
 from .grids import Steps, checked_steps
 from .models import Arrays, check_schema
-
-VERSION = 1
-"""Of the bytes of `Downlink.to_bytes`."""
 
 FIRST, LARGEST, STEP = 1 / 8, 1 / 4, 4.0
 """The step of the first version as a share of the size of the weights (the root of their mean square), the
@@ -185,19 +181,9 @@ class Downlink:
 
     def to_bytes(self) -> bytes:
         """The state, for a server that may be stopped between two rounds."""
-        out = io.BytesIO()
-        about = {
-            "version": VERSION,
-            "dtypes": dict(self._held.dtypes),
-            "keep": self.keep,
-            "fixed": self._fixed,
-            "errors": self._errors,
-            "history": list(self._history),
-        }
-        frames = [self.frame(), *self._history.values()]
-        arrays: dict[str, Any] = {f"frame{k}": np.frombuffer(f, np.uint8) for k, f in enumerate(frames)}
-        np.savez(out, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)
-        return out.getvalue()
+        versions, frames = list(self._history), [self.frame(), *self._history.values()]
+        kept = (dict(self._held.dtypes), self.keep, self._fixed, self._errors, versions, frames)
+        return downlink_state.pack(downlink_state.State(*kept))
 
     @classmethod
     def from_bytes(cls, data: bytes, schema: Schema, *, backend: str | None = None) -> Self:
@@ -210,24 +196,17 @@ class Downlink:
         FrameError
             A frame in them is damaged, or of another schema.
         """
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as file:
-                about = json.loads(file["about"].tobytes())
-                if about["version"] != VERSION:
-                    raise ValueError(f"version {about['version']}")
-                frames = [file[f"frame{k}"].tobytes() for k in range(1 + len(about["history"]))]
-            out = cls.__new__(cls)
-            out.schema, out.keep, out._backend = schema, int(about["keep"]), backend
-            out._fixed, out._errors = about["fixed"], about["errors"]
-            dtypes = about["dtypes"]
-        except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
-            raise errors.ArgumentError("downlink state", "the bytes of Downlink.to_bytes", error) from None
-        whole = CheckedFrame.open(frames[0], Expected(schema, base_model=0))
-        out._held = GridModel.zeros(schema, dtypes).moved(whole, backend)
-        for frame in frames[1:]:
+        state = downlink_state.unpack(data, schema)
+        whole, *frames = state.frames
+        out = cls.__new__(cls)
+        out.schema, out.keep, out._backend = schema, state.keep, backend
+        out._fixed, out._errors = state.fixed, state.errors
+        checked = CheckedFrame.open(whole, Expected(schema, base_model=0))
+        out._held = GridModel.zeros(schema, state.dtypes).moved(checked, backend)
+        for frame in frames:
             CheckedFrame.open(frame, Expected(schema))
-        out._history = dict(zip(about["history"], frames[1:], strict=True))
-        out._frames = {0: frames[0]}
+        out._history = dict(zip(state.history, frames, strict=True))
+        out._frames = {0: whole}
         return out
 
     def _frame_from(self, known: int) -> bytes | None:
@@ -259,7 +238,7 @@ class Downlink:
                 elif asked >= exponent + RISE:
                     wanted = math.floor(asked)
                 wanted = min(wanted, _nearest_log2(LARGEST * _size(elements[name])))
-            largest = max(_largest(elements[name]), _largest(self._held.arrays[name]))
+            largest = max(_largest(elements[name]), _largest(_own(self._held, name)))
             out[name] = _bounded(wanted, largest, self._held.dtypes[name])
         return out
 
@@ -385,12 +364,17 @@ def _vectors(schema: Schema) -> set[str]:
     return {tensor.name for tensor in schema if not tensor.masked and len(tensor.shape) < 2}
 
 
+def _own(held: GridModel, name: str) -> np.ndarray:
+    """The elements of a float tensor of a model, flat; float32 in place of bfloat16."""
+    own = held.arrays[name].reshape(-1)
+    return widen_bfloat16(own) if held.dtypes[name] == "bfloat16" else own
+
+
 def _square_errors(held: GridModel, elements: Mapping[str, np.ndarray]) -> dict[str, float]:
     """The mean square of the difference between elements and the model held, for each float tensor."""
     out = {}
     for name in held.integers:
-        own = held.arrays[name].reshape(-1)
-        own = widen_bfloat16(own) if held.dtypes[name] == "bfloat16" else own
+        own = _own(held, name)
         difference = np.subtract(elements[name], own, dtype=np.float64 if own.itemsize == 8 else np.float32)
         out[name] = float(np.vdot(difference, difference)) / max(difference.size, 1)
     return out

@@ -310,6 +310,7 @@ def of_a(**fields):
         (of_a(scale=math.nan), "scale of 'a': expected a number above 0"),
         (of_a(spread="1"), "spread of 'a': expected a number above 0"),
         (of_a(size=True), "size of 'a': expected a number above 0"),
+        (of_a(scale=10**400), "scale of 'a': expected a number above 0"),
         (change(schema="x"), "schema"),
     ],
 )

@@ -1,6 +1,8 @@
 """The server's model on its way to the clients: fm.Downlink and fm.Replica."""
 
 import hashlib
+import io
+import json
 import struct
 
 import numpy as np
@@ -271,3 +273,65 @@ def test_the_model_id_is_that_of_the_text():
 def test_bytes_that_are_no_state(data):
     with pytest.raises(fm.ArgumentError, match="downlink state"):
         fm.Downlink.from_bytes(data, SCHEMA)
+
+
+def test_steps_of_bfloat16_are_those_of_its_values():
+    """They follow the elements, not the integers that hold the bits of bfloat16."""
+    schema = fm.Schema([fm.Tensor("b", (50, 4), dtype="bfloat16"), fm.Tensor("v", (50,), dtype="bfloat16")])
+    rng = np.random.default_rng(1)
+
+    def bits(values):
+        return (values.astype("f4").view("u4") >> 16).astype("u2")
+
+    def values(bits):
+        return (bits.astype("u4") << 16).view("f4")
+
+    server = {"b": bits(rng.normal(0, 0.1, (50, 4))), "v": bits(rng.normal(0, 0.1, 50))}
+    down = fm.Downlink(schema, server, backend="numpy")
+    for _ in range(4):
+        server = {name: bits(values(array) + 0.01) for name, array in server.items()}
+        down.advance(server)
+        for name, array in server.items():
+            assert down.steps[name] <= 2.0**-5
+            assert np.abs(values(down.model[name]) - values(array)).max() <= down.steps[name] / 2
+
+
+FLOATS = [tensor.name for tensor in SCHEMA if tensor.type.is_float]
+
+
+def state_with(**changes):
+    """The bytes of a downlink whose JSON has been changed."""
+    with np.load(io.BytesIO(fm.Downlink(SCHEMA, model()).to_bytes())) as file:
+        arrays = {name: file[name] for name in file.files}
+    about = json.loads(arrays["about"].tobytes()) | changes
+    arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
+    out = io.BytesIO()
+    np.savez(out, **arrays)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"version": 2}, {"dtypes": {}}, {"dtypes": 7}, {"dtypes": dict.fromkeys(FLOATS, "int8")},
+        {"dtypes": dict.fromkeys(FLOATS, "float64")}, {"keep": -1}, {"keep": None}, {"fixed": {}},
+        {"fixed": dict.fromkeys(FLOATS, 900)}, {"errors": {}}, {"errors": None},
+        {"errors": dict.fromkeys(FLOATS, -1.0)}, {"history": {"a": 1}}, {"history": [1]}, {"history": None},
+    ],
+)  # fmt: skip
+def test_a_changed_state_is_refused(changes):
+    assert fm.Downlink.from_bytes(state_with(), SCHEMA)
+    with pytest.raises(fm.ArgumentError, match="downlink state"):
+        fm.Downlink.from_bytes(state_with(**changes), SCHEMA)
+
+
+def test_a_damaged_archive_is_refused():
+    data = fm.Downlink(SCHEMA, model()).to_bytes()
+    for at in (0, len(data) // 2):
+        damaged = bytearray(data)
+        damaged[at] ^= 0xFF
+        with pytest.raises(fm.CodecError):
+            fm.Downlink.from_bytes(bytes(damaged), SCHEMA)
+    for end in range(0, len(data), 7):
+        with pytest.raises(fm.ArgumentError):
+            fm.Downlink.from_bytes(data[:end], SCHEMA)
