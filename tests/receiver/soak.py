@@ -28,7 +28,6 @@ import soak_check
 from soak_clients import Found, Part, play
 
 import fedmrn_codec as fm
-from reference_fl.report import insert
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVE = ROOT / "examples" / "receiver" / "serve.py"
@@ -337,6 +336,7 @@ def main() -> int:
     given = vars(parser.parse_args())
     runs, document = given.pop("runs"), given.pop("document")
     settings, rows, failed = Settings(**given), [], False
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that all processes are ended
     for number in range(runs):
         seed = secrets.randbits(32)
         print(f"run {number + 1} of {runs}: {settings}, seed {seed}", flush=True)
@@ -351,6 +351,8 @@ def main() -> int:
             print(f"  WRONG: {text}", flush=True)
         failed = failed or bool(result.wrong)
     if document and not failed:
+        from reference_fl.report import insert  # here, since each process of clients imports this module
+
         insert(DOCUMENT, table(settings, rows), "soak")
     return int(failed)
 
