@@ -6,7 +6,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test test-numba test-newest test-lowest test-extras coverage mutation faults fuzz test-integration demo conformance bench bench-quick bench-history bench-psm bench-servers onnx-web figure docs convergence wheel fashion-mnist clean
+.PHONY: help setup tools test test-numba test-newest test-lowest test-extras coverage mutation faults fuzz test-integration soak demo conformance bench bench-quick bench-history bench-psm bench-servers onnx-web figure docs convergence wheel fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,6 +100,13 @@ fuzz: setup ## give damaged bytes to every reader, for SECONDS=600 together: SEC
 test-integration: setup tools ## run all tests, including those that start whole federations (installs Ray, 74 MB)
 	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -e '.[simulation]'
 	$(BIN)/pytest -q
+
+FRAMES ?= 100000
+WORKERS ?= 1
+RUNS ?= 1
+
+soak: setup ## send FRAMES=100000 to examples/receiver, one in five hostile, and kill it thrice (WORKERS=1 RUNS=1 DOCUMENT=)
+	$(BIN)/python tests/receiver/soak.py --frames $(FRAMES) --workers $(WORKERS) --runs $(RUNS) $(if $(DOCUMENT),--document)
 
 demo: setup ## train a small federation and write its report to runs/demo/report
 	$(BIN)/fedmrn train --demo --out runs/demo

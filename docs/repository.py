@@ -21,6 +21,7 @@ PAGES = (
     "examples/README.md",
     "examples/flower_quickstart/README.md",
     "examples/nvflare_digits/README.md",
+    "examples/receiver/README.md",
     "spec/CONFORMANCE.md",
     "spec/ENVELOPE.md",
     "spec/FORMAT.md",

@@ -153,7 +153,7 @@ def test_every_extra_is_in_all(metadata: Message) -> None:
     extras = set(metadata.get_all("Provides-Extra") or [])
     runtimes = {"numba", "onnx", "torch", "flower", "nvflare", "envelope"}
     apart = {"all", "dev", "docs", "fuzz", "simulation", "ray"}
-    assert extras == runtimes | {"cli", "conformance", "reference"} | apart
+    assert extras == runtimes | {"cli", "conformance", "receiver", "reference"} | apart
     inside = _pyproject()["project"]["optional-dependencies"]["all"][0]
     assert set(inside.partition("[")[2].rstrip("]").split(",")) == extras - apart
 

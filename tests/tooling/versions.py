@@ -36,7 +36,7 @@ SHOWN = (
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MARKED, MARKED_QUICK = "not (slow and integration)", "not slow and not integration"
-EVERYWHERE = "numba,onnx,torch,nvflare,envelope,cli,conformance,reference"
+EVERYWHERE = "numba,onnx,torch,nvflare,envelope,cli,conformance,receiver,reference"
 CLI, CLI_QUICK = "tests/cli", "tests/cli/test_cli_errors.py tests/cli/test_cli_round_trip.py"
 CODEC = "tests/primitives tests/format tests/sums tests/face tests/backends"
 CODEC_QUICK = "tests/format/test_vectors.py tests/backends/test_backend_automatic.py"
@@ -209,6 +209,20 @@ for line in (
 assert subprocess.run(["fedmrn", "sweep"]).returncode == 2
 """
 
+RECEIVER = f"""
+import subprocess, sys
+example = {str(ROOT / "examples" / "receiver")!r}
+subprocess.run([sys.executable, example + "/start.py", "receiver", "ann"], check=True)
+options = "--wanted 1 --rounds 1 --port 8765".split()
+command = [sys.executable, example + "/serve.py", "receiver", *options]
+client = [sys.executable, example + "/client.py", "http://127.0.0.1:8765", "ann", "receiver/ann.token"]
+with subprocess.Popen(command) as server:
+    try:
+        subprocess.run(client, check=True)
+    finally:
+        server.terminate()
+"""
+
 
 def examples() -> dict[str, str]:
     """Extra -> the Python program that is run with it alone; the empty extra is the package without any."""
@@ -239,6 +253,7 @@ def examples() -> dict[str, str]:
         "assert fm.unseal(fm.seal(frame, key), ring).frame == frame\n",
         "cli": codec + save + shell.format(verbs=frames),
         "conformance": codec + shell.format(verbs=["conformance"]),
+        "receiver": names + RECEIVER,
         "reference": TRAINING,
         "ray": "from fedmrn_codec.cluster.ray import connected\nwith connected(None, ''): pass\n",
         "simulation": names + "import ray, flwr.simulation\n",
