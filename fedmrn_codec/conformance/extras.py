@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from . import oracle
 from .check import Case
 from .layout import with_checksum
-from .request import Aggregate, Decode, Encode, Merge, Part, Request
+from .reference import DISTRIBUTIONS
+from .request import Aggregate, Decode, Encode, Merge, Noise, Part, Request, Sample
 from .target import Refused
 
 SCALE = 0x3C23D70A
 STEP = 0x3F000000
+ONE = 0x3F800000
 NOISE = oracle.f32_from_bits(SCALE)
 SCHEMA = (
     oracle.Tensor("weight", True, oracle.FLOAT32, (9,)),
@@ -43,6 +45,36 @@ def frames() -> Iterator[Case]:
     embedding = oracle.encode(oracle.Frame(7, 0, 0, (), ()), True)
     cut = with_checksum(embedding[:48] + b"\xff\xff\xff" + bytes(4))
     yield _case("f06-and-limit", "F-06", Decode(frame=cut, max_schema_bytes=100))
+
+
+# --- noise and sampling -----------------------------------------------------------------------------
+
+
+def noises() -> Iterator[Case]:
+    """Scales that [N-03] does not allow, for noise and, at one of them, for sampling."""
+    for name, code in DISTRIBUTIONS.items():
+        least, largest = oracle.SCALES[code]
+        scales = {"zero": 0, "negative": SCALE | 1 << 31, "nan": 0x7FC00000}
+        for what, bits in (scales | {"below": least - 1, "above": largest + 1}).items():
+            noise = Noise(distribution=name, scale=bits, seed=7, stream=1, start=0, count=3)
+            yield _case(f"n03-{what}-{name}", "N-03", noise, code="scale")
+
+
+def samples() -> Iterator[Case]:
+    """Updates and scales that cannot be sampled: the scale comes first."""
+    words = {"infinity": 0x7F800000, "minus-infinity": 0xFF800000, "nan": 0x7FC00000}
+    for kind in ("binary", "signed"):
+        for what, word in words.items():
+            yield _case(f"e02-{what}-{kind}", "E-02", _sampling(kind, SCALE, word), code="non_finite")
+        yield _case(f"n03-{kind}", "N-03", _sampling(kind, 0, 0), code="scale")
+        yield _case(f"n03-and-nan-{kind}", "N-03", _sampling(kind, 0, words["nan"]), code="scale")
+
+
+def _sampling(kind: str, scale: int, word: int) -> Sample:
+    update = struct.pack("<2I", ONE, word)
+    return Sample(
+        kind=kind, distribution="uniform", scale=scale, seed=7, stream=1, update=update, draws=bytes(8)
+    )
 
 
 # --- encode -----------------------------------------------------------------------------------------

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 from ..primitives.codes import Coding, MaskKind
 from . import oracle
 from .check import Failure
+from .computed import Computed
 from .layout import first_difference
-from .reference import DISTRIBUTIONS
-from .request import Decode
-from .target import Target
-from .verdict import Finding
+from .reference import CODINGS, DISTRIBUTIONS, KINDS
+from .request import Aggregate, Decode, Encode, Part
+from .target import Refused, Target, outcome
+from .verdict import BLOCK, CODED, Finding, in_coding, refused_valid
 
 SIZE = 70_001
 SCALE = 0x3C23D70A
 SEED, STREAM = 0x5EED_0000_0007, 1
+SCHEMA = (
+    oracle.Tensor("bias", False, oracle.FLOAT32, (0,)),
+    oracle.Tensor("weight", True, oracle.FLOAT32, (SIZE,)),
+)
 
 
 @dataclass(frozen=True)
@@ -39,29 +46,30 @@ class Large:
 
     def run(self, target: Target) -> Failure | None:
         """Run the check; return the failure at the first element that is wrong, or None."""
-        content, request = self._frame()
-        tensors = target.ask(request)["tensors"]
+        content, request = _frame(self)
+        found = outcome(target, request)
+        if isinstance(found, Refused):
+            return Failure(refused_valid(request, found), request)
+        tensors = found["tensors"]
         got = tensors[STREAM] if len(tensors) == STREAM + 1 else b""
         assert isinstance(got, bytes)
         if len(got) != 4 * SIZE:
-            return Failure(Finding(self.musts, f"expected {4 * SIZE} bytes, got {len(got)}"))
+            return Failure(Finding(self.musts, f"expected {4 * SIZE} bytes, got {len(got)}"), request)
         for i in places():
             expected, element = _element(content, i), got[4 * i : 4 * i + 4]
             if first_difference(expected, element) < 4:
-                text = f"element {i} of {SIZE}: expected {expected[::-1].hex()}, got {element[::-1].hex()}"
-                return Failure(Finding(self.musts, text))
+                return Failure(self._wrong(i, expected, element), request)
         return None
 
-    def _frame(self) -> tuple[oracle.Content, Decode]:
-        content = self._content()
-        schema = (
-            oracle.Tensor("bias", False, oracle.FLOAT32, (0,)),
-            oracle.Tensor("weight", True, oracle.FLOAT32, (SIZE,)),
-        )
-        frame = oracle.encode(oracle.Frame(SEED, 0, 0, schema, (oracle.Content(b""), content)))
-        return content, Decode(frame=frame, schema=oracle.schema_bytes(schema))
+    def _wrong(self, i: int, expected: bytes, got: bytes) -> Finding:
+        text = f"element {i} of {SIZE}: expected {expected[::-1].hex()}, got {got[::-1].hex()}"
+        if self.coding == oracle.RAW:
+            return Finding(self.musts, text)
+        coding = in_coding(self.coding, SCHEMA[STREAM])
+        return Finding((*CODED[self.coding], *self.musts), f"{coding}, block {i // BLOCK}, {text}")
 
-    def _content(self) -> oracle.Content:
+    def content(self) -> oracle.Content:
+        """The content of the large tensor."""
         mask = _mask(self.id, rare=self.coding in oracle.CODERS)
         code, scale = DISTRIBUTIONS[self.distribution], oracle.f32_from_bits(SCALE)
         return oracle.Content(mask, MaskKind.of(self.kind, "kind"), code, scale, self.coding)
@@ -80,13 +88,73 @@ class LargeGrid(Large):
         """The id of this check: "large/grid:decode" or "large/grid-rans14:decode"."""
         return f"large/grid{'-rans14' if self.coding == oracle.RANS14 else ''}:decode"
 
-    def _content(self) -> oracle.Content:
+    def content(self) -> oracle.Content:
         """Pseudo-random integers made from the id."""
         noise = hashlib.shake_128(self.id.encode()).digest(4 * SIZE)
         words = struct.unpack(f"<{SIZE}I", noise)
         z = [_integer(w, i) for i, w in enumerate(words)]
         payload = struct.pack(f"<{SIZE}i", *z)
         return oracle.Content(payload, oracle.GRID, scale=2.0**-12, coding=self.coding)
+
+
+@functools.cache
+def _frame(check: Large) -> tuple[oracle.Content, Decode]:
+    """The content of the large tensor, and the request."""
+    content = check.content()
+    frame = oracle.encode(oracle.Frame(SEED, 0, 0, SCHEMA, (oracle.Content(b""), content)))
+    return content, Decode(frame=frame, schema=oracle.schema_bytes(SCHEMA))
+
+
+def _encoding(check: Large) -> Encode:
+    """The request to encode the frame of a check."""
+    content, names = check.content(), {code: name for name, code in DISTRIBUTIONS.items()}
+    part = Part(
+        kind=next(name for name, code in KINDS.items() if code == content.kind),
+        payload=content.payload,
+        coding=next(name for name, code in CODINGS.items() if code == content.coding),
+        distribution=names.get(content.distribution),
+        scale=oracle.f32_bits(content.scale),
+    )
+    empty = (
+        Part(kind="grid", payload=b"", scale=part.scale)
+        if part.kind == "grid"
+        else Part(kind="dense", payload=b"")
+    )
+    return Encode(
+        schema=oracle.schema_bytes(SCHEMA),
+        seed=SEED,
+        base_model=0,
+        round=0,
+        embed_schema=False,
+        tensors=(empty, part),
+    )
+
+
+SUMMED = (
+    oracle.Tensor("dense", False, oracle.FLOAT32, (3_001,)),
+    oracle.Tensor("mask", True, oracle.FLOAT32, (SIZE,)),
+    oracle.Tensor("grid", True, oracle.FLOAT32, (5_003,)),
+)
+WEIGHTS = (3, 2**24 + 1, 600)
+
+
+def _sum() -> Aggregate:
+    """Frames whose masks are raw, and in codings 1 and 4, of 70,001 elements; the grids are coded, or not."""
+    scale = oracle.f32_from_bits(SCALE)
+    frames = []
+    for k, coding in enumerate((oracle.RAW, oracle.RANS, oracle.RANS12)):
+        words = struct.unpack("<5003I", hashlib.shake_128(f"sum {k}".encode()).digest(4 * 5_003))
+        values = (oracle.f32_round(Fraction(w - 2**31, 2 ** (w % 60))) for w in words[:3_001])
+        grid = struct.pack("<5003i", *(_integer(w, i) for i, w in enumerate(words)))
+        mask = _mask(f"sum {k}", rare=coding != oracle.RAW)
+        kind = oracle.SIGNED if k == 1 else oracle.BINARY
+        contents = (
+            oracle.Content(struct.pack("<3001f", *values)),
+            oracle.Content(mask, kind, oracle.GAUSSIAN, scale, coding),
+            oracle.Content(grid, oracle.GRID, scale=2.0**-9, coding=oracle.RANS14 if k else oracle.RAW),
+        )
+        frames.append(oracle.encode(oracle.Frame(SEED + k, 0, 0, SUMMED, contents)))
+    return Aggregate(schema=oracle.schema_bytes(SUMMED), frames=tuple(frames), weights=WEIGHTS)
 
 
 def _integer(w: int, i: int) -> int:
@@ -116,13 +184,30 @@ def _element(content: oracle.Content, i: int) -> bytes:
     return (word ^ (m < 0) << 31 if m else 0).to_bytes(4, "little")
 
 
+ENTROPY_CODED = (
+    Large("uniform", "binary", oracle.RANS),
+    Large("uniform", "binary", oracle.RANS12),
+    Large("bernoulli", "binary", oracle.RANS12),
+    LargeGrid(coding=oracle.RANS14),
+)
+
+
 def checks() -> Iterator[Large]:
     """The checks: each distribution with each mask kind, entropy-coded masks, and grids."""
     for distribution in DISTRIBUTIONS:
         for kind in MaskKind.labels():
             yield Large(distribution, kind)
-    yield Large("uniform", "binary", oracle.RANS)
-    yield Large("uniform", "binary", oracle.RANS12)
-    yield Large("bernoulli", "binary", oracle.RANS12)
     yield LargeGrid()
-    yield LargeGrid(coding=oracle.RANS14)
+    yield from ENTROPY_CODED
+
+
+def encodings() -> Iterator[Computed]:
+    """Entropy-coded masks and grids of several blocks, written."""
+    for check in ENTROPY_CODED:
+        name, musts = check.id.partition(":")[0], ("E-01", "E-03" if check.kind != "grid" else "E-04")
+        yield Computed(name, musts, "encode", functools.partial(_encoding, check))
+
+
+def sums() -> Iterator[Computed]:
+    """Frames of more elements than an implementation may sum at a time, some in several blocks."""
+    yield Computed("large/sum", ("A-03", "A-04", "6.8", "6.11", "6.14"), "aggregate", _sum)

@@ -68,7 +68,7 @@ def frame_fields(data: bytes, schema: oracle.Schema) -> list[Field]:
     for tensor, at in zip(schema, entries, strict=True):
         length = int.from_bytes(data[at + 4 : at + 12], "little")
         if data[at + 2] == oracle.RANS:
-            _coded(pen, tensor, length)
+            _coded(pen, tensor, data[pen.at : pen.at + length])
         elif data[at + 2] == oracle.RANS12:
             _coded_12(pen, tensor, data[pen.at : pen.at + length], data[at + 1])
         elif data[at + 2] == oracle.RANS14:
@@ -79,30 +79,46 @@ def frame_fields(data: bytes, schema: oracle.Schema) -> list[Field]:
     return pen.fields
 
 
-def _coded(pen: _Pen, tensor: oracle.Tensor, length: int) -> None:
-    """Add the fields of a mask in coding 1 to `pen`; the words are the bytes after the states."""
+def _coded(pen: _Pen, tensor: oracle.Tensor, wire: bytes) -> None:
+    """Add the fields of a mask in coding 1 to `pen`."""
     blocks = (tensor.elements + 65535) // 65536
-    for name, size in (("P", 16), ("counts", 2 * blocks), ("states", 32)):
+    counts = struct.unpack_from(f"<{blocks}H", wire, 16)
+    for name, size in (("P", 16), ("counts", 2 * blocks)):
         pen.put(size, f"{name} of {tensor.name!r}", "6.8")
-    pen.put(length - 48 - 2 * blocks, f"words of {tensor.name!r}", "6.8")
+    _blocks(pen, tensor, counts, ("states", 32, "6.8"), "6.8")
 
 
 def _coded_12(pen: _Pen, tensor: oracle.Tensor, wire: bytes, distribution: int) -> None:
-    """Add the fields of a mask in coding 4 to `pen`; the words are the bytes after the first state."""
+    """Add the fields of a mask in coding 4 to `pen`."""
     blocks = (tensor.elements + 65535) // 65536
     _, size = oracle.take_indices(wire, distribution)
-    for name, length in (("k(0)", 1), ("bits of k", size - 1), ("counts", 2 * blocks - 2), ("state", 4)):
+    counts = struct.unpack_from(f"<{blocks - 1}H", wire, size)
+    last = (len(wire) - size - 2 * (blocks - 1) - 4 * blocks) // 2 - sum(counts)
+    for name, length in (("k(0)", 1), ("bits of k", size - 1), ("counts", 2 * blocks - 2)):
         pen.put(length, f"{name} of {tensor.name!r}", "6.11")
-    pen.put(len(wire) - size - 2 * blocks - 2, f"words of {tensor.name!r}", "6.10")
+    _blocks(pen, tensor, (*counts, last), ("state", 4, "6.11"), "6.10")
 
 
 def _coded_14(pen: _Pen, tensor: oracle.Tensor, wire: bytes) -> None:
-    """Add the fields of a grid in coding 5 to `pen`; the words are the bytes after the first state."""
+    """Add the fields of a grid in coding 5 to `pen`."""
     blocks = (tensor.elements + 65535) // 65536
     _, size = oracle.take_frequencies(wire)
-    for name, length in (("last", 1), ("bits of f", size - 1), ("counts", 4 * blocks - 4), ("state", 4)):
+    counts = struct.unpack_from(f"<{blocks - 1}I", wire, size)
+    last = (len(wire) - size - 4 * (blocks - 1) - 4 * blocks) // 2 - sum(counts)
+    for name, length in (("last", 1), ("bits of f", size - 1), ("counts", 4 * blocks - 4)):
         pen.put(length, f"{name} of {tensor.name!r}", "6.14")
-    pen.put(len(wire) - size - 4 * blocks, f"words of {tensor.name!r}", "6.13")
+    _blocks(pen, tensor, (*counts, last), ("state", 4, "6.14"), "6.13")
+
+
+def _blocks(
+    pen: _Pen, tensor: oracle.Tensor, counts: tuple[int, ...], state: tuple[str, int, str], words: str
+) -> None:
+    """Add the state or states and the words of each block to `pen`."""
+    name, size, section = state
+    for b, count in enumerate(counts):
+        of = f"of block {b} of {tensor.name!r}" if len(counts) > 1 else f"of {tensor.name!r}"
+        pen.put(size, f"{name} {of}", section)
+        pen.put(2 * count, f"words {of}", words)
 
 
 def partial_fields(data: bytes, schema: oracle.Schema) -> list[Field]:

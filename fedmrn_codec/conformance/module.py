@@ -77,21 +77,21 @@ class ModuleTarget:
         except (Refused, Unsupported):
             raise
         except Exception as error:
-            code = getattr(error, "code", None)
-            if isinstance(code, str):
-                raise Refused(code) from error
-            raise Broken("".join(traceback.format_exception(error)[-3:]).strip()) from error
+            raise _answer_of(error) from error
 
     def ask_past_refusals(self, r: Aggregate) -> Result:
         """The sums of the frames that are not refused (spec 8.1, [A-05])."""
-        total = self._aggregator(r)
-        for frame, weight in zip(r.frames, r.weights, strict=True):
-            try:
-                total.add(frame, weight)
-            except Exception as error:
-                if not isinstance(getattr(error, "code", None), str):
-                    raise
-        return self._sums(total)
+        try:
+            total = self._aggregator(r)
+            for frame, weight in zip(r.frames, r.weights, strict=True):
+                try:
+                    total.add(frame, weight)
+                except Exception as error:
+                    if not isinstance(getattr(error, "code", None), str):
+                        raise
+            return self._sums(total)
+        except Exception as error:
+            raise _answer_of(error) from error
 
     def close(self) -> None:
         """Nothing to release."""
@@ -217,6 +217,14 @@ class ModuleTarget:
 
     def _sums(self, total: Any) -> Result:
         return {"mean": tuple(map(_bytes, total.mean().values())), "partial": total.to_bytes()}
+
+
+def _answer_of(error: Exception) -> Refused | Broken:
+    """A refusal if the exception has a code of the format, or of a wrong argument; else a failure."""
+    code = getattr(error, "code", None)
+    if isinstance(code, str):
+        return Refused(code.removeprefix("argument_"))
+    return Broken("".join(traceback.format_exception(error)[-3:]).strip())
 
 
 def _bytes(array: Any) -> bytes:

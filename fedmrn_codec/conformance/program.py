@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import IO, Any
@@ -16,14 +17,23 @@ from typing import IO, Any
 from .request import HELLO, PROFILES, Request, Result, result_from_wire, to_wire
 from .target import Broken, Refused, TimedOut, Unsupported
 
-LONGEST = 2**28
-"""The most bytes of an answer that are read; a longer line is malformed."""
+LONGEST = 2**24
+"""The most bytes of an answer; the program is ended if it writes a longer line."""
+
+SHORT = 100
+"""The most characters of a code, and of a program's name and version."""
 
 STDERR = 2000
 """The number of bytes of standard error that are shown, from its end."""
 
 HANGS = 3
 """The number of time-outs after which no more requests are sent."""
+
+RESTARTS_IN_A_ROW, RESTARTS = 10, 200
+"""The numbers of restarts, with no good answer between them and in all, after which nothing more is sent."""
+
+LAST_BYTES = 2.0
+"""Seconds in which a killed program's output must end; a process that has left its group may hold it."""
 
 
 class _Process:
@@ -60,8 +70,10 @@ class _Process:
 
     def _read(self) -> None:
         stdout = _pipe(self.popen.stdout)
-        while line := stdout.readline(LONGEST):
+        while line := stdout.readline(LONGEST + 1):
             self.answers.put(line)
+            if len(line) > LONGEST:
+                return  # it is malformed, and the program will be killed
         self.answers.put(b"")
 
     def _read_errors(self) -> None:
@@ -90,14 +102,16 @@ class _Process:
             pass  # it has ended
         self.popen.wait()
         self.requests.put(None)
-        while self.threads[1].is_alive():  # the reader may wait until the queue of answers has room
+        until = time.monotonic() + LAST_BYTES
+        while self.threads[1].is_alive() and time.monotonic() < until:
             try:
-                self.answers.get_nowait()
+                self.answers.get_nowait()  # the reader may wait until the queue of answers has room
             except queue.Empty:
                 self.threads[1].join(0.01)
-        self.threads[2].join(1)
-        for pipe in (self.popen.stdout, self.popen.stderr):
-            _pipe(pipe).close()
+        self.threads[2].join(max(until - time.monotonic(), 0.01))
+        for pipe, reader in zip((self.popen.stdout, self.popen.stderr), self.threads[1:], strict=True):
+            if not reader.is_alive():  # else closing would wait for the reader
+                _pipe(pipe).close()
 
     def stderr(self) -> str:
         """The end of its standard error, as the end of a message."""
@@ -131,7 +145,8 @@ class CommandTarget:
 
     def __init__(self, command: str | Sequence[str], timeout: float = 30.0) -> None:
         self.arguments = shlex.split(command) if isinstance(command, str) else list(command)
-        self.timeout, self.hangs, self.sent = timeout, 0, 0
+        self.timeout, self.sent = timeout, 0
+        self.hangs = self.restarts = self.restarts_in_a_row = 0
         self.process: _Process | None = None
         try:
             hello = self.exchange(HELLO, {}).get("result")
@@ -154,11 +169,14 @@ class CommandTarget:
 
     def exchange(self, op: str, members: dict[str, Any]) -> dict[str, Any]:
         """Send one request, and read its answer: an object with one of result, error and unsupported."""
-        if self.hangs >= HANGS:
-            raise Broken(f"request not sent: the program has timed out {HANGS} times")
-        process = self.process = self.process or _Process(self.arguments)
+        number = self.sent + 1
+        return self.exchange_line(json.dumps({"id": number, "op": op, **members}).encode(), number)
+
+    def exchange_line(self, text: bytes, number: int | None) -> dict[str, Any]:
+        """Send one line, or several of which one is a request, and read the answer with this id."""
+        process = self._running()
         self.sent += 1
-        process.requests.put(json.dumps({"id": self.sent, "op": op, **members}).encode() + b"\n")
+        process.requests.put(text + b"\n")
         try:
             line = process.answers.get(timeout=self.timeout)
         except queue.Empty:
@@ -169,15 +187,17 @@ class CommandTarget:
         if not line:
             raise Broken(self._ended(process))
         try:
-            return _checked(line, self.sent)
+            answer = _checked(line, number)
         except ValueError as error:
             said = process.stderr()
             self._restart()
             raise Broken(f"malformed answer: {error}{said}") from None
+        self.restarts_in_a_row = 0
+        return answer
 
     def finish(self) -> None:
         """Close the program's input; the program must end with exit code 0."""
-        process, self.process = self.process or _Process(self.arguments), None
+        process, self.process = self._started(), None
         code = process.end(self.timeout)
         if code is None:
             raise TimedOut(f"still running {self.timeout:g} seconds after its input ended{process.stderr()}")
@@ -190,7 +210,28 @@ class CommandTarget:
         if process is not None:
             process.end(1.0)
 
+    def _running(self) -> _Process:
+        """The program, unless it has failed too often."""
+        if self.hangs >= HANGS:
+            raise Broken(f"request not sent: the program has timed out {HANGS} times")
+        if self.restarts_in_a_row >= RESTARTS_IN_A_ROW or self.restarts >= RESTARTS:
+            how = "in a row" if self.restarts_in_a_row >= RESTARTS_IN_A_ROW else "in all"
+            count = RESTARTS_IN_A_ROW if how == "in a row" else RESTARTS
+            raise Broken(f"request not sent: the program had to be restarted {count} times {how}")
+        return self._started()
+
+    def _started(self) -> _Process:
+        """The program, started if it is not running."""
+        try:
+            self.process = self.process or _Process(self.arguments)
+        except OSError as error:
+            if not self.sent:
+                raise
+            raise Broken(f"the program cannot be started again: {error}") from None
+        return self.process
+
     def _restart(self) -> None:
+        self.restarts, self.restarts_in_a_row = self.restarts + 1, self.restarts_in_a_row + 1
         process, self.process = self.process, None
         if process is not None:
             process.kill()
@@ -214,20 +255,23 @@ def _exit(code: int) -> str:
         return f"it was ended by signal {-code}"
 
 
-def _checked(line: bytes, number: int) -> dict[str, Any]:
+def _checked(line: bytes, number: int | None) -> dict[str, Any]:
     shown = repr(line[:80])[1:] + ("..." if len(line) > 80 else "")
+    if len(line) > LONGEST:
+        raise ValueError(f"expected a line of at most {LONGEST} bytes, got {shown}")
     try:
-        answer = json.loads(line)
+        answer = json.loads(line.decode())
     except (ValueError, RecursionError):
         raise ValueError(f"expected JSON, got {shown}") from None
     if not isinstance(answer, dict):
         raise ValueError(f"expected a JSON object, got {shown}")
-    if answer.get("id") != number or isinstance(answer["id"], bool):
-        raise ValueError(f"`id`: expected {number}, got {answer.get('id')!r}")
+    if "id" not in answer or type(answer["id"]) is not type(number) or answer["id"] != number:
+        expected, got = json.dumps(number), repr(answer.get("id")) if "id" in answer else "none"
+        raise ValueError(f"`id`: expected {expected}, got {got:.80}")
     outcome = {"result", "error", "unsupported"} & set(answer)
     if len(outcome) != 1:
         raise ValueError(f"expected exactly one of `result`, `error`, `unsupported`, got {shown}")
-    if "error" in answer and not (isinstance(answer["error"], str) and answer["error"]):
+    if "error" in answer and not (_is_short(answer["error"]) and answer["error"]):
         raise ValueError(f"`error`: expected a code, got {shown}")
     if "unsupported" in answer and answer["unsupported"] is not True:
         raise ValueError(f"`unsupported`: expected true, got {shown}")
@@ -239,7 +283,13 @@ def _introduction(result: Any) -> tuple[str, str, tuple[str, ...]]:
         raise Broken("`hello`: expected a result that is an object, got none")
     name, version, profiles = (result.get(key) for key in ("name", "version", "profiles"))
     if not isinstance(name, str) or not isinstance(version, str) or not isinstance(profiles, list):
-        raise Broken(f"`hello`: expected `name`, `version` and `profiles`, got {sorted(result)}")
-    if unknown := [p for p in profiles if p not in PROFILES]:
-        raise Broken(f"profiles of `hello`: expected some of {', '.join(PROFILES)}, got {unknown}")
+        raise Broken(f"`hello`: expected `name`, `version` and `profiles`, got {sorted(result)!s:.80}")
+    if not _is_short(name) or not _is_short(version):
+        raise Broken(f"`hello`: expected a name and a version of at most {SHORT} characters each")
+    if unknown := [p for p in profiles if not isinstance(p, str) or p not in PROFILES]:
+        raise Broken(f"profiles of `hello`: expected some of {', '.join(PROFILES)}, got {unknown!s:.80}")
     return name, version, tuple(p for p in PROFILES if p in profiles)
+
+
+def _is_short(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= SHORT

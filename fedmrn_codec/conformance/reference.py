@@ -65,9 +65,15 @@ class Reference:
         return {"words": struct.pack(f"<{r.count}I", *words)}
 
     def _noise(self, r: Noise) -> Result:
-        code, scale = DISTRIBUTIONS[r.distribution], self.o.f32_from_bits(r.scale)
+        code, scale = self._distribution(r)
         values = [self.o.noise(code, scale, r.seed, r.stream, r.start + i) for i in range(r.count)]
         return {"noise": struct.pack(f"<{r.count}f", *values)}
+
+    def _distribution(self, r: Noise | Sample) -> tuple[int, float]:
+        code = DISTRIBUTIONS[r.distribution]
+        if not self.o.scale_allowed(code, r.scale):
+            raise Refused("scale", "N-03")
+        return code, self.o.f32_from_bits(r.scale)
 
     def _digest(self, r: Digest) -> Result:
         return {"digest": self.o.schema_digest(self.o.parse_schema(r.schema))}
@@ -82,8 +88,9 @@ class Reference:
         )
 
     def _sample(self, r: Sample) -> Result:
-        code, scale, kind = DISTRIBUTIONS[r.distribution], self.o.f32_from_bits(r.scale), KINDS[r.kind]
-        n = len(r.update) // 4
+        (code, scale), kind, n = self._distribution(r), KINDS[r.kind], len(r.update) // 4
+        if not all(self.o.is_finite(word, self.o.F32) for word in self.o.words_of(r.update, self.o.FLOAT32)):
+            raise Refused("non_finite", "E-02")
         given = zip(struct.unpack(f"<{n}f", r.update), struct.unpack(f"<{n}I", r.draws), strict=True)
         noise = (self.o.noise(code, scale, r.seed, r.stream, i) for i in range(n))
         bits = [self.o.sample_bit(kind, u, v, draw) for (u, draw), v in zip(given, noise, strict=True)]

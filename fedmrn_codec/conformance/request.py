@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
@@ -146,7 +147,7 @@ LISTS = {"tensors", "mean"}
 """The members of results that are lists of bytes."""
 
 
-def _bytes(text: str) -> bytes:
+def _bytes(text: Any) -> bytes:
     """The bytes of padded base64; `ValueError` for anything else."""
     if not isinstance(text, str):
         raise ValueError(f"expected a base64 string, got {type(text).__name__}")
@@ -160,17 +161,92 @@ def _text(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def _part(value: Mapping[str, Any]) -> Part:
-    return Part(**_members(value, {"kind", "payload", "coding", "distribution", "scale"} & set(value)))
+def _number(most: int) -> Callable[[Any], int]:
+    """A reader of JSON numbers without fraction or exponent, 0 to `most`."""
 
+    def read(value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+            raise ValueError(f"expected a number, 0 to {most}, got {value!r:.80}")
+        return value
+
+    return read
+
+
+def _hexadecimal(bits: int) -> Callable[[Any], int]:
+    """A reader of integers that are written as hexadecimal strings."""
+
+    def read(text: Any) -> int:
+        digits = isinstance(text, str) and re.fullmatch("0[xX][0-9a-fA-F]+", text, re.ASCII)
+        if not digits or int(text, 16) >> bits:
+            raise ValueError(f"expected a string of at most {bits} bits, such as '0x7', got {text!r:.80}")
+        return int(text, 16)
+
+    return read
+
+
+def _weight(text: Any) -> int:
+    if not isinstance(text, str) or not re.fullmatch("-?[0-9]{1,4000}", text, re.ASCII):
+        raise ValueError(f"expected a string of decimal digits, got {text!r:.80}")
+    return int(text)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"expected true or false, got {value!r:.80}")
+    return value
+
+
+def _one_of(*names: str) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or value not in names:
+            raise ValueError(f"expected one of {', '.join(names)}, got {value!r:.80}")
+        return value
+
+    return read
+
+
+def _list_of(read: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
+    def read_all(items: Any) -> tuple[Any, ...]:
+        if not isinstance(items, list):
+            raise ValueError(f"expected a list, got {type(items).__name__}")
+        return tuple(map(read, items))
+
+    return read_all
+
+
+def _part(value: Any) -> Part:
+    if not isinstance(value, dict):
+        raise ValueError(f"expected an object, got {type(value).__name__}")
+    kind = KINDS(value.get("kind"))
+    given = {"kind", "payload", *PART_NEEDS[kind]} | ({"coding"} & set(_without_none(value)))
+    return Part(**_members(value, given, set()))
+
+
+KINDS = _one_of("dense", "binary", "signed", "grid")
+PART_NEEDS = {
+    "dense": (),
+    "grid": ("scale",),
+    **dict.fromkeys(("binary", "signed"), ("scale", "distribution")),
+}
+"""The members that a part has beside kind, payload and coding."""
 
 FROM_WIRE: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(("seed", "stream", "start", "base_model", "scale"), lambda text: int(text, 0)),
+    **dict.fromkeys(("seed", "stream", "base_model"), _hexadecimal(64)),
+    "start": _hexadecimal(66),
+    "scale": _hexadecimal(32),
+    **dict.fromkeys(("count", "max_tensors", "max_schema_bytes", "max_elements"), _number(2**53)),
+    "round": _number(2**32 - 1),
+    "embed_schema": _flag,
+    "distribution": _one_of("uniform", "gaussian", "bernoulli"),
+    "kind": KINDS,
+    "coding": _one_of("raw", "rans", "float16", "bfloat16", "rans12", "rans14"),
     **dict.fromkeys(("schema", "frame", "update", "draws", "payload"), _bytes),
-    **dict.fromkeys(("frames", "partials"), lambda items: tuple(map(_bytes, items))),
-    "weights": lambda items: tuple(map(int, items)),
-    "tensors": lambda items: tuple(map(_part, items)),
+    **dict.fromkeys(("frames", "partials"), _list_of(_bytes)),
+    "weights": _list_of(_weight),
+    "tensors": _list_of(_part),
 }
+MAY_BE_NULL: dict[str, set[str]] = {"decode": {"schema", "round", "base_model", "seed"}}
+"""The members of an operation that may be null or left out."""
 TO_WIRE: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("seed", "stream", "start", "base_model", "scale"), hex),
     **dict.fromkeys(("schema", "frame", "update", "draws", "payload"), _text),
@@ -180,9 +256,17 @@ TO_WIRE: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _members(value: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
-    same: Callable[[Any], Any] = lambda found: found  # noqa: E731
-    return {name: None if value[name] is None else FROM_WIRE.get(name, same)(value[name]) for name in names}
+def _members(value: Mapping[str, Any], names: set[str], may_be_null: set[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in sorted(names):
+        if value.get(name) is None and name in may_be_null:
+            found[name] = None
+            continue
+        try:
+            found[name] = FROM_WIRE[name](value.get(name))
+        except ValueError as error:
+            raise ValueError(f"`{name}`: {error}") from None
+    return found
 
 
 def _without_none(members: dict[str, Any]) -> dict[str, Any]:
@@ -199,9 +283,29 @@ def to_wire(request: Request | Part) -> dict[str, Any]:
 
 
 def from_wire(op: str, message: Mapping[str, Any]) -> Request:
-    """The request in a JSON object; `KeyError` or `ValueError` if there is none."""
+    """The request in a JSON object; `ValueError` if its members are not those of CONFORMANCE 3."""
     kind = REQUESTS[op]
-    return kind(**_members(message, {field.name for field in fields(kind)}))
+    names = {field.name for field in fields(kind)}
+    request = kind(**_members(message, names, MAY_BE_NULL.get(op, set())))
+    if wrong := _misfit(request):
+        raise ValueError(wrong)
+    return request
+
+
+def _misfit(request: Request) -> str | None:
+    """What is wrong with members of a request that are right one by one; None if nothing is."""
+    if isinstance(request, Words | Noise):
+        most, end = 66 if isinstance(request, Words) else 48, request.start + request.count
+        return f"start + count: expected at most 2^{most}, got {end}" if end > 2**most else None
+    if isinstance(request, Sample):
+        r = [int.from_bytes(request.draws[at : at + 4], "little") for at in range(0, len(request.draws), 4)]
+        if request.kind not in ("binary", "signed"):
+            return f"`kind`: expected binary or signed, got {request.kind}"
+        whole = len(request.update) == len(request.draws) and len(request.update) % 4 == 0
+        return None if whole and max(r, default=0) < 2**24 else "expected one r below 2^24 for each element"
+    if isinstance(request, Aggregate) and len(request.frames) != len(request.weights):
+        return f"expected a weight for each frame, got {len(request.weights)} for {len(request.frames)}"
+    return "`partials`: expected one or more" if isinstance(request, Merge) and not request.partials else None
 
 
 def result_to_wire(result: Result) -> dict[str, Any]:

@@ -9,34 +9,59 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from .module import ModuleTarget
 from .request import HELLO, REQUESTS, from_wire, result_to_wire
-from .target import Refused, Target, Unsupported
+from .target import Broken, Refused, Target, Unsupported
+
+MALFORMED = "request"
+"""The error for a line that is no request."""
 
 
 def answer(target: Target, message: dict[str, Any]) -> dict[str, Any]:
-    """The response to one request."""
-    op = message["op"]
+    """The response to one JSON object."""
+    number, op = message.get("id"), message.get("op")
+    if not isinstance(number, int) or isinstance(number, bool):
+        return {"id": None, "error": MALFORMED}
+    if not isinstance(op, str):
+        return {"id": number, "error": MALFORMED}
     if op == HELLO:
         introduction = {"name": target.name, "version": target.version, "profiles": list(target.profiles)}
-        return {"id": message["id"], "result": introduction}
+        return {"id": number, "result": introduction}
     if op not in REQUESTS:
-        return {"id": message["id"], "unsupported": True}
+        return {"id": number, "unsupported": True}
     try:
-        result = target.ask(from_wire(op, message))
+        request = from_wire(op, message)
+    except ValueError:
+        return {"id": number, "error": MALFORMED}
+    try:
+        return {"id": number, "result": result_to_wire(target.ask(request))}
     except Refused as refusal:
-        return {"id": message["id"], "error": refusal.code}
+        return {"id": number, "error": refusal.code}
     except Unsupported:
-        return {"id": message["id"], "unsupported": True}
-    return {"id": message["id"], "result": result_to_wire(result)}
+        return {"id": number, "unsupported": True}
+    except Broken as broken:
+        print(broken, file=sys.stderr, flush=True)
+        return {"id": number, "error": "internal"}
 
 
-def serve(target: Target, requests: Iterable[str], responses: TextIO) -> None:
+def respond(target: Target, line: bytes) -> bytes:
+    """The line that answers a line; empty for a blank line."""
+    if not line.strip():
+        return b""
+    try:
+        message = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        message = None
+    found = answer(target, message) if isinstance(message, dict) else {"id": None, "error": MALFORMED}
+    return json.dumps(found).encode() + b"\n"
+
+
+def serve(target: Target, requests: Iterable[bytes], responses: BinaryIO) -> None:
     """Answer requests, one JSON object a line, until there are no more."""
     for line in requests:
-        responses.write(json.dumps(answer(target, json.loads(line))) + "\n")
+        responses.write(respond(target, line))
         responses.flush()
 
 
@@ -45,7 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m fedmrn_codec.conformance.serve")
     parser.add_argument("--backend", help="The backend. Default: the fastest that is installed.")
     backend = parser.parse_args().backend
-    serve(ModuleTarget("fedmrn_codec", backend), sys.stdin, sys.stdout)
+    serve(ModuleTarget("fedmrn_codec", backend), sys.stdin.buffer, sys.stdout.buffer)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from .check import Failure
 from .layout import with_checksum
 from .reference import Reference
 from .request import Aggregate, Result
-from .target import Target, Unsupported, outcome
+from .target import Outcome, Refused, Target, Unsupported, outcome
 from .verdict import Finding, verdict
 
 UNIFORM = (oracle.UNIFORM, oracle.f32_from_bits(0x3C23D70A))
@@ -81,7 +81,11 @@ class Unmoved:
         expected = outcome(Reference(), good)
         for what, (bad, weight) in bad_frames().items():
             request = dataclasses.replace(good, frames=(frames[0], bad, frames[1]), weights=(3, weight, 5))
-            finding = verdict(good, expected, target.ask_past_refusals(request))
+            try:
+                found: Outcome = target.ask_past_refusals(request)
+            except Refused as refusal:
+                found = refusal
+            finding = verdict(good, expected, found)
             if finding:
                 text = f"a frame refused for its {what} changes the sum: {finding}"
                 return Failure(Finding(self.musts, text), request)

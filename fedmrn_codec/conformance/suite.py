@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
 
-from . import extras, large, protocol, replay, state
+from . import extras, large, many, protocol, replay, state
 from .check import Check
 from .program import CommandTarget
 from .request import PROFILES
@@ -32,22 +32,30 @@ def checks(
         Patterns of ids, as in a shell; without any, all checks are taken.
     """
     steps: list[tuple[Iterable[Check], tuple[str, ...]]] = [
-        (replay.words(), ("generated/words",)),
-        (replay.noise(), ("generated/noise",)),
+        (replay.words(), ()),
+        (many.words(), ("generated/words",)),
+        (replay.noise(), ()),
+        (many.noise(), ()),
+        (extras.noises(), ("generated/noise",)),
         (replay.digests(), ("generated/schemas",)),  # before masks, which are tested in frames
         (replay.masks(), ()),
         (large.checks(), ()),
         (replay.frames(), ("generated/frames", "generated/coded-frames", "generated/grid-frames")),
         (replay.refusals(), ()),
+        (many.frames(), ()),
         (
             extras.frames(),
             ("generated/hostile-frames", "generated/hostile-codings", "generated/hostile-grids"),
         ),
-        (replay.samples(), ("generated/samples",)),
+        (replay.samples(), ()),
+        (many.samples(), ()),
+        (extras.samples(), ("generated/samples",)),
         (replay.encodings(), ()),
+        (large.encodings(), ()),
         (extras.grids(), ()),
         (extras.updates(), ("generated/encodings", "generated/codings", "generated/grid-encodings")),
         (replay.means(), ("generated/aggregates",)),
+        (large.sums(), ()),
         (replay.bad_partials(), ()),
         (extras.sums(), ("generated/merges",)),
         (state.checks(), ()),
@@ -56,11 +64,7 @@ def checks(
     found: list[Check] = []
     for known, names in steps:
         found += [*known, *(generated[name] for name in names if name in generated)]
-    return [
-        check
-        for check in found
-        if check.profile in profiles and (not only or any(fnmatchcase(check.id, p) for p in only))
-    ]
+    return [check for check in _matching(found, only) if check.profile in profiles]
 
 
 def checks_for(
@@ -73,9 +77,14 @@ def checks_for(
 ) -> list[Check]:
     """The checks of some profiles; for a program also those of the line protocol."""
     found = checks(profiles, examples=examples, seed=seed, only=only)
-    if isinstance(target, CommandTarget) and not only:
-        return [*protocol.first(), *found, *protocol.last()]
+    if isinstance(target, CommandTarget):
+        before, after = (_matching(some, only) for some in (protocol.first(), protocol.last()))
+        return [*before, *found, *after]
     return found
+
+
+def _matching(found: Iterable[Check], only: Collection[str]) -> list[Check]:
+    return [check for check in found if not only or any(fnmatchcase(check.id, p) for p in only)]
 
 
 def _generated(examples: int, seed: int) -> dict[str, Check]:

@@ -13,6 +13,20 @@ AGGREGATING = ("aggregate", "merge")
 ALSO = {"F-24": ("N-03",), "F-28": ("M-01",), "P-11": ("N-03",)}
 """Checks that also cover a MUST of another section."""
 
+CODED = {
+    oracle.RANS: ("6.8", "C-01", "C-02", "C-03", "C-04"),
+    oracle.RANS12: ("6.11", "C-05", "C-06", "C-07", "C-08", "C-09"),
+    oracle.RANS14: ("6.14", "C-10", "C-11", "C-12", "C-13", "C-14"),
+}
+"""The section of each entropy coding, and its checks, all of which have the code `coding`."""
+
+BLOCK = 65536
+"""The elements of a block of an entropy-coded payload (spec 6.8)."""
+
+
+WIDE = oracle.Options(None, None, None, 2**32, 2**32, 2**80)
+"""A reader's options without limits."""
+
 
 class Finding(NamedTuple):
     """A failure: the MUSTs or sections that are violated, and a sentence about it."""
@@ -29,7 +43,7 @@ def verdict(request: Request, expected: Outcome, found: Outcome) -> Finding | No
     if isinstance(expected, Refused):
         return _wrong_refusal(request, expected, found)
     if isinstance(found, Refused):
-        return _refused_valid(request, found)
+        return refused_valid(request, found)
     if found == expected:
         return None
     if isinstance(request, Words | Noise):
@@ -76,22 +90,48 @@ def _wrong_refusal(request: Request, expected: Refused, found: Outcome) -> Findi
     return Finding(musts, f"expected {refusal}, got `{found.code}`: another check is made first, or instead")
 
 
-def _refused_valid(request: Request, found: Refused) -> Finding:
+def refused_valid(request: Request, found: Refused) -> Finding:
+    """The finding about the refusal of valid input."""
+    if found.code == "request":
+        text = "expected an answer, got the error `request`: the request is one that CONFORMANCE 3 describes"
+        return Finding(("CONFORMANCE 3", *_subject(request)), text)
     if isinstance(request, Encode):
         return Finding(("E-01",), f"expected a frame, got the refusal `{found.code}`")
-    if found.code == "coding":
-        section = {2: "6.11", 3: "6.14"}.get(_minor(request), "6.8")
-        return Finding((section,), "expected an answer, got the refusal `coding`: valid input is refused")
+    text = f"expected an answer, got the refusal `{found.code}`: valid input is refused"
+    if found.code == "coding" and (coded := _first_coded(request)):
+        place, coding = coded
+        return Finding(CODED[coding], f"{place}: {text}")
+    if isinstance(request, Words | Noise | Sample):
+        scale = ("N-03",) if found.code == "scale" else ()
+        return Finding((*scale, *_subject(request)), text)
     groups = ("P", "A", "F", "S") if request.op in AGGREGATING else ("F", "S")
     numbers = tuple(n for n, code in oracle.CODES.items() if code == found.code and n[0] in groups)
-    text = f"expected an answer, got the refusal `{found.code}`: valid input is refused"
     return Finding(numbers or ("7.1",), text)
 
 
-def _minor(request: Request) -> int:
-    """The highest minor version of the request's frames (spec 6.2)."""
+def _subject(request: Request) -> tuple[str, ...]:
+    """What an operation on words, noise or an update is about."""
+    return {"words": ("N-02", "2.1"), "noise": ("N-04",), "sample": ("M-04",)}.get(request.op, ())
+
+
+def _first_coded(request: Request) -> tuple[str, int] | None:
+    """The first entropy-coded tensor of the request's frames, in words, and its coding."""
     frames = (request.frame,) if isinstance(request, Decode) else getattr(request, "frames", ())
-    return max((frame[5] for frame in frames), default=0)
+    raw: bytes | None = getattr(request, "schema", None)
+    schema = None if raw is None else oracle.parse_schema(raw)
+    for k, data in enumerate(frames):
+        frame = oracle.parse(data, schema, WIDE)
+        for i, (tensor, content) in enumerate(zip(frame.schema, frame.contents, strict=True)):
+            if content.coding in CODED:
+                place = f"tensor {i}, {tensor.name!r}, {in_coding(content.coding, tensor)}"
+                return (f"frame {k}, {place}" if len(frames) > 1 else place), content.coding
+    return None
+
+
+def in_coding(coding: int, tensor: oracle.Tensor) -> str:
+    """The coding of a tensor, its elements and blocks, in words."""
+    blocks = -(-tensor.elements // BLOCK)
+    return f"coding {coding}, {tensor.elements} elements in {blocks} block{'s' if blocks > 1 else ''}"
 
 
 # --- words and noise --------------------------------------------------------------------------------
@@ -121,8 +161,7 @@ def _word(data: bytes, i: int) -> str:
 
 def _wrong_tensors(request: Decode, expected: Result, found: Result) -> Finding:
     schema = None if request.schema is None else oracle.parse_schema(request.schema)
-    limits = oracle.Options(None, None, None, 2**32, 2**32, 2**80)
-    frame = oracle.parse(request.frame, schema, limits)
+    frame = oracle.parse(request.frame, schema, WIDE)
     a, b = expected["tensors"], found["tensors"]
     if len(a) != len(b):
         return Finding(("6.1",), f"expected {len(a)} tensors, got {len(b)}")
@@ -136,10 +175,21 @@ def _wrong_tensors(request: Decode, expected: Result, found: Result) -> Finding:
         section = "M-02" if tensor.masked else "6.5"
         return Finding((section,), f"{name}: expected {len(want)} bytes, got {len(got)}")
     if content.kind == oracle.GRID:
-        return Finding(("6.12",), _differ(f"{name}, grid, byte {first_difference(want, got)}", want, got))
+        return _wrong_grid(name, content, tensor, want, got)
     if not tensor.masked:
         return Finding(("6.5",), _differ(f"{name}, dense, byte {first_difference(want, got)}", want, got))
     return _wrong_update(name, content, frame.seed, i, tensor.elements, want, got)
+
+
+def _wrong_grid(
+    name: str, content: oracle.Content, tensor: oracle.Tensor, want: bytes, got: bytes
+) -> Finding:
+    at = first_difference(want, got)
+    if content.coding == oracle.RAW:
+        return Finding(("6.12",), _differ(f"{name}, grid, byte {at}", want, got))
+    i = at // oracle.DTYPES[tensor.dtype].size
+    place = f"{name}, grid, {in_coding(content.coding, tensor)}, element {i} in block {i // BLOCK}, byte {at}"
+    return Finding(("6.14", "6.12", "C-13", "C-14"), _differ(place, want, got))
 
 
 def _wrong_update(
@@ -152,6 +202,11 @@ def _wrong_update(
     text = f"{name}, element {at}, bit {bit} of a {kind} mask: expected {expected:08x}, got {found:08x}"
     if found == 0x80000000:
         return Finding(("M-02",), f"{text}: -0.0 instead of +0.0")
+    other = 0 if kind == "binary" and bit else expected ^ 1 << 31
+    if content.coding in CODED and (found == other or (kind == "binary" and not bit)):
+        section, *checks = CODED[content.coding]
+        text += f": the other bit; coding {content.coding}, block {at // BLOCK}"
+        return Finding((section, *checks[-2:], "M-02"), text)
     if n <= 4096 and got == oracle.decode_mask(_reversed(content, n), seed, stream, n):
         return Finding(("M-02", "4.1"), f"{text}: the bits of a byte are read from the most significant bit")
     kept = bit or content.kind == oracle.SIGNED

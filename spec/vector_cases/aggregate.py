@@ -44,6 +44,7 @@ from vector_cases.basics import (
     valid,
 )
 from vector_cases.grids import grid_averages, refused_grids
+from vector_cases.sticky import sticky_averages
 
 
 def single(tensor: Tensor, payloads: Sequence[bytes]) -> list[Frame]:
@@ -324,6 +325,7 @@ def averages() -> Iterator[Average]:
     yield Average("bool-half", "half is 0", single(dense("x", "bool", 4), payloads), [2, 2])
     yield Average("bool-majority", "the heavier side", single(dense("x", "bool", 4), payloads), [2, 3])
     yield from grid_averages()
+    yield from sticky_averages()
 
 
 def aggregate_cases() -> Iterator[Case]:

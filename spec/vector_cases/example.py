@@ -18,28 +18,13 @@ from vector_cases.basics import (
     f32,
     u32,
 )
+from vector_cases.example_coded import coded, partial_sum
+from vector_cases.tables import fields, table
 
 
 def example() -> str:
     """Section 12 of FORMAT.md."""
-    return f"{first()}\n{second()}\n{third()}"
-
-
-def table(head: str, rows: Sequence[Sequence[object]]) -> str:
-    """A table in Markdown; the heads are separated by |."""
-    columns = head.split("|")
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    return "\n".join([*lines, *("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows)])
-
-
-def fields(whole: bytes, parts: Sequence[tuple[int, str, str]], at: int = 0) -> str:
-    """The table of the fields that make up bytes `at` to the last."""
-    rows = []
-    for size, name, meaning in parts:
-        rows.append((at, f"`{whole[at : at + size].hex(' ')}`", name, meaning))
-        at += size
-    assert at == len(whole)
-    return table("offset|bytes|field|meaning", rows)
+    return f"{first()}\n{coded()}\n{second()}\n{third()}\n{partial_sum()}"
 
 
 def second() -> str:

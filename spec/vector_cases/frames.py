@@ -45,6 +45,7 @@ from vector_cases.basics import (
     u64,
     valid,
 )
+from vector_cases.example_coded import EXAMPLE_1
 from vector_cases.grids import grids
 
 
@@ -236,6 +237,7 @@ HALVES = [0.0, -0.0, 1.0, -1.5, 1 / 3, 2049.0, 2051.0, 65504.0, 65519.0, 6e-8, 2
 
 def coded() -> Iterator[Good]:
     """Codings 1 to 3 (FORMAT.md 6.8, 6.9)."""
+    yield Good("coded-example", "the frame with coding 1 of section 12", EXAMPLE_1)
     yield Good("coded", "codings 1 and 2 beside raw tensors", CODED)
     for distribution, name in DISTRIBUTIONS.items():
         for kind, n in ((BINARY, 1200), (SIGNED, 1003)):

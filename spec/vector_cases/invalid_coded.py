@@ -6,9 +6,9 @@ import struct
 from collections.abc import Iterator
 
 from fedmrn_codec.conformance import oracle as o
-from fedmrn_codec.conformance.oracle import BINARY, UNIFORM
-from vector_cases.bad_frame import PLAIN, Bad, bad
-from vector_cases.basics import CODED, CODED_SCHEMA, SMALL_SCHEMA, patched, sealed
+from fedmrn_codec.conformance.oracle import BERNOULLI, BINARY, UNIFORM, Content
+from vector_cases.bad_frame import P_W, PLAIN, Bad, bad
+from vector_cases.basics import CODED, CODED_SCHEMA, SMALL_SCHEMA, frame, masked, patched, sealed
 
 GOOD = o.encode(CODED)
 W, B, D, N = 48, 64, 76, 88  # entries in GOOD
@@ -34,6 +34,8 @@ def bad_codings() -> Iterator[Bad]:
     assert (GOOD[5], GOOD[W + 2], GOOD[B + 2]) == (1, o.RANS, o.IN_FLOAT16)
     yield from _tables()
     yield from _payloads()
+    yield from _final_states()
+    yield from _blocks()
 
 
 def _tables() -> Iterator[Bad]:
@@ -57,6 +59,19 @@ def _tables() -> Iterator[Bad]:
         yield of(f"f23-coded-{label}", comment, (at + 4, struct.pack("<Q", length).hex()))
     yield bad("f31-raw", "minor version 1 and nothing that needs it", patched(PLAIN, (5, "01")), SMALL_SCHEMA)
     longer = sealed(PLAIN[:5] + b"\x01" + PLAIN[6:-4] + b"\x00")
+    shorter = sealed(PLAIN[:5] + b"\x01" + PLAIN[6:-5])
+    yield bad("f31-and-truncated", "the minor version comes before the missing byte", shorter, SMALL_SCHEMA)
+    empty = sealed(PLAIN[:5] + b"\x01" + PLAIN[6:P_W])
+    yield bad(
+        "f31-and-no-payload", "the minor version comes before the missing payloads", empty, SMALL_SCHEMA
+    )
+    wrong = bytes([PLAIN[-1] ^ 1])
+    yield bad(
+        "f31-and-checksum",
+        "the minor version comes before the checksum",
+        PLAIN[:5] + b"\x01" + PLAIN[6:-1] + wrong,
+        SMALL_SCHEMA,
+    )
     yield bad("f31-and-trailing", "the minor version comes before the length", longer, SMALL_SCHEMA)
 
 
@@ -106,3 +121,55 @@ def _payloads() -> Iterator[Bad]:
     for label, word in (("nan", 0x7E00), ("infinity", 0xFC00)):
         frame = patched(GOOD, (HALVES + 2, struct.pack("<H", word).hex()))
         yield bad(f"f29-half-{label}", f"a float16 {label} in coding 2", frame, CODED_SCHEMA)
+
+
+def _final_states() -> Iterator[Bad]:
+    """Masks of an encoder that begins with other states: only those at the end of a block are wrong."""
+    for label, states in (
+        ("0", [2**16 + 1, *[2**16] * 7]),
+        ("7", [*[2**16] * 7, 2**16 + 1]),
+        ("all", [2**16 + 1] * 8),
+        ("high", [2**16, 2**24 - 1, *[2**16] * 6]),
+    ):
+        wire = o.entropy_encode(RAW_W, UNIFORM, CODED.seed, 0, 1001, begin=states)
+        comment = f"the states end at {', '.join(map(str, states))}; all else is right"
+        yield recoded(wire, f"c03-ends-{label}", comment)
+
+
+def _blocks() -> Iterator[Bad]:
+    """A mask of two blocks, of which the second uses three of its states."""
+    n, seed, states = 65_539, 3, 32
+    content = Content(bytes((n + 7) // 8), BINARY, BERNOULLI, 1.0, o.RANS)
+    source = frame((masked("w", n),), [content], seed=seed)
+    good, wire = o.encode(source), o.with_codings(source)[1][0]
+    counts, first = struct.unpack("<2H", wire[16:20]), 20
+    second = first + states + 2 * counts[0]
+    assert (counts[0] > 1, counts[1], len(wire)) == (True, 0, second + states), (counts, len(wire))
+
+    def of(name: str, comment: str, wire: bytes) -> Bad:
+        data = good[: W + 4] + struct.pack("<Q", len(wire)) + good[W + 12 : W + 16] + wire
+        return bad(name, comment, sealed(data), source.schema)
+
+    def put(at: int, state: int, wire: bytes = wire) -> bytes:
+        return wire[:at] + struct.pack("<I", state) + wire[at + 4 :]
+
+    unused = second + 4 * 5
+    yield of("c01-second", "a word more in the second block than there is", wire[:18] + b"\1\0" + wire[20:])
+    yield of("c02-second", "a state of the second block is 2^16 - 1", put(unused, 2**16 - 1))
+    early = put(first, int.from_bytes(wire[first : first + 4], "little") ^ 1, put(unused, 0))
+    yield of("c02-and-first", "the states come before what they code", early)
+    moved = (
+        struct.pack("<2H", counts[0] - 1, 1)
+        + wire[20 : second - 2]
+        + wire[second:]
+        + wire[second - 2 : second]
+    )
+    yield of("c03-moved", "the last word of the first block is in the second", wire[:16] + moved)
+    yield of(
+        "c03-second", "a state of the second block that no element uses ends at 65537", put(unused, 2**16 + 1)
+    )
+    more = wire[:18] + b"\1\0" + wire[20:] + b"\0\0"
+    yield of("c03-second-left", "a word is left in the second block", more)
+    table = [*wire[:1], 127, *wire[2:16]]
+    forged = o.entropy_encode(content.payload, BERNOULLI, seed, 0, n, table)
+    yield of("c04-second", "P(1) is 127, of a bucket without elements", forged)

@@ -103,6 +103,8 @@ def _blocks() -> Iterator[Bad]:
     yield recoded(WIRE + b"\0\0", "c08-left", "a word is left")
     yield recoded(WIRE[:-2], "c08-missing", "a word is missing")
     yield recoded(WIRE[:WORDS], "c08-none", "there is no word")
+    ends = o.rans12_encode(RAW_W, UNIFORM, CODED.seed, 0, 1001, begin=2**16 + 1)
+    yield recoded(ends, "c08-ends", "the state ends at 65537; all else is right")
     for label, c, k in (("above", 3, TABLE[3] + 1), ("below", 9, TABLE[9] - 1)):
         wire = forged([*TABLE[:c], k, *TABLE[c + 1 :]])
         yield recoded(wire, f"c09-{label}", f"rightly coded by k({c}) = {k}, where {TABLE[c]} is nearest")

@@ -273,6 +273,8 @@ def _blocks() -> Iterator[Bad]:
     yield recoded(WIRE[:-2] + flipped, "c13-word", "another last word: the state does not end at 2^16")
     state = struct.pack("<I", int.from_bytes(WIRE[STATE:WORDS], "little") ^ 2**20)
     yield recoded(WIRE[:STATE] + state + WIRE[WORDS:], "c13-state", "another first state")
+    ends = o.rans14_encode(SOURCE.contents[0].payload, begin=2**16 + 1)
+    yield recoded(ends, "c13-ends", "the state ends at 65537; all else is right")
     yield recoded(WIRE + b"\0\0", "c13-left", "a word is left")
     yield recoded(WIRE[:-2], "c13-missing", "a word is missing")
     yield recoded(WIRE[:WORDS], "c13-none", "there is no word")

@@ -125,6 +125,18 @@ def bad_schemas() -> Iterator[Bad]:
         max_elements=2,
     )
     yield bare("s02-empty", "a name of no bytes", embedding(count + raw_tensor(b"", 1, 1, 3), rest=rest))
+    for label, number, what, field in (
+        ("name", "s02", "a name that is not UTF-8", raw_tensor(b"\xff", 1, 1)[:3]),
+        ("role", "s03", "a role of 2", raw_tensor(b"w", 2, 1)[:4]),
+        ("dtype", "s04", "a dtype of 14", raw_tensor(b"w", 0, 14)[:5]),
+        ("masked", "s05", "a masked tensor of float64", raw_tensor(b"w", 1, 2)[:5]),
+    ):
+        comment = f"{what} is found when it is read: the field after it is cut off"
+        yield bare(f"{number}-{label}-and-cut", comment, embedding(count + field))
+        more = struct.pack("<I", 2) + one + field.replace(b"w", b"v")
+        yield bare(
+            f"{number}-{label}-and-cut-later", "the same in the second tensor", embedding(more, count=2)
+        )
     yield bare("s02-empty-and-cut", "an empty name, and then nothing", embedding(count + bytes(2)))
     for label, name in (
         ("ff", "ff"),

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 
 from fedmrn_codec.conformance import oracle as o
-from fedmrn_codec.conformance.oracle import GAUSSIAN, UNIFORM
+from fedmrn_codec.conformance.oracle import BERNOULLI, GAUSSIAN, UNIFORM
 from vector_cases.basics import DISTRIBUTIONS, TOP, Case, chaos, f32, f32s, u32, u64, valid
 
 
@@ -49,6 +49,9 @@ def philox_cases() -> Iterator[Case]:
         ("beyond-2-34", "c1 is 1", 11, 5, 2**34 + 4 * 12345 + 1, 7),
         ("beyond-2-48", "beyond the largest tensor's last element", 11, 5, 2**48 - 2, 4),
         ("beyond-2-53", "beyond the integers of a double", 11, 5, 2**53 - 1, 4),
+        ("high-stream-66", "66 words of a stream whose high word counts", 7, 2**40 + 5, 0, 66),
+        ("high-stream-130", "130 words of the largest stream, unaligned", TOP, TOP, 3, 130),
+        ("high-stream-2-34", "the block passes 2^32 within 70 words", 2**63, 2**63 + 1, 2**34 - 33, 70),
         ("below-2-63", "the last positions of a signed 64-bit integer", 11, 5, 2**63 - 6, 5),
     ):
         words = {"words": [u32(o.philox_word(seed, stream, start + j)) for j in range(count)]}
@@ -74,6 +77,7 @@ def noise_fields(distribution: int, scale: float, seed: int, stream: int, start:
 def noise_cases() -> Iterator[Case]:
     for distribution, name in DISTRIBUTIONS.items():
         least, largest = (o.f32_from_bits(bits) for bits in o.SCALES[distribution])
+        many = 70 * 32 if distribution == BERNOULLI else 70
         for label, comment, scale, seed, stream, start, count in (
             ("tenth", "a usual scale, not a power of two", f32(0.1), 7, 0, 0, 40),
             ("hundredth", "another seed and stream", f32(0.01), 2**40 + 3, 2, 0, 12),
@@ -82,6 +86,7 @@ def noise_cases() -> Iterator[Case]:
             ("pi", "the largest seed and stream", f32(math.pi), TOP, TOP, 0, 12),
             ("least", "the least scale allowed", least, 7, 4, 0, 16),
             ("largest", "the largest scale allowed", largest, 7, 4, 0, 16),
+            ("high-stream", "70 words and more of a high stream", f32(0.1), 2**63, 2**40 + 5, 3, many),
             ("start-odd", "starts inside a block, and for bernoulli inside a word", f32(0.1), 7, 0, 13, 40),
             ("start-far", "elements about 2^34", f32(0.1), 7, 0, 2**34 - 5, 12),
             ("start-last", "the last elements of the largest tensor", f32(0.1), 7, 0, 2**48 - 6, 6),

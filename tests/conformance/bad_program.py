@@ -6,7 +6,7 @@ import sys
 import time
 
 from fedmrn_codec.conformance.reference import Reference
-from fedmrn_codec.conformance.serve import answer
+from fedmrn_codec.conformance.serve import respond
 
 MODE = sys.argv[1]
 TARGET = Reference()
@@ -56,9 +56,28 @@ def badly(message, good):
     }.get(MODE, line)
 
 
-for text in sys.stdin:
-    request = json.loads(text)
-    sys.stdout.buffer.write(badly(request, answer(TARGET, request)) + b"\n")
+def answered(text):
+    """The bytes that answer a line."""
+    good = respond(TARGET, text)
+    if not good:
+        return b'{"id": null, "error": "request"}\n' if MODE == "answers-blank-lines" else b""
+    found = json.loads(good)
+    if found.get("error") == "request":
+        if MODE == "dies-at-malformed":
+            sys.exit(1)
+        other = found | {"error": "magic"} if MODE == "another-code-for-malformed" else found
+        return json.dumps(other).encode() + b"\n"
+    message = json.loads(text)
+    strict = MODE == "refuses-more-members" and "later" in message
+    if strict or (
+        MODE == "needs-codings" and any("coding" not in part for part in message.get("tensors", ()))
+    ):
+        return json.dumps({"id": message["id"], "error": "request"}).encode() + b"\n"
+    return badly(message, found) + b"\n"
+
+
+for text in sys.stdin.buffer:
+    sys.stdout.buffer.write(answered(text))
     sys.stdout.buffer.flush()
 if MODE == "exit-code-at-end":
     sys.exit(4)

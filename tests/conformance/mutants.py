@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import re
 import sys
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 from fedmrn_codec.conformance import oracle
 from fedmrn_codec.conformance.reference import Reference
-from fedmrn_codec.conformance.request import Request, Result
+from fedmrn_codec.conformance.request import Noise, Request, Result, Sample, Words
 from fedmrn_codec.conformance.target import Broken, Refused, Unsupported
 
 MODULES = ("checks", "elements", "noise", "masks", "schema", "codings", "grids", "frame", "sums")
@@ -123,6 +124,19 @@ MUTANTS = [
         "math.prod(d or 1 for d in shape) % 2**64 <= 2**48",
         "S-06",
     ),
+    Mutant(
+        "a role looked at after the dtype is read",
+        'require(role in (0, 1), "S-03", f"{at}: role: expected 0 or 1, got {role}")\n'
+        '        dtype = reader.uint(1, "S-01", f"{at}: dtype")',
+        'dtype = reader.uint(1, "S-01", f"{at}: dtype")\n        require(role in (0, 1), "S-03", "")',
+        "S-03",
+    ),
+    Mutant(
+        "a dtype looked at after the rank is read",
+        'require(dtype in DTYPES, "S-04", f"{at}: dtype {dtype}")',
+        'Reader(data, reader.at).uint(1, "S-01", "")\n        require(dtype in DTYPES, "S-04", "")',
+        "S-04",
+    ),
     Mutant("surrogates in names", '"utf-8", "strict"', '"utf-8", "surrogatepass"', "S-02"),
     # 6 Frame, 7 Checks
     Mutant("any minor version", 'major == 1 and minor < 4, "F-03"', 'major == 1, "F-03"', "F-03"),
@@ -165,6 +179,13 @@ MUTANTS = [
         "F-25",
     ),
     Mutant(
+        "length before minor version",
+        'require(minor == needed, "F-31"',
+        'require(size >= reader.at + sum(length for _, length in entries) + 4, "F-25", "")\n'
+        '    require(minor == needed, "F-31"',
+        "F-31",
+    ),
+    Mutant(
         "NaN refused, infinities not",
         "(word >> dtype.fraction) & ones != ones",
         "word >> dtype.fraction & ones != ones or word << 1 == ones << dtype.fraction + 1",
@@ -198,6 +219,18 @@ MUTANTS = [
     ),
     Mutant("no bucket 15", "GAUSSIAN else 20), 15)", "GAUSSIAN else 20), 14)", "6.8"),
     Mutant("bits the other way round", "bits.append(int(s < p))", "bits.append(int(s >= p))", "6.8"),
+    Mutant(
+        "the last states of coding 1 not looked at",
+        "require(not words and states == [2**16] * 8,",
+        "require(not words,",
+        "C-03",
+    ),
+    Mutant(
+        "states that no element uses not looked at",
+        "states == [2**16] * 8,",
+        "states[: n - 65536 * b] == [2**16] * min(8, n - 65536 * b),",
+        "C-03",
+    ),
     Mutant("coded even where it is longer", "if len(wire) >= len(content.payload):", "if False:", "E-01"),
     Mutant(
         "halves cut off instead of rounded",
@@ -237,6 +270,12 @@ MUTANTS = [
         "the end of a block not looked at",
         "done = self.x == 2**16 and self.read == len(self.words)",
         "done = True",
+        "C-08",
+    ),
+    Mutant(
+        "the last state of coding 4 not looked at",
+        "done = self.x == 2**16 and self.read == len(self.words)",
+        "done = self.read == len(self.words)",
         "C-08",
     ),
     # 6.12 to 6.14 Grids
@@ -328,6 +367,12 @@ MUTANTS = [
         "C-13",
     ),
     Mutant(
+        "the last state of a grid not looked at",
+        'require(self.x == 2**16 and left == 0, "C-13"',
+        'require(left == 0, "C-13"',
+        "C-13",
+    ),
+    Mutant(
         "plain bits read no word",
         "        self.x >>= b\n        self._refill()",
         "        self.x >>= b",
@@ -373,6 +418,20 @@ MUTANTS = [
         "A-04",
     ),
     Mutant(
+        "a rest 80 bits below the first is lost in a dense mean",
+        "exact: Fraction = kind.quantum * total / weight",
+        "units = Fraction(total, weight)\n"
+        "    cut = max(math.floor(abs(units)).bit_length() - 80, -80)\n"
+        "    exact = math.floor(units / Fraction(2) ** cut) * Fraction(2) ** cut * kind.quantum",
+        "A-04",
+    ),
+    Mutant(
+        "a remainder is lost in a dense mean",
+        "exact: Fraction = kind.quantum * total / weight",
+        "exact = kind.quantum * (total // weight if total >= 0 else -(-total // weight))",
+        "A-04",
+    ),
+    Mutant(
         "-0.0 as the mean of a dense tensor",
         "return word if word % (1 << 8 * kind.size - 1) else 0",
         "return word",
@@ -414,15 +473,88 @@ MUTANTS = [
 ]
 
 
-def changed_oracle(old: str = "", new: str = "") -> ModuleType:
-    """Another copy of the oracle, with one text replaced."""
-    assert not old or SOURCE.count(old) == 1, f"{old!r} occurs {SOURCE.count(old)} times"
+OF_MANY = [
+    (
+        Mutant(
+            f"the sum of lengths is {what}",
+            "end = reader.at + sum(length for _, length in entries) + 4",
+            f"end = reader.at + {text} + 4\n    reader.take = lambda size, number, what: b''",
+            "F-25",
+        ),
+        "many/lengths-*",
+    )
+    for what, text in (
+        ("that of 64 bits", "sum(length for _, length in entries) % 2**64"),
+        ("signed", "(sum(length for _, length in entries) + 2**63) % 2**64 - 2**63"),
+    )
+] + [
+    (
+        Mutant(
+            "the sum of elements is that of 64 bits",
+            "total = sum(tensor.elements for tensor in embedded)",
+            "total = sum(tensor.elements for tensor in embedded) % 2**64",
+            "S-07",
+        ),
+        "many/schema-of-2-64-*",
+    ),
+    (
+        Mutant(
+            "the sum of elements is signed",
+            "total = sum(tensor.elements for tensor in embedded)",
+            "total = (sum(tensor.elements for tensor in embedded) + 2**63) % 2**64 - 2**63",
+            "S-07",
+        ),
+        "many/schema-of-2-63-*",
+    ),
+    (
+        Mutant(
+            "an encoder with one block",
+            "for first in range(0, n, 65536):\n        states",
+            "for first in range(0, 1):\n        states",
+            "E-01",
+        ),
+        "large/uniform-binary-rans:encode",
+    ),
+]
+"""Mutants that only large requests show, and the checks of these."""
+
+
+class ShortWords(Reference):
+    """A path for 64 words and more that drops the upper half of the stream."""
+
+    def ask(self, request: Request) -> Result:
+        words = {"bernoulli": 32}.get(getattr(request, "distribution", ""), 1)
+        count = request.count if isinstance(request, Words | Noise) else 0
+        if isinstance(request, Sample):
+            count = len(request.update) // 4
+        if isinstance(request, Words | Noise | Sample) and count >= 64 * words:
+            request = dataclasses.replace(request, stream=request.stream % 2**32)
+        return super().ask(request)
+
+
+class Refuses(Reference):
+    """Refuses everything with one code."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__()
+        self.code = code
+
+    def ask(self, request: Request) -> Result:
+        raise Refused(self.code)
+
+
+def changed_oracle(old: str = "", new: str = "", *more: tuple[str, str]) -> ModuleType:
+    """Another copy of the oracle, with one text replaced, or several."""
+    source = SOURCE
+    for before, after in [(old, new), *more] if old else more:
+        assert source.count(before) == 1, f"{before!r} occurs {source.count(before)} times"
+        source = source.replace(before, after)
     spec = importlib.util.spec_from_loader("changed_oracle", loader=None)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     module.__file__ = oracle.__file__  # from where the table is found
     sys.modules[spec.name] = module  # where typing looks for the names in its annotations
-    exec(compile(SOURCE.replace(old, new) if old else SOURCE, "changed_oracle", "exec"), module.__dict__)
+    exec(compile(source, "changed_oracle", "exec"), module.__dict__)
     return module
 
 

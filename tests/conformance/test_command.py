@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from fedmrn_codec.cli.app import app
+from fedmrn_codec.conformance.protocol import IDS
 from fedmrn_codec.conformance.run import SKIPPED
 
 PROGRAM = shlex.join([sys.executable, str(Path(__file__).with_name("bad_program.py"))])
@@ -30,7 +31,7 @@ def test_this_project_over_the_line_protocol(invoke, tmp_path):
     junit = tmp_path / "junit.xml"
     done = invoke(0, "--command", SERVE, "--examples", 3, "--junit", junit)
     assert "fedmrn_codec (numpy) 0.1.0: " in done.stdout
-    assert " 0 failed, 5 skipped\n" in done.stdout
+    assert " 0 failed, 7 skipped\n" in done.stdout
     (suite,) = ElementTree.parse(junit).getroot()
     assert int(suite.get("tests")) > 750
     names = {case.get("name") for case in suite}
@@ -40,7 +41,7 @@ def test_this_project_over_the_line_protocol(invoke, tmp_path):
 def test_a_module_and_a_choice_of_checks(invoke):
     done = invoke(0, *NUMPY, "--only", "philox/*", "--only", "generated/noise", "--examples", 4, "--seed", 9)
     assert "skipped 2: `philox_words` has no words beyond 2^64" in done.stdout
-    assert ": 24 passed, 0 failed, 2 skipped" in done.stdout
+    assert ": 27 passed, 0 failed, 2 skipped" in done.stdout
 
 
 def test_a_profile(invoke):
@@ -49,18 +50,28 @@ def test_a_profile(invoke):
     assert document["passed"] > 90
     beside = ["frames/grid-mixed:encode", "frames/grid-mixed-embedded:encode"]  # not what encode_grid makes
     assert [check["id"] for check in document["checks"] if check["status"] == SKIPPED] == beside
-    assert len(document["checks"]) == len(beside)
+    assert len(document["checks"]) == document["passed"] + len(beside)  # the passed ones are listed too
+    assert all(check["request"] is None and not check["message"] for check in document["checks"][:5])
+
+
+def test_the_checks_of_the_protocol_alone(invoke):
+    done = invoke(0, "--command", SERVE, "--examples", 0, "--only", "protocol/*", "--json")
+    document = json.loads(done.stdout)
+    assert [check["id"] for check in document["checks"]] == [id for id in IDS if id != "protocol/hello"]
+    assert document["passed"] == len(IDS) - 1
+    only = ("--only", "protocol/blank-lines", "--only", "philox/first:*")
+    assert ": 2 passed, 0 failed, 0 skipped" in invoke(0, "--command", SERVE, "--examples", 0, *only).stdout
 
 
 def test_failures_are_shown_and_the_exit_code_is_1(invoke):
     done = invoke(1, "--command", f"{PROGRAM} no-member", "--examples", 0, "--only", "*:words")
     assert done.stdout.count("FAILED ") == 20
-    assert "... and 5 more" in done.stdout
+    assert "... and 25 more" in done.stdout
     assert (
         "FAILED philox/first:words\n  [N-02, 2.1, 2.2] malformed answer: `result`: expected a member"
         in done.stdout
     )
-    assert "violated, the one to fix first in front: [N-02] 25" in done.stdout
+    assert "violated, the one to fix first in front: [N-02] 45" in done.stdout
     done = invoke(1, "--command", f"{PROGRAM} no-member", "--examples", 0, "--only", "*:words", "-x")
     assert ": 0 passed, 1 failed, 0 skipped" in done.stdout
 

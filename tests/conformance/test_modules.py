@@ -16,6 +16,8 @@ from fedmrn_codec.conformance.target import Unsupported
 BEYOND = [
     "philox/kat-ones:words",
     "philox/kat-pi:words",
+    "many/across-2-64-of-stream-123456789abcdef:words",
+    "many/last-of-stream-123456789abcdef:words",
     "frames/grid-mixed:encode",  # grids beside masks and other floats
     "frames/grid-mixed-embedded:encode",
 ]

@@ -307,3 +307,49 @@ def test_a_changed_vector_is_found(tmp_path: Path) -> None:
     done = subprocess.run(script, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "philox.json, bits.json" in done.stderr
+
+
+# The rounding recipe of 8.3
+
+
+def rounded_with_integers(total: int, weight: int, p: int) -> int:
+    """m * 2^e of 8.3 for a positive sum in quanta; 0 for 0."""
+    e = max((total // weight).bit_length() - p, 0)
+    d = weight << e
+    m, r = divmod(total, d)
+    return (m + (2 * r > d or (2 * r == d and m % 2 == 1))) << e
+
+
+def test_the_recipe_of_the_text_rounds_as_the_oracle_does() -> None:
+    """Also with the text's sticky bit in place of the remainder."""
+    assert "m = m + 1  if 2 * r > d, or if 2 * r = d and m is odd" in FORMAT
+    checked = 0
+    for kind in (k for k in o.DTYPES.values() if k.fraction):
+        p = kind.fraction + 1
+        words = [o.philox_word(8, kind.size, j) for j in range(300)]
+        for k, word in enumerate(words):
+            weight = (1, 3, 4, 2**39 - 1, 600)[k % 5]
+            exponent = word % (2 ** (kind.exponent - 1))
+            total = weight * (word | 1) << exponent >> k % 33
+            if k % 3 == 0:  # the middle of two values, or very near to it
+                total = (weight * (2 * (word >> 8) + 1) << exponent) + (0, 1, -1)[k // 3 % 3]
+            exact = kind.quantum * Fraction(total, weight)
+            found = o.round_float(exact, kind)
+            if total > 0 and o.is_finite(found, kind):
+                assert rounded_with_integers(total, weight, p) * kind.quantum == o.exact_value(found, kind)
+                e = max((total // weight).bit_length() - p, 0)
+                quotient, rest = divmod(total, weight)
+                below, low = (quotient >> e - 1) % 2 if e else 0, quotient % (1 << max(e - 1, 0))
+                if e:
+                    sticky = bool(low or rest)
+                    m = (quotient >> e) + int(below and (sticky or (quotient >> e) % 2))
+                    assert m << e == rounded_with_integers(total, weight, p)
+                checked += 1
+    assert checked > 600
+
+
+def test_the_example_of_the_sticky_bit() -> None:
+    values = [4, Fraction(1, 2**22), Fraction(1, 2**140)]
+    assert "the float32 values 4, 2^-22, 2^-140 and 0" in FORMAT
+    assert o.round_float(Fraction(sum(values)) / 4, o.F32) == 0x3F800001
+    assert o.round_float(Fraction(sum(values[:2])) / 4, o.F32) == 0x3F800000

@@ -141,6 +141,41 @@ def test_a_program_ends_with_its_input(program, mode, message):
     assert record.message.startswith(f"[CONFORMANCE 3] {message}")
 
 
+@pytest.mark.parametrize(
+    ("mode", "id", "message"),
+    [
+        ("answers-blank-lines", "blank-lines", "malformed answer: `id`: expected 2, got None"),
+        ("dies-at-malformed", "no-requests", "no answer: it ended with exit code 1"),
+        (
+            "another-code-for-malformed",
+            "no-requests",
+            "a line with no JSON: expected the error `request`, got ",
+        ),
+        (
+            "another-code-for-malformed",
+            "malformed-members",
+            "`words`, where `seed` is absent: expected the error",
+        ),
+        ("refuses-more-members", "optional-members", "`decode` with a member that the table does not have: "),
+        (
+            "needs-codings",
+            "optional-members",
+            "`encode` with no coding: expected an answer, got the error `req",
+        ),
+    ],
+)
+def test_what_a_program_does_with_lines_that_are_no_requests(program, mode, id, message):
+    (check,) = [check for check in protocol.first() if check.id == f"protocol/{id}"]
+    (record,) = run(program(mode), [check])
+    assert (record.status, record.musts) == (FAILED, ("CONFORMANCE 3",))
+    assert record.message.startswith(f"[CONFORMANCE 3] {message}")
+
+
+def test_the_id_of_a_request_that_is_no_integer(program):
+    target = program("good")
+    assert target.exchange_line(b'{"id": 1.5, "op": "hello"}', None) == {"id": None, "error": "request"}
+
+
 def test_an_unknown_operation_is_not_refused_but_unsupported(program):
-    (record,) = run(program("error-for-unknown"), protocol.first())
+    (record,) = run(program("error-for-unknown"), [next(protocol.first())])
     assert (record.status, record.musts) == (FAILED, ("CONFORMANCE 3",))

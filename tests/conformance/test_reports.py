@@ -119,7 +119,8 @@ def test_json_says_the_same():
     assert document["ok"] is False
     assert document["failed"] == len([c for c in document["checks"] if c["status"] == "failed"])
     assert document["broken"] == out.broken
-    assert {c["status"] for c in document["checks"]} == {"failed", "skipped"}
+    assert {c["status"] for c in document["checks"]} == {"passed", "failed", "skipped"}
+    assert len(document["checks"]) == len(out.records)
 
 
 def test_a_run_of_nothing_is_not_ok():

@@ -137,9 +137,11 @@ def test_protocol_codings():
         encode(5, halves, coding="rans"),
         encode(6, halves, payload=b64("ffff7f7f" * 13)),
         encode(7, halves, coding="zip"),
-        encode(8, halves, coding=None),
+        encode(8, halves, kind=None),
     )
     assert [answer["error"] for answer in refused] == ["unknown_coding", "non_finite", "request", "request"]
+    raw, _ = converse(encode(9, halves, coding="raw"), encode(10, halves, coding=None))
+    assert raw[0]["result"] == raw[1]["result"]
 
 
 def test_protocol_refusals():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .checks import require
 from .elements import DTYPES, F32, exact_value, is_finite, round_float, words_of
@@ -50,16 +50,22 @@ def probabilities(buckets: Sequence[int], bits: Sequence[int]) -> list[int]:
 
 
 def entropy_encode(
-    payload: bytes, distribution: int, seed: int, stream: int, n: int, forged: Sequence[int] | None = None
+    payload: bytes,
+    distribution: int,
+    seed: int,
+    stream: int,
+    n: int,
+    forged: Sequence[int] | None = None,
+    begin: Sequence[int] = (2**16,) * 8,
 ) -> bytes:
-    """A packed mask, entropy-coded (spec 6.8); with forged probabilities it is invalid."""
+    """A packed mask, entropy-coded (spec 6.8); with forged probabilities or first states it is invalid."""
     buckets = [bucket(distribution, draw(distribution, seed, stream, i)) for i in range(n)]
     bits = unpack(payload, n)
     table = probabilities(buckets, bits) if forged is None else forged
     counts, blocks = b"", b""
-    for begin in range(0, n, 65536):
-        states, words = [2**16] * 8, b""
-        for i in reversed(range(begin, min(begin + 65536, n))):
+    for first in range(0, n, 65536):
+        states, words = list(begin), b""
+        for i in reversed(range(first, min(first + 65536, n))):
             x, p = states[i % 8], table[buckets[i]]
             f = p if bits[i] else 256 - p
             if x >= f << 24:
@@ -104,9 +110,9 @@ def rans12_length(n: int) -> int:
     return 6 * ((n + 65535) // 65536) - 1
 
 
-def range_encode(symbols: Sequence[tuple[int, int]]) -> tuple[int, list[int]]:
-    """The state and the words of the symbols' starts and frequencies (spec 6.10)."""
-    x, words = 2**16, []
+def range_encode(symbols: Sequence[tuple[int, int]], x: int = 2**16) -> tuple[int, list[int]]:
+    """The state and the words of the symbols' starts and frequencies (spec 6.10); x is the first state."""
+    words = []
     for start, f in reversed(symbols):
         if x >= f << 20:
             words.append(x % 2**16)
@@ -195,15 +201,21 @@ def take_indices(wire: bytes, distribution: int) -> tuple[list[int], int]:
 
 
 def rans12_encode(
-    payload: bytes, distribution: int, seed: int, stream: int, n: int, forged: Sequence[int] | None = None
+    payload: bytes,
+    distribution: int,
+    seed: int,
+    stream: int,
+    n: int,
+    forged: Sequence[int] | None = None,
+    begin: int = 2**16,
 ) -> bytes:
-    """A packed mask in coding 4 (spec 6.11); with forged k(0), k(1), ... it is invalid."""
+    """A packed mask in coding 4 (spec 6.11); with forged k(0), k(1), ... or a first state it is invalid."""
     buckets = [bucket(distribution, draw(distribution, seed, stream, i)) for i in range(n)]
     bits = unpack(payload, n)
     table = indices(buckets, bits, distribution) if forged is None else forged
     p = [frequency(k) for k in table]
     symbols = [(0, p[c]) if bit else (p[c], 4096 - p[c]) for c, bit in zip(buckets, bits, strict=True)]
-    coded = [range_encode(symbols[begin : begin + 65536]) for begin in range(0, n, 65536)]
+    coded = [range_encode(symbols[first : first + 65536], begin) for first in range(0, n, 65536)]
     wire = put_indices(table) + b"".join(struct.pack("<H", len(words)) for _, words in coded[:-1])
     return wire + b"".join(struct.pack(f"<I{len(words)}H", x, *words) for x, words in coded)
 
@@ -235,4 +247,7 @@ def rans12_decode(wire: bytes, distribution: int, seed: int, stream: int, n: int
     return pack(bits)
 
 
-CODERS = {RANS: (entropy_encode, entropy_decode), RANS12: (rans12_encode, rans12_decode)}
+CODERS: dict[int, tuple[Callable[..., bytes], Callable[..., bytes]]] = {
+    RANS: (entropy_encode, entropy_decode),
+    RANS12: (rans12_encode, rans12_decode),
+}

@@ -69,8 +69,8 @@ class Plain(NamedTuple):
 class Encoder14:
     """The encoder of one block, from its last symbol to its first (spec 6.13)."""
 
-    def __init__(self) -> None:
-        self.x, self.backwards = 2**16, list[int]()
+    def __init__(self, x: int = 2**16) -> None:
+        self.x, self.backwards = x, list[int]()
 
     def put(self, item: Symbol | Plain) -> None:
         """Put a symbol or plain bits before those so far."""
@@ -201,14 +201,14 @@ def rans14_length(n: int) -> int:
     return 8 * ((n + 65535) // 65536) - 3
 
 
-def rans14_encode(payload: bytes, forged: Sequence[int] | None = None) -> bytes:
-    """One or more integers in coding 5; with forged f(0), f(1), ... it is invalid."""
+def rans14_encode(payload: bytes, forged: Sequence[int] | None = None, begin: int = 2**16) -> bytes:
+    """One or more integers in coding 5; with forged f(0), f(1), ... or another first state it is invalid."""
     items = [symbol_of(z) for z in integers(payload)]
     table = grid_frequencies([s for s, _ in items]) if forged is None else forged
     symbols, blocks = starts(table), []
-    for begin in range(0, len(items), 65536):
-        encoder = Encoder14()
-        for s, plain in reversed(items[begin : begin + 65536]):
+    for first in range(0, len(items), 65536):
+        encoder = Encoder14(begin)
+        for s, plain in reversed(items[first : first + 65536]):
             for bits in reversed(plain):
                 encoder.put(bits)
             encoder.put(symbols[s])

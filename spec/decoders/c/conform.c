@@ -303,6 +303,7 @@ static const json *parse(char *line, size_t length)
 {
     reader r;
     const json *value;
+    if (!fedmrn__utf8((const uint8_t *)line, length)) return NULL;
     r.at = line;
     r.end = line + length;
     r.depth = 0;
@@ -321,6 +322,15 @@ static const json *member(const json *object, const char *name)
 }
 
 static int is_given(const json *value) { return value->type != ABSENT && value->type != NOTHING; }
+
+/* Whether a value is a number without fraction or exponent. */
+static int is_whole(const json *value)
+{
+    size_t k;
+    for (k = 0; value->type == NUMBER && k < value->length; k++)
+        if (value->text[k] != '-' && (value->text[k] < '0' || value->text[k] > '9')) return 0;
+    return value->type == NUMBER;
+}
 
 static int is_text(const json *value, const char *text)
 {
@@ -371,45 +381,55 @@ static int parse_digits(const char *text, size_t length, unsigned base, uint64_t
     return length > 0;
 }
 
-/* "0x7", or decimal digits; a number is an integer without fraction or exponent. */
-static int parse_integer(const json *value, uint64_t *high, uint64_t *low)
+/* A string such as "0x7". */
+static int parse_hexadecimal(const json *value, uint64_t *high, uint64_t *low)
 {
-    if (value->type == STRING && value->length > 2 && value->text[0] == '0' && (value->text[1] | 32) == 'x')
-        return parse_digits(value->text + 2, value->length - 2, 16, high, low);
-    if (value->type != STRING && value->type != NUMBER) return 0;
-    return parse_digits(value->text, value->length, 10, high, low);
+    if (value->type != STRING || value->length < 3 || value->text[0] != '0' || (value->text[1] | 32) != 'x') return 0;
+    return parse_digits(value->text + 2, value->length - 2, 16, high, low);
 }
 
-static uint64_t integer_of(task *t, const json *value)
+static uint64_t u64_of(task *t, const json *value)
 {
     uint64_t high = 0, low = 0;
-    if (!parse_integer(value, &high, &low) || high) fail(t, "request");
+    if (!parse_hexadecimal(value, &high, &low) || high) fail(t, "request");
     return low;
 }
 
-static uint64_t integer(task *t, const char *name) { return integer_of(t, member(t->request, name)); }
+static uint64_t u64(task *t, const char *name) { return u64_of(t, member(t->request, name)); }
+
+/* A number without sign, fraction or exponent. */
+static uint64_t number(task *t, const char *name)
+{
+    const json *value = member(t->request, name);
+    uint64_t high = 0, low = 0;
+    if (value->type != NUMBER || !parse_digits(value->text, value->length, 10, &high, &low) || high) fail(t, "request");
+    return low;
+}
 
 static size_t size_of(task *t, const char *name)
 {
-    uint64_t value = integer(t, name);
+    uint64_t value = number(t, name);
     if (value > SIZE_MAX) fail(t, "memory");
     return t->error ? 0 : (size_t)value;
 }
 
-static uint32_t u32_of(task *t, const json *value)
+static uint32_t u32(task *t, uint64_t wide)
 {
-    uint64_t wide = integer_of(t, value);
     if (wide > 0xFFFFFFFFu) fail(t, "request");
     return (uint32_t)wide;
 }
 
-/* The code of a name, 255 for a string that is no name. */
+static uint32_t scale_of(task *t, const json *value) { return u32(t, u64_of(t, value)); }
+
+static uint32_t round_of(task *t) { return u32(t, number(t, "round")); }
+
+/* The code of a name. */
 static uint8_t name_of(task *t, const json *value, const char *const *names)
 {
     unsigned k;
-    if (value->type != STRING) fail(t, "request");
     for (k = 0; names[k]; k++)
-        if (is_text(value, names[k])) return (uint8_t)k;
+        if (*names[k] && is_text(value, names[k])) return (uint8_t)k;
+    fail(t, "request");
     return 255;
 }
 
@@ -570,10 +590,10 @@ static void op_hello(task *t, buffer *out)
 
 static void op_words(task *t, buffer *out)
 {
-    uint64_t seed = integer(t, "seed"), stream = integer(t, "stream"), high = 0, low = 0;
+    uint64_t seed = u64(t, "seed"), stream = u64(t, "stream"), high = 0, low = 0;
     size_t count = size_of(t, "count");
     uint32_t *words;
-    if (!parse_integer(member(t->request, "start"), &high, &low) || high > 3) fail(t, "request");
+    if (!parse_hexadecimal(member(t->request, "start"), &high, &low) || high > 3) fail(t, "request");
     if (t->error) return;
     words = allocate(t, count, sizeof *words);
     if (!words) return;
@@ -584,8 +604,8 @@ static void op_words(task *t, buffer *out)
 static void op_noise(task *t, buffer *out)
 {
     uint8_t distribution = distribution_of(t, member(t->request, "distribution"));
-    uint32_t scale_bits = u32_of(t, member(t->request, "scale"));
-    uint64_t seed = integer(t, "seed"), stream = integer(t, "stream"), start = integer(t, "start");
+    uint32_t scale_bits = scale_of(t, member(t->request, "scale"));
+    uint64_t seed = u64(t, "seed"), stream = u64(t, "stream"), start = u64(t, "start");
     size_t count = size_of(t, "count");
     float *noise;
     if (t->error || !check(t, fedmrn_check_scale(distribution, scale_bits))) return;
@@ -609,10 +629,11 @@ static int frame_memory(task *t, span frame, const fedmrn_demands *demands, fedm
     return t->error == NULL;
 }
 
-static int wanted(task *t, const char *name, uint64_t *value)
+/* An expected value, unless it is null or absent. */
+static int wanted(task *t, const char *name, uint64_t (*get)(task *, const char *), uint64_t *value)
 {
     if (!is_given(member(t->request, name))) return 0;
-    *value = integer(t, name);
+    *value = get(t, name);
     return 1;
 }
 
@@ -620,12 +641,13 @@ static fedmrn_demands demands_of(task *t, fedmrn_schema *schema)
 {
     fedmrn_demands demands = fedmrn_no_demands();
     if (is_given(member(t->request, "schema")) && schema_of(t, schema)) demands.schema = schema;
-    demands.wants_round = wanted(t, "round", &demands.round);
-    demands.wants_base_model = wanted(t, "base_model", &demands.base_model);
-    demands.wants_seed = wanted(t, "seed", &demands.seed);
-    wanted(t, "max_tensors", &demands.max_tensors);
-    wanted(t, "max_schema_bytes", &demands.max_schema_bytes);
-    wanted(t, "max_elements", &demands.max_elements);
+    demands.wants_round = wanted(t, "round", number, &demands.round);
+    if (demands.wants_round) u32(t, demands.round);
+    demands.wants_base_model = wanted(t, "base_model", u64, &demands.base_model);
+    demands.wants_seed = wanted(t, "seed", u64, &demands.seed);
+    demands.max_tensors = number(t, "max_tensors");
+    demands.max_schema_bytes = number(t, "max_schema_bytes");
+    demands.max_elements = number(t, "max_elements");
     return demands;
 }
 
@@ -681,13 +703,15 @@ static void op_sample(task *t, buffer *out)
 {
     uint8_t kind = kind_of(t, member(t->request, "kind"));
     uint8_t distribution = distribution_of(t, member(t->request, "distribution"));
-    uint32_t scale_bits = u32_of(t, member(t->request, "scale"));
-    uint64_t seed = integer(t, "seed"), stream = integer(t, "stream");
-    size_t count = 0, draw_count = 0, mask_bytes;
+    uint32_t scale_bits = scale_of(t, member(t->request, "scale"));
+    uint64_t seed = u64(t, "seed"), stream = u64(t, "stream");
+    size_t count = 0, draw_count = 0, mask_bytes, k;
     float *update = elements(t, "update", sizeof *update, &count);
     uint32_t *draws = elements(t, "draws", sizeof *draws, &draw_count);
     uint8_t *mask;
-    if (count != draw_count) fail(t, "request");
+    if (count != draw_count || (kind != FEDMRN_KIND_BINARY && kind != FEDMRN_KIND_SIGNED)) fail(t, "request");
+    for (k = 0; !t->error && k < draw_count; k++)
+        if (draws[k] >> 24) fail(t, "request");
     mask_bytes = count / 8 + (count % 8 != 0);
     mask = t->error ? NULL : allocate(t, mask_bytes, 1);
     if (!mask) return;
@@ -707,7 +731,7 @@ static fedmrn_entry entry_of(task *t, const json *value, unsigned dtype)
     e.type = (uint8_t)dtype;
     if (e.kind == FEDMRN_KIND_BINARY || e.kind == FEDMRN_KIND_SIGNED)
         e.type = distribution_of(t, member(value, "distribution"));
-    if (e.kind >= FEDMRN_KIND_BINARY && e.kind <= FEDMRN_KIND_GRID) e.scale_bits = u32_of(t, member(value, "scale"));
+    if (e.kind >= FEDMRN_KIND_BINARY && e.kind <= FEDMRN_KIND_GRID) e.scale_bits = scale_of(t, member(value, "scale"));
     return e;
 }
 
@@ -720,9 +744,9 @@ static void op_encode(task *t, buffer *out)
     uint8_t *frame;
     size_t size = 0, k = 0;
     memset(&update, 0, sizeof update);
-    update.seed = integer(t, "seed");
-    update.base_model = integer(t, "base_model");
-    update.round = u32_of(t, member(t->request, "round"));
+    update.seed = u64(t, "seed");
+    update.base_model = u64(t, "base_model");
+    update.round = round_of(t);
     update.embed_schema = embed->type == TRUE_;
     if (list->type != LIST || (embed->type != TRUE_ && embed->type != FALSE_)) fail(t, "request");
     if (t->error || !schema_of(t, &schema)) return;
@@ -770,7 +794,7 @@ static uint64_t weight_of(task *t, const json *value)
 {
     uint64_t high = 0, low = 0;
     size_t sign = value->length && value->text && value->text[0] == '-', k;
-    if ((value->type != STRING && value->type != NUMBER) || value->length == sign) fail(t, "request");
+    if (value->type != STRING || value->length == sign) fail(t, "request");
     else
         for (k = sign; k < value->length; k++)
             if (value->text[k] < '0' || value->text[k] > '9') fail(t, "request");
@@ -796,8 +820,8 @@ static void op_aggregate(task *t, buffer *out)
     fedmrn_sum sum;
     int first = 1;
     const json *frame = member(t->request, "frames"), *weight = member(t->request, "weights");
-    uint64_t base_model = integer(t, "base_model");
-    uint32_t round = u32_of(t, member(t->request, "round"));
+    uint64_t base_model = u64(t, "base_model");
+    uint32_t round = round_of(t);
     if (frame->type != LIST || weight->type != LIST || frame->length != weight->length) fail(t, "request");
     if (t->error || !schema_of(t, &schema)) return;
     if (!frame->first) check(t, FEDMRN_AGGREGATE);
@@ -827,9 +851,8 @@ static void op_merge(task *t, buffer *out)
     fedmrn_sum sum;
     const json *list = member(t->request, "partials"), *value;
     size_t count = 0, k;
-    if (list->type != LIST) fail(t, "request");
+    if (list->type != LIST || !list->first) fail(t, "request");
     if (t->error || !schema_of(t, &schema)) return;
-    if (!list->first && !check(t, FEDMRN_AGGREGATE)) return;
     partials = allocate(t, list->length, sizeof *partials);
     for (value = list->first; value && !t->error; value = value->next) {
         span s = bytes_of(t, value);
@@ -866,11 +889,12 @@ static void answer(buffer *out, const json *request)
     const json *id = request ? member(request, "id") : NULL, *op = request ? member(request, "op") : NULL;
     task t = {request, NULL};
     size_t k, mark;
+    int numbered = id && is_whole(id);
     put(out, "{\"id\":");
-    if (id && id->type == NUMBER) put_text(out, id->text, id->length);
+    if (numbered) put_text(out, id->text, id->length);
     else put(out, "null");
     put(out, ",");
-    if (!id || id->type != NUMBER || op->type != STRING) {
+    if (!numbered || op->type != STRING) {
         put_error(out, "request");
         return;
     }

@@ -52,7 +52,7 @@ const object = member('an object', (x) => typeof x === 'object' && x !== null &&
 
 function entryOf(all, i) {
   const tensor = object(all, i), code = kind(tensor, 'kind');
-  const entry = { kind: code, coding: coding(tensor, 'coding'), payload: bytes(tensor, 'payload') };
+  const entry = { kind: code, coding: orNull(coding)(tensor, 'coding') ?? CODING.raw, payload: bytes(tensor, 'payload') };
   if (code === KIND.dense) return entry;
   if (code === KIND.grid) return { ...entry, scale: scale(tensor, 'scale') };
   return { ...entry, type: distribution(tensor, 'distribution'), scale: scale(tensor, 'scale') };
@@ -84,7 +84,7 @@ const operations = {
   digest: (r) => ({ digest: base64(schema(r, 'schema').digest) }),
 
   decode: (r) => {
-    const demands = { round: orNull(count)(r, 'round'), baseModel: orNull(u64)(r, 'base_model'), seed: orNull(u64)(r, 'seed') };
+    const demands = { round: orNull(u32)(r, 'round'), baseModel: orNull(u64)(r, 'base_model'), seed: orNull(u64)(r, 'seed') };
     const [tensors, schemaBytes, elements] = ['max_tensors', 'max_schema_bytes', 'max_elements'].map((name) => count(r, name));
     const frame = bytes(r, 'frame'), ours = orNull(schema)(r, 'schema');
     const parsed = fedmrn.parseFrame(frame, { schema: ours, ...demands }, { tensors, schemaBytes, elements });
