@@ -23,6 +23,7 @@ PAGES = (
     "examples/nvflare_digits/README.md",
     "spec/CONFORMANCE.md",
     "spec/FORMAT.md",
+    "spec/INVALID.md",
     "spec/README.md",
     "spec/decoders/c/README.md",
     "spec/decoders/js/README.md",
