@@ -6,7 +6,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test test-numba test-newest test-lowest test-extras coverage mutation test-integration demo conformance bench bench-quick bench-history bench-psm bench-servers onnx-web figure docs convergence wheel fashion-mnist clean
+.PHONY: help setup tools test test-numba test-newest test-lowest test-extras coverage mutation conformance-mutants test-integration demo conformance bench bench-quick bench-history bench-psm bench-servers onnx-web figure docs convergence wheel fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,11 @@ MUTATION_TESTS := tests/format tests/sums tests/face \
 mutation: setup ## put faults into the codec, one at a time, and see that tests fail: docs/mutation.md (MUTANTS="MODULE...")
 	PYTHONPATH=tests/tooling $(BIN)/pytest -q -p mutation --mutants "$(MUTANTS)" --mutation-results .mutation.jsonl $(MUTATION_TESTS)
 	$(BIN)/python tests/tooling/mutation_table.py .mutation.jsonl
+
+COUNT := 220
+
+conformance-mutants: setup tools ## put faults into three implementations, one at a time, and see that the kit fails: docs/conformance_mutants.md
+	PYTHONPATH=tests/tooling $(BIN)/python tests/tooling/conformance_mutants.py $(NAMES) --count $(COUNT) --results .conformance-mutants.jsonl
 
 test-integration: setup tools ## run all tests, including those that start whole federations (installs Ray, 74 MB)
 	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -e '.[simulation]'
