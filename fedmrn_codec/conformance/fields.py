@@ -185,7 +185,7 @@ def _payload(pen: _Pen, entry: _Entry) -> None:
         inner = _Pen(pen.data, begin, end)
         try:
             walk(inner, entry, (entry.tensor.elements + 65535) // 65536)
-        except (_End, oracle.Refusal, IndexError):
+        except (_End, oracle.Refusal, IndexError, ValueError):
             pass  # what is left is one field
         else:
             pen.fields += inner.fields
@@ -206,30 +206,48 @@ def _form(entry: _Entry) -> str:
 
 
 def _coded(pen: _Pen, entry: _Entry, blocks: int) -> None:
-    """Coding 1; the words are the bytes after the states."""
-    for name, size, form in (("P", 16, "uint8"), ("counts", 2 * blocks, "uint16"), ("states", 32, "uint32")):
-        pen.put(size, f"{name} {entry.of}", "6.8", form)
-    pen.put(pen.end - pen.at, f"words {entry.of}", "6.8", "hex")
+    """Coding 1."""
+    pen.put(16, f"P {entry.of}", "6.8", "uint8")
+    counts = _counts(pen.put(2 * blocks, f"counts {entry.of}", "6.8", "uint16"), 2)
+    _blocks(pen, entry, counts, ("states", 32, "6.8", "uint32"), "6.8")
 
 
 def _coded_12(pen: _Pen, entry: _Entry, blocks: int) -> None:
-    """Coding 4; the words are the bytes after the first state."""
+    """Coding 4; the last block has the words that are left."""
     _, size = oracle.take_indices(pen.data[pen.at : pen.end], entry.type)
     pen.put(1, f"k(0) {entry.of}", "6.11")
     pen.put(size - 1, f"bits of k {entry.of}", "6.11", "bits")
-    pen.put(2 * blocks - 2, f"counts {entry.of}", "6.11", "uint16")
-    pen.put(4, f"state {entry.of}", "6.11")
-    pen.put(pen.end - pen.at, f"words {entry.of}", "6.10", "hex")
+    counts = _counts(pen.put(2 * blocks - 2, f"counts {entry.of}", "6.11", "uint16"), 2)
+    last = (pen.end - pen.at - 4 * blocks) // 2 - sum(counts)
+    _blocks(pen, entry, [*counts, last], ("state", 4, "6.11", "number"), "6.10")
 
 
 def _coded_14(pen: _Pen, entry: _Entry, blocks: int) -> None:
-    """Coding 5; the words are the bytes after the first state."""
+    """Coding 5; the last block has the words that are left."""
     _, size = oracle.take_frequencies(pen.data[pen.at : pen.end])
     pen.put(1, f"last {entry.of}", "6.14")
     pen.put(size - 1, f"bits of f {entry.of}", "6.14", "bits")
-    pen.put(4 * blocks - 4, f"counts {entry.of}", "6.14", "uint32")
-    pen.put(4, f"state {entry.of}", "6.14")
-    pen.put(pen.end - pen.at, f"words {entry.of}", "6.13", "hex")
+    counts = _counts(pen.put(4 * blocks - 4, f"counts {entry.of}", "6.14", "uint32"), 4)
+    last = (pen.end - pen.at - 4 * blocks) // 2 - sum(counts)
+    _blocks(pen, entry, [*counts, last], ("state", 4, "6.14", "number"), "6.13")
+
+
+def _counts(raw: bytes, size: int) -> list[int]:
+    return [int.from_bytes(raw[at : at + size], "little") for at in range(0, len(raw), size)]
+
+
+def _blocks(
+    pen: _Pen, entry: _Entry, counts: list[int], state: tuple[str, int, str, str], words: str
+) -> None:
+    """The state or states and the words of each block; of one block if the counts do not fit the bytes."""
+    name, size, section, form = state
+    needed = sum(size + 2 * count for count in counts)
+    if min(counts) < 0 or needed != pen.end - pen.at:
+        counts = [max((pen.end - pen.at - size + 1) // 2, 0)]
+    for b, count in enumerate(counts):
+        of = entry.of.replace("of ", f"of block {b} of ", 1) if len(counts) > 1 else entry.of
+        pen.put(size, f"{name} {of}", section, form)
+        pen.put(min(2 * count, pen.end - pen.at), f"words {of}", words, "hex")
 
 
 _CODED = {oracle.RANS: _coded, oracle.RANS12: _coded_12, oracle.RANS14: _coded_14}

@@ -177,3 +177,22 @@ def test_the_page_shows_every_invalid_vector(show_vectors, capsys):
     assert re.findall(r"^`(\w+/[^`]+)`: ", text, re.MULTILINE) == names
     assert show_vectors.main(names[-1:]) == 0
     assert f"[{names[-1][17:20].upper()}" in capsys.readouterr().out.replace("-", "")
+
+
+def test_the_blocks_of_a_coded_mask_are_shown():
+    (case,) = (c for c in replay.refusals() if c.id == "invalid/c08-second:decode")
+    view = annotated(Input.of(case.steps[0][0]))
+    assert [f.name for f in fields_of(Input.of(case.steps[0][0])) if " of block " in f.name] == [
+        f"{what} of block {b} of 'w'" for b in range(2) for what in ("state", "words")
+    ]
+    assert "block 1" in str(view.fault)
+
+
+def test_a_coded_mask_without_elements_is_shown():
+    schema = fm.Schema([fm.Tensor("w", (0,), masked=True)])
+    frame = bytearray(fm.encode_bits({"w": []}, schema, seed=1, noise=fm.Uniform(0.5)))
+    frame[50], frame[52] = 1, 4  # coding rans, 4 bytes: those of the checksum
+    for data in (bytes(frame), bytes(frame + b"1234")):
+        view = annotated(Input(data, "frame", schema))
+        assert view.fault.numbers == ("F-21",)
+        assert bytes_of(view.text) == data
