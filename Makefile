@@ -6,7 +6,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test test-numba test-newest test-lowest test-extras coverage mutation faults fuzz test-integration soak demo conformance bench bench-quick bench-history bench-psm bench-servers onnx-web figure docs convergence wheel fashion-mnist clean
+.PHONY: help setup tools test test-numba test-newest test-lowest test-extras coverage mutation faults fuzz test-integration soak demo conformance conformance-mutants bench bench-quick bench-history bench-psm bench-servers onnx-web figure docs convergence wheel fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,6 +96,11 @@ fuzz: setup ## give damaged bytes to every reader, for SECONDS=600 together: SEC
 	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -e '.[fuzz]' \
 	  || echo "atheris cannot be installed here: its harnesses are skipped"
 	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(SECONDS) --only "$(ONLY)" $(if $(DOCUMENT),--document $(DOCUMENT))
+
+COUNT := 220
+
+conformance-mutants: setup tools ## put faults into three implementations, one at a time, and see that the kit fails: docs/conformance_mutants.md
+	PYTHONPATH=tests/tooling $(BIN)/python tests/tooling/conformance_mutants.py $(NAMES) --count $(COUNT) --results .conformance-mutants.jsonl
 
 test-integration: setup tools ## run all tests, including those that start whole federations (installs Ray, 74 MB)
 	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -e '.[simulation]'

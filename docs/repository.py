@@ -25,6 +25,7 @@ PAGES = (
     "spec/CONFORMANCE.md",
     "spec/ENVELOPE.md",
     "spec/FORMAT.md",
+    "spec/INVALID.md",
     "spec/README.md",
     "spec/decoders/c/README.md",
     "spec/decoders/js/README.md",

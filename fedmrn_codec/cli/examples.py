@@ -7,7 +7,12 @@ EXAMPLES = {
         "fedmrn encode update.safetensors --seed 7 --noise uniform:0.01 -o a.fmrn",
         "fedmrn encode update.safetensors --seed 8 --noise uniform:0.01 --coding rans -o b.fmrn",
     ),
-    "inspect": ("fedmrn inspect a.fmrn", "fedmrn inspect *.fmrn --json"),
+    "inspect": (
+        "fedmrn inspect a.fmrn",
+        "fedmrn inspect *.fmrn --json",
+        "fedmrn inspect --annotate a.fmrn > a.txt",
+        "fedmrn inspect --from-annotated a.txt -o again.fmrn",
+    ),
     "verify": ("fedmrn verify a.fmrn b.fmrn",),
     "decode": (
         "fedmrn decode a.fmrn -o decoded.safetensors",

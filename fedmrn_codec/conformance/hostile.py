@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from .layout import Field, with_checksum, with_digest
+from .fields import Field
+from .layout import with_checksum, with_digest
 
 
 def _numbers(old: int, size: int) -> st.SearchStrategy[int]:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from ..primitives.codes import MaskKind
 from . import oracle
 from . import strategies as some
+from .fields import frame_fields, partial_fields, schema_fields
 from .hostile import damaged
-from .layout import frame_fields, partial_fields, schema_fields, with_checksum
+from .layout import with_checksum
 from .reference import CODINGS, DISTRIBUTIONS, KINDS
 from .request import Aggregate, Decode, Digest, Encode, Merge, Noise, Part, Request, Sample, Words
 
@@ -50,14 +51,14 @@ def digests(draw: st.DrawFn) -> Request:
     schema = draw(some.schemas)
     raw = oracle.schema_bytes(schema)
     if draw(st.booleans()):
-        raw = draw(_damaged_schema(raw, schema))
+        raw = draw(_damaged_schema(raw))
     return Digest(schema=raw)
 
 
 @st.composite
-def _damaged_schema(draw: st.DrawFn, raw: bytes, schema: oracle.Schema) -> bytes:
+def _damaged_schema(draw: st.DrawFn, raw: bytes) -> bytes:
     four = b"\0\0\0\0"  # where damaged() may write a checksum
-    data: bytes = draw(damaged(raw + four, schema_fields(schema)))
+    data: bytes = draw(damaged(raw + four, schema_fields(raw)))
     return data[:-4]
 
 

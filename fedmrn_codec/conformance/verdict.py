@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from . import oracle
-from .layout import Field, field_at, first_difference, frame_fields, partial_fields
+from .fields import Field, frame_fields, partial_fields
+from .layout import field_at, first_difference
 from .request import Aggregate, Decode, Digest, Encode, Merge, Noise, Request, Result, Sample, Words
 from .target import Outcome, Refused
 

@@ -201,3 +201,57 @@ def test_noise_at_the_ends(folder, invoke):
     invoke(2, *noise, "--start", 2**64 - 1, "--count", 2)
     invoke(2, *noise, "--count", 2**40, "--json")
     invoke(2, *noise, "--count", -1)
+
+
+def test_inspect_annotated(folder, frame, invoke):
+    text = invoke(0, "inspect", "--annotate", "a.fmrn").stdout
+    assert "größe/0" in text
+    assert text.splitlines()[-1] == f"# end: {Path('a.fmrn').stat().st_size} bytes"
+    Path("view.txt").write_text(text, encoding="utf-8")
+    invoke(0, "inspect", "--from-annotated", "view.txt", "-o", "again.fmrn")
+    assert Path("again.fmrn").read_bytes() == Path("a.fmrn").read_bytes()
+
+
+def test_inspect_annotated_of_damaged_files(folder, invoke):
+    data = Path("a.fmrn").read_bytes()
+    for bad, check in ((data[:-1], "[F-25]"), (data[:4] + b"\7" + data[5:], "[F-03]"), (data[:9], "[F-01]")):
+        Path("bad.fmrn").write_bytes(bad)
+        found = invoke(1, "inspect", "--annotate", "bad.fmrn")
+        assert f"{check} " in found.stdout
+        Path("view.txt").write_text(found.stdout, encoding="utf-8")
+        invoke(0, "inspect", "--from-annotated", "view.txt", "-o", "again.fmrn")
+        assert Path("again.fmrn").read_bytes() == bad
+
+
+def test_inspect_annotated_without_schema_and_with(folder, frame, invoke):
+    Path("x.fmrn").write_bytes(frame(7, embed_schema=False))
+    assert "# The schema is not known" in invoke(0, "inspect", "--annotate", "x.fmrn").stdout
+    assert "'bf'" in invoke(0, "inspect", "--annotate", "x.fmrn", "--schema", "a.fmrn").stdout
+
+
+def test_inspect_annotated_of_sums_and_schemas(folder, invoke):
+    invoke(0, "aggregate", "a.fmrn", "b.fmrn", "--weights", "3,4", "--partial", "sum.fmrs")
+    assert "limbs of 'bias'" in invoke(0, "inspect", "--annotate", "sum.fmrs", "--schema", "a.fmrn").stdout
+    assert "# The schema is not known" in invoke(0, "inspect", "--annotate", "sum.fmrs").stdout
+    schema = fm.inspect(Path("a.fmrn").read_bytes()).schema.data
+    Path("schema").write_bytes(schema)
+    assert "role of 'bias'" in invoke(0, "inspect", "--annotate", "schema").stdout
+    Path("schema").write_bytes(schema[:-1])
+    assert "[S-01]" in invoke(1, "inspect", "--annotate", "schema", "--as", "schema").stdout
+    assert "[F-02]" in invoke(1, "inspect", "--annotate", "schema").stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--annotate", "--from-annotated", "a.fmrn"),
+        ("--annotate", "a.fmrn", "b.fmrn"),
+        ("--annotate", "--json", "a.fmrn"),
+        ("--as", "schema", "a.fmrn"),
+        ("-o", "out", "a.fmrn"),
+        ("--from-annotated", "a.fmrn", "-o", "out"),
+    ],
+)
+def test_inspect_annotated_wrong_usage(folder, invoke, arguments):
+    assert "expected" in invoke(2, "inspect", *arguments).stderr
+    assert not Path("out").exists()

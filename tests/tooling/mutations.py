@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Iterator
-from copy import deepcopy
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +23,26 @@ NAMES = {"min": "max", "max": "min", "any": "all", "all": "any"}
 
 @dataclass(frozen=True)
 class Mutant:
-    """A module with one fault: `where` names the function, `change` shows the code before and after."""
+    """A module with one fault: `where` names the function, `change` shows the code before and after.
+
+    `line` is the function's first line; the fault is number `which` of those of node `place` in it.
+    """
 
     where: str
     change: str
-    tree: ast.Module
+    path: Path
+    line: int
+    place: int
+    which: int
+
+    @property
+    def tree(self) -> ast.Module:
+        """The module with the fault."""
+        tree = ast.parse(self.path.read_text())
+        (function,) = (f for n, f in functions(tree, ()) if (n, f.lineno) == (self.where, self.line))
+        node, _ = list(executed(function, function))[self.place]
+        with changed(node, list(changes(node))[self.which], keep=True):
+            return ast.fix_missing_locations(tree)
 
     @property
     def key(self) -> str:
@@ -40,19 +55,28 @@ def mutants(path: Path) -> Iterator[Mutant]:
     source = ast.parse(path.read_text())
     seen: Counter[str] = Counter()
     for name, function in functions(source, ()):
-        for place, (node, statement) in enumerate(executed(function, function)):
-            for fault in changes(node):
-                tree = deepcopy(source)
-                (copy,) = (f for n, f in functions(tree, ()) if (n, f.lineno) == (name, function.lineno))
-                target, around = list(executed(copy, copy))[place]
-                target.__dict__.update(fault.__dict__)
-                target.__class__ = fault.__class__
-                change = f"`{first_line(statement)}` becomes `{first_line(around)}`"
+        for place, (node, statement) in enumerate(list(executed(function, function))):
+            for which, fault in enumerate(list(changes(node))):
+                before = first_line(statement)
+                with changed(node, fault):
+                    change = f"`{before}` becomes `{first_line(statement)}`"
                 seen[name + change] += 1
                 count = seen[name + change]
-                yield Mutant(
-                    name, change + (f" (no. {count})" if count > 1 else ""), ast.fix_missing_locations(tree)
-                )
+                numbered = change + (f" (no. {count})" if count > 1 else "")
+                yield Mutant(name, numbered, path, function.lineno, place, which)
+
+
+@contextmanager
+def changed(node: ast.AST, fault: ast.AST, *, keep: bool = False) -> Iterator[None]:
+    """Put a fault in the place of a node, which is as it was afterwards, unless the fault is kept."""
+    kind, fields = node.__class__, dict(node.__dict__)
+    node.__dict__.update(fault.__dict__)
+    node.__class__ = fault.__class__
+    yield
+    if not keep:
+        node.__class__ = kind
+        node.__dict__.clear()
+        node.__dict__.update(fields)
 
 
 def first_line(node: ast.AST) -> str:
