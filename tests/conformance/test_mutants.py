@@ -7,7 +7,8 @@ from mutants import MUTANTS, OF_MANY, Changed, Mutant, Refuses, ShortWords, chan
 
 from fedmrn_codec.conformance import oracle
 from fedmrn_codec.conformance.check import Check
-from fedmrn_codec.conformance.layout import partial_fields, with_checksum
+from fedmrn_codec.conformance.fields import partial_fields
+from fedmrn_codec.conformance.layout import with_checksum
 from fedmrn_codec.conformance.module import ModuleTarget
 from fedmrn_codec.conformance.request import Aggregate, Decode, Request, Result
 from fedmrn_codec.conformance.run import FAILED, PASSED, SKIPPED, run
