@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,10 +36,10 @@ class State(NamedTuple):
         That of the whole model, and the one that follows each former version.
     """
 
-    dtypes: Mapping[str, str]
+    dtypes: dict[str, str]
     keep: int
-    fixed: Mapping[str, int] | None
-    errors: Mapping[str, float]
+    fixed: dict[str, int] | None
+    errors: dict[str, float]
     history: Sequence[int]
     frames: Sequence[bytes]
 
