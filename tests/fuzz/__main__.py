@@ -68,11 +68,11 @@ def tell(result: Result) -> None:
 
 
 def grow(folder: Path, result: Result) -> None:
-    """Write the corpus and the smallest inputs with new outcomes, a line of hexadecimal digits each."""
+    """Write the corpus and some new inputs of all lengths, a line of hexadecimal digits each."""
     name = result.harness.split(" ")[0]
     folder.mkdir(parents=True, exist_ok=True)
     new = [data for data in result.new if len(data) <= LONGEST]
-    known = dict.fromkeys((*seeds.finds(name), *sorted(new, key=len)[:MOST]))
+    known = dict.fromkeys((*seeds.finds(name), *sorted(new, key=len)[:: len(new) // MOST + 1]))
     (folder / f"{name}.txt").write_text("".join(f"{data.hex()}\n" for data in known))
 
 

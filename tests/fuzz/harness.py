@@ -148,9 +148,12 @@ def run(
 
 
 def place_of(error: BaseException) -> str:
-    """The class of an exception, and the line that raised it."""
+    """What tells findings apart: class and line of an exception, and the beginning of what a check says."""
     frames = traceback.extract_tb(error.__traceback__)
-    return f"{type(error).__name__} {frames[-1].filename}:{frames[-1].lineno}" if frames else repr(error)
+    said = str(error)[:50] if isinstance(error, AssertionError) else ""
+    return (
+        f"{type(error).__name__} {frames[-1].filename}:{frames[-1].lineno} {said}" if frames else repr(error)
+    )
 
 
 # --- outcomes ---------------------------------------------------------------------------------------

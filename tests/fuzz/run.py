@@ -102,17 +102,17 @@ def rows(results: Iterable[Result], version: str) -> dict[str, str]:
     out = {}
     for each in results:
         name = each.harness.split(" ")[0]
-        how = (
-            "libFuzzer"
-            if name == compiled.NAME
-            else "atheris"
-            if each.harness in GUIDED
-            else "changed vectors"
-        )
         count = f"skipped: {each.skipped}" if each.skipped else f"{each.executions:,}"
-        cells = name, ABOUT[name], how, count, len(each.findings), version
+        cells = name, ABOUT[name], inputs_of(each.harness), count, len(each.findings), version
         out[each.harness] = f"| {' | '.join(map(str, cells))} |"
     return out
+
+
+def inputs_of(name: str) -> str:
+    """Where the inputs of a harness come from."""
+    if name in GUIDED:
+        return "atheris"
+    return "libFuzzer" if name == compiled.NAME else "changed vectors"
 
 
 def table(new: Mapping[str, str], former: str = "") -> str:
