@@ -103,7 +103,7 @@ def refused_valid(request: Request, found: Refused) -> Finding:
         place, coding = coded
         return Finding(CODED[coding], f"{place}: {text}")
     if isinstance(request, Words | Noise | Sample):
-        scale = ("N-03",) if found.code == "scale" else ()
+        scale = ("N-03",) if found.code == "scale" and not isinstance(request, Words) else ()
         return Finding((*scale, *_subject(request)), text)
     groups = ("P", "A", "F", "S") if request.op in AGGREGATING else ("F", "S")
     numbers = tuple(n for n, code in oracle.CODES.items() if code == found.code and n[0] in groups)
