@@ -9,6 +9,7 @@ program that does not compile, which is no mutant.
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -69,10 +70,21 @@ class Token(NamedTuple):
 
 @dataclass(frozen=True)
 class SourceMutant:
-    """A source with one fault; `key` shows the function, and the line before and after."""
+    """A source with one fault; `key` shows the function, and the line before and after.
+
+    The fault is `new` in the place of the characters `begin` to `end - 1` of the original.
+    """
 
     key: str
-    source: str
+    original: str
+    begin: int
+    end: int
+    new: str
+
+    @property
+    def source(self) -> str:
+        """The source with the fault."""
+        return self.original[: self.begin] + self.new + self.original[self.end :]
 
 
 def tokens(source: str) -> list[Token]:
@@ -91,11 +103,13 @@ def tokens(source: str) -> list[Token]:
 def mutants(source: str, errors: tuple[str, ...]) -> Iterator[SourceMutant]:
     """All mutants of a source, in the order of its text; calls of `errors` keep their arguments."""
     found, seen = tokens(source), Counter[str]()
+    names = functions(source)
     for begin, end, new in sorted(set(changes(source, found, errors))):
-        key = f"{function(source, begin)}: {shown(source, begin, end, new)}"
+        inside = bisect(names, begin, key=lambda head: head[0])
+        key = f"{names[inside - 1][1]}: {shown(source, begin, end, new)}"
         seen[key] += 1
         number = f" (no. {seen[key]})" if seen[key] > 1 else ""
-        yield SourceMutant(key + number, source[:begin] + new + source[end:])
+        yield SourceMutant(key + number, source, begin, end, new)
 
 
 def changes(source: str, found: list[Token], errors: tuple[str, ...]) -> Iterator[tuple[int, int, str]]:
@@ -168,13 +182,10 @@ def removable(found: list[Token], i: int) -> int | None:
     return None if two_names else k  # two names are a declaration
 
 
-def function(source: str, at: int) -> str:
-    """The name of the function, method or class that the place is in."""
-    heads = HEAD.finditer(source[:at])
-    name = ""
-    for head in heads:
-        name = next(group for group in head.groups() if group)
-    return name
+def functions(source: str) -> list[tuple[int, str]]:
+    """The places of functions, methods and classes, and their names; the source begins outside of any."""
+    found = [(head.end(), next(name for name in head.groups() if name)) for head in HEAD.finditer(source)]
+    return [(0, ""), *found]
 
 
 def shown(source: str, begin: int, end: int, new: str) -> str:

@@ -89,6 +89,11 @@ def test_equal_changes_are_numbered():
     assert keys == ["f: `g(a);` becomes `;`", "f: `g(a);` becomes `;` (no. 2)"]
 
 
+def whole(key, source):
+    """A mutant with this source."""
+    return SourceMutant(key, "", 0, 0, source)
+
+
 WORDS = list(replay.words())
 
 
@@ -103,10 +108,10 @@ def test_a_program_with_a_fault_is_killed(kind, tool, fault):
     program = kind(WORDS)
     source = program.source.read_text(encoding="utf-8")
     assert fault[0] in source
-    assert program.test(SourceMutant("same", source)) == ("alive", "")
-    state, by = program.test(SourceMutant("fault", source.replace(*fault)))
+    assert program.test(whole("same", source)) == ("alive", "")
+    state, by = program.test(whole("fault", source.replace(*fault)))
     assert (state, by.partition("/")[0]) == ("killed", "philox")
-    assert program.test(SourceMutant("no program", source + "\n)")) == ("invalid", "")
+    assert program.test(whole("no program", source + "\n)")) == ("invalid", "")
 
 
 def test_a_generated_check_is_asked_again_with_the_same_answers():
@@ -147,7 +152,7 @@ class Three:
         self.tested = []
 
     def mutants(self):
-        return [SourceMutant(key, "") for key in "abc"]
+        return [whole(key, "") for key in "abc"]
 
     def test(self, mutant):
         self.tested.append(mutant.key)
