@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mutation import install, is_ours
+from mutated_functions import install, is_ours
 from mutations import Mutant, mutants
 
 from fedmrn_codec.conformance.check import Check

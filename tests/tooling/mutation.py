@@ -24,12 +24,11 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from types import CodeType, FunctionType
 
 import hypothesis
 import pytest
+from mutated_functions import install, is_ours
 from mutations import Mutant, mutants
 
 PACKAGE = Path(__file__).resolve().parents[2] / "fedmrn_codec"
@@ -113,10 +112,6 @@ def following(session: pytest.Session, i: int) -> pytest.Item | None:
     return session.items[i + 1] if i + 1 < len(session.items) else None
 
 
-def is_ours(function: Callable[..., object]) -> bool:
-    return function.__module__.startswith("fedmrn_codec.")
-
-
 def run_all(session, path, todo, called, duration):
     """Yield each mutant with what killed it, or why it is alive."""
     kills: Counter[str] = Counter()
@@ -172,25 +167,3 @@ def run_mutant(session, path, mutant, items, writer):
         status = 0
     finally:
         os._exit(status)
-
-
-def install(path: str, mutant: Mutant) -> None:
-    """Replace the code of every function object that was made from the mutated function."""
-    (code,) = (c for c in codes(compile(mutant.tree, path, "exec")) if c.co_qualname == mutant.where)
-    found = 0
-    for thing in gc.get_objects():
-        if isinstance(thing, functools._lru_cache_wrapper) and is_ours(thing):
-            thing.cache_clear()
-        elif isinstance(thing, FunctionType) and names(thing) == (path, mutant.where):
-            thing.__code__ = code
-            found += 1
-    assert found, mutant.key
-
-
-def names(function: FunctionType) -> tuple[str, str]:
-    return function.__code__.co_filename, function.__code__.co_qualname
-
-
-def codes(code: CodeType) -> list[CodeType]:
-    inner = [c for c in code.co_consts if isinstance(c, CodeType)]
-    return [*inner, *(deeper for c in inner for deeper in codes(c))]
