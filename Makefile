@@ -75,7 +75,9 @@ coverage: setup tools ## run the tests, measure which lines and branches they ru
 	$(BIN)/python tests/tooling/coverage_table.py && exit $$status
 
 MUTANTS := format/parsing.py format/schema.py format/checked.py format/frame.py format/rans.py \
-  backends/numpy_rans.py face/aggregation.py sums/state.py sums/partial.py sums/exact.py
+  format/rans12.py format/rans14.py backends/numpy_rans.py face/aggregation.py face/policy.py face/policy_arguments.py \
+  face/policy_toml.py face/terms.py face/intake.py face/request.py face/envelope.py face/keys.py \
+  sums/state.py sums/partial.py sums/exact.py
 # Without the tests that compare backends: a mutation test uses NumPy only.
 MUTATION_TESTS := tests/format tests/sums tests/face \
   -k "not numba and not torch and not onnx and not backends_agree and not shorter_or_raw and not noise_times_mask"

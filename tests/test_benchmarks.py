@@ -17,6 +17,7 @@ from benchmarks import (
     contenders,
     density,
     frames,
+    hostile,
     idioms,
     memory,
     plan,
@@ -397,6 +398,34 @@ def test_measurements_in_processes(tmp_path):
         startup.first_decode(path, "numpy")
 
 
+def test_frames_that_are_made_to_cost_much_are_refused_within_the_memory_of_an_honest_one():
+    """On allocations; the times are only printed."""
+    attacks = list(hostile.constructed(2**14))
+    assert len(attacks) == 13
+    for attack in attacks:
+        assert hostile.refusal(attack.refused)
+        assert not hostile.refusal(attack.honest)
+        assert hostile.memory_ratio(attack) <= hostile.MOST_MEMORY, attack.name
+
+
+def test_no_vector_needs_more_memory_than_an_honest_frame():
+    attacks = list(hostile.vectors())
+    assert len(attacks) > 400
+    for attack in attacks:
+        assert hostile.refusal(attack.refused)
+        assert hostile.memory_ratio(attack) <= hostile.MOST_MEMORY, attack.name
+    assert not hostile.refusal(attacks[-1].honest)
+
+
+def test_the_costs_of_refused_frames_are_printed(monkeypatch, capsys):
+    monkeypatch.setattr(command, "TRIAL", plan.Plan(size=2**16, rounds=1))
+    monkeypatch.setattr(hostile, "vectors", lambda: itertools.islice(hostile.constructed(2**10), 2))
+    command.main(["hostile", "--trial"])
+    out = capsys.readouterr().out
+    assert "2 vectors; the most time: raw: " in out
+    assert "refused frames: CPU time of an honest one, at most" in out
+
+
 def test_memory_of_many_frames_is_measured():
     assert memory.aggregate("cnn2", 3) < 64 * 2**20
 
@@ -417,7 +446,7 @@ def test_a_wrong_command_line_is_refused(capsys):
     for arguments, message in (
         (
             ["kernel"],
-            "NAME: expected kernels, uplink, coding, density, downlink, clients, memory, startup, got kernel",
+            f"NAME: expected {', '.join(command.BENCHMARKS)}, got kernel",
         ),
         (["uplink", "--figure", "x.png"], "--figure: expected kernels among the names, got uplink"),
     ):

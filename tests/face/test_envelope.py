@@ -182,6 +182,40 @@ def test_every_truncation_is_found(key):
             fm.unseal(data[:length], RING)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data[:31], "envelope, byte 0: expected at least 32 bytes, got 31"),
+        (lambda data: bytes(32), "magic, byte 0: expected b'FMRE', got b'\\x00\\x00\\x00\\x00'"),
+        (lambda data: data[:4] + b"\2" + data[5:], "version, byte 4: expected 1, got 2"),
+        (
+            lambda data: data[:5] + b"\3" + data[6:],
+            "algorithm, byte 5: expected 1 (hmac-sha256) or 2 (ed25519), got 3",
+        ),
+        (lambda data: data[:6] + b"\1\1" + data[8:], "reserved, byte 6: expected 0, got 257"),
+        (lambda data: data[:24] + b"\5" + data[25:], "frame length, byte 24: expected at most 4, got 5"),
+        (lambda data: data[:-1], "envelope, byte 67: expected 68 bytes for its parts, got 67"),
+        (lambda data: data + b"\0", "envelope, byte 68: expected 68 bytes for its parts, got 69"),
+        (
+            lambda data: data[:8] + bytes(16) + data[24:],
+            f"key id, byte 8: expected that of a known key, got {'00' * 16}",
+        ),
+        (
+            lambda data: data[:5] + b"\2" + data[6:] + bytes(32),
+            "algorithm, byte 5: expected hmac-sha256, that of the key, got ed25519",
+        ),
+        (
+            lambda data: data[:-1] + bytes([data[-1] ^ 1]),
+            f"signature, byte 36: expected that of key {SECRET.id.hex()} for these bytes and the context b''",
+        ),
+    ],
+)
+def test_messages_name_the_place(change, message):
+    data = fm.seal(b"four", SECRET)
+    with pytest.raises(fm.FrameError, match=f"^{re.escape(message)}"):
+        fm.unseal(change(data), RING, max_bytes=4)
+
+
 def test_a_replay_is_refused():
     """In the same round, in another one, for another run, and back to the side that signed."""
     sealed = fm.seal(frame(), PRIVATE, context=CONTEXT)

@@ -2,7 +2,7 @@
 
 import ast
 
-from mutation_table import explanations, latest
+from mutation_table import explanations, former, latest
 from mutations import mutants
 
 SOURCE = '''
@@ -64,3 +64,9 @@ def test_results_of_older_versions_do_not_count():
 def test_a_row_without_a_reason_explains_nothing():
     document = "| `a.py` | f: `x \\| y` becomes `x & y` | the same |\n| `b/c.py` | g: `x` becomes `y` |  |\n"
     assert explanations(document) == {("a.py", "f: `x \\| y` becomes `x & y`")}
+
+
+def test_a_module_that_was_not_run_keeps_its_row():
+    document = "| format/rans.py | 112 | 101 | 11 | 0 |\n| sums/exact.py | 1 | 1 | 0 | 0 |\n"
+    assert former("format/rans.py", document) == "| format/rans.py | 112 | 101 | 11 | 0 |"
+    assert former("face/keys.py", document) == "| face/keys.py | not run | not run | not run | not run |"
