@@ -72,8 +72,10 @@ def grow(folder: Path, result: Result) -> None:
     name = result.harness.split(" ")[0]
     folder.mkdir(parents=True, exist_ok=True)
     new = [data for data in result.new if len(data) <= LONGEST]
-    known = dict.fromkeys((*seeds.finds(name), *sorted(new, key=len)[:: len(new) // MOST + 1]))
-    (folder / f"{name}.txt").write_text("".join(f"{data.hex()}\n" for data in known))
+    path = folder / f"{name}.txt"
+    before = map(bytes.fromhex, path.read_text().split()) if path.exists() else seeds.finds(name)
+    known = dict.fromkeys((*before, *sorted(new, key=len)[:: len(new) // MOST + 1]))
+    path.write_text("".join(f"{data.hex()}\n" for data in known))
 
 
 if __name__ == "__main__":
