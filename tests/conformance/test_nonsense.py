@@ -22,7 +22,7 @@ ONE_OF_EACH = (
     *("protocol/*", "philox/first:*", "noise/uniform-one:*", "bits/pack-9:*", "bits/padding-9:*"),
     *("schema/empty:*", "frames/worked-example:*", "frames/coded:*", "frames/grid-mixed:*", "invalid/f0*"),
     *("extra/n03-zero-*", "extra/e02-nan-float32:*", "aggregate/mixed:*", "aggregate/coded:*"),
-    *("partials_invalid/p02-*", "generated/*", "state/*"),
+    *("partials_invalid/p02-*", "generated/words", "generated/hostile-frames", "generated/merges", "state/*"),
 )
 
 
@@ -130,10 +130,11 @@ def test_a_program_that_cannot_be_started_again(tmp_path):
 def test_no_more_is_sent_after_many_restarts(monkeypatch):
     monkeypatch.setattr(program, "RESTARTS", 4)
     target = CommandTarget([sys.executable, str(FILE), "dies"], 20.0)
-    for _ in range(4):
+    for again in range(4):
+        if again:
+            target.exchange("hello", {})  # a good answer: the restarts are not in a row
         with pytest.raises(Broken, match="exit code 3"):
             target.ask(WORDS)
-        target.exchange("hello", {})  # a good answer: not in a row
     with pytest.raises(Broken, match="request not sent: the program had to be restarted 4 times in all"):
         target.ask(WORDS)
 
