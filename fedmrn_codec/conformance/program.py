@@ -50,6 +50,7 @@ class _Process:
         self.requests: queue.Queue[bytes | None] = queue.Queue()
         self.answers: queue.Queue[bytes] = queue.Queue(maxsize=16)
         self.errors = b""
+        self.killed = False
         self.threads = [
             threading.Thread(target=work, daemon=True) for work in (self._feed, self._read, self._read_errors)
         ]
@@ -72,8 +73,8 @@ class _Process:
         stdout = _pipe(self.popen.stdout)
         while line := stdout.readline(LONGEST + 1):
             self.answers.put(line)
-            if len(line) > LONGEST:
-                return  # it is malformed, and the program will be killed
+            if len(line) > LONGEST or self.killed:
+                return  # a line that is too long is malformed, and the program will be killed
         self.answers.put(b"")
 
     def _read_errors(self) -> None:
@@ -93,6 +94,7 @@ class _Process:
 
     def kill(self) -> None:
         """Kill it and its child processes."""
+        self.killed = True
         try:
             if os.name == "posix":
                 os.killpg(self.popen.pid, signal.SIGKILL)

@@ -22,7 +22,7 @@ ONE_OF_EACH = (
     *("protocol/*", "philox/first:*", "noise/uniform-one:*", "bits/pack-9:*", "bits/padding-9:*"),
     *("schema/empty:*", "frames/worked-example:*", "frames/coded:*", "frames/grid-mixed:*", "invalid/f0*"),
     *("extra/n03-zero-*", "extra/e02-nan-float32:*", "aggregate/mixed:*", "aggregate/coded:*"),
-    *("partials_invalid/p02-*", "generated/*", "state/*"),
+    *("partials_invalid/p02-*", "generated/words", "generated/hostile-frames", "generated/merges", "state/*"),
 )
 
 
@@ -88,7 +88,8 @@ def test_what_is_printed_cannot_control_a_terminal(runner):
 def test_time_outs_are_few(runner, mode):
     begin = time.monotonic()
     report = report_of(runner, f"{sys.executable} {FILE} {mode}", timeout=1)
-    assert report["passed"] == 0 or mode == "closes-its-output"
+    passed = [check["id"] for check in report["checks"] if check["status"] == PASSED]
+    assert all(id.startswith("protocol/") for id in passed)
     messages = [check["message"] for check in report["checks"] if check["status"] == FAILED]
     assert any("request not sent" in message for message in messages)
     assert sum("no answer within 1 seconds" in message for message in messages) <= program.HANGS
@@ -130,10 +131,11 @@ def test_a_program_that_cannot_be_started_again(tmp_path):
 def test_no_more_is_sent_after_many_restarts(monkeypatch):
     monkeypatch.setattr(program, "RESTARTS", 4)
     target = CommandTarget([sys.executable, str(FILE), "dies"], 20.0)
-    for _ in range(4):
+    for again in range(4):
+        if again:
+            target.exchange("hello", {})  # a good answer: the restarts are not in a row
         with pytest.raises(Broken, match="exit code 3"):
             target.ask(WORDS)
-        target.exchange("hello", {})  # a good answer: not in a row
     with pytest.raises(Broken, match="request not sent: the program had to be restarted 4 times in all"):
         target.ask(WORDS)
 
