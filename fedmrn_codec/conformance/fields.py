@@ -181,7 +181,8 @@ def _entry(pen: _Pen, tensor: oracle.Tensor | None, of: str) -> _Entry:
 def _payload(pen: _Pen, entry: _Entry) -> None:
     begin, end = pen.at, min(pen.at + entry.length, pen.end)
     walk = _CODED.get(entry.coding)
-    if walk is not None and entry.tensor is not None and end == begin + entry.length:
+    whole = end == begin + entry.length
+    if walk is not None and entry.tensor is not None and entry.tensor.elements and whole:
         inner = _Pen(pen.data, begin, end)
         try:
             walk(inner, entry, (entry.tensor.elements + 65535) // 65536)
