@@ -23,6 +23,7 @@ PAGES = (
     "examples/nvflare_digits/README.md",
     "examples/receiver/README.md",
     "spec/CONFORMANCE.md",
+    "spec/COVERAGE.md",
     "spec/ENVELOPE.md",
     "spec/FORMAT.md",
     "spec/INVALID.md",
