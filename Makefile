@@ -146,7 +146,7 @@ onnx-web: setup ## install onnxruntime-web and run the exported ONNX graphs in i
 RESULTS := reference_fl/results
 IID2    := $(RESULTS)/scales/fashion-mnist-iid-fedavg-seed0.jsonl $(RESULTS)/scales/fashion-mnist-iid-binary-seed0.jsonl
 
-DOWN    := $(RESULTS)/scales/fashion-mnist-iid-fedavg-seed0.jsonl $(RESULTS)/rule/iid-seed0.jsonl $(RESULTS)/downlink
+DOWN    := $(RESULTS)/scales/fashion-mnist-iid-fedavg-seed0.jsonl $(RESULTS)/rule/iid-seed0.jsonl $(wildcard $(RESULTS)/downlink/iid-*seed?.jsonl)
 FIRST   := $(IID2) $(RESULTS)/rule/iid-seed0.jsonl $(wildcard $(RESULTS)/rule/labels-*seed0.jsonl)
 
 figure: setup ## update the tables and figures of the README and docs/results.md from reference_fl/results
@@ -172,7 +172,10 @@ figure: setup ## update the tables and figures of the README and docs/results.md
 	$(BIN)/python -m reference_fl.convergence report $(RESULTS)/convergence/*.jsonl -o docs/convergence.png \
 	  --document docs/convergence.md
 	$(BIN)/python -m reference_fl.report $(DOWN) -o docs/downlink.png --total --document docs/downlink.md --place downlink
+	$(BIN)/python -m reference_fl.report $(DOWN) --from-round 10 --document docs/downlink.md --place later
 	$(BIN)/python -m reference_fl.report $(DOWN) --times --document docs/downlink.md --place times
+	$(BIN)/python -m reference_fl.report $(RESULTS)/downlink/full-fedmrn-binary-seed0.jsonl --from-round 10 \
+	  --columns "data,method,seeds,rounds,mean of last 5,bytes up,bytes down" --document docs/downlink.md --place full
 
 # The rule and a scale that falls as the learning rate; scales that are constant; larger ones for skewed clients.
 BINARY  := fedmrn-binary+noise=bernoulli
