@@ -1,0 +1,48 @@
+"""What docs/downlink.md says of the runs in reference_fl/results/downlink."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from reference_fl.report import load
+from reference_fl.report.runs import some_rounds
+from reference_fl.report.table import both
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "reference_fl" / "results"
+FEDAVG = RESULTS / "scales" / "fashion-mnist-iid-fedavg-seed0.jsonl"
+
+
+def runs(*paths):
+    """Their rounds from 10 on."""
+    return some_rounds(load(paths), first=10)
+
+
+def bytes_of(found):
+    """Bytes that a client sent and received in a round, as a mean."""
+    lines = [line for run in found for line in run.rounds]
+    return sum(map(both, lines)) / sum(line["clients"] for line in lines)
+
+
+def accuracy(found):
+    """The mean of the last five rounds, over the seeds."""
+    return float(np.mean([[line["accuracy"] for line in run.rounds[-5:]] for run in found]))
+
+
+def test_both_directions_are_as_small_as_the_page_says():
+    fedavg = bytes_of(runs(FEDAVG))
+    some = runs(*sorted(RESULTS.glob("downlink/iid-fedmrn-binary-seed?.jsonl")))
+    every = runs(RESULTS / "downlink" / "full-fedmrn-binary-seed0.jsonl")
+    text = " ".join((ROOT / "docs" / "downlink.md").read_text().split())
+    stated = re.search(r"a (\d+)nd of FedAvg's bytes with full .* a (\d+)nd with ten of a hundred", text)
+    assert [round(fedavg / bytes_of(each)) for each in (every, some)] == [int(n) for n in stated.groups()]
+
+
+def test_the_rounded_download_costs_no_accuracy_to_speak_of():
+    raw = runs(
+        RESULTS / "rule" / "iid-seed0.jsonl", *RESULTS.glob("downlink/iid-fedmrn-binary-raw-seed?.jsonl")
+    )
+    grid = runs(*RESULTS.glob("downlink/iid-fedmrn-binary-seed?.jsonl"))
+    assert len(raw) == len(grid) == 3
+    assert abs(accuracy(raw) - accuracy(grid)) < 0.002
