@@ -70,17 +70,17 @@ class _Process:
                 stdin.close()
 
     def _read(self) -> None:
-        stdout = _pipe(self.popen.stdout)
-        while line := stdout.readline(LONGEST + 1):
-            self.answers.put(line)
-            if len(line) > LONGEST or self.killed:
-                return  # a line that is too long is malformed, and the program will be killed
+        with _pipe(self.popen.stdout) as stdout:
+            while line := stdout.readline(LONGEST + 1):
+                self.answers.put(line)
+                if len(line) > LONGEST or self.killed:
+                    return  # a line that is too long is malformed, and the program will be killed
         self.answers.put(b"")
 
     def _read_errors(self) -> None:
-        stderr = _pipe(self.popen.stderr)
-        while chunk := os.read(stderr.fileno(), 4096):
-            self.errors = (self.errors + chunk)[-STDERR:]
+        with _pipe(self.popen.stderr) as stderr:
+            while chunk := os.read(stderr.fileno(), 4096):
+                self.errors = (self.errors + chunk)[-STDERR:]
 
     def end(self, timeout: float) -> int | None:
         """Close its input and wait until it ends; the exit code, or None if it had to be killed."""
@@ -111,9 +111,6 @@ class _Process:
             except queue.Empty:
                 self.threads[1].join(0.01)
         self.threads[2].join(max(until - time.monotonic(), 0.01))
-        for pipe, reader in zip((self.popen.stdout, self.popen.stderr), self.threads[1:], strict=True):
-            if not reader.is_alive():  # else closing would wait for the reader
-                _pipe(pipe).close()
 
     def stderr(self) -> str:
         """The end of its standard error, as the end of a message."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import linecache
 import os
 import resource
 import signal
@@ -12,6 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import fedmrn_codec
 import reference_fl
@@ -104,14 +106,23 @@ def system_call(number: int, code: int = errno.ENOSPC) -> Iterator[Iterator[int]
 def at_line(
     call: Callable[[], object], number: int, act: Callable[[], object], where: tuple[str, ...] = CODE
 ) -> int:
-    """Call, and `act` before line `number` of the files whose paths begin with `where`; the lines so far."""
-    done = 0
+    """Call, and `act` before line `number` of the files whose paths begin with `where`; the lines so far.
 
-    def trace(frame: object, event: str, _: object) -> object:
+    Python runs no handler of a signal between the body of a `with` statement and its end, for which it comes
+    back to the statement's line: that is no point, or a lock would stay locked.
+    """
+    done, entered = 0, set[tuple[object, int]]()
+
+    def trace(frame: FrameType, event: str, _: object) -> object:
         nonlocal done
-        if not frame.f_code.co_filename.startswith(where):  # type: ignore[attr-defined]
+        if not frame.f_code.co_filename.startswith(where):
             return None
         if event == "line":
+            place = frame, frame.f_lineno
+            if linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith("with "):
+                if place in entered:
+                    return trace
+                entered.add(place)
             if done == number:
                 sys.settrace(None)
                 act()
@@ -119,7 +130,7 @@ def at_line(
         return trace
 
     before = sys.gettrace()
-    sys.settrace(trace)  # type: ignore[arg-type]
+    sys.settrace(trace)
     try:
         call()
     finally:

@@ -174,7 +174,7 @@ def interrupted_writer(writer: Writer, most: int) -> Iterator[str]:
 CACHES = [
     thing
     for thing in gc.get_objects()
-    if isinstance(thing, _lru_cache_wrapper)
+    if type(thing) is _lru_cache_wrapper
     and thing.__module__.startswith(("fedmrn_codec.format", "fedmrn_codec.primitives", "fedmrn_codec.face"))
 ]
 
