@@ -263,12 +263,15 @@ def examples() -> dict[str, str]:
 def extras(chosen: str) -> int:
     """Install the wheel with each extra alone, run its example, and write the table; 0 if all succeed."""
     failed, columns = [], []
+    wanted = set(filter(None, chosen.split(",")))
+    if unknown := wanted - set(examples()):
+        sys.exit(f"extras: expected some of {', '.join(filter(None, examples()))}, got {', '.join(unknown)}")
     with tempfile.TemporaryDirectory(prefix="fedmrn-versions-") as folder:
         build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT]
         subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
         (wheel,) = Path(folder).glob("*.whl")
         for extra, program in examples().items():
-            if chosen and extra not in chosen.split(","):
+            if wanted and extra not in wanted:
                 continue
             print(f"extra {extra or 'none'}", flush=True)
             home = Path(folder, extra or "none")
