@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from mutants import MUTANTS, Changed, changed_oracle, without_check
+from mutants import MUTANTS, Changed, changed_oracle
 
 from fedmrn_codec.conformance.properties import ALL, CRASHES, Property, properties
 from fedmrn_codec.conformance.reference import Reference
-from fedmrn_codec.conformance.request import PROFILE_OF, Decode
+from fedmrn_codec.conformance.request import PROFILE_OF
 from fedmrn_codec.conformance.run import FAILED, PASSED, SKIPPED, run
 from fedmrn_codec.conformance.suite import checks
 from fedmrn_codec.conformance.target import Broken, TimedOut, Unsupported
@@ -51,13 +51,16 @@ def test_generated_cases_catch_mutants(name, property_id, examples):
     assert failure.finding.musts[0] == mutant.breaks
 
 
-@pytest.mark.parametrize("number", ["F-17", "F-22", "F-27", "F-28"])
-def test_a_hostile_frame_is_found_and_made_small(number):
-    failure = failure_of(Changed(without_check(number)), "hostile-frames", 600)
-    assert number in failure.finding.musts
-    assert isinstance(failure.request, Decode)
-    assert len(failure.request.frame) <= 100  # header, one entry, a small payload, checksum
-
+SMALL_FRAME = """
+import sys
+from mutants import Changed, without_check
+from fedmrn_codec.conformance.properties import properties
+from fedmrn_codec.conformance.request import Decode
+failure = properties(600)["generated/hostile-frames"].run(Changed(without_check(sys.argv[1])))
+assert sys.argv[1] in failure.finding.musts
+assert isinstance(failure.request, Decode)
+print(len(failure.request.frame))
+"""
 
 SMALL_SUM = """
 from mutants import MUTANTS, Changed, changed_oracle
@@ -71,16 +74,25 @@ print(len(request.frames))
 """
 
 
-def test_a_failure_shrinks_to_a_small_sum():
-    """In a process that has loaded the kit alone, as its users' has: where shrinking ends depends on what
-    Hypothesis tries, and that on the numbers in the code of all modules that are loaded.
+def printed(program, *arguments):
+    """What a program prints in a process that has loaded the kit alone, as its users' has.
+
+    Where shrinking ends depends on what Hypothesis tries, and that on the numbers in the code of all modules
+    that are loaded.
     """
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.parametrize("number", ["F-17", "F-22", "F-27", "F-28"])
+def test_a_hostile_frame_is_found_and_made_small(number):
+    assert printed(SMALL_FRAME, number) <= 100  # header, one entry, a small payload, checksum
+
+
+def test_a_failure_shrinks_to_a_small_sum():
     pytest.importorskip("hypothesis", "6.140", reason="older releases shrink less")
-    here = Path(__file__).parent
-    done = subprocess.run(
-        [sys.executable, "-c", SMALL_SUM], cwd=here, capture_output=True, text=True, check=True
-    )
-    assert int(done.stdout) <= 2
+    assert printed(SMALL_SUM) <= 2
 
 
 class Watched(Reference):
