@@ -244,18 +244,16 @@ class FedMRN(Strategy):
         self.strategy.summary()
 
     def _averaged(self, replies: Iterable[Message]) -> list[Message]:
-        """The replies to an evaluation that can be averaged; errors in place of the others."""
+        """The replies to an evaluation that can be averaged, and error replies; the others are logged."""
         passed: list[MetricReply] = []
         failed: list[Message] = []
         refused: list[tuple[Message, fm.CodecError]] = []
         for reply in replies:
+            if reply.has_error():
+                failed.append(reply)
+                continue
             try:
-                if reply.has_error():
-                    failed.append(reply)
-                else:
-                    passed.append(
-                        check_evaluation(reply, self._settings.weighted_by, self._settings.max_weight)
-                    )
+                passed.append(check_evaluation(reply, self._settings.weighted_by, self._settings.max_weight))
             except fm.CodecError as error:
                 refused.append((reply, error))
         agreed, others = with_common_metrics(with_common_names(passed))

@@ -69,21 +69,21 @@ class ToGrid(DXOFilter):
                     self._told = True
                     self.log_warning(fl_ctx, f"fedmrn: models are sent as they are, without frames: {error}")
                 return None
+            known = {**_request(dxo), "base_model": down.model_id}  # both of one version
             held = fl_ctx.get_peer_context().get_prop(HELD)
             if not isinstance(held, int):
-                data: dict[str, Any] = dict(down.model)
-            else:
-                frame = down.frame(held)
-                whole = fm.inspect(frame).base_model == 0
-                data = from_model_frame(frame, down.schema.data if whole else None)
-        request = dxo.get_meta_prop(META)
-        known = {**(request if isinstance(request, dict) else {}), "base_model": down.model_id}
-        if isinstance(held, int):
-            known[DOWN] = len(frame)
-            client = fl_ctx.get_peer_context().get_identity_name()
-            what = "the whole model" if whole else f"the changes since version {held:016x}"
-            self.log_info(fl_ctx, f"fedmrn: frame to {client}: {len(frame)} bytes down, {what}")
-        return with_data(dxo, dxo.data_kind, data, {META: known})
+                return with_data(dxo, dxo.data_kind, dict(down.model), {META: known})
+            data = self._frame(down, held, fl_ctx)
+        return with_data(dxo, dxo.data_kind, data, {META: {**known, DOWN: len(data[MODEL])}})
+
+    def _frame(self, down: fm.Downlink, held: int, fl_ctx: FLContext) -> dict[str, np.ndarray]:
+        """The data for a client that holds this version; what they are is logged."""
+        frame = down.frame(held)
+        whole = fm.inspect(frame).base_model == 0
+        client = fl_ctx.get_peer_context().get_identity_name()
+        what = "the whole model" if whole else f"the changes since version {held:016x}"
+        self.log_info(fl_ctx, f"fedmrn: frame to {client}: {len(frame)} bytes down, {what}")
+        return from_model_frame(frame, down.schema.data if whole else None)
 
     def _advanced(self, dxo: DXO, task: Shareable) -> fm.Downlink:
         """The downlink at the version of this task; a model is looked at once for all clients."""
@@ -136,10 +136,8 @@ class FromGrid(DXOFilter):
         """A new DXO with arrays, which may be written to; None if there is no frame."""
         if not is_model_frame(dxo.data):
             return None
-        request = dxo.get_meta_prop(META)
-        wanted = request.get("base_model") if isinstance(request, dict) else None
         try:
-            arrays = self._followed(dxo.data, wanted if isinstance(wanted, int) else None)
+            arrays = self._followed(dxo.data, _base_model(dxo))
         except fm.CodecError as error:
             reason = f"fedmrn: the model of the task cannot be decoded ({error.code}): {error}"
             raise ContentBlockedException(reason) from None
@@ -165,8 +163,17 @@ class FromGrid(DXOFilter):
 def base_model_of(task: Any) -> int | None:
     """The id of the model in a task as it leaves the server; None if there is none."""
     try:
-        request = from_shareable(task).get_meta_prop(META)
+        return _base_model(from_shareable(task))
     except (ValueError, AttributeError):
         return None
-    found = request.get("base_model") if isinstance(request, dict) else None
+
+
+def _base_model(dxo: DXO) -> int | None:
+    found = _request(dxo).get("base_model")
     return found if isinstance(found, int) else None
+
+
+def _request(dxo: DXO) -> dict[str, Any]:
+    """The entries of the request in a task; none if it has no request."""
+    found = dxo.get_meta_prop(META)
+    return found if isinstance(found, dict) else {}
