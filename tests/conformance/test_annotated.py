@@ -1,6 +1,5 @@
 """Annotated views: they show what is wrong where it is, and give their bytes back."""
 
-import importlib.util
 import itertools
 import re
 import zlib
@@ -28,11 +27,8 @@ CHECKS = {"frame": "FSC", "partial-sum": "P", "schema": "S"}
 
 
 @pytest.fixture(scope="module")
-def show_vectors():
-    spec = importlib.util.spec_from_file_location("show_vectors", ROOT / "spec" / "show_vectors.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def show_vectors(spec_program):
+    return spec_program("show_vectors")
 
 
 def covers(fields, data):

@@ -1,6 +1,5 @@
 """spec/COVERAGE.md, the list of numbered requirements and their tests, is what the tool writes."""
 
-import importlib.util
 import re
 from pathlib import Path
 
@@ -10,11 +9,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def tool():
-    spec = importlib.util.spec_from_file_location("make_coverage", ROOT / "spec" / "make_coverage.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(spec_program):
+    return spec_program("make_coverage")
 
 
 def test_the_file_is_what_the_tool_writes(tool):

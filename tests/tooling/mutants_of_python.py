@@ -6,8 +6,6 @@ import functools
 import gc
 import hashlib
 import os
-import resource
-import signal
 import sys
 import time
 from collections import Counter
@@ -15,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mutated_functions import install, is_ours
+from mutated_functions import install, is_ours, limit
 from mutations import Mutant, mutants
 
 from fedmrn_codec.conformance.check import Check
@@ -112,13 +110,7 @@ class Python:
         """In a process of its own: put the fault in, run the checks, write the id of the first that fails."""
         status = 1
         try:
-            null = os.open(os.devnull, os.O_RDWR)
-            for stream in (0, 1, 2):
-                os.dup2(null, stream)
-            used = int(time.process_time())
-            resource.setrlimit(resource.RLIMIT_CPU, (used + CPU_SECONDS, used + CPU_SECONDS + 5))
-            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-            signal.signal(signal.SIGXCPU, signal.SIG_DFL)
+            limit(CPU_SECONDS, MEMORY)
             install(str(mutant.path), mutant.mutant)
             for record in run(self.target, order, fail_fast=True):
                 if record.status == FAILED:

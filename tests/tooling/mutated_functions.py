@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import functools
 import gc
+import os
+import resource
+import signal
+import time
 from collections.abc import Callable
 from types import CodeType, FunctionType
 
 from mutations import Mutant
+
+
+def limit(cpu_seconds: int, memory: int) -> None:
+    """Bound what this process may use from now on, in seconds and bytes; it reads and prints nothing."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    used = int(time.process_time())
+    resource.setrlimit(resource.RLIMIT_CPU, (used + cpu_seconds, used + cpu_seconds + 5))
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    signal.signal(signal.SIGXCPU, signal.SIG_DFL)
 
 
 def install(path: str, mutant: Mutant) -> None:

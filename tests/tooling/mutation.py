@@ -19,8 +19,6 @@ import gc
 import hashlib
 import json
 import os
-import resource
-import signal
 import sys
 import time
 from collections import Counter
@@ -28,7 +26,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from mutated_functions import install, is_ours
+from mutated_functions import install, is_ours, limit
 from mutations import Mutant, mutants
 
 PACKAGE = Path(__file__).resolve().parents[2] / "fedmrn_codec"
@@ -149,13 +147,7 @@ def run_mutant(session, path, mutant, items, writer):
     status = 1
     try:
         session.config.pluginmanager.unregister(name="terminalreporter")
-        null = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2):
-            os.dup2(null, stream)
-        used = int(time.process_time())
-        resource.setrlimit(resource.RLIMIT_CPU, (used + CPU_SECONDS, used + CPU_SECONDS + 5))
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-        signal.signal(signal.SIGXCPU, signal.SIG_DFL)
+        limit(CPU_SECONDS, MEMORY)
         install(path, mutant)
         failed = session.testsfailed
         for item in items:
