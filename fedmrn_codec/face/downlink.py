@@ -25,13 +25,11 @@ from .models import Arrays, check_schema
 FIRST, LARGEST, STEP = 1 / 8, 1 / 4, 4.0
 """The step of the first version as a share of the size of the weights (the root of their mean square), the
 largest share, and the step of later versions as a multiple of the spread of what a round changes; each to a
-power of two: the first below it, the nearest, and as FALL and RISE say."""
+power of two: the first below it, the nearest, and, for a step that falls, the nearest, for one that rises, the
+first below it."""
 
 SMALLEST = -1000
 """An exponent below all bounds."""
-
-FALL, RISE = 0.5, 1.0
-"""A step stays where it is while the rule asks for less than FALL doublings down, or less than RISE up."""
 
 
 class Downlink:
@@ -233,10 +231,7 @@ class Downlink:
             wanted, change = exponent, changed[name] - self._errors[name]
             if name not in vectors and change > 0:
                 asked = math.log2(STEP * math.sqrt(change))
-                if asked < exponent - FALL:
-                    wanted = round(asked)
-                elif asked >= exponent + RISE:
-                    wanted = math.floor(asked)
+                wanted = max(math.floor(asked), min(round(asked), exponent))  # up by whole doublings only
                 wanted = min(wanted, _nearest_log2(LARGEST * _size(elements[name])))
             largest = max(_largest(elements[name]), _largest(_own(self._held, name)))
             out[name] = _bounded(wanted, largest, self._held.dtypes[name])

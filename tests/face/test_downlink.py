@@ -111,6 +111,15 @@ def test_steps_follow_what_rounds_change():
         assert down.steps["w"] == expected
 
 
+def test_a_step_is_at_most_the_power_of_two_nearest_to_a_quarter_of_the_weights():
+    schema = fm.Schema([fm.Tensor("w", (10_000,), masked=True)])
+    rng = np.random.default_rng(5)
+    for size, expected in ((0.1, 2**-5), (0.08, 2**-6)):
+        down = fm.Downlink(schema, {"w": rng.normal(0, size, 10_000).astype("f4")})
+        down.advance({"w": rng.normal(0, size, 10_000).astype("f4")})  # another model of this size
+        assert down.steps["w"] == expected
+
+
 def test_vectors_have_the_smallest_step_that_has_held_them():
     schema = fm.Schema([fm.Tensor("variance", (300,)), fm.Tensor("w", (20, 30))])
     rng = np.random.default_rng(4)
