@@ -24,9 +24,8 @@ from .models import Arrays, check_schema
 
 FIRST, LARGEST, STEP = 1 / 8, 1 / 4, 4.0
 """The step of the first version as a share of the size of the weights (the root of their mean square), the
-largest share, and the step of later versions as a multiple of the spread of what a round changes; each to a
-power of two: the first below it, the nearest, and, for a step that falls, the nearest, for one that rises, the
-first below it."""
+largest share, and the step of later versions as a multiple of the spread of what a round changes. Steps are
+powers of two, which docs/downlink.md says how to round to."""
 
 SMALLEST = -1000
 """An exponent below all bounds."""
