@@ -372,12 +372,21 @@ def unusable_cache(most: int) -> list[Row]:
 
 MMAP_THRESHOLD = -3
 """The parameter of glibc's mallopt: the least size of memory that is asked of the system by itself."""
+LEAST_BLOCK = 2**16
+"""Bytes: arrays of this size and larger are asked of the system by themselves."""
 
 
 def memory_of_arrays(most: int) -> list[Row]:
-    """The address space ends a little above what is used: arrays cannot be allocated."""
+    """The address space ends a little above what is used: arrays cannot be allocated.
+
+    What the process has freed, but not given back, is taken away first: an array would fit there without a
+    new page, however low the limit.
+    """
     import resource
 
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.restype, libc.free.argtypes = None, [ctypes.c_void_p]
     size = 2**20
     schema = fm.Schema([fm.Tensor("w", (size,), masked=True), fm.Tensor("b", (size,))])
     update = {"w": calls.np.full(size, 0.004, "f4"), "b": calls.np.linspace(-1, 1, size, dtype="f4")}
@@ -390,11 +399,13 @@ def memory_of_arrays(most: int) -> list[Row]:
     after = calls.sums(known)
 
     def work(extra: int) -> str:
-        ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, 2**16)  # no freed memory is used again for arrays
+        libc.mallopt(MMAP_THRESHOLD, LEAST_BLOCK)
         total = fm.Aggregator(schema, **settings)
         total.add(frames[0], 1)
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         limit = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (used, limit[1]))
+        freed = [block for size in (2**22, 2**19, LEAST_BLOCK) for block in iter(lambda: libc.malloc(size), None)]
         resource.setrlimit(resource.RLIMIT_AS, (used + extra, limit[1]))
         try:
             total.add(frames[1], 2)
@@ -403,6 +414,8 @@ def memory_of_arrays(most: int) -> list[Row]:
             pass
         finally:
             resource.setrlimit(resource.RLIMIT_AS, limit)
+            for block in freed:
+                libc.free(block)
         seen = calls.sums(total)
         assert seen in (before, after, calls.REFUSED), "neither before nor after"
         if seen == before:
