@@ -32,6 +32,9 @@ SECTION = ("CONFORMANCE 3",)
 MALFORMED = "request"
 """The error for what is no request."""
 
+SHOWN = 20
+"""The number of wrong answers that one check lists."""
+
 ONE = 0x3F800000
 SCHEMA = (oracle.Tensor("w", True, oracle.FLOAT32, (9,)),)
 RAW = oracle.schema_bytes(SCHEMA)
@@ -86,6 +89,7 @@ LINES = {
     "bytes that are no UTF-8": b'{"id": 1, "op": "\xff\xfe"}',
     "no id": b'{"op": "hello"}',
     "an id that is a string": b'{"id": "1", "op": "hello"}',
+    "an unknown op and no id": b'{"op": "an operation of a later version"}',
     "an id of null": b'{"id": null, "op": "hello"}',
     "deep nesting": b"[" * 100_000,
 }
@@ -162,7 +166,23 @@ def _wrong_members(op: str, members: dict[str, Any]) -> Iterator[tuple[str, dict
             yield f"`{name}` is {json.dumps(value)}", {**members, name: value}
 
 
+def _out_of_range() -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Positions whose sum with the count is too large; the range of each alone is that of a u64 and more."""
+    for request, most in ((_good()[0], 2**66), (_good()[1], 2**48)):
+        for start, count in ((most - 2, 3), (most, 1)):
+            members = to_wire(request) | {"start": hex(start), "count": count}
+            yield request.op, members, f"start + count is {hex(start + count)}"
+
+
 def _malformed(target: CommandTarget) -> str | None:
+    """All members that are not refused as they must be, not only the first one."""
+    found = [*_wrongly_answered(target)]
+    if len(found) > SHOWN:
+        found = [*found[:SHOWN], f"and {len(found) - SHOWN} more"]
+    return "; ".join(found) or None
+
+
+def _wrongly_answered(target: CommandTarget) -> Iterator[str]:
     for request in _good():
         if PROFILE_OF[request.op] not in target.profiles:
             continue
@@ -173,8 +193,12 @@ def _malformed(target: CommandTarget) -> str | None:
         for what, wrong in changed:
             answer = target.exchange(request.op, wrong)
             if "unsupported" not in answer and (text := _not_refused(answer)):
-                return f"`{request.op}`, where {what}: {text}"
-    return None
+                yield f"`{request.op}`, where {what}: {text}"
+    for op, members, what in _out_of_range():
+        if PROFILE_OF[op] in target.profiles:
+            answer = target.exchange(op, members)
+            if "unsupported" not in answer and (text := _not_refused(answer)):
+                yield f"`{op}`, where {what}: {text}"
 
 
 def _optional(target: CommandTarget) -> str | None:

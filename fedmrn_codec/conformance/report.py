@@ -52,15 +52,19 @@ def summary(report: Report, examples: int) -> list[str]:
     if not report.records:
         lines.append("no check was run")
     lines.append(f"{' '.join(filter(None, (report.name, report.version)))}: {counts(report)}")
+    lines += [
+        f"  {profile}: {counts(report, profile)}"
+        for profile in dict.fromkeys(r.profile for r in report.records)
+    ]
     lines.append(f"profiles: {', '.join(report.profiles) or 'none'}; cases for each property: {examples}")
     return lines
 
 
-def counts(report: Report) -> str:
-    """Passed, failed, skipped and, if there are any, expected failures."""
-    text = f"{report.count(PASSED)} passed, {report.count(FAILED)} failed, {report.count(SKIPPED)} skipped"
-    expected = report.count(EXPECTED)
-    return f"{text}, {expected} failed as expected" if expected else text
+def counts(report: Report, profile: str | None = None) -> str:
+    """Passed, failed, skipped and, if there are any, expected failures: of one profile, or of all."""
+    count = Counter(record.status for record in report.records if profile in (None, record.profile))
+    text = f"{count[PASSED]} passed, {count[FAILED]} failed, {count[SKIPPED]} skipped"
+    return f"{text}, {count[EXPECTED]} failed as expected" if count[EXPECTED] else text
 
 
 def document(report: Report) -> dict[str, Any]:

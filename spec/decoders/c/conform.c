@@ -588,12 +588,19 @@ static void op_hello(task *t, buffer *out)
     put(out, "{\"name\":\"fedmrn.h\",\"version\":\"1.3\",\"profiles\":[\"decode\",\"encode\",\"aggregate\"]}");
 }
 
+/* The largest number of elements of a tensor (9.1). */
+#define MOST_ELEMENTS ((uint64_t)1 << 48)
+
 static void op_words(task *t, buffer *out)
 {
     uint64_t seed = u64(t, "seed"), stream = u64(t, "stream"), high = 0, low = 0;
     size_t count = size_of(t, "count");
+    uint64_t end, end_high;
     uint32_t *words;
-    if (!parse_hexadecimal(member(t->request, "start"), &high, &low) || high > 3) fail(t, "request");
+    if (!parse_hexadecimal(member(t->request, "start"), &high, &low) || high > 4) fail(t, "request");
+    end = low + count;
+    end_high = high + (end < low);
+    if (end_high > 4 || (end_high == 4 && end > 0)) fail(t, "request"); /* beyond 2^66 */
     if (t->error) return;
     words = allocate(t, count, sizeof *words);
     if (!words) return;
@@ -608,6 +615,7 @@ static void op_noise(task *t, buffer *out)
     uint64_t seed = u64(t, "seed"), stream = u64(t, "stream"), start = u64(t, "start");
     size_t count = size_of(t, "count");
     float *noise;
+    if (start > MOST_ELEMENTS || count > MOST_ELEMENTS - start) fail(t, "request");
     if (t->error || !check(t, fedmrn_check_scale(distribution, scale_bits))) return;
     noise = allocate(t, count, sizeof *noise);
     if (!noise) return;

@@ -61,6 +61,13 @@ function entryOf(all, i) {
 /** The arguments that noise is made from, up to the stream. */
 const noiseOf = (r) => [distribution(r, 'distribution'), scale(r, 'scale'), u64(r, 'seed'), u64(r, 'stream')];
 
+/** The members count and start, whose sum is at most `most`. */
+function range(request, most) {
+  const n = count(request, 'count'), start = position(request, 'start');
+  if (start + BigInt(n) > most) throw new RequestError(`start + count must be at most ${most}`);
+  return [n, start];
+}
+
 function words32(request, name) {
   const array = bytes(request, name);
   if (array.length % 4) throw new RequestError(`${name} must be whole words of 4 bytes`);
@@ -75,11 +82,11 @@ const operations = {
   hello: () => ({ name: 'fedmrn.mjs', version, profiles: ['decode', 'encode', 'aggregate'] }),
 
   words: (r) => {
-    const found = fedmrn.words(u64(r, 'seed'), u64(r, 'stream'), count(r, 'count'), position(r, 'start'));
+    const found = fedmrn.words(u64(r, 'seed'), u64(r, 'stream'), ...range(r, 2n ** 66n));
     return { words: base64(fedmrn.toBytes(found)) };
   },
 
-  noise: (r) => ({ noise: base64(fedmrn.toBytes(fedmrn.noise(...noiseOf(r), count(r, 'count'), position(r, 'start')))) }),
+  noise: (r) => ({ noise: base64(fedmrn.toBytes(fedmrn.noise(...noiseOf(r), ...range(r, 2n ** 48n)))) }),
 
   digest: (r) => ({ digest: base64(schema(r, 'schema').digest) }),
 
