@@ -812,6 +812,7 @@ def test_what_a_server_must_state(name):
         ({"max_norm": float("nan")}, "max_norm: expected a positive finite number, got nan"),
         ({"max_norm": float("inf")}, "max_norm: expected a positive finite number, got inf"),
         ({"max_norm": True}, "max_norm: expected a positive finite number, got True"),
+        ({"max_norm": 0.0}, "max_norm: expected a positive finite number, got 0.0"),
         ({"limits": 3}, "limits: expected a Limits, got int"),
     ],
 )
