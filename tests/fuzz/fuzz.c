@@ -220,6 +220,20 @@ static int same_form(const fedmrn_tally_view *view, const uint8_t *raw, const ui
     return 1;
 }
 
+/* Every count and limb is one that so many frames can have. */
+static void bounds(const fedmrn_tally *tally)
+{
+    for (uint32_t k = 0; k < tally->schema->count; k++) {
+        const fedmrn_tally_slot *slot = &tally->slots[k];
+        uint64_t cells = fedmrn__cells(&tally->schema->tensors[k]);
+        int64_t most = (int64_t)tally->frames * FEDMRN__DIGIT;
+        for (size_t i = 0; slot->counts && i < (size_t)cells; i++)
+            expect(slot->counts[i] <= tally->frames, "a count of more frames than there are");
+        for (size_t i = 0; slot->limbs && i < (size_t)cells; i++)
+            expect(slot->limbs[i] <= most && slot->limbs[i] >= -most, "a limb of more frames than there are");
+    }
+}
+
 static void refuse_tally(counter *c, const fedmrn_tally_view *view, uint64_t *number)
 {
     size_t size = 0, size_after = 0;
@@ -244,6 +258,7 @@ static void read_tally(const fedmrn_schema *schema, const uint8_t *bytes, size_t
     counter c;
     expect(hold_counts(&c, schema, view.weight, view.base_model, view.round), "no memory for a tally that was read");
     expect(fedmrn_tally_merge(&c.tally, &view) == FEDMRN_OK, "a tally is not added to nothing");
+    bounds(&c.tally);
     size_t raw_size = 0, coded_size = 0;
     uint8_t *raw = written_tally(&c.tally, FEDMRN_CODING_RAW, &raw_size);
     uint8_t *coded = written_tally(&c.tally, FEDMRN_CODING_RANS14, &coded_size);
@@ -561,7 +576,13 @@ static size_t change_tally(uint8_t *data, size_t size, size_t max, uint8_t *p, s
         p[at + below(16)] = (uint8_t)(below(4) ? below(6) : below(256));
         return size;
     }
-    size_t new_size = change(data, size, below(4) ? size : max, (size_t)(p - data) + at + 16, (size_t)length);
+    size_t begin = (size_t)(p - data) + at + 16, rest = below(16), new_size;
+    if (!below(8) && rest < length) { /* much shorter */
+        new_size = size - (size_t)length + rest;
+        memmove(data + begin + rest, data + begin + length, size - begin - (size_t)length);
+    } else {
+        new_size = change(data, size, below(4) ? size : max, begin, (size_t)length);
+    }
     fedmrn__put(p + at + 8, length + new_size - size, 8);
     return new_size;
 }
