@@ -269,7 +269,8 @@ static void read_tally(const fedmrn_schema *schema, const uint8_t *bytes, size_t
     refuse_tally(&c, &again, &again.weight);
     refuse_tally(&c, &again, &again.base_model);
     holder one, two;
-    expect(hold(&one, schema, 0, 0) && hold(&two, schema, 0, 0), "no sum for a schema whose tally was read");
+    expect(hold(&one, schema, view.base_model, view.round), "no sum for a schema whose tally was read");
+    expect(hold(&two, schema, view.base_model, view.round), "no second sum");
     fedmrn_code twice = fedmrn_tally_merge(&c.tally, &again);
     expect(fedmrn_sum_add_tally(&one.sum, &view) == FEDMRN_OK, "a tally is not added to a sum");
     means(&one.sum, 1);

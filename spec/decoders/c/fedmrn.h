@@ -3494,8 +3494,7 @@ fedmrn_code fedmrn_sum_add_tally(fedmrn_sum *sum, const fedmrn_tally_view *view)
 {
     uint64_t weight = view->weight * view->frames; /* at most 2^39 - 1 [T-06] */
     if (memcmp(sum->schema->digest, view->schema->digest, 16) != 0) return FEDMRN_AGGREGATE;
-    if (sum->base_model && sum->base_model != view->base_model) return FEDMRN_AGGREGATE;
-    if (sum->round && sum->round != view->round) return FEDMRN_AGGREGATE;
+    if (sum->base_model != view->base_model || sum->round != view->round) return FEDMRN_AGGREGATE;
     if (!fedmrn__weight_fits(sum, weight)) return FEDMRN_AGGREGATE;
     if (fedmrn__sum_tally_pass(sum, view, 0)) return FEDMRN_AGGREGATE;
     fedmrn__sum_tally_pass(sum, view, 1);

@@ -748,6 +748,7 @@ const own = {
     for (const change of [{ round: 4 }, { baseModel: 5n }]) {
       const expecting = new fedmrn.Aggregate(TALLIED, change);
       refusal(() => expecting.addTally(tally), 'aggregate', 'A-10');
+      refusal(() => new fedmrn.Aggregate(TALLIED).addTally(tallyOf([talliedFrame({})], change)), 'aggregate', 'A-10');
       expecting.addTally(tallyOf([talliedFrame({})], change));
     }
     refusal(() => new fedmrn.Aggregate(fedmrn.buildSchema([])).addTally(tally), 'aggregate', 'A-10');

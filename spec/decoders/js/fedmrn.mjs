@@ -1974,8 +1974,8 @@ export class Aggregate {
     if (!sameBytes(schema.digest, tally.schema.digest)) {
       fail('A-10', 'schema_digest', undefined, hex(tally.schema.digest), hex(schema.digest));
     }
-    if (baseModel && tally.baseModel !== baseModel) fail('A-10', 'base_model', undefined, tally.baseModel, baseModel);
-    if (round && tally.round !== round) fail('A-10', 'round', undefined, tally.round, round);
+    if (tally.baseModel !== baseModel) fail('A-10', 'base_model', undefined, tally.baseModel, baseModel);
+    if (tally.round !== round) fail('A-10', 'round', undefined, tally.round, round);
     if (frames === 0) return;
     const sums = parts.map(({ type, scale }, i) => {
       if (this.#sums[i] instanceof DenseSum) return this.#sums[i];
