@@ -95,12 +95,13 @@ def merge_all_tallies(parts: Sequence[Tally]) -> Tally:
 
 def _joined(a: Tally, b: Tally, number: str) -> Tally:
     require(a[:5] == b[:5], number, "another schema, seed, base model, round or weight")
-    tensors = []
+    frames, tensors = a.frames + b.frames, []
     for x, y in zip(a.tensors, b.tensors, strict=True):
-        require(x[1:] == y[1:], number, f"kind, distribution and scale {x[1:]}, {y[1:]}")
+        alike = x[1:] == y[1:]
+        require(alike, number, f"kind, distribution and scale {x[1:]}, {y[1:]}")
         rows = tuple(tuple(map(sum, zip(p, q, strict=True))) for p, q in zip(x.rows, y.rows, strict=True))
         tensors.append(x._replace(rows=rows))
-    return a._replace(frames=a.frames + b.frames, tensors=tuple(tensors))
+    return a._replace(frames=frames, tensors=tuple(tensors))
 
 
 def sums_of_tally(tally: Tally) -> PartialSum:
@@ -126,7 +127,7 @@ def add_tally(total: PartialSum | None, tally: Tally, base_model: int = 0, round
     if total is None:
         return part
     for x, y in zip(total.tensors, part.tensors, strict=True):
-        require(x[1:] == y[1:], "A-10", f"distribution and scale {x[1:]}, {y[1:]}")
+        require(y[1:] == x[1:], "A-10", f"distribution and scale {x[1:]}, {y[1:]}")
     require(total.weight + part.weight <= MAX_WEIGHT, "A-10", f"weights {total.weight} + {part.weight}")
     return merge(total, part)
 
@@ -159,7 +160,7 @@ def tally_to_bytes(tally: Tally, coding: int = RAW) -> bytes:
     data += schema_digest(tally.schema) + struct.pack("<QI", tally.weight, n)
     for tensor, part in zip(tally.schema, tally.tensors, strict=True):
         if not tensor.masked:
-            rows = [(limb, row) for limb, row in enumerate(part.rows) if any(row)]
+            rows = [(limb, row) for limb, row in enumerate(part.rows) if set(row) - {0}]
             data += struct.pack("<I", len(rows))
             data += b"".join(struct.pack(f"<I{tensor.elements}q", limb, *row) for limb, row in rows)
             continue
