@@ -4,16 +4,19 @@
 import * as fedmrn from './fedmrn.mjs';
 
 const { CODING, DISTRIBUTION, DTYPE, KIND, ROLE } = fedmrn;
-const FILES = ['philox', 'noise', 'bits', 'schema', 'frames', 'invalid', 'aggregate', 'partials_invalid'];
+const FILES = { // the version of the format that each has vectors of
+  philox: 1.3, noise: 1.3, bits: 1.3, schema: 1.3, frames: 1.3, invalid: 1.3, aggregate: 1.3, partials_invalid: 1.3,
+  tallies: 1.4, tallies_invalid: 1.4,
+};
 
 /**
  * @param {(path: string) => Promise<Uint8Array>} load reads a file of the spec's folder, such as 'vectors/philox.json'
  * @returns {AsyncGenerator<{ id: string, run: () => void }>}
  */
 export async function* cases(load) {
-  for (const file of FILES) {
+  for (const [file, version] of Object.entries(FILES)) {
     const vectors = JSON.parse(new TextDecoder().decode(await load(`vectors/${file}.json`)));
-    yield { id: `own/${file}-format`, run: () => same([vectors.format, vectors.cases.length > 0], ['fedmrn 1.3', true]) };
+    yield { id: `own/${file}-format`, run: () => same([vectors.format, vectors.cases.length > 0], [`fedmrn ${version}`, true]) };
     for (const c of vectors.cases) yield { id: c.id, run: () => runVector(file, c) };
   }
   const table = await load('tables/gaussian.bin');
@@ -85,8 +88,16 @@ function runVector(file, c) {
 /** The number of the check that refuses an invalid case, if its id contains it; undefined for a case with two defects. */
 function numberOf(c) {
   if (c.op === 'partial_mean') return 'A-07';
+  if (c.id.startsWith('tallies')) return c.spec[0];
   const name = /^\w*invalid\/([cfsp])(\d\d)/.exec(c.id);
   return name && !c.id.includes('-and-') ? `${name[1].toUpperCase()}-${name[2]}` : undefined;
+}
+
+/** Adds tallies to an aggregate, and compares the sums with those of a vector, if it has any. */
+function sameSums(schema, options, tallies, { seed, mean, partial }) {
+  const aggregate = new fedmrn.Aggregate(schema, options);
+  for (const tally of tallies) aggregate.addTally(fedmrn.Tally.fromBytes(tally, schema, { seed: u64(seed) }));
+  if (mean) same([aggregate.mean().map(hex), hex(aggregate.toBytes())], [mean, partial]);
 }
 
 const byOp = {
@@ -160,6 +171,30 @@ const byOp = {
   },
   partials_invalid(c) {
     fedmrn.Aggregate.fromBytes(unhex(c.partial), schemaOf(c.schema));
+  },
+  'tallies/tally'(c) {
+    const schema = schemaOf(c.schema), options = { baseModel: BigInt(c.base_model), round: c.round };
+    const tally = new fedmrn.Tally(schema, { weight: BigInt(c.weight), ...options });
+    c.frames.forEach((frame) => tally.add(unhex(frame)));
+    same(hex(tally.toBytes(CODING[c.coding ?? 'raw'])), c.tally);
+    sameSums(schema, options, [unhex(c.tally)], c);
+    if (!c.mean) return;
+    const aggregate = new fedmrn.Aggregate(schema, options);
+    c.frames.forEach((frame) => aggregate.add(unhex(frame), BigInt(c.weight)));
+    same(hex(aggregate.toBytes()), c.partial);
+  },
+  'tallies/merge_tallies'(c) {
+    const schema = schemaOf(c.schema);
+    const [first, ...others] = c.tallies.map((tally) => fedmrn.Tally.fromBytes(unhex(tally), schema));
+    others.forEach((other) => first.merge(other));
+    same(hex(first.toBytes(CODING[c.coding ?? 'raw'])), c.tally);
+  },
+  'tallies/add_tallies'(c) {
+    const options = { baseModel: u64(c.base_model), round: c.round };
+    sameSums(schemaOf(c.schema), options, c.tallies.map(unhex), c);
+  },
+  tallies_invalid(c) {
+    fedmrn.Tally.fromBytes(unhex(c.tally), schemaOf(c.schema), { seed: u64(c.seed) });
   },
 };
 

@@ -2286,6 +2286,7 @@ export class Tally {
     const frames = this.#framesWith(other.frames, 'A-09');
     parts.forEach((part, i) => part.merge(other.#parts[i]));
     this.#parts = parts;
+    this.#common ??= other.#common;
     this.seed = other.seed;
     this.frames = frames;
   }
