@@ -362,6 +362,10 @@ def test_the_norm_counts_masks_and_floats_and_survives_large_values():
     with pytest.raises(errors.NormBoundError):
         check(changed(max_norm=norm * (1 - 1e-9)), FRAME)
     schema = fm.Schema([fm.Tensor("d", (2,), dtype="float64")])
+    at_the_bound = fm.encode({"d": np.array([3.0, -4.0])}, schema, seed=0, noise={}, mask={})
+    stated = {"schema": schema, "noise": None, "round": 0, "base_model": 0, "seeds": None, "max_weight": 1}
+    fm.Policy(**stated, max_norm=5.0).check(at_the_bound, client=1, weight=1)
+    schema = fm.Schema([fm.Tensor("d", (2,), dtype="float64")])
     policy = fm.Policy(
         schema=schema, noise=None, round=0, base_model=0, seeds=None, max_weight=1, max_norm=1e308
     )
@@ -660,6 +664,21 @@ def test_a_seed_is_accepted_once_whoever_sends_it(seeds):
     assert intake.accepted == ["ann"]
     with pytest.raises(errors.RepeatedError, match=r"^seed"):  # not "client": bob was not accepted
         intake.accept("bob", FRAME, 1)
+
+
+def test_an_interrupt_after_a_frame_was_accepted_does_not_free_its_client():
+    class Interrupting(list):
+        def append(self, client):
+            super().append(client)
+            raise KeyboardInterrupt
+
+    intake = fm.Intake(POLICY)
+    intake.accepted = Interrupting()
+    with pytest.raises(KeyboardInterrupt):
+        intake.accept("ann", FRAME, 1)
+    assert intake.accepted == ["ann"]
+    with pytest.raises(errors.RepeatedError, match="^client: "):
+        intake.accept("ann", FRAME, 1)
 
 
 def test_seeds_of_frames_without_masks_are_not_compared():
