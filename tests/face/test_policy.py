@@ -677,7 +677,7 @@ def test_an_interrupt_after_a_frame_was_accepted_does_not_free_its_client():
     with pytest.raises(KeyboardInterrupt):
         intake.accept("ann", FRAME, 1)
     assert intake.accepted == ["ann"]
-    with pytest.raises(errors.RepeatedError, match="^client: "):
+    with pytest.raises(errors.RepeatedError, match=r"^client: "):
         intake.accept("ann", FRAME, 1)
 
 
