@@ -65,8 +65,8 @@ TALLIES = [
     ),
     (
         "limbs of frames with the weight",
-        "contents=contents), 1).tensors",
-        "contents=contents), weight).tensors",
+        "sum_frame(dense, 1).tensors",
+        "sum_frame(dense, weight).tensors",
         "8.4",
     ),
     # the bytes

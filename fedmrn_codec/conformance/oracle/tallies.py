@@ -52,8 +52,9 @@ def check_room(frames: int, weight: int, number: str = "A-08") -> None:
 def count_frame(frame: Frame, weight: int, base_model: int = 0, round: int = 0) -> Tally:
     """The tally of one frame."""
     plain = [i for i, tensor in enumerate(frame.schema) if not tensor.masked]
-    schema, contents = tuple(frame.schema[i] for i in plain), tuple(frame.contents[i] for i in plain)
-    sums = iter(sum_frame(frame._replace(schema=schema, contents=contents), 1).tensors)
+    contents = tuple(frame.contents[i] for i in plain)
+    dense = frame._replace(schema=tuple(frame.schema[i] for i in plain), contents=contents)
+    sums = iter(sum_frame(dense, 1).tensors)
     tensors = []
     for tensor, content in zip(frame.schema, frame.contents, strict=True):
         if tensor.masked:
