@@ -13,7 +13,7 @@ from .computed import Computed
 from .extras import SCALE
 from .layout import with_checksum
 from .reference import DISTRIBUTIONS
-from .request import Decode, Noise, Request, Sample, Words
+from .request import AddTallies, Decode, Noise, Request, Sample, Words
 
 SEED = 0x8000_0001_0000_0007
 HIGH = (2**32, 0x0123_4567_89AB_CDEF, 2**64 - 1)
@@ -75,6 +75,35 @@ def _sampling(name: str, kind: str, n: int = 2100) -> Request:
         update=struct.pack(f"<{n}f", *update),
         draws=struct.pack(f"<{n}I", *(w >> 8 for w in numbers[n:])),
     )
+
+
+def tallies() -> Iterator[Computed]:
+    """Tallies of many heavy frames, added to one aggregator: sums of more than 2^53."""
+    for name in ("uniform", "bernoulli"):
+        make = functools.partial(_heavy, name)
+        yield Computed(f"many/heavy-tallies-{name}", ("A-10",), "add_tallies", make)
+
+
+def _heavy(name: str, count: int = 90, n: int = 40) -> AddTallies:
+    """Tallies of other seeds each, with a weight whose low bits count, of a mask and two floats."""
+    schema = (
+        oracle.Tensor("w", True, oracle.FLOAT32, (n,)),
+        oracle.Tensor("b", False, oracle.FLOAT32, (2,)),
+    )
+    tallies = []
+    for seed in range(SEED, SEED + count):
+        chaos = hashlib.shake_128(f"{name} {seed}".encode()).digest(2 * n)
+        masks = (oracle.pack([byte >> 7 for byte in part]) for part in (chaos[:n], chaos[n:]))
+        contents = (
+            (
+                oracle.Content(mask, oracle.SIGNED, DISTRIBUTIONS[name], oracle.f32_from_bits(SCALE)),
+                oracle.Content(struct.pack("<2f", 1 / 3, -1 / 7)),
+            )
+            for mask in masks
+        )
+        two = [oracle.Frame(seed, 0, 0, schema, each) for each in contents]
+        tallies.append(oracle.tally_to_bytes(oracle.tally(two, 2**24 - 1)))
+    return AddTallies(schema=oracle.schema_bytes(schema), tallies=tuple(tallies))
 
 
 # --- sums beyond 64 bits ----------------------------------------------------------------------------

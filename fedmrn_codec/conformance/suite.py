@@ -60,6 +60,7 @@ def checks(
         (extras.sums(), ("generated/merges",)),
         (state.checks(), ()),
         (tally_vectors.tallies(), ("generated/tallies",)),
+        (many.tallies(), ()),
         (tally_vectors.bad_tallies(), ("generated/tally-merges", "generated/tally-sums")),
     ]
     generated = _generated(examples, seed)

@@ -348,6 +348,21 @@ def aggregate_cases() -> Iterator[Case]:
             partial=raw.hex(),
             mean=[update.hex() for update in o.mean(partial)],
         )
+    example = [EXAMPLE_FRAME._replace(seed=seed) for seed in (7, 8)]
+    partial = o.partial_sum(example, [1, 2])
+    yield valid(
+        "embedded-schema",
+        "8.1 A-03 A-04",
+        "The second frame embeds its schema",
+        op="mean",
+        schema=schema_json(EXAMPLE_SCHEMA),
+        frames=[o.encode(example[0]).hex(), o.encode(example[1], True).hex()],
+        weights=[1, 2],
+        base_model=u64(0),
+        round=0,
+        partial=o.partial_to_bytes(partial).hex(),
+        mean=[update.hex() for update in o.mean(partial)],
+    )
     several = {name: (inputs, weights) for name, _, inputs, weights, _, _ in averages()}
     for name, split in (
         ("mixed-many", (1, 4)),

@@ -118,6 +118,13 @@ def ints(dtype: str, values: Sequence[int]) -> bytes:
     return b"".join((value % (1 << 8 * size)).to_bytes(size, "little") for value in values)
 
 
+def one(dtype: int) -> Frame:
+    """A frame of one dense tensor of one element, the number 1, whose sum has one row of limbs (8.4)."""
+    kind = o.DTYPES[dtype]
+    bits = ((1 << kind.exponent - 1) - 1) << kind.fraction if kind.fraction else 1
+    return frame((Tensor("x", False, dtype, (1,)),), [Content(bits.to_bytes(kind.size, "little"))])
+
+
 def grid(values: Sequence[int], step: float, coding: int = o.RAW) -> Content:
     """Integers on a grid."""
     return Content(ints("int32", values), o.GRID, scale=step, coding=coding)

@@ -17,6 +17,7 @@ from vector_cases.basics import (
     frame,
     invalid,
     masked,
+    one,
     patched,
     refusal,
     schema_json,
@@ -110,6 +111,12 @@ def bad_partials() -> Iterator[Broken]:
     yield broken("p12-beyond", "limb 12 of float32, which has 12", patched(p, (b + 4, "0c")))
     yield broken("p12-most", "limb 2^32 - 1", patched(p, (b + 4, "ffffffff")))
     yield broken("p12-bool", "limb 1 of bool, which has 1", patched(p, (f + 4, "01")))
+    for code, dtype in o.DTYPES.items():
+        data = o.partial_to_bytes(o.partial_sum([one(code)], [1]))
+        assert data[56] == 1  # a row, whose limb is at byte 60
+        beyond = patched(data, (60, struct.pack("<I", dtype.limbs).hex()))
+        comment = f"limb {dtype.limbs} of {dtype.name}, which has {dtype.limbs}"
+        yield broken(f"p12-beyond-{dtype.name}", comment, beyond, one(code).schema)
     row = p[b + 4 : n]
     twice = sealed(p[:b] + struct.pack("<I", 2) + row + row + p[n:-4])
     yield broken("p12-twice", "the same limb twice", twice)

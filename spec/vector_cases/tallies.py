@@ -285,6 +285,22 @@ def tally_cases() -> Iterator[Case]:
             tally=raw.hex(),
             **of_sums(sums),
         )
+    example = [EXAMPLE_FRAME, EXAMPLE_FRAME]
+    total = o.tally(example, 3, 0, 0)
+    yield valid(
+        "embedded-schema",
+        "8.6 A-08 A-10 E-05",
+        "The second frame embeds its schema",
+        op="tally",
+        schema=schema_json(EXAMPLE_SCHEMA),
+        frames=[o.encode(example[0]).hex(), o.encode(example[1], True).hex()],
+        weight=3,
+        coding=LABELS[o.RAW],
+        base_model=u64(0),
+        round=0,
+        tally=o.tally_to_bytes(total).hex(),
+        **of_sums(o.sums_of_tally(total)),
+    )
     for name, comment, parts, coding in merged():
         total = o.merge_all_tallies(parts)
         wire = [o.tally_to_bytes(part, coding).hex() for part in parts]

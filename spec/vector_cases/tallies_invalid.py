@@ -16,6 +16,7 @@ from vector_cases.basics import (
     f32,
     invalid,
     masked,
+    one,
     patched,
     refusal,
     schema_json,
@@ -168,11 +169,17 @@ def entries() -> Iterator[Bad]:
     yield Bad(
         "t15-empty-coded", "an empty tensor in coding 5, which has no length for it", data, empty.schema
     )
-    one = sealed(o.tally_to_bytes(empty)[:-12] + struct.pack("<Q", 1) + b"\0")
-    yield Bad("t15-empty-one", "an empty tensor with a byte", one, empty.schema)
+    more = sealed(o.tally_to_bytes(empty)[:-12] + struct.pack("<Q", 1) + b"\0")
+    yield Bad("t15-empty-one", "an empty tensor with a byte", more, empty.schema)
     yield of("t16-beyond", "limb 12 of float32, which has 12", (B + 4, "0c"))
     yield of("t16-most", "limb 2^32 - 1", (B + 4, "ffffffff"))
     yield of("t16-bool", "limb 1 of bool, which has 1", (F + 4, "01"))
+    for code, dtype in o.DTYPES.items():
+        data = o.tally_to_bytes(o.tally([one(code)], 1))
+        assert data[W] == 1  # a row, whose limb is at byte 64
+        beyond = patched(data, (W + 4, struct.pack("<I", dtype.limbs).hex()))
+        comment = f"limb {dtype.limbs} of {dtype.name}, which has {dtype.limbs}"
+        yield Bad(f"t16-beyond-{dtype.name}", comment, beyond, one(code).schema)
     row = GOOD[B + 4 : B + 24]
     more = struct.pack("<I", ROWS_B + 1)
     yield Bad("t16-twice", "the same limb twice", sealed(GOOD[:B] + more + row + GOOD[B + 4 : -4]))
