@@ -85,25 +85,18 @@ def tallies() -> Iterator[Computed]:
 
 
 def _heavy(name: str, count: int = 90, n: int = 40) -> AddTallies:
-    """Tallies of other seeds each, with a weight whose low bits count, of a mask and two floats."""
+    """The same tally many times, so that sums grow by one sign, with a weight whose low bits count."""
     schema = (
         oracle.Tensor("w", True, oracle.FLOAT32, (n,)),
         oracle.Tensor("b", False, oracle.FLOAT32, (2,)),
     )
-    tallies = []
-    for seed in range(SEED, SEED + count):
-        chaos = hashlib.shake_128(f"{name} {seed}".encode()).digest(2 * n)
-        masks = (oracle.pack([byte >> 7 for byte in part]) for part in (chaos[:n], chaos[n:]))
-        contents = (
-            (
-                oracle.Content(mask, oracle.SIGNED, DISTRIBUTIONS[name], oracle.f32_from_bits(SCALE)),
-                oracle.Content(struct.pack("<2f", 1 / 3, -1 / 7)),
-            )
-            for mask in masks
-        )
-        two = [oracle.Frame(seed, 0, 0, schema, each) for each in contents]
-        tallies.append(oracle.tally_to_bytes(oracle.tally(two, 2**24 - 1)))
-    return AddTallies(schema=oracle.schema_bytes(schema), tallies=tuple(tallies))
+    floats = oracle.Content(struct.pack("<2f", *(oracle.f32_round(Fraction(x, 21)) for x in (7, -3))))
+    noise = DISTRIBUTIONS[name], oracle.f32_from_bits(SCALE)
+    masks = (bytes([0xFF, 0x5A, 0, 0xA5, 0xFF]), bytes([0xFF, 0x0F, 0, 0xA5, 0x33]))
+    contents = ((oracle.Content(mask, oracle.SIGNED, *noise), floats) for mask in masks)
+    frames = [oracle.Frame(SEED, 0, 0, schema, each) for each in contents]
+    tally = oracle.tally_to_bytes(oracle.tally(frames, 2**24 - 1))
+    return AddTallies(schema=oracle.schema_bytes(schema), tallies=(tally,) * count)
 
 
 # --- sums beyond 64 bits ----------------------------------------------------------------------------
