@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -127,7 +127,8 @@ class Roster:
 
     def check_keys(self) -> None:
         """Refuse public keys that occur twice, [X-28]."""
-        check_distinct([key for p in range(len(self.ids)) for key in (self.box_key(p), self.pad_key(p))])
+        positions = range(len(self.ids))
+        check_distinct((key for p in positions for key in (self.box_key(p), self.pad_key(p))), set())
 
     def check_signatures(self, identities: keys.Identities) -> None:
         """Refuse keys that their owner has not signed, [X-29]."""
@@ -152,9 +153,8 @@ def check_signature(identities: keys.Identities, id: int, context: bytes, body: 
     keys.verify(identities, id, keys_head(id, context, public_keys), body[2 * keys.KEY_BYTES :])
 
 
-def check_distinct(public_keys: Sequence[bytes]) -> None:
-    """Refuse public keys that occur twice."""
-    seen = set()
+def check_distinct(public_keys: Iterable[bytes], seen: set[bytes]) -> None:
+    """Refuse public keys that occur twice, or are among those seen before; they are added to these."""
     for key in public_keys:
         if key in seen:
             raise errors.PublicKeyError("public key", "one that occurs once in a round", key.hex())

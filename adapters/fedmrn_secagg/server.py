@@ -117,9 +117,10 @@ class Server:
         """
         with self._lock:
             bodies: dict[int, bytes] = {}
+            seen: set[bytes] = set()
             for id, message in self._given(messages, "keys", self._clients):
                 with _Of(id):
-                    bodies[id] = self._checked_keys(id, message, bodies)
+                    bodies[id] = self._checked_keys(id, message, seen)
             self._enough(len(bodies), "clients with keys")
             ids = tuple(sorted(bodies))
             degree = self._degree if self._degree and self._degree <= len(ids) - 2 else COMPLETE
@@ -260,18 +261,16 @@ class Server:
         if found < self._terms.threshold:
             raise errors.TooFewError(what, f"at least {self._terms.threshold}", found)
 
-    def _checked_keys(self, id: int, message: Any, others: Mapping[int, bytes]) -> bytes:
+    def _checked_keys(self, id: int, message: Any, seen: set[bytes]) -> bytes:
         """The body of a message `keys`, after the checks [X-11] to [X-22], [X-29] and [X-24]."""
         context = self._terms.context
         body = bytes(Message(message, Type.KEYS, id, context).body(self._terms.keys_bytes))
         if self._identities is not None:
             check_signature(self._identities, id, context, body)
-        width = keys.KEY_BYTES
-        mine = [body[:width], body[width : 2 * width]]
+        mine = [body[: keys.KEY_BYTES], body[keys.KEY_BYTES : 2 * keys.KEY_BYTES]]
         for key in mine:
             keys.check_point(key)
-        seen = [each[at : at + width] for each in others.values() for at in (0, width)]
-        check_distinct([*dict.fromkeys(seen), *mine])
+        check_distinct(mine, seen)
         return body
 
     def _boxes_for(self, position: int, boxes: Mapping[int, Mapping[int, bytes]]) -> bytes:
