@@ -307,10 +307,10 @@ def roster_cases() -> Iterator[Case]:
     s, eve = seven(), SEVEN[2]
     wide = 136
     forged = bytearray(s.roster[:-4])
-    forged[88 + wide * 3 + 8] ^= 1
+    forged[88 + wide * 5 + 8] ^= 1
     yield bad("x29-key", "a key that its owner has not signed", finished(bytes(forged)), "roster", eve, "seven")
-    two, three = (s.roster[88 + wide * p + 8 : 88 + wide * (p + 1)] for p in (2, 3))
-    moved = resealed(resealed(s.roster, put(88 + wide * 2 + 8, three)), put(88 + wide * 3 + 8, two))
+    two, three = (s.roster[88 + wide * p + 8 : 88 + wide * (p + 1)] for p in (3, 4))
+    moved = resealed(resealed(s.roster, put(88 + wide * 3 + 8, three)), put(88 + wide * 4 + 8, two))
     yield bad("x29-moved", "the keys of two clients exchanged", moved, "roster", eve, "seven")
 
 
