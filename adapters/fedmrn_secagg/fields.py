@@ -18,8 +18,8 @@ WORD_BITS = 64
 CHUNK = 2**13
 """Words that are added at a time, about: 64 KB, which stay in the cache with the pad of the same size."""
 
-MANY = 2**16
-"""Words of a string from which on Numba's kernel is used, if it is installed: its code takes time to load."""
+LEAST_COMPILED = CHUNK // 2
+"""Words from which on Numba's kernel is used, if it is installed: it takes time to load."""
 
 
 @cache
@@ -81,7 +81,7 @@ def _subtract(into: np.ndarray, other: np.ndarray, top: np.ndarray) -> None:
 
 def _kernel(words: int) -> Any:
     """Numba's kernel, or None where it is not installed or not worth it."""
-    if words < CHUNK // 2 or sys.byteorder != "little" or not _installed():
+    if words < LEAST_COMPILED or sys.byteorder != "little" or not _installed():
         return None
     from . import numba_fields
 
