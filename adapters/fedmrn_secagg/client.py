@@ -129,11 +129,11 @@ class Client:
                 key_seed=randomness.draw(sharing.SECRET_BYTES),
                 self_seed=randomness.draw(sharing.SECRET_BYTES),
             )
-            context = self._terms.context
+            agreement = self._terms.agreement
             body = keys.public(secrets.box_private) + keys.public(self._pad_private(secrets))
             if self._identity is not None:
-                body += keys.sign(self._identity, keys_head(self.id, context, body))
-            message = pack(Type.KEYS, self.id, context, body)
+                body += keys.sign(self._identity, keys_head(self.id, agreement, body))
+            message = pack(Type.KEYS, self.id, agreement, body)
             self._secrets, self._public, self.state = secrets, body, "keyed"
             return message
 
@@ -294,7 +294,7 @@ class Client:
         return keys.agree(self._secrets.box_private, roster.box_key(position), whose)
 
     def _pad_private(self, secrets: _Secrets) -> bytes:
-        return keys.pad_private(secrets.key_seed, self._terms.context, self.id)
+        return keys.pad_private(secrets.key_seed, self._terms.agreement, self.id)
 
 
 def vector_of(frame: fm.CheckedFrame, weight: int, layout: Layout) -> tuple[Vector, int]:

@@ -55,7 +55,7 @@ class SenderError(SecAggError):
     """The message is that of another client, or for another one: [X-16]."""
 
 
-class ContextError(SecAggError):
+class DigestError(SecAggError):
     """A message of another session, request, round or roster, or to other survivors: [X-17]."""
 
 

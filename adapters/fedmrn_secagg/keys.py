@@ -59,9 +59,9 @@ def check_point(its_public: bytes) -> None:
     agree(X25519PrivateKey.generate().private_bytes_raw(), its_public, "the client")
 
 
-def pad_private(seed: bytes, context: bytes, id: int) -> bytes:
+def pad_private(seed: bytes, agreement: bytes, id: int) -> bytes:
     """The private pad key of a client, from its key seed."""
-    return derive(seed, context, "key", id)
+    return derive(seed, agreement, "key", id)
 
 
 def pair_key(private: bytes, its_public: bytes, roster: bytes, id: int, other: int) -> bytes:

@@ -91,7 +91,7 @@ class Message:
             raise errors.SenderError("id", id, its_id, 8)
         if its_digest != digest:
             expected = f"{digest.hex()}, that of this session, request, round and roster"
-            raise errors.ContextError("digest", expected, its_digest.hex(), 16)
+            raise errors.DigestError("digest", expected, its_digest.hex(), 16)
 
     @property
     def size(self) -> int:

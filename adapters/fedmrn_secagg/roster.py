@@ -31,7 +31,7 @@ class Roster:
         0 stands for the complete graph.
     graph_seed : bytes
         32; zeros for the complete graph.
-    context : bytes
+    agreement : bytes
         The digest of the agreed values.
     """
 
@@ -39,14 +39,14 @@ class Roster:
     bodies: tuple[bytes, ...]
     degree: int
     graph_seed: bytes
-    context: bytes
+    agreement: bytes
 
     @cached_property
     def data(self) -> bytes:
         """The message `roster`."""
         entries = (keys.number(id) + body for id, body in zip(self.ids, self.bodies, strict=True))
         head = HEAD.pack(len(self.ids), self.degree, self.graph_seed)
-        return pack(Type.ROSTER, FOR_ALL, self.context, head, *entries)
+        return pack(Type.ROSTER, FOR_ALL, self.agreement, head, *entries)
 
     @cached_property
     def digest(self) -> bytes:
@@ -106,7 +106,7 @@ class Roster:
         SecAggError
             A check fails; the first one determines the subclass.
         """
-        message = Message(data, Type.ROSTER, FOR_ALL, terms.context)
+        message = Message(data, Type.ROSTER, FOR_ALL, terms.agreement)
         count, degree, graph_seed = HEAD.unpack(message.part(0, HEAD.size))
         most = min(max_clients, terms.most_clients)
         if count > most:
@@ -123,7 +123,7 @@ class Roster:
         ids = tuple(int.from_bytes(entry[:8], "little") for entry in entries)
         if not all(a < b for a, b in zip((0, *ids), ids, strict=False)):
             raise errors.RosterError("ids", "ascending ones, without 0", "others")
-        return cls(ids, tuple(entry[8:] for entry in entries), degree, graph_seed, terms.context)
+        return cls(ids, tuple(entry[8:] for entry in entries), degree, graph_seed, terms.agreement)
 
     def check_keys(self) -> None:
         """Refuse public keys that occur twice, [X-28]."""
@@ -133,7 +133,7 @@ class Roster:
     def check_signatures(self, identities: keys.Identities) -> None:
         """Refuse keys that their owner has not signed, [X-29]."""
         for id, body in zip(self.ids, self.bodies, strict=True):
-            check_signature(identities, id, self.context, body)
+            check_signature(identities, id, self.agreement, body)
 
 
     def check_holders(self, threshold: int) -> None:
@@ -142,15 +142,15 @@ class Roster:
             raise errors.TooFewError("holders", f"at least {threshold}", self.neighbours_each + 1)
 
 
-def keys_head(id: int, context: bytes, public_keys: bytes) -> bytes:
+def keys_head(id: int, agreement: bytes, public_keys: bytes) -> bytes:
     """What is signed of a message `keys`: header, and both public keys."""
-    return HEADER.pack(MAGIC, VERSION, Type.KEYS, 0, id, context) + public_keys
+    return HEADER.pack(MAGIC, VERSION, Type.KEYS, 0, id, agreement) + public_keys
 
 
-def check_signature(identities: keys.Identities, id: int, context: bytes, body: bytes) -> None:
+def check_signature(identities: keys.Identities, id: int, agreement: bytes, body: bytes) -> None:
     """Refuse the body of a message `keys` that its owner has not signed, [X-29]."""
     public_keys = body[: 2 * keys.KEY_BYTES]
-    keys.verify(identities, id, keys_head(id, context, public_keys), body[2 * keys.KEY_BYTES :])
+    keys.verify(identities, id, keys_head(id, agreement, public_keys), body[2 * keys.KEY_BYTES :])
 
 
 def check_distinct(public_keys: Iterable[bytes], seen: set[bytes]) -> None:

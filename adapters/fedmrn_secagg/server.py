@@ -125,8 +125,8 @@ class Server:
             ids = tuple(sorted(bodies))
             degree = self._degree if self._degree and self._degree <= len(ids) - 2 else COMPLETE
             seed = randomness.draw(len(NO_SEED)) if degree else NO_SEED
-            context = self._terms.context
-            self._roster = Roster(ids, tuple(bodies[id] for id in ids), degree, seed, context)
+            agreement = self._terms.agreement
+            self._roster = Roster(ids, tuple(bodies[id] for id in ids), degree, seed, agreement)
             self.state = "shares"
             return self._roster.data
 
@@ -263,10 +263,10 @@ class Server:
 
     def _checked_keys(self, id: int, message: Any, seen: set[bytes]) -> bytes:
         """The body of a message `keys`, after the checks [X-11] to [X-22], [X-29] and [X-24]."""
-        context = self._terms.context
-        body = bytes(Message(message, Type.KEYS, id, context).body(self._terms.keys_bytes))
+        agreement = self._terms.agreement
+        body = bytes(Message(message, Type.KEYS, id, agreement).body(self._terms.keys_bytes))
         if self._identities is not None:
-            check_signature(self._identities, id, context, body)
+            check_signature(self._identities, id, agreement, body)
         mine = [body[: keys.KEY_BYTES], body[keys.KEY_BYTES : 2 * keys.KEY_BYTES]]
         for key in mine:
             keys.check_point(key)
@@ -301,7 +301,7 @@ class Server:
                 raise errors.ReconstructionError(f"self seed of client {id}", "that of its commitment", "another")
             total.pad(keys.self_key(secret, roster.digest, id), negative=True)
             return
-        private = keys.pad_private(secret, roster.context, id)
+        private = keys.pad_private(secret, roster.agreement, id)
         if keys.public(private) != roster.pad_key(position):
             raise errors.ReconstructionError(f"key seed of client {id}", "that of its public key", "another")
         for other in roster.neighbours(position):

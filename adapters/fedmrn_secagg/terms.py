@@ -91,12 +91,12 @@ class Terms:
         return 2 * keys.KEY_BYTES + (keys.SIGNATURE_BYTES if self.signed else 0)
 
     @cached_property
-    def context(self) -> bytes:
+    def agreement(self) -> bytes:
         """C of spec 2: the digest of all agreed values."""
         request = self.request
         noise = masked_values(request.schema, request.noise, "noise")
         parts = [
-            label("context"),
+            label("agreement"),
             bytes([len(self.session)]) + self.session,
             struct.pack("<QQI", request.seed, request.base_model, request.round),
             bytes([fm.MaskKind[request.mask.upper()]]),

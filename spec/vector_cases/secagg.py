@@ -16,7 +16,7 @@ from vector_cases.secagg_round import (
     Round,
     Sizes,
     agreed_json,
-    context,
+    agreement,
     finished,
     hexes,
     neighbours,
@@ -31,7 +31,7 @@ CODES = {  # of the checks of SECAGG.md 10
     "X-14": "message_type",
     "X-15": "reserved",
     "X-16": "sender",
-    "X-17": "context",
+    "X-17": "digest",
     "X-18": "limit",
     "X-19": "padding",
     "X-20": "truncated",
@@ -118,10 +118,10 @@ def good(name: str, spec: str, comment: str, **fields: object) -> Case:
 
 
 def part_cases() -> Iterator[Case]:
-    """The parts that one can test on their own: context, graph, shares, pads."""
+    """The parts that one can test on their own: agreement, graph, shares, pads."""
     for name, agreed in (("signed", SIGNED), ("weighted", WEIGHTED)):
-        fields = {"agreed": agreed_json(agreed, schema_json(agreed.schema)), "context": context(agreed).hex()}
-        yield good(f"context-{name}", "2", "the digest of the agreed values", kind="context", **fields)
+        fields = {"agreed": agreed_json(agreed, schema_json(agreed.schema)), "agreement": agreement(agreed).hex()}
+        yield good(f"agreement-{name}", "2", "the digest of the agreed values", kind="agreement", **fields)
     for name, ids, degree in (("complete", FOUR, 0), ("seven", SEVEN, 4), ("circle", SEVEN, 2)):
         seed = GRAPH_SEED if degree else bytes(32)
         found = {str(i): list(others) for i, others in neighbours(ids, degree, seed).items()}
@@ -196,7 +196,7 @@ def round_case(name: str, r: Round) -> Case:
         (ROUNDS[name].__doc__ or "").rstrip("."),
         kind="round",
         agreed=agreed_json(r.agreed, schema_json(r.agreed.schema)),
-        context=r.context.hex(),
+        agreement=r.agreement.hex(),
         degree=r.degree,
         graph_seed=r.graph_seed.hex(),
         clients=people,
@@ -256,7 +256,7 @@ def header_cases() -> Iterator[Case]:
         yield case(f"x15-{at}", f"byte {at} is not 0", resealed(right, put(at, b"\1")))
     yield case("x16-reader", "the id of the reader in a message to all", resealed(right, put(8, b"\3")))
     yield case("x16-and-digest", "the id comes before the digest", resealed(right, put(15, b"\1\0")))
-    yield case("x17-context", "the context in the place of the roster digest", resealed(right, put(16, r.context)))
+    yield case("x17-agreement", "the agreement in the place of the roster digest", resealed(right, put(16, r.agreement)))
     yield case("x17-last", "another last bit", resealed(right, put(47, bytes([right[47] ^ 1]))))
     yield case("x19-bit-4", "a fifth client of four", resealed(right, put(48, bytes([right[48] | 16]))))
     yield case("x19-and-length", "bits of the bitmap come before the length", finished(right[:48] + b"\x9d\0"))
@@ -350,7 +350,7 @@ def server_cases() -> Iterator[Case]:
         return bad(name, comment, message, step, 0) | {"sender": sender}
 
     yield case("x16-keys", "the keys of another client", r.keys[FOUR[0]], "keys")
-    yield case("x17-keys", "another context", resealed(keys, put(16, bytes(32))), "keys")
+    yield case("x17-keys", "other agreed values", resealed(keys, put(16, bytes(32))), "keys")
     yield case("x20-keys", "a byte short", resealed(keys, lambda d: d.pop()), "keys")
     yield case("x21-keys", "a signature that was not asked for", resealed(keys, lambda d: d.extend(bytes(64))), "keys")
     for offset in (48, 80):

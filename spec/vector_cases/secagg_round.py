@@ -55,10 +55,10 @@ def number(id: int) -> bytes:
     return struct.pack("<Q", id)
 
 
-def context(agreed: Agreed) -> bytes:
+def agreement(agreed: Agreed) -> bytes:
     """C (2)."""
     kind, distribution, scale = agreed.masks
-    data = label("context") + bytes([len(agreed.session)]) + agreed.session
+    data = label("agreement") + bytes([len(agreed.session)]) + agreed.session
     data += struct.pack("<QQIB", agreed.seed, agreed.base_model, agreed.round, kind)
     data += o.schema_digest(agreed.schema)
     for tensor in agreed.schema:
@@ -196,13 +196,13 @@ class Round:
         self.members = {member.id: member for member in sorted(members)}
         self.ids = list(self.members)
         self.degree, self.graph_seed = degree, graph_seed
-        self.context = context(agreed)
-        self.pad_private = {i: hkdf(m.key_seed, self.context, label("key") + number(i)) for i, m in self.members.items()}
+        self.agreement = agreement(agreed)
+        self.pad_private = {i: hkdf(m.key_seed, self.agreement, label("key") + number(i)) for i, m in self.members.items()}
         self.keys_body = {i: self._keys_body(i) for i in self.ids}
-        self.keys = {i: finished(unsealed(KEYS, i, self.context, self.keys_body[i])) for i in self.ids}
+        self.keys = {i: finished(unsealed(KEYS, i, self.agreement, self.keys_body[i])) for i in self.ids}
         head = struct.pack("<II", len(self.ids), degree) + graph_seed
         entries = b"".join(number(i) + self.keys_body[i] for i in self.ids)
-        roster = unsealed(ROSTER, 0, self.context, head + entries)
+        roster = unsealed(ROSTER, 0, self.agreement, head + entries)
         self.roster, self.r = finished(roster), sha256(label("roster") + roster)
         self.neighbours = neighbours(self.ids, degree, graph_seed)
         self.holders = {i: sorted([*self.neighbours[i], i]) for i in self.ids}
@@ -214,7 +214,7 @@ class Round:
         member = self.members[i]
         body = x25519(member.box_private, BASE) + x25519(self.pad_private[i], BASE)
         if self.agreed.signed:
-            body += ed25519.sign(member.identity, label("sign") + unsealed(KEYS, i, self.context, body))
+            body += ed25519.sign(member.identity, label("sign") + unsealed(KEYS, i, self.agreement, body))
         return body
 
     def _product(self, i: int, j: int, pads: bool) -> bytes:

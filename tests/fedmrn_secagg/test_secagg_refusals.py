@@ -97,10 +97,10 @@ def test_messages_of_another_session_request_or_agreement_are_refused(options):
     given = {"request": REQUEST, "threshold": 3, **options}
     client = Client(1, **given)
     foreign = client.keys()
-    with pytest.raises(errors.ContextError) as caught:
+    with pytest.raises(errors.DigestError) as caught:
         cohort().server.keys({1: foreign})
-    assert (caught.value.code, caught.value.client) == ("context", 1)
-    with pytest.raises(errors.ContextError):
+    assert (caught.value.code, caught.value.client) == ("digest", 1)
+    with pytest.raises(errors.DigestError):
         client.shares(roster)
 
 
@@ -118,16 +118,16 @@ def test_messages_of_an_earlier_attempt_at_the_same_round_are_refused():
         given = getattr(old.server, step)(messages)
         answers[step] = messages, given
     fresh = new.play(until=1)
-    with pytest.raises(errors.ContextError) as caught:
+    with pytest.raises(errors.DigestError) as caught:
         new.server.shares(answers["shares"][0])
     assert caught.value.client == 1
     boxes = new.server.shares(new.answers("shares", IDS, fresh))
-    with pytest.raises(errors.ContextError):
+    with pytest.raises(errors.DigestError):
         new.clients[1].masked(FRAMES[1], answers["shares"][1][1])
-    with pytest.raises(errors.ContextError):
+    with pytest.raises(errors.DigestError):
         new.server.masked(answers["masked"][0])
     new.server.masked(new.answers("masked", IDS, boxes))
-    with pytest.raises(errors.ContextError):
+    with pytest.raises(errors.DigestError):
         new.clients[1].reveal(answers["masked"][1])
 
 

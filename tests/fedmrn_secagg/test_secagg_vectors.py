@@ -57,10 +57,10 @@ def terms_of(agreed):
     return request, options
 
 
-@cases("context")
-def test_context(case):
+@cases("agreement")
+def test_agreement(case):
     request, options = terms_of(case["agreed"])
-    assert Terms(request, signed=case["agreed"]["signed"], **options).context.hex() == case["context"]
+    assert Terms(request, signed=case["agreed"]["signed"], **options).agreement.hex() == case["agreement"]
 
 
 @cases("graph")
@@ -215,13 +215,13 @@ def test_answers_of_the_server(case, monkeypatch):
 @cases("round")
 def test_values_between(case):
     """Keys and shares that no message shows."""
-    digest, context = bytes.fromhex(case["roster_digest"]), bytes.fromhex(case["context"])
+    digest, agreement = bytes.fromhex(case["roster_digest"]), bytes.fromhex(case["agreement"])
     assert digest == __import__("hashlib").sha256(
         b"fedmrn secagg 1 roster\0" + bytes.fromhex(case["roster"])[:-4]
     ).digest()
     people = {person["id"]: person for person in case["clients"]}
     for i, person in people.items():
-        private = keys.pad_private(bytes.fromhex(person["key_seed"]), context, i)
+        private = keys.pad_private(bytes.fromhex(person["key_seed"]), agreement, i)
         assert private.hex() == person["pad_private"]
         for j, expected in person.get("pair_keys", {}).items():
             public = bytes.fromhex(people[int(j)]["keys"])[80:112]
