@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import numpy as np
 
@@ -13,33 +11,21 @@ import fedmrn_codec as fm
 from fedmrn_codec.adapter_api import U64, unsigned
 
 from . import errors, keys, randomness, sharing
+from .arguments import checked_id, checked_identities, checked_key, checked_weight
 from .layout import Layout
 from .messages import FOR_ALL, Message, Type, digest_of, pack
 from .roster import Roster, keys_head
+from .secret_state import Secrets, restored, saved
 from .terms import Steps, Terms
 from .vector import Vector
 
 MAX_CLIENTS = 2**16
 """The most clients of a roster that a client accepts by default."""
 
-STATES = ("new", "keyed", "shared", "masked", "done")
-VERBS = ("keys", "shares", "masked", "reveal")
-"""What a client is asked for in each state but the last."""
+VERBS = {"new": "keys", "keyed": "shares", "shared": "masked", "masked": "reveal"}
+"""What a client is asked for in each state; in others nothing."""
 
 BOX_BYTES = 2 * sharing.SECRET_BYTES + 16
-
-
-@dataclass(repr=False)
-class _Secrets:
-    """What a client knows of a round, and nobody else may; emptied as it goes on, [X-08].
-
-    `shares` has, by position, the shares of self seed and key seed that this client holds.
-    """
-
-    box_private: bytes = b""
-    key_seed: bytes = b""
-    self_seed: bytes = b""
-    shares: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
 
 
 class Client:
@@ -69,7 +55,7 @@ class Client:
     ----------
     id : int
     state : str
-        "new", "keyed", "shared", "masked" or "done".
+        "new", "keyed", "shared", "masked" or "done"; or "saved" after `to_bytes`.
     clipped : int or None
         After `masked`: how many dense floats were beyond the range of their grid, and sent as its end.
 
@@ -103,7 +89,7 @@ class Client:
         self._identity = identity if identity is None else checked_key(identity, "identity", signs=True)
         self._identities = None if identities is None else checked_identities(identities)
         self._max_clients = unsigned(max_clients, U64, "max_clients")
-        self._secrets = _Secrets()
+        self._secrets = Secrets()
         self._lock = Lock()
         self._public = b""
         self._roster: Roster | None = None
@@ -113,6 +99,43 @@ class Client:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Client cannot be copied or pickled: each copy could answer a reveal of its own")
+
+    def to_bytes(self) -> bytes:
+        """The state, secrets included, for a program that ends between two steps; this object is of no more use.
+
+        Keep the bytes as secret as a private key, and restore them once: two clients with one state could
+        reveal both secrets of a peer.
+
+        Raises
+        ------
+        OrderError
+            The client is done, or was saved before.
+        """
+        with self._lock:
+            if self.state not in VERBS:
+                raise errors.OrderError(f"call of client {self.id}", "nothing in this state", "`to_bytes`")
+            out = saved(self.id, self.state, self._terms.agreement, self._public, self._roster, self.clipped, self._secrets)
+            self._secrets, self._roster, self.state = Secrets(), None, "saved"
+            return out
+
+    @classmethod
+    def from_bytes(cls, data: bytes, request: fm.Request, **options: Any) -> Self:
+        """The client that `to_bytes` has saved; `options` are those that it was made with, but the id.
+
+        Raises
+        ------
+        ArgumentError
+            The bytes are no state, or that of a client with other agreed values; or as in `Client`.
+        """
+        state = restored(data)
+        out = cls(state.id, request, **options)
+        if state.agreement != out._terms.agreement:
+            raise fm.ArgumentError("state", "that of a client with these agreed values", "another")
+        if state.roster is not None:
+            out._roster = Roster.parse(state.roster, out._terms, out._max_clients)
+        out._secrets, out._public = state.secrets, state.public
+        out.state, out.clipped = state.state, state.clipped
+        return out
 
     def keys(self) -> bytes:
         """The message `keys`, with new keys.
@@ -124,7 +147,7 @@ class Client:
         """
         with self._lock:
             self._at("keys")
-            secrets = _Secrets(
+            secrets = Secrets(
                 box_private=randomness.draw(keys.KEY_BYTES),
                 key_seed=randomness.draw(sharing.SECRET_BYTES),
                 self_seed=randomness.draw(sharing.SECRET_BYTES),
@@ -207,7 +230,7 @@ class Client:
                 key = keys.pair_key(private, roster.pad_key(position), roster.digest, self.id, other)
                 vector.pad(key, negative=position < me)
             message = pack(Type.MASKED, self.id, roster.digest, vector.to_bytes())
-            self._secrets = _Secrets(shares={**self._secrets.shares, **shares})
+            self._secrets = Secrets(shares={**self._secrets.shares, **shares})
             self.clipped, self.state = clipped, "masked"
             return message
 
@@ -235,7 +258,7 @@ class Client:
             digest = digest_of("survivors", data)
             parts = [shares[position][0 if alive[position] else 1] for position in sorted(shares)]
             answer = pack(Type.REVEAL, self.id, digest, *parts)
-            self._secrets, self._roster, self.state = _Secrets(), None, "done"
+            self._secrets, self._roster, self.state = Secrets(), None, "done"
             return answer
 
     @property
@@ -245,9 +268,11 @@ class Client:
 
     def _at(self, verb: str) -> None:
         """Refuse a verb that is not the one of the state, [X-06]."""
-        if self.state != STATES[VERBS.index(verb)]:
-            wanted = f"`{VERBS[STATES.index(self.state)]}`" if self.state != "done" else "nothing"
-            raise errors.OrderError(f"call of client {self.id}", f"{wanted} in state {self.state}", f"`{verb}`")
+        wanted = VERBS.get(self.state)
+        if verb != wanted:
+            expected = f"`{wanted}`" if wanted else "nothing"
+            field = f"call of client {self.id}"
+            raise errors.OrderError(field, f"{expected} in state {self.state}", f"`{verb}`")
 
     def _check(self, roster: Roster) -> None:
         """The checks [X-27] to [X-30] of a roster."""
@@ -293,7 +318,7 @@ class Client:
         whose = f"client {roster.ids[position]}"
         return keys.agree(self._secrets.box_private, roster.box_key(position), whose)
 
-    def _pad_private(self, secrets: _Secrets) -> bytes:
+    def _pad_private(self, secrets: Secrets) -> bytes:
         return keys.pad_private(secrets.key_seed, self._terms.agreement, self.id)
 
 
@@ -304,45 +329,3 @@ def vector_of(frame: fm.CheckedFrame, weight: int, layout: Layout) -> tuple[Vect
     vector.fields.view(np.uint8)[: len(fields)] = fields
     vector.words[:], vector.longs[:] = words, longs
     return vector, clipped
-
-
-def checked_id(id: int) -> int:
-    """An id: unsigned 64-bit and not 0."""
-    value = unsigned(id, U64, "id")
-    if value == FOR_ALL:
-        raise fm.ArgumentError("id", "1 to 2^64 - 1", 0)
-    return value
-
-
-def checked_ids(ids: Iterable[int]) -> tuple[int, ...]:
-    """Different ids, ascending."""
-    out = sorted(map(checked_id, ids))
-    for one, other in zip(out, out[1:], strict=False):
-        if one == other:
-            raise fm.ArgumentError("clients", "each id once", f"{one} twice")
-    return tuple(out)
-
-
-def checked_weight(weight: int, largest: int) -> int:
-    """A weight from 1 to the largest."""
-    value = unsigned(weight, U64, "weight")
-    if not 1 <= value <= largest:
-        raise fm.ArgumentError("weight", f"1 to {largest}", value)
-    return value
-
-
-def checked_key(key: Any, what: str, signs: bool) -> fm.Key:
-    """An Ed25519 key, which must be able to sign if `signs`; the message does not show it."""
-    if not isinstance(key, fm.Key) or key.algorithm != "ed25519" or (signs and not key.signs):
-        raise fm.ArgumentError(what, f"an Ed25519 key{' that signs' * signs}", repr(key))
-    return key
-
-
-def checked_identities(identities: Any) -> dict[int, fm.Key]:
-    """Public identity keys by id, without private parts."""
-    if not hasattr(identities, "items"):
-        raise fm.ArgumentError("identities", "a mapping of id to Key", type(identities).__name__)
-    return {
-        checked_id(id): checked_key(key, f"identity of client {id}", signs=False).public
-        for id, key in identities.items()
-    }

@@ -11,7 +11,8 @@ import numpy as np
 import fedmrn_codec as fm
 
 from . import errors, keys, randomness, sharing
-from .client import BOX_BYTES, checked_id, checked_identities, checked_ids
+from .arguments import checked_id, checked_identities, checked_ids
+from .client import BOX_BYTES
 from .layout import Layout
 from .messages import FOR_ALL, Message, Type, digest_of, pack, packed_bitmap
 from .outcome import aggregator_of

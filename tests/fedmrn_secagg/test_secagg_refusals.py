@@ -1,6 +1,7 @@
 """What both sides refuse: calls out of order, foreign messages, too few clients, wrong shares, bad arguments."""
 
 import copy
+import json
 import pickle
 import tracemalloc
 import zlib
@@ -8,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from secagg_cases import NOISE, REQUEST, SCHEMA, STEPS, Cohort, frames_of
+from secagg_cases import NOISE, REQUEST, SCHEMA, STEPS, Cohort, frames_of, same_means
 
 import fedmrn_codec as fm
 from fedmrn_secagg import Client, SecAggError, Server, errors, messages
@@ -451,3 +452,37 @@ def test_errors_keep_their_client_when_they_are_pickled():
 def test_every_error_has_a_code_of_its_own():
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, SecAggError)]
     assert len({kind.code for kind in kinds}) == len(kinds) > 20
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_a_client_can_be_saved_between_any_two_steps(step):
+    c = cohort()
+    given = c.play(until=step) if step else None
+    old = c.clients[2]
+    data = old.to_bytes()
+    assert old.state == "saved"
+    for verb in STEPS:
+        with pytest.raises(errors.OrderError, match="expected nothing in state saved"):
+            c.answers(verb, [2], {2: b""} if verb == "masked" else b"")
+    with pytest.raises(errors.OrderError):
+        old.to_bytes()
+    c.clients[2] = Client.from_bytes(data, REQUEST, threshold=3)
+    for following in STEPS[step:]:
+        given = getattr(c.server, following)(c.answers(following, IDS, given))
+    assert same_means(given, c.expected(IDS))
+    with pytest.raises(errors.OrderError):
+        c.clients[2].to_bytes()
+
+
+def test_states_that_are_damaged_or_of_other_rounds_are_refused():
+    c = cohort()
+    c.play(until=2)
+    data = c.clients[1].to_bytes()
+    secret = json.loads(data)["key_seed"]
+    for bad in (b"", b"{}", b"[]", b"5", data[:-9], data.replace(b'"version": 1', b'"version": 2'), "\ud800", None):
+        with pytest.raises(fm.ArgumentError, match="bytes of Client.to_bytes") as caught:
+            Client.from_bytes(bad, REQUEST, threshold=3)
+        assert secret not in str(caught.value)
+        assert caught.value.__suppress_context__
+    with pytest.raises(fm.ArgumentError, match="with these agreed values"):
+        Client.from_bytes(data, REQUEST, threshold=2)

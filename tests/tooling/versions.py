@@ -36,7 +36,7 @@ SHOWN = (
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MARKED, MARKED_QUICK = "not (slow and integration)", "not slow and not integration"
-EVERYWHERE = "numba,onnx,torch,nvflare,envelope,cli,conformance,receiver,reference"
+EVERYWHERE = "numba,onnx,torch,nvflare,envelope,secagg,cli,conformance,receiver,reference"
 CLI, CLI_QUICK = "tests/cli", "tests/cli/test_cli_errors.py tests/cli/test_cli_round_trip.py"
 CODEC = "tests/primitives tests/format tests/sums tests/face tests/backends"
 CODEC_QUICK = "tests/format/test_vectors.py tests/backends/test_backend_automatic.py"
@@ -251,6 +251,7 @@ def examples() -> dict[str, str]:
         "nvflare": names + blocks("In NVFlare"),
         "envelope": codec + "\nkey = fm.Key.generate()\nring = fm.KeyRing({'ann': key.public})\n"
         "assert fm.unseal(fm.seal(frame, key), ring).frame == frame\n",
+        "secagg": codec + SUMS,
         "cli": codec + save + shell.format(verbs=frames),
         "conformance": codec + shell.format(verbs=["conformance"]),
         "receiver": names + RECEIVER,
