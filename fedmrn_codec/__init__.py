@@ -38,6 +38,7 @@ from .face.policy import Policy
 from .face.replay import Accepted, Replayed, replay
 from .face.request import Request
 from .face.seeds import choose_seed
+from .face.tally import Tally
 from .format.checked import CheckedFrame
 from .format.frame import Entry, Info
 from .format.limits import Limits
@@ -82,6 +83,7 @@ __all__ = [
     "ScaleError",
     "Schema",
     "SchemaError",
+    "Tally",
     "Tensor",
     "Uniform",
     "Unsealed",

@@ -67,7 +67,7 @@ def _short(value: object) -> str:
 
 
 class FrameError(CodecError):
-    """Base class of the errors that the bytes of a frame, a schema, a partial sum or an envelope cause."""
+    """Base class of the errors that bytes cause: a frame, a schema, a partial sum, a tally or an envelope."""
 
 
 class MalformedError(FrameError):
@@ -83,23 +83,23 @@ class RefusedError(FrameError):
 
 
 class TruncatedError(MalformedError):
-    """Bytes are missing: [F-01], [F-06], [F-08], [F-15], [F-25], [P-01], [V-01], [V-07]."""
+    """Bytes are missing: [F-01], [F-06], [F-08], [F-15], [F-25], [P-01], [T-01], [V-01], [V-07]."""
 
 
 class TrailingError(MalformedError):
-    """There are more bytes than the fields and payloads need: [F-26], [P-13], [V-08]."""
+    """There are more bytes than the fields and payloads need: [F-26], [P-13], [T-17], [V-08]."""
 
 
 class MagicError(MalformedError):
-    """The first four bytes are not those of what is expected: [F-02], [P-02], [V-02]."""
+    """The first four bytes are not those of what is expected: [F-02], [P-02], [T-02], [V-02]."""
 
 
 class VersionError(UnsupportedError):
-    """A version that this library does not know: [F-03], [P-03], [V-03]."""
+    """A version that this library does not know: [F-03], [P-03], [T-03], [V-03]."""
 
 
 class ReservedError(MalformedError):
-    """Reserved bits or bytes are set: [F-04], [F-22], [P-04], [P-10], [V-05]."""
+    """Reserved bits or bytes are set: [F-04], [F-22], [P-04], [P-10], [T-04], [T-13], [V-05]."""
 
 
 class LimitError(RefusedError):
@@ -139,11 +139,11 @@ class NoSchemaError(RefusedError):
 
 
 class SchemaMismatchError(RefusedError):
-    """The bytes belong to another schema than the caller's: [F-10], [P-07]."""
+    """The bytes belong to another schema than the caller's: [F-10], [P-07], [T-07]."""
 
 
 class TensorCountError(MalformedError):
-    """The number of tensors in the header is not the schema's: [F-11], [P-08]."""
+    """The number of tensors in the header is not the schema's: [F-11], [P-08], [T-08]."""
 
 
 class RoundError(RefusedError):
@@ -155,11 +155,11 @@ class BaseModelError(RefusedError):
 
 
 class SeedError(RefusedError):
-    """The frame's seed is not the expected one: [F-14]."""
+    """The seed of a frame or a tally is not the expected one: [F-14], [T-09]."""
 
 
 class UnknownKindError(UnsupportedError):
-    """A kind code that is not assigned: [F-16]."""
+    """A kind code that is not assigned: [F-16], [T-10]."""
 
 
 class KindMismatchError(MalformedError):
@@ -171,19 +171,19 @@ class DtypeMismatchError(MalformedError):
 
 
 class UnknownDistributionError(UnsupportedError):
-    """A distribution code that is not assigned: [F-20], [P-09]."""
+    """A distribution code that is not assigned: [F-20], [P-09], [T-11]."""
 
 
 class UnknownCodingError(UnsupportedError):
-    """A coding code that is not assigned: [F-21]."""
+    """A coding code that is not assigned: [F-21], [T-12]."""
 
 
 class PayloadLengthError(MalformedError):
-    """The length of a payload is not one that the tensor and coding allow: [F-23]."""
+    """The length of a payload is not one that the tensor and coding allow: [F-23], [T-15]."""
 
 
 class FrameScaleError(MalformedError):
-    """A noise scale outside its bounds: [F-24], [P-11]."""
+    """A noise scale outside its bounds: [F-24], [P-11], [T-14]."""
 
     code = "scale"
 
@@ -197,11 +197,11 @@ class CodingError(MalformedError):
 
 
 class ChecksumError(MalformedError):
-    """The checksum is not the CRC-32 of the bytes: [F-27], [P-14]."""
+    """The checksum is not the CRC-32 of the bytes: [F-27], [P-14], [T-18]."""
 
 
 class PaddingError(MalformedError):
-    """A bit after the last element of a mask is set: [F-28]."""
+    """A bit after the last element of a mask, or the last count of a tally, is set: [F-28], [T-19]."""
 
 
 class NonFiniteError(MalformedError):
@@ -217,23 +217,29 @@ class GridError(MalformedError):
 
 
 class WeightError(MalformedError):
-    """A partial sum's weight is out of range: [P-05]."""
+    """The weight of a partial sum or a tally is out of range: [P-05], [T-06]."""
 
 
 class FramesError(MalformedError):
-    """A partial sum's number of frames is out of range: [P-06]."""
+    """The number of frames of a partial sum or a tally is out of range: [P-06], [T-05]."""
 
 
 class RowsError(MalformedError):
-    """The limb rows of a partial sum are not in ascending order, or out of range: [P-12]."""
+    """Limb rows are not in ascending order, or out of range: [P-12], [T-16]."""
 
 
 class SumsError(MalformedError):
-    """A sum is larger than the weight allows, or a limb row has only zeros: [P-15]; or no mean, [A-07]."""
+    """A sum or count is too large, or a limb row has only zeros: [P-15], [T-20]; or no mean, [A-07]."""
 
 
 class NoiseError(RefusedError):
-    """The noise of a frame or a partial sum, or the step of its grid, is not the aggregator's: [A-02]."""
+    """The noise of a frame, a partial sum or a tally, or a grid's step, is not the expected one: [A-02]."""
+
+    code = "aggregate"
+
+
+class UnlikeError(RefusedError):
+    """A frame's seed, round, base model or mask kind is not that of the tally's other frames: [A-08]."""
 
     code = "aggregate"
 
@@ -352,7 +358,7 @@ class UpdateGridError(UpdateError):
 
 
 class AggregateError(ArgumentError):
-    """A weight is not allowed, or sums cannot be merged: [A-01], [A-02]."""
+    """A weight is not allowed, or sums cannot be merged: [A-01], [A-02], [A-08] to [A-10]."""
 
 
 class BackendError(ArgumentError):

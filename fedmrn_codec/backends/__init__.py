@@ -72,6 +72,22 @@ class Backend(Protocol):
     def accumulate_grid(self, integers: np.ndarray, weight: int, sums: np.ndarray) -> None:
         """Add weight * integers (int32, shape (n,)) to `sums`: int64, shape (n,) (spec 8.2)."""
 
+    def accumulate_counts(
+        self,
+        noise: Noise,
+        kind: int,
+        seed: int,
+        stream: int,
+        counts: np.ndarray,
+        frames: int,
+        weight: int,
+        sums: np.ndarray,
+    ) -> None:
+        """Add to `sums` what `accumulate` adds for `frames` masks of one seed and weight (spec 8.6).
+
+        `counts` is the number of masks whose bit is set: uint8, uint16 or uint32 below 2^24, shape (n,).
+        """
+
     def mean(self, sums: np.ndarray, total: int, step: np.float32, out: np.ndarray) -> None:
         """Write sums / total * step, in float64, into `out`: float32, shape (n,), [A-03]."""
 
@@ -120,6 +136,19 @@ class GridCoder(Protocol):
         """
 
 
+class CountPacker(Protocol):
+    """Counts of `bits` bits each, 1 to 24, as packed bytes (spec 8.6), a module for each; n is their number.
+
+    Counts are uint8, uint16 or uint32, the narrowest type of `bits` bits.
+    """
+
+    def pack(self, counts: np.ndarray, bits: int) -> np.ndarray:
+        """The packed counts, with padding bits of 0: uint8, shape (ceil(n * bits / 8),)."""
+
+    def unpack(self, payload: np.ndarray, bits: int, out: np.ndarray) -> None:
+        """Write the counts of packed bytes into `out`, shape (n,)."""
+
+
 def installed() -> list[str]:
     """The names of the backends whose packages are installed, in order of preference; imports none."""
     return [name for name, packages in MODULES.items() if all(map(importlib.util.find_spec, packages))]
@@ -144,6 +173,13 @@ def _automatic_grid_coder() -> GridCoder:
     from .automatic import AutomaticGridCoder
 
     return AutomaticGridCoder()
+
+
+@cache
+def _automatic_count_packer() -> CountPacker:
+    from .automatic import AutomaticCountPacker
+
+    return AutomaticCountPacker()
 
 
 @cache
@@ -202,6 +238,14 @@ def grid_coder(backend: str | None = None) -> GridCoder:
         return _automatic_grid_coder()
     name = "numpy" if backend == "numpy" or "numba" not in installed() else "numba"
     return cast(GridCoder, importlib.import_module(f".{name}_rans14", __name__))
+
+
+def count_packer(backend: str | None = None) -> CountPacker:
+    """The packing of counts: that of NumPy or of Numba, chosen as in `coder`."""
+    if backend is None and "numba" in installed():
+        return _automatic_count_packer()
+    name = "numpy" if backend == "numpy" or "numba" not in installed() else "numba"
+    return cast(CountPacker, importlib.import_module(f".{name}_counts", __name__))
 
 
 def coder(backend: str | None = None, coding: Coding = Coding.RANS) -> Coder:

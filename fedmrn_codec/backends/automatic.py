@@ -14,7 +14,7 @@ import numpy as np
 
 from ..primitives.codes import Coding
 from ..primitives.noise import Noise
-from . import Backend, Coder, GridCoder, accumulate_many
+from . import Backend, Coder, CountPacker, GridCoder, accumulate_many
 from .rans_parts import Coded
 
 LOAD = 2**23
@@ -66,7 +66,7 @@ class AutomaticBackend(Automatic):
     """The functions of `Backend`."""
 
     def __init__(self) -> None:
-        functions = ("noise", "decode", "accumulate", "sample", "mean")
+        functions = ("noise", "decode", "accumulate", "accumulate_counts", "sample", "mean")
         kernels = {name: ("numba", f"_{name}") for name in functions}
         super().__init__("numpy", "numba", kernels | {"words": ("numba", "fill")})
 
@@ -123,6 +123,20 @@ class AutomaticBackend(Automatic):
         chosen: Backend = self.choose("accumulate", len(sums))
         chosen.accumulate_grid(integers, weight, sums)
 
+    def accumulate_counts(
+        self,
+        noise: Noise,
+        kind: int,
+        seed: int,
+        stream: int,
+        counts: np.ndarray,
+        frames: int,
+        weight: int,
+        sums: np.ndarray,
+    ) -> None:
+        chosen: Backend = self.choose("accumulate_counts", len(sums))
+        chosen.accumulate_counts(noise, kind, seed, stream, counts, frames, weight, sums)
+
     def mean(self, sums: np.ndarray, total: int, step: np.float32, out: np.ndarray) -> None:
         chosen: Backend = self.choose("mean", len(out))
         chosen.mean(sums, total, step, out)
@@ -175,6 +189,22 @@ class AutomaticGridCoder(Automatic):
     def decode(self, coded: Coded, out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         chosen: GridCoder = self.choose("decode", WORK * len(out))
         return chosen.decode(coded, out)
+
+
+class AutomaticCountPacker(Automatic):
+    """The functions of `CountPacker`."""
+
+    def __init__(self) -> None:
+        kernels = {name: ("numba_counts", f"_{name}") for name in ("pack", "unpack")}
+        super().__init__("numpy_counts", "numba_counts", kernels)
+
+    def pack(self, counts: np.ndarray, bits: int) -> np.ndarray:
+        chosen: CountPacker = self.choose("pack", len(counts))
+        return chosen.pack(counts, bits)
+
+    def unpack(self, payload: np.ndarray, bits: int, out: np.ndarray) -> None:
+        chosen: CountPacker = self.choose("unpack", len(out))
+        chosen.unpack(payload, bits, out)
 
 
 def _module(name: str) -> Any:

@@ -88,6 +88,20 @@ def accumulate_grid(integers: np.ndarray, weight: int, sums: np.ndarray) -> None
     spread(lambda a, b: plain.accumulate_grid(integers[a:b], weight, sums[a:b]), len(sums), SPLIT)
 
 
+def accumulate_counts(
+    noise: Noise,
+    kind: int,
+    seed: int,
+    stream: int,
+    counts: np.ndarray,
+    frames: int,
+    weight: int,
+    sums: np.ndarray,
+) -> None:
+    fixed = frozen(counts), int(frames), int(kind), int(weight), place(noise, seed, stream)
+    spread(lambda a, b: _accumulate_counts(sums, a, b, *fixed), len(sums), SPLIT)
+
+
 def mean(sums: np.ndarray, total: int, step: np.float32, out: np.ndarray) -> None:
     given = frozen(sums), np.float64(total), np.float64(step)
     spread(lambda a, b: _mean(out, a, b, *given), len(out), SPLIT)
@@ -167,6 +181,18 @@ def _accumulate(sums: Any, begin: Any, end: Any, frames: Any, code: Any, stream:
             else:
                 tiles.add(part, q, weights[f])
                 alike = 0
+
+
+@jit
+def _accumulate_counts(
+    sums: Any, begin: Any, end: Any, counts: Any, frames: Any, kind: Any, weight: Any, place: Any
+) -> None:
+    """Add weight * q * c or weight * q * (2 * c - n) to sums[begin:end] (spec 8.6)."""
+    words, q, pairs, bits, eight = tiles.scratch()
+    for at in range(begin, end, TILE):
+        stop = min(at + TILE, end)
+        tiles.draw(words, q, pairs, bits, eight, np.uint64(at // TILE), *place)
+        tiles.add_counted(sums[at:stop], q, counts[at:stop], frames, kind, weight)
 
 
 @jit

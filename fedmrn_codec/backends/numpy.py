@@ -67,6 +67,23 @@ def accumulate_grid(integers: np.ndarray, weight: int, sums: np.ndarray) -> None
         sums[at : at + size] += weight * integers[at : at + size].astype(np.int64)
 
 
+def accumulate_counts(
+    noise: Noise,
+    kind: int,
+    seed: int,
+    stream: int,
+    counts: np.ndarray,
+    frames: int,
+    weight: int,
+    sums: np.ndarray,
+) -> None:
+    for at, size in _blocks(len(sums)):
+        products = draws_of(noise, seed, stream, at, size).astype(np.int64)
+        products *= mask.factors(counts[at : at + size], frames, kind)
+        products *= weight
+        sums[at : at + size] += products
+
+
 def mean(sums: np.ndarray, total: int, step: np.float32, out: np.ndarray) -> None:
     for at, size in _blocks(len(out)):
         quotient = sums[at : at + size].astype(np.float64)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from ..primitives import mask
 from ..primitives.noise import DISTRIBUTIONS, Noise
 from . import numpy as plain
 from . import onnx_graphs
@@ -99,6 +100,24 @@ def accumulate_grid(integers: np.ndarray, weight: int, sums: np.ndarray) -> None
     def work(begin: int, end: int) -> None:
         inputs = {"integers": integers[begin:end], "weight": _i64(weight), "sums": sums[begin:end]}
         sums[begin:end] = session.run(None, inputs)[0]
+
+    spread(work, len(sums), BLOCK)
+
+
+def accumulate_counts(
+    noise: Noise,
+    kind: int,
+    seed: int,
+    stream: int,
+    counts: np.ndarray,
+    frames: int,
+    weight: int,
+    sums: np.ndarray,
+) -> None:
+    def work(begin: int, end: int) -> None:
+        factors, part = mask.factors(counts[begin:end], frames, kind), sums[begin:end]
+        inputs = {"factors": factors, "weight": _i64(weight), "sums": part}
+        part[:] = _run("accumulate-counts", noise, None, seed, stream, begin, **inputs)
 
     spread(work, len(sums), BLOCK)
 

@@ -21,6 +21,7 @@ class Operation(StrEnum):
     NOISE = "noise"
     DECODE = "decode"
     ACCUMULATE = "accumulate"
+    ACCUMULATE_COUNTS = "accumulate-counts"
     SAMPLE = "sample"
     SAMPLE_SEEDED = "sample-seeded"
     APPLY = "apply"
@@ -52,7 +53,7 @@ def models(
             yield f"{operation}.onnx", build(operation)
             continue
         for distribution in distributions or BY_NAME:
-            if operation is Operation.NOISE:
+            if operation in (Operation.NOISE, Operation.ACCUMULATE_COUNTS):
                 yield f"{operation}-{distribution}.onnx", build(operation, BY_NAME[distribution])
                 continue
             for mask in masks or MaskKind:

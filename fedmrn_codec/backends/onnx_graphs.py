@@ -19,8 +19,8 @@ from ..primitives.codes import MaskKind
 from ..primitives.noise import MAX_DRAW, Bernoulli, Gaussian, Noise, gaussian_table
 from ..primitives.philox import LOW, MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
 
-RAW_FORMAT, GRID_FORMAT = "1.0", "1.3"
-"""The version of the format whose masks the graphs read, which are raw; and that of the integers of grids."""
+RAW_FORMAT, GRID_FORMAT, TALLY_FORMAT = "1.0", "1.3", "1.4"
+"""The versions of the format that have raw masks, the integers of grids, and tallies."""
 
 OPSET, IR = 18, 8
 """Those of ONNX 1.13, the first version with BitwiseAnd and BitwiseXor."""
@@ -42,6 +42,7 @@ INPUTS: dict[str, tuple[int, list[str], str]] = {
     "sums": (I64, ["count"], "the sums S of earlier frames (spec 8.2)"),
     "weights": (F32, ["count"], "a tensor of the model, flat (spec 1.5)"),
     "integers": (I32, ["count"], "the integers z of a grid (spec 6.12)"),
+    "factors": (I32, ["count"], "c of a tally if its kind is binary, 2 * c - n if it is signed (spec 8.6)"),
 }
 """Every input of a graph: its type, shape ([] for a scalar) and meaning."""
 
@@ -49,7 +50,11 @@ OUTPUTS: dict[str, tuple[int, list[str], str]] = {
     "words": (U32, ["count"], "words `start`, `start` + 1, ... (spec 2)"),
     "noise": (F32, ["count"], "the noise (spec 3)"),
     "decoded": (F32, ["count"], "the update: noise * mask (spec 4.2) or z * step (spec 6.12)"),
-    "new_sums": (I64, ["count"], "the sums plus this frame's w * q * m or w * z (spec 8.2)"),
+    "new_sums": (
+        I64,
+        ["count"],
+        "the sums plus those of this frame (spec 8.2) or tally (spec 8.6)",
+    ),
     "packed": (U8, ["bytes"], "the packed mask (spec 4.1); its first bit is element `start`"),
     "new_weights": (
         F32,
@@ -63,6 +68,7 @@ OPERATIONS = {
     "noise": (["seed", "stream", "start", "count", "scale"], "noise"),
     "decode": (["seed", "stream", "start", "count", "scale", "payload"], "decoded"),
     "accumulate": (["seed", "stream", "start", "payload", "weight", "sums"], "new_sums"),
+    "accumulate-counts": (["seed", "stream", "start", "factors", "weight", "sums"], "new_sums"),
     "sample": (["seed", "stream", "start", "scale", "update", "draws"], "packed"),
     "sample-seeded": (["seed", "stream", "start", "scale", "update", "private_seed"], "packed"),
     "apply": (["seed", "stream", "start", "scale", "payload", "weights"], "new_weights"),
@@ -77,6 +83,7 @@ REQUIREMENTS = {
     "noise": ("N-01 N-02 N-04", "N-03"),
     "decode": ("N-01 N-02 N-04 M-02", "N-03 M-01"),
     "accumulate": ("N-02 N-04", "M-01 A-01 A-02"),
+    "accumulate-counts": ("N-02 N-04", "T-20 A-01 A-02 A-10"),
     "sample": ("N-01 N-02 N-04 M-01 M-04", "N-03 M-03 E-02"),
     "sample-seeded": ("N-01 N-02 N-04 M-01 M-04", "N-03 M-03 E-02"),
     "apply": ("N-01 N-02 N-04 M-02", "N-03 M-01"),
@@ -153,7 +160,7 @@ def build(
     operation : str
         A key of `OPERATIONS`.
     distribution : subclass of Noise, or None for "words" and the operations on grids
-    kind : int, or None for these and "noise"
+    kind : int, or None for these, "noise" and "accumulate-counts"
         A code of spec 4.2.
 
     Returns
@@ -188,7 +195,7 @@ def build(
     )
     labels["meets"], labels["caller_checks"] = REQUIREMENTS[operation]
     metadata = {
-        "format": GRID_FORMAT if operation in GRIDS else RAW_FORMAT,
+        "format": FORMATS.get(operation, RAW_FORMAT),
         "specification": "spec/FORMAT.md",
     } | labels
     helper.set_model_props(model, {f"fedmrn.{key}": value for key, value in metadata.items()})
@@ -207,6 +214,10 @@ def _body(g: Graph, operation: str, distribution: type[Noise], kind: int | None)
         return values(g, distribution, masked(g, distribution, kind, "count"))
     if operation == "accumulate":
         product = g.cast(masked(g, distribution, kind, g.add("Size", "sums")), I64)
+        return g.add("Add", "sums", g.add("Mul", product, "weight"))
+    if operation == "accumulate-counts":
+        q = g.cast(draws(g, distribution, g.add("Size", "sums")), I64)
+        product = g.add("Mul", q, g.cast("factors", I64))
         return g.add("Add", "sums", g.add("Mul", product, "weight"))
     if operation == "apply":
         return applied(g, distribution, kind)
@@ -230,6 +241,9 @@ GRIDS: dict[str, Callable[[Graph], str]] = {
     "grid-apply": lambda g: g.add("Add", "weights", grid_values(g)),
 }
 """The operations on grids: what adds their nodes. A fused product and sum has the same bits: it is exact."""
+
+FORMATS = dict.fromkeys(GRIDS, GRID_FORMAT) | {"accumulate-counts": TALLY_FORMAT}
+"""The version of the format that an operation needs, if it is not that of raw masks."""
 
 
 def words(g: Graph, seed: str, start: str, count: str) -> str:

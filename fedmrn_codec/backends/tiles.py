@@ -195,6 +195,24 @@ def add(sums: Any, q: Any, weight: Any) -> None:
 
 
 @jit
+def add_counted(sums: Any, q: Any, counts: Any, frames: Any, kind: Any, weight: Any) -> None:
+    """Add weight * q * c, or weight * q * (2 * c - n) if the kind is signed, to `sums` (spec 8.6).
+
+    As in `add`, products of 32-bit factors are faster; 2^39 - 1 bounds weight * n, not 2^31.
+    """
+    times, less = (np.int32(1), np.int32(0)) if kind == BINARY else (np.int32(2), np.int32(frames))
+    if weight * frames < 2**31:
+        short = np.int32(weight)
+        for i in range(len(sums)):
+            factor = np.int32(np.int32(np.int32(counts[i]) * times) - less)
+            sums[i] += np.int64(np.int32(factor * short)) * np.int64(q[i])
+    else:
+        for i in range(len(sums)):
+            factor = np.int32(np.int32(np.int32(counts[i]) * times) - less)
+            sums[i] += weight * np.int64(factor) * np.int64(q[i])
+
+
+@jit
 def sample(bits: Any, update: Any, q: Any, r: Any, step: Any, kind: Any) -> None:
     """Compute the bit r < t of each element, as a byte (spec 4.3); no product and sum are fused."""
     bits[:] = 0

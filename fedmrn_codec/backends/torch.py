@@ -105,6 +105,26 @@ def accumulate_into(
 
 
 @torch.no_grad()
+def accumulate_counts_into(
+    noise: Noise, kind: int, seed: int, stream: int, counts: Tensor, frames: int, weight: int, sums: Tensor
+) -> None:
+    """Add to `sums` what `accumulate_into` adds for `frames` masks of one seed and weight (spec 8.6).
+
+    Parameters
+    ----------
+    counts : integers of at most `frames`, shape (n,), on the device of `sums`
+        The number of masks whose bit is set.
+    sums : int64, shape (n,)
+    """
+    for at, size in _blocks(sums):
+        factors = counts[at : at + size].to(torch.int64)
+        if kind == MaskKind.SIGNED:
+            factors = factors.mul(2).sub_(frames)
+        draws = _draws(noise, seed, stream, at, size, sums.device).to(torch.int64)
+        sums[at : at + size].add_(draws.mul_(factors), alpha=weight)
+
+
+@torch.no_grad()
 def sample_tensor(
     noise: Noise, kind: int, seed: int, stream: int, update: Tensor, draws: int | Tensor
 ) -> Tensor:
@@ -152,6 +172,21 @@ def accumulate_grid(integers: np.ndarray, weight: int, sums: np.ndarray) -> None
     held = torch.from_numpy(sums)
     for at, size in _blocks(held):
         held[at : at + size].add_(shared(integers[at : at + size]).to(torch.int64), alpha=weight)
+
+
+def accumulate_counts(
+    noise: Noise,
+    kind: int,
+    seed: int,
+    stream: int,
+    counts: np.ndarray,
+    frames: int,
+    weight: int,
+    sums: np.ndarray,
+) -> None:
+    # torch has few operations on uint16 and uint32; counts are below 2^24.
+    held = counts if counts.itemsize == 1 else counts.astype(np.int32, copy=False)
+    accumulate_counts_into(noise, kind, seed, stream, shared(held), frames, weight, torch.from_numpy(sums))
 
 
 def noise(noise: Noise, seed: int, stream: int, start: int, count: int) -> np.ndarray:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from itertools import zip_longest
-from threading import RLock
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,18 +14,19 @@ from ..format.limits import DEFAULT_LIMITS, Limits, checked_limits
 from ..format.mask_spec import MaskSpec, MaskValue, Source, mask_specs, masked_noise
 from ..format.parsing import Expected
 from ..format.schema import Schema, Tensor
-from ..primitives.arguments import U64, given, unsigned
+from ..primitives.arguments import U64, given, positive_weight, unsigned
 from ..primitives.grid import Grid
 from ..primitives.noise import Noise
 from ..sums import partial
 from ..sums.state import MAX_WEIGHT, Sums, noise_of
 from ..sums.statistics import MaskStatistics, statistics_of
 from .arrays import checked_arrays, packed_bits
+from .changing import Changing
+from .many import together
+from .tally import Tally
 
-_END = object()
 
-
-class Aggregator:
+class Aggregator(Changing):
     """The exact weighted mean of frames of one schema: the same bits in any order and grouping (spec 8).
 
     Memory: about 10 bytes per masked element, and 8 bytes per dense element and limb in use (spec 8.4),
@@ -66,11 +64,11 @@ class Aggregator:
         limits: Limits = DEFAULT_LIMITS,
         backend: str | None = None,
     ) -> None:
+        super().__init__()
         self.schema, self.limits = schema, checked_limits(limits)
         self.expected = Expected(schema, given(round), given(base_model))
         self.weight = 0
         self.frames = 0
-        self._lock, self._sound = RLock(), True
         self._backend, self._backend_name = backends.get(backend), backend
         self._sums = Sums(schema, {} if noise is None else masked_noise(schema, noise))
 
@@ -192,7 +190,7 @@ class Aggregator:
             The numbers of frames, weights and seeds differ.
         """
         batch = self._like()
-        for index, (data, weight, seed) in enumerate(_together(frames, weights, seeds)):
+        for index, (data, weight, seed) in enumerate(together(frames, weights, seeds)):
             try:
                 batch.add(data, weight, seed=seed)
             except errors.CodecError as error:
@@ -220,9 +218,7 @@ class Aggregator:
         if other.expected != self.expected:
             expected = "an aggregator of the same schema, round and base model"
             raise errors.AggregateError("merge", expected, "one that differs")
-        first, second = sorted((self, other), key=id)
-        with first._lock, second._lock:  # in the same order in every thread
-            other._check_sound()
+        with self._locked_with(other):
             if other.frames == 0:
                 return
             self._checked_weight(other.weight)
@@ -234,6 +230,43 @@ class Aggregator:
                 self._sums.merge(other._sums)
                 self.weight += other.weight
                 self.frames += other.frames
+
+    def add_tally(self, tally: Buffer | Tally, *, seed: int | None = None) -> Tally:
+        """Add the frames of a tally, each with the tally's weight (spec 8.6). A refused one changes nothing.
+
+        The sums, the mean and the statistics are those of adding the frames one by one, to the bit.
+
+        Parameters
+        ----------
+        tally : bytes-like or Tally
+            It does not change.
+        seed : int, optional
+            Refuse a tally with another seed.
+
+        Returns
+        -------
+        Tally
+
+        Raises
+        ------
+        FrameError
+            As in `Tally.from_bytes`; or the noise is not the aggregator's, [A-02].
+        AggregateError
+            The round or the base model is not the aggregator's, or the sum of weights would exceed 2^39 - 1.
+        """
+        if not isinstance(tally, Tally):
+            tally = Tally.from_bytes(
+                tally, self.schema, seed=seed, limits=self.limits, backend=self._backend_name
+            )
+        with self._locked_with(tally):
+            if seed is not None and tally.seed not in (None, seed):
+                raise errors.SeedError("seed of the tally", seed, tally.seed)
+            if tally.expected != self.expected:
+                expected = "one of the same schema, round and base model"
+                raise errors.AggregateError("tally", expected, "one that differs")
+            if tally.frames:
+                self._add_tally(tally)
+        return tally
 
     def mean(self) -> dict[str, np.ndarray]:
         """The weighted mean of the added frames, by name, in schema order; shapes and dtypes as in `decode`.
@@ -305,12 +338,7 @@ class Aggregator:
         return out
 
     def _checked_weight(self, weight: int) -> int:
-        try:
-            number = weight.__index__()
-        except (AttributeError, TypeError):
-            raise errors.AggregateError("weight", "a positive integer", repr(weight)) from None
-        if number < 1 or isinstance(weight, bool):
-            raise errors.AggregateError("weight", "a positive integer", weight)
+        number = positive_weight(weight)
         if self.weight + number > MAX_WEIGHT:
             raise errors.AggregateError("sum of weights", "at most 2^39 - 1", self.weight + number)
         return number
@@ -326,6 +354,20 @@ class Aggregator:
                 self._sums.add(self._backend, sources, seed, contents, number)
                 self.weight += number
                 self.frames += 1
+
+    def _add_tally(self, tally: Tally) -> None:
+        """Add a tally of at least one frame, with both locks held."""
+        number, sums = self._checked_weight(tally.frames * tally.weight), tally._sums
+        for stream, state in self._sums.masked.items():
+            _check_noise(self.schema.tensors[stream], state.noise, sums.masked[stream].noise)
+        assert tally.seed is not None
+        tally._release()
+        with self._changing():
+            self._sums.add_tally(
+                self._backend, sums.masked, sums.dense, tally.seed, tally.frames, tally.weight
+            )
+            self.weight += number
+            self.frames += tally.frames
 
     def _own_noise(self) -> dict[str, Noise]:
         """The noise of each masked tensor by name, stated by the caller or by the first frame."""
@@ -347,18 +389,6 @@ class Aggregator:
             out._sums.masked[stream].noise = state.noise
         return out
 
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
-        """A change of the sums; if it does not come to its end, the aggregator is of no more use."""
-        self._check_sound()
-        self._sound = False
-        yield
-        self._sound = True
-
-    def _check_sound(self) -> None:
-        if not self._sound:
-            raise errors.AggregateError("aggregator", "whole sums", "a change that was stopped half-way")
-
     def _release(self) -> None:
         """Add what waits in batches to the sums."""
         with self._changing():
@@ -374,21 +404,3 @@ def _check_noise(tensor: Tensor, expected: Noise | Grid | None, got: Noise | Gri
     """Check a tensor's noise, or the step of its grid, [A-02]."""
     if expected not in (None, got):
         raise errors.NoiseError(f"noise of {tensor.name!r}", expected, got)
-
-
-def _together(
-    frames: Iterable[Buffer | CheckedFrame], weights: Iterable[int], seeds: Iterable[int] | None
-) -> Iterator[tuple[Buffer | CheckedFrame, int, int | None]]:
-    """Each frame with its weight and its seed or None; their numbers must be equal."""
-    given: dict[str, Iterable[Any]] = {"frames": frames, "weights": weights}
-    if seeds is not None:
-        given["seeds"] = seeds
-    for name, items in given.items():
-        if not isinstance(items, Iterable):
-            raise errors.AggregateError(name, "an iterable", type(items).__name__)
-    for index, row in enumerate(zip_longest(*given.values(), fillvalue=_END)):
-        for name, item in zip(given, row, strict=True):
-            if item is _END:
-                others = " and ".join(other for other in given if other != name)
-                raise errors.AggregateError(name, f"as many as {others}", index)
-        yield row if seeds is not None else (*row, None)

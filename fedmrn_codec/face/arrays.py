@@ -22,7 +22,7 @@ def checked_arrays(given: Mapping[str, Any], schema: Schema, *, dense_only: bool
         A tensor is missing, unknown, of another shape or dtype, or holds a NaN or an infinity.
     """
     tensors = [tensor for tensor in schema if not (dense_only and tensor.masked)]
-    _check_names(given, [tensor.name for tensor in tensors], "update")
+    check_names(given, [tensor.name for tensor in tensors], "update")
     return {tensor.name: _checked_array(given[tensor.name], tensor) for tensor in tensors}
 
 
@@ -35,7 +35,7 @@ def packed_bits(given: Mapping[str, Any], schema: Schema) -> dict[str, np.ndarra
         A masked tensor is missing, a name is unknown, or an array has another shape or dtype.
     """
     masked = [tensor for tensor in schema if tensor.masked]
-    _check_names(given, [tensor.name for tensor in masked], "bits")
+    check_names(given, [tensor.name for tensor in masked], "bits")
     return {tensor.name: masks.pack(_checked_bits(given[tensor.name], tensor)) for tensor in masked}
 
 
@@ -52,14 +52,15 @@ def checked_draws(draws: Mapping[str, np.ndarray], tensor: Tensor) -> np.ndarray
     if tensor.name not in draws:
         raise errors.ArgumentError("draws", "an array for each masked tensor", f"nothing for {tensor.name!r}")
     array = np.asarray(draws[tensor.name])
-    _check_shape(array, tensor)
+    check_shape(array, tensor)
     if array.dtype.kind not in "iu" or (array.size and (array.min() < 0 or array.max() >= 2**24)):
         got = f"{array.min()} to {array.max()}" if array.dtype.kind in "iu" else array.dtype
         raise errors.ArgumentError(f"draws of {tensor.name!r}", "integers from 0 to 2^24 - 1", got)
     return np.ascontiguousarray(array, np.uint32).reshape(-1)
 
 
-def _check_names(given: Mapping[str, Any], required: list[str], field: str) -> None:
+def check_names(given: Mapping[str, Any], required: list[str], field: str) -> None:
+    """Check that an argument is a mapping with just the required names; `field` is its name."""
     if not isinstance(given, Mapping):
         raise errors.UpdateError(field, "a mapping of names to arrays", type(given).__name__)
     if missing := [name for name in required if name not in given]:
@@ -70,7 +71,7 @@ def _check_names(given: Mapping[str, Any], required: list[str], field: str) -> N
 
 def _checked_array(value: Any, tensor: Tensor) -> np.ndarray:
     array = np.asarray(value)
-    _check_shape(array, tensor)
+    check_shape(array, tensor)
     if array.dtype.newbyteorder("=") != tensor.type.numpy.newbyteorder("="):
         held = " (its bits, as uint16)" if tensor.dtype == "bfloat16" else ""
         raise errors.UpdateError(
@@ -86,13 +87,14 @@ def _checked_array(value: Any, tensor: Tensor) -> np.ndarray:
 
 def _checked_bits(value: Any, tensor: Tensor) -> np.ndarray:
     array = np.asarray(value)
-    _check_shape(array, tensor)
+    check_shape(array, tensor)
     if array.dtype != np.bool_:
         raise errors.UpdateError(f"bits of {tensor.name!r}", "bool", array.dtype)
     return array
 
 
-def _check_shape(array: np.ndarray, tensor: Tensor) -> None:
+def check_shape(array: np.ndarray, tensor: Tensor) -> None:
+    """Check that an array has the tensor's shape."""
     if array.shape != tensor.shape:
         raise errors.UpdateError(
             f"shape of {tensor.name!r}", f"{tensor.shape}, as in the schema", array.shape

@@ -37,27 +37,34 @@ def frequencies(counts: np.ndarray) -> np.ndarray:
     return np.array(out, np.uint32)
 
 
-def encode(coder: GridCoder, integers: np.ndarray) -> np.ndarray | None:
-    """Entropy-code integers (int32, shape (n,)): the payload (uint8), or None if raw is not longer."""
-    if shortest(len(integers)) >= integers.nbytes:
+def encode(coder: GridCoder, integers: np.ndarray, raw_bytes: int | None = None) -> np.ndarray | None:
+    """Entropy-code integers (int32, shape (n,)): the payload (uint8), or None if raw is not longer.
+
+    `raw_bytes` is the length of the raw payload; by default that of a grid, 4 bytes an element.
+    """
+    raw_bytes = integers.nbytes if raw_bytes is None else raw_bytes
+    if shortest(len(integers)) >= raw_bytes:
         return None
     chosen = frequencies(coder.count(integers))
     states, counts, words = coder.encode(integers, chosen)
     coded = join(_pack(chosen), COUNTS, states, counts, words)
-    return coded if len(coded) < integers.nbytes else None
+    return coded if len(coded) < raw_bytes else None
 
 
-def decode(coder: GridCoder, data: np.ndarray, size: int, name: str, offset: int) -> np.ndarray:
+def decode(
+    coder: GridCoder, data: np.ndarray, size: int, name: str, offset: int, what: str = "grid"
+) -> np.ndarray:
     """Decode a coded payload to integers, and check it: [C-10] to [C-14].
 
-    `data` is the payload (uint8), whose length has passed [F-23], and `size` the number of elements. `name`
-    and `offset` are the tensor's name and the payload's offset in the frame, for error messages.
+    `data` is the payload (uint8), whose length has passed [F-23] or [T-15], and `size` the number of
+    elements. `name` and `offset` are the tensor's name and the payload's offset in the bytes, and `what` says
+    what the integers are, for error messages.
 
     Returns
     -------
     numpy.ndarray of int32, shape (size,)
     """
-    field = f"coded grid of {name}"
+    field = f"coded {what} of {name}"
     given, begin = _unpack(data[: len(data) - 8 * blocks(size) + 4], field, offset)
     coded = split(data, begin, COUNTS, None, given, size, field, offset)
     out = np.empty(size, np.int32)

@@ -34,6 +34,23 @@ def unsigned(value: int, bound: int, field: str) -> int:
     return number
 
 
+def positive_weight(weight: int) -> int:
+    """Check that a weight is a positive integer, [A-01], [A-08], and return it as a Python integer.
+
+    Raises
+    ------
+    AggregateError
+        It is not; True is none either.
+    """
+    try:
+        number = weight.__index__()
+    except (AttributeError, TypeError):
+        raise errors.AggregateError("weight", "a positive integer", repr(weight)) from None
+    if number < 1 or isinstance(weight, bool):
+        raise errors.AggregateError("weight", "a positive integer", weight)
+    return number
+
+
 def given(value: int | None) -> int | None:
     """The expected value of a round or a base model: None, which allows any, for 0 and None (spec 6.2)."""
     return value or None

@@ -34,6 +34,18 @@ def apply(noise: np.ndarray, bits: np.ndarray, kind: int) -> np.ndarray:
     return np.where(bits, noise, noise.dtype.type(0) if kind == MaskKind.BINARY else -noise)
 
 
+def factors(counts: np.ndarray, frames: int, kind: int) -> np.ndarray:
+    """What multiplies a draw in the sum of `frames` masks of one seed (spec 8.6): int32, shape (n,).
+
+    `counts` is the number of masks whose bit is set: unsigned integers of at most `frames` < 2^24.
+    """
+    out = counts.astype(np.int32)
+    if kind == MaskKind.SIGNED:
+        out *= 2
+        out -= np.int32(frames)
+    return out
+
+
 def sample(update: np.ndarray, noise: np.ndarray, draws: np.ndarray, kind: int) -> np.ndarray:
     """Sample the mask of an update (spec 4.3), [M-04].
 

@@ -154,10 +154,10 @@ class ExactSum:
                 self._limbs[limb].array()
         return self._limbs[limb]
 
-    def merge(self, other: ExactSum) -> None:
-        """Add the sums of `other`, of the same dtype and size."""
+    def merge(self, other: ExactSum, weight: int = 1) -> None:
+        """Add weight * the sums of `other`, of the same dtype and size."""
         for limb, sums in other.limbs.items():
-            self._limb(limb).merge(sums)
+            self._limb(limb).merge(sums, weight)
 
     def canonical_rows(self) -> list[tuple[int, np.ndarray]]:
         """The limbs whose sums are not all 0, in ascending order, with their sums (spec 8.5)."""
@@ -193,7 +193,7 @@ class ExactSum:
     def _exact_mean(self, exact: int, total: int) -> float | int:
         quotient, exponent = nearest(exact, total, self.dtype.precision)
         if not self.dtype.is_float:
-            least, largest = _integer_range(self.dtype)
+            least, largest = integer_range(self.dtype)
             if not least <= quotient <= largest:
                 raise _beyond_range(self.dtype)
             return quotient
@@ -228,7 +228,8 @@ def decompose(values: np.ndarray, dtype: Dtype) -> tuple[np.ndarray, np.ndarray,
     return bits >> sign != 0, fraction | (one << mantissa), (field - one).astype(np.int64)
 
 
-def _integer_range(dtype: Dtype) -> tuple[int, int]:
+def integer_range(dtype: Dtype) -> tuple[int, int]:
+    """The least and the largest value of a dtype of integers or of bool."""
     if dtype.name == "bool":
         return 0, 1
     info = np.iinfo(dtype.name)

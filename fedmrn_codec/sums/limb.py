@@ -46,13 +46,13 @@ class LimbSums:
         if self._whole > MOST_PARTS:
             self._compact()
 
-    def merge(self, other: LimbSums) -> None:
-        """Add the sums of `other`, of the same size."""
+    def merge(self, other: LimbSums, weight: int = 1) -> None:
+        """Add weight * the sums of `other`, of the same size."""
         self.finish()
         if other._all is not None:
-            self.add(0, other._all)
+            self.add(0, other._all if weight == 1 else weight * other._all)
         for at, sums in other._few:
-            self._add_few(at, sums)
+            self._add_few(at, sums if weight == 1 else weight * sums)
             self.finish()
 
     def array(self) -> np.ndarray:

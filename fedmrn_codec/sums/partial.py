@@ -7,23 +7,19 @@ import zlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import numpy as np
-
 from .. import errors
 from ..format.frame import CHECKSUM, Buffer, as_view, check_checksum
 from ..format.parsing import check_digest, check_tensor_count
 from ..format.reader import Reader
 from ..format.schema import Schema, Tensor
 from ..primitives.grid import Grid
-from ..primitives.noise import DISTRIBUTIONS, MAX_DRAW, Noise
+from ..primitives.noise import DISTRIBUTIONS, Noise
+from .rows import Rows, check_magnitude, check_rows, read_rows, read_sums, write_rows
 from .state import MAX_WEIGHT, MaskedSum, Sums
 
 MAGIC, MAJOR, MINOR = b"FMRS", 1, 1  # the highest minor version that this library reads
 HEADER = struct.Struct("<4sBBHQQII16sQ")
 MASKED = struct.Struct("<B3sf")
-
-Rows = dict[int, np.ndarray]
-"""The sums of a dense tensor, by limb: int64, shape (size,)."""
 
 
 class Header(NamedTuple):
@@ -54,10 +50,7 @@ def build(schema: Schema, sums: Sums, weight: int, frames: int, round: int, base
             parts.append(MASKED.pack(state.noise.code, bytes(3), state.noise.scale))
             parts.append(state.sums.astype("<i8").tobytes())
             continue
-        rows = sums.dense.rows(stream)
-        parts.append(struct.pack("<I", len(rows)))
-        for limb, row in rows:
-            parts.append(struct.pack("<I", limb) + row.astype("<i8").tobytes())
+        parts.append(write_rows(sums.dense.rows(stream)))
     body = b"".join(parts)
     return body + CHECKSUM.pack(zlib.crc32(body))
 
@@ -73,7 +66,7 @@ def parse(data: Buffer, schema: Schema) -> tuple[Header, Sums]:
     view = as_view(data)
     header = _parse_header(view, schema)
     reader = Reader(view[HEADER.size : -CHECKSUM.size], errors.TruncatedError, HEADER.size)
-    states = [_read_masked(reader, t, header.minor) if t.masked else _read_dense(reader, t) for t in schema]
+    states = [_read_masked(reader, t, header.minor) if t.masked else read_rows(reader, t) for t in schema]
     needed = _minor(state for state in states if isinstance(state, MaskedSum))
     if header.minor != needed:
         raise errors.MinorError("minor version", f"{needed}, for its distributions", header.minor, 5)
@@ -113,10 +106,6 @@ def _parse_header(view: memoryview, schema: Schema) -> Header:
     return header
 
 
-def _read_sums(reader: Reader, tensor: Tensor, field: str) -> np.ndarray:
-    return np.frombuffer(reader.take(8 * tensor.size, field), "<i8").astype(np.int64)
-
-
 def _minor(states: Iterable[MaskedSum]) -> int:
     """The lowest minor version that has the distributions of these sums."""
     return int(any(isinstance(state.noise, Grid) for state in states))
@@ -133,36 +122,16 @@ def _read_masked(reader: Reader, tensor: Tensor, minor: int) -> MaskedSum:
         raise errors.ReservedError(f"reserved bytes of {name}", "0", reserved.hex(), at + 1)
     if not known[code].allows(scale):
         raise errors.FrameScaleError(f"scale of {name}", known[code].bounds(), scale, at + 4)
-    sums = _read_sums(reader, tensor, f"sums of {name}")
+    sums = read_sums(reader, tensor, f"sums of {name}")
     out = MaskedSum(0, known[code](scale))
     out.sums = sums
     return out
 
 
-def _read_dense(reader: Reader, tensor: Tensor) -> Rows:
-    """Read the sums of a dense tensor, a row for each limb: [P-12]."""
-    out: Rows = {}
-    last, name = -1, repr(tensor.name)
-    for _ in range(reader.number(4, f"rows of {name}")):
-        at = reader.offset
-        limb = reader.number(4, f"row of {name}")
-        if not last < limb < tensor.type.limbs:
-            raise errors.RowsError(
-                f"row of {name}", f"{last + 1} to {tensor.type.limbs - 1}, ascending", limb, at
-            )
-        out[limb] = _read_sums(reader, tensor, f"row {limb} of {name}")
-        last = limb
-    return out
-
-
 def _check_sums(tensor: Tensor, state: MaskedSum | Rows, weight: int) -> None:
     """Check the magnitudes of one tensor's sums, and that no row is all 0: [P-15]."""
-    masked = isinstance(state, MaskedSum)
-    rows = [state.sums] if isinstance(state, MaskedSum) else list(state.values())
-    limit = weight * (state.noise.largest_draw if isinstance(state, MaskedSum) and state.noise else MAX_DRAW)
-    for row in rows:
-        largest = max(abs(int(row.min())), abs(int(row.max()))) if row.size else 0
-        if largest > limit:
-            raise errors.SumsError(f"sums of {tensor.name!r}", f"magnitudes of at most {limit}", largest)
-        if not masked and largest == 0:
-            raise errors.SumsError(f"rows of {tensor.name!r}", "a sum other than 0 in each", "a row of zeros")
+    if isinstance(state, MaskedSum):
+        assert state.noise is not None
+        check_magnitude(tensor, state.sums, weight * state.noise.largest_draw)
+    else:
+        check_rows(tensor, state, weight)

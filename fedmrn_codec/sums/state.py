@@ -14,6 +14,7 @@ from ..primitives.codes import MaskKind
 from ..primitives.dtypes import DTYPES
 from ..primitives.grid import Grid
 from ..primitives.noise import Noise
+from .counts import MaskCounts
 from .exact import ExactSum
 
 BATCH = 16
@@ -90,6 +91,17 @@ class MaskedSum:
             self.frames[kind] += other.frames[kind]
             self.set_bits[kind] += other.set_bits[kind]
 
+    def add_counts(
+        self, backend: backends.Backend, stream: int, seed: int, mine: MaskCounts, frames: int, weight: int
+    ) -> None:
+        """Add the sums of `frames` masks of one seed, each with the weight, from their counts (spec 8.6)."""
+        assert mine.noise is not None
+        assert mine.kind is not None
+        self.noise = mine.noise
+        backend.accumulate_counts(mine.noise, mine.kind, seed, stream, mine.counts, frames, weight, self.sums)
+        self.frames[mine.kind] += frames
+        self.set_bits[mine.kind] += int(mine.counts.sum(dtype=np.int64))
+
     def energy(self) -> float:
         """The sum of the squares of the sums, to 20 bits; the same on every machine."""
         largest = max(abs(int(self.sums.min())), abs(int(self.sums.max()))) if self.sums.size else 0
@@ -134,10 +146,10 @@ class DenseSums:
         for exact_sum in self._sums.values():
             exact_sum.flush()
 
-    def merge(self, other: DenseSums) -> None:
-        """Add the sums of `other`, of the same schema."""
+    def merge(self, other: DenseSums, weight: int = 1) -> None:
+        """Add weight * the sums of `other`, of the same schema."""
         for name, mine in self._sums.items():
-            mine.merge(other._sums[name])
+            mine.merge(other._sums[name], weight)
 
     def means(self, total: int) -> dict[int, np.ndarray]:
         """The mean of each dense tensor by stream, flat; `total` is the sum of weights."""
@@ -214,6 +226,25 @@ class Sums:
         else:
             self.square_weights = None
         self.dense.merge(other.dense)
+
+    def add_tally(
+        self,
+        backend: backends.Backend,
+        counts: Mapping[int, MaskCounts],
+        dense: DenseSums,
+        seed: int,
+        frames: int,
+        weight: int,
+    ) -> None:
+        """Add a tally's sums as those of its frames, each with the weight (spec 8.6), [A-10].
+
+        `counts` is by stream, and `dense` without a weight; the caller has compared the noise.
+        """
+        for stream, state in self.masked.items():
+            state.add_counts(backend, stream, seed, counts[stream], frames, weight)
+        self.dense.merge(dense, weight)
+        if self.square_weights is not None:
+            self.square_weights += frames * weight**2
 
     def means(self, backend: backends.Backend, total: int) -> dict[int, np.ndarray]:
         """The mean of each tensor by stream, flat; `total` is the sum of weights. Batches must be flushed."""

@@ -12,7 +12,7 @@ from fedmrn_codec.primitives.codes import MaskKind
 from fedmrn_codec.primitives.noise import DISTRIBUTIONS, LARGEST
 
 KINDS = [MaskKind.BINARY, MaskKind.SIGNED]
-VERBS = ["words", "noise", "decode", "accumulate", "sample", "sample-seeded"]
+VERBS = ["words", "noise", "decode", "accumulate", "counts", "sample", "sample-seeded"]
 U64 = st.integers(0, 2**64 - 1)
 EDGES = [2**16, 2**32, 2**34, 2**63, 2**64]
 
@@ -45,10 +45,12 @@ class Case:
     weight: int = 600
     private: int = 99
     number: int = 0
+    frames: int = 10
     payload: np.ndarray = field(init=False)
     update: np.ndarray = field(init=False)
     draws: np.ndarray = field(init=False)
     sums: np.ndarray = field(init=False)
+    counts: np.ndarray = field(init=False)
 
     def __post_init__(self):
         rng = np.random.default_rng(self.number)
@@ -57,7 +59,8 @@ class Case:
         self.draws[rng.random(self.size) < 0.1] = 0
         self.sums = rng.integers(-(2**50), 2**50, self.size)
         self.update = self._update(rng)
-        for array in (self.payload, self.draws, self.update, self.sums):
+        self.counts = rng.integers(0, self.frames + 1, self.size).astype(np.min_scalar_type(self.frames))
+        for array in (self.payload, self.draws, self.update, self.sums, self.counts):
             array.flags.writeable = False
 
     def _update(self, rng):
@@ -87,6 +90,11 @@ class Case:
             sums = self.sums.copy()
             backend.accumulate(self.noise, self.kind, *place, self.payload, self.weight, sums)
             return sums.tobytes()
+        if verb == "counts":
+            sums, weight = self.sums.copy(), min(self.weight, (2**39 - 1) // self.frames)
+            given = self.counts, self.frames, weight
+            backend.accumulate_counts(self.noise, self.kind, *place, *given, sums)
+            return sums.tobytes()
         draws = self.draws if verb == "sample" else self.private
         return backend.sample(self.noise, self.kind, *place, self.update, draws).tobytes()
 
@@ -105,4 +113,5 @@ def cases(draw, largest=5000):
         draw(st.integers(1, 2**39 - 1)),
         draw(U64),
         draw(st.integers(0, 2**32 - 1)),
+        draw(st.sampled_from([1, 10, 255, 256, 40_000, 65_535, 65_536, 2**24 - 1])),
     )

@@ -13,6 +13,7 @@ from onnx.reference import ReferenceEvaluator
 import fedmrn_codec as fm
 from fedmrn_codec.backends import onnx as backend
 from fedmrn_codec.backends import onnx_graphs
+from fedmrn_codec.backends.numpy import draws_of
 from fedmrn_codec.backends.onnx_export import describe, models
 from fedmrn_codec.cli.app import app
 from fedmrn_codec.primitives.noise import BY_NAME, DISTRIBUTIONS
@@ -51,6 +52,7 @@ def case_of(name, size, start=0):
         "weight": np.array(case.weight, np.int64),
         "sums": case.sums,
         "weights": weights,
+        "factors": np.random.default_rng(3).integers(-600, 601, size).astype(np.int32),
         "integers": np.random.default_rng(2).integers(1 - 2**24, 2**24, size).astype(np.int32),
     }
     if operation.startswith("grid-"):
@@ -59,6 +61,10 @@ def case_of(name, size, start=0):
         sums += case.weight * given["integers"].astype(np.int64)
         wants = {"decode": decoded, "accumulate": sums, "apply": weights + decoded}
         want = wants[operation.removeprefix("grid-")].tobytes()
+        return {key: given[key] for key in onnx_graphs.OPERATIONS[operation][0]}, want
+    if operation == "accumulate-counts":
+        q = draws_of(noise, case.seed, case.stream, start, size).astype(np.int64)
+        want = (case.sums + case.weight * q * given["factors"]).tobytes()
         return {key: given[key] for key in onnx_graphs.OPERATIONS[operation][0]}, want
     if operation == "apply":
         want = (weights + np.frombuffer(case.run("numpy", "decode"), np.float32)).tobytes()
@@ -130,7 +136,7 @@ def test_models_are_plain_onnx(exported, name):
         assert metadata["fedmrn.format"] == "1.3"
         assert "F-32" in metadata["fedmrn.caller_checks"]
         return
-    assert metadata["fedmrn.format"] == "1.0"
+    assert metadata["fedmrn.format"] == ("1.4" if name.startswith("accumulate-counts") else "1.0")
     assert "N-02" in metadata["fedmrn.meets"]
     assert ("N-03" in metadata["fedmrn.caller_checks"]) == ("scale" in {i.name for i in model.graph.input})
 
