@@ -60,7 +60,9 @@ class Bounds(NamedTuple):
 def bounds(n: int, degree: int, threshold: int, colluding: int, completing: int) -> Bounds:
     """The bounds for a sparse graph."""
     each, missing = math.log2(n), colluding + n - completing
-    apart = sum(math.log2(max(missing - i, 0) / (n - i)) if missing > i else -math.inf for i in range(degree // 2))
+    apart = sum(
+        math.log2(max(missing - i, 0) / (n - i)) if missing > i else -math.inf for i in range(degree // 2)
+    )
     return Bounds(
         each + log2_between(n - 1, colluding, degree, threshold, degree),
         each + apart,
@@ -101,7 +103,11 @@ def parameters() -> str:
 def shamir() -> str:
     """The shares of the example of 5.3."""
     shares = split(shamir_example(3), 4)
-    lines = ["| x | y(x) |", "|---|---|", *(f"| {x} | `{share.hex()}` |" for x, share in enumerate(shares, 1))]
+    lines = [
+        "| x | y(x) |",
+        "|---|---|",
+        *(f"| {x} | `{share.hex()}` |" for x, share in enumerate(shares, 1)),
+    ]
     return "\n".join(lines)
 
 
@@ -113,7 +119,9 @@ def text() -> str:
     out = FILE.read_text(encoding="utf-8")
     for name, make in PARTS.items():
         begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
-        out = re.sub(f"{begin}.*?{end}", lambda _, m=make, b=begin, e=end: f"{b}\n{m()}\n\n{e}", out, flags=re.S)
+        out = re.sub(
+            f"{begin}.*?{end}", lambda _, m=make, b=begin, e=end: f"{b}\n{m()}\n\n{e}", out, flags=re.S
+        )
     return out
 
 

@@ -34,7 +34,10 @@ FILES: dict[str, tuple[str, Callable[[], Iterator[Case]]]] = {
     "aggregate": ("Means, partial sums, merges (FORMAT.md 8)", aggregate.aggregate_cases),
     "partials_invalid": ("Partial sums to be refused, and the code (FORMAT.md 8.5)", partials.partial_cases),
     "envelopes": ("Envelopes, valid and to be refused (ENVELOPE.md)", envelopes.envelope_cases),
-    "secagg": ("Secure aggregation: its parts, rounds, messages to be refused (SECAGG.md)", secagg.secagg_cases),
+    "secagg": (
+        "Secure aggregation: its parts, rounds, messages to be refused (SECAGG.md)",
+        secagg.secagg_cases,
+    ),
 }
 
 VERSIONS = {"envelopes": "fedmrn envelope 1", "secagg": "fedmrn secagg 1"}
@@ -57,7 +60,9 @@ def file_text(name: str) -> str:
     assert len({case["id"] for case in cases}) == len(cases), "two cases with one id"
     assert exact_in_javascript(cases)
     blocks = (",\n".join(f"   {json.dumps(k)}: {json.dumps(v)}" for k, v in case.items()) for case in cases)
-    head = f'{{\n "format": "{VERSIONS.get(name, "fedmrn 1.3")}",\n "about": {json.dumps(about)},\n "cases": [\n'
+    head = (
+        f'{{\n "format": "{VERSIONS.get(name, "fedmrn 1.3")}",\n "about": {json.dumps(about)},\n "cases": [\n'
+    )
     return head + ",\n".join(f"  {{\n{block}\n  }}" for block in blocks) + "\n ]\n}\n"
 
 

@@ -114,7 +114,15 @@ class Client:
         with self._lock:
             if self.state not in VERBS:
                 raise errors.OrderError(f"call of client {self.id}", "nothing in this state", "`to_bytes`")
-            out = saved(self.id, self.state, self._terms.agreement, self._public, self._roster, self.clipped, self._secrets)
+            out = saved(
+                self.id,
+                self.state,
+                self._terms.agreement,
+                self._public,
+                self._roster,
+                self.clipped,
+                self._secrets,
+            )
             self._secrets, self._roster, self.state = Secrets(), None, "saved"
             return out
 

@@ -135,7 +135,6 @@ class Roster:
         for id, body in zip(self.ids, self.bodies, strict=True):
             check_signature(identities, id, self.agreement, body)
 
-
     def check_holders(self, threshold: int) -> None:
         """Refuse a graph with too few holders of each secret, [X-30]."""
         if self.neighbours_each + 1 < threshold:

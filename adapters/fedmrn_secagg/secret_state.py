@@ -40,7 +40,13 @@ class State(NamedTuple):
 
 
 def saved(
-    id: int, state: str, agreement: bytes, public: bytes, roster: Roster | None, clipped: int | None, secrets: Secrets
+    id: int,
+    state: str,
+    agreement: bytes,
+    public: bytes,
+    roster: Roster | None,
+    clipped: int | None,
+    secrets: Secrets,
 ) -> bytes:
     """The bytes of a state."""
     entries = {

@@ -254,7 +254,9 @@ class Server:
             raise fm.ArgumentError("messages", "a mapping of id to bytes", type(messages).__name__)
         for id in messages:
             if checked_id(id) not in allowed:
-                raise fm.ArgumentError("messages", f"clients that take part in the step {step}", f"client {id}")
+                raise fm.ArgumentError(
+                    "messages", f"clients that take part in the step {step}", f"client {id}"
+                )
         return sorted(messages.items())
 
     def _enough(self, found: int, what: str) -> None:
@@ -299,7 +301,9 @@ class Server:
         id = roster.ids[position]
         if self._alive[position]:
             if keys.commitment(secret, roster.digest, id) != self._commitments[position]:
-                raise errors.ReconstructionError(f"self seed of client {id}", "that of its commitment", "another")
+                raise errors.ReconstructionError(
+                    f"self seed of client {id}", "that of its commitment", "another"
+                )
             total.pad(keys.self_key(secret, roster.digest, id), negative=True)
             return
         private = keys.pad_private(secret, roster.agreement, id)

@@ -67,7 +67,9 @@ class Terms:
         if not isinstance(self.session, bytes) or len(self.session) > MOST_SESSION:
             raise fm.ArgumentError("session", f"at most {MOST_SESSION} bytes", repr(self.session))
         if self.largest_weight * self.threshold > MOST_FRAMES:
-            raise fm.ArgumentError("largest_weight", f"at most {MOST_FRAMES} with all clients", self.largest_weight)
+            raise fm.ArgumentError(
+                "largest_weight", f"at most {MOST_FRAMES} with all clients", self.largest_weight
+            )
         self.steps  # noqa: B018 - checks them
 
     @cached_property

@@ -68,7 +68,10 @@ class Vector:
         for section, array in enumerate((self.fields, self.words, self.longs), 1):
             stream = Cipher(ChaCha20(key, COUNTER + struct.pack("<IQ", section, 0)), None).encryptor()
             width = step * 8 // array.itemsize
-            zeros, buffer = memoryview(bytes(min(step * 8, array.nbytes))), np.empty(min(width, len(array)), array.dtype)
+            zeros, buffer = (
+                memoryview(bytes(min(step * 8, array.nbytes))),
+                np.empty(min(width, len(array)), array.dtype),
+            )
             for at in range(0, len(array), width):
                 part: Any = array[at : at + width]
                 keystream = buffer[: len(part)]

@@ -59,9 +59,18 @@ SCHEMA = (
     dense("batches", "int64"),
 )
 STEPS = {"conv.bias": 2.0**-18, "half": 2.0**-10}
-SIGNED = Agreed(SCHEMA, (o.SIGNED, o.BERNOULLI, f32(0.01)), STEPS, threshold=3, session=b"run 12", base_model=5, round=3)
+SIGNED = Agreed(
+    SCHEMA, (o.SIGNED, o.BERNOULLI, f32(0.01)), STEPS, threshold=3, session=b"run 12", base_model=5, round=3
+)
 WEIGHTED = Agreed(
-    SCHEMA, (o.BINARY, o.UNIFORM, 0.5), STEPS, threshold=3, largest_weight=5, signed=True, seed=2**63 + 1, round=1
+    SCHEMA,
+    (o.BINARY, o.UNIFORM, 0.5),
+    STEPS,
+    threshold=3,
+    largest_weight=5,
+    signed=True,
+    seed=2**63 + 1,
+    round=1,
 )
 FOUR = (3, 8, 2**40 + 5, 2**41)
 SEVEN = (1, 2, 3, 50, 60, 70, 2**45)
@@ -120,7 +129,10 @@ def good(name: str, spec: str, comment: str, **fields: object) -> Case:
 def part_cases() -> Iterator[Case]:
     """The parts that one can test on their own: agreement, graph, shares, pads."""
     for name, agreed in (("signed", SIGNED), ("weighted", WEIGHTED)):
-        fields = {"agreed": agreed_json(agreed, schema_json(agreed.schema)), "agreement": agreement(agreed).hex()}
+        fields = {
+            "agreed": agreed_json(agreed, schema_json(agreed.schema)),
+            "agreement": agreement(agreed).hex(),
+        }
         yield good(f"agreement-{name}", "2", "the digest of the agreed values", kind="agreement", **fields)
     for name, ids, degree in (("complete", FOUR, 0), ("seven", SEVEN, 4), ("circle", SEVEN, 2)):
         seed = GRAPH_SEED if degree else bytes(32)
@@ -232,7 +244,13 @@ def bad(name: str, comment: str, message: bytes, step: str, reader: int, of: str
     """A message that is refused by a server (reader 0), from the client `sender`, or by a client."""
     number = f"X-{name[1:3]}"
     case = {"id": name, "spec": [number], "comment": comment, "result": "invalid", "code": CODES[number]}
-    return case | {"kind": "message", "round": f"secagg/round-{of}", "step": step, "reader": reader, "message": message.hex()}
+    return case | {
+        "kind": "message",
+        "round": f"secagg/round-{of}",
+        "step": step,
+        "reader": reader,
+        "message": message.hex(),
+    }
 
 
 def header_cases() -> Iterator[Case]:
@@ -256,16 +274,24 @@ def header_cases() -> Iterator[Case]:
         yield case(f"x15-{at}", f"byte {at} is not 0", resealed(right, put(at, b"\1")))
     yield case("x16-reader", "the id of the reader in a message to all", resealed(right, put(8, b"\3")))
     yield case("x16-and-digest", "the id comes before the digest", resealed(right, put(15, b"\1\0")))
-    yield case("x17-agreement", "the agreement in the place of the roster digest", resealed(right, put(16, r.agreement)))
+    yield case(
+        "x17-agreement",
+        "the agreement in the place of the roster digest",
+        resealed(right, put(16, r.agreement)),
+    )
     yield case("x17-last", "another last bit", resealed(right, put(47, bytes([right[47] ^ 1]))))
     yield case("x19-bit-4", "a fifth client of four", resealed(right, put(48, bytes([right[48] | 16]))))
-    yield case("x19-and-length", "bits of the bitmap come before the length", finished(right[:48] + b"\x9d\0"))
+    yield case(
+        "x19-and-length", "bits of the bitmap come before the length", finished(right[:48] + b"\x9d\0")
+    )
     yield case("x20-bitmap", "the bitmap is missing", resealed(right, lambda d: d.pop()))
     yield case("x21-one", "a byte too many", resealed(right, lambda d: d.append(0)))
     yield case("x21-and-checksum", "the length comes before the checksum", right + b"\0")
     yield case("x22-body", "another client, and the old checksum", right[:48] + b"\x0f" + right[49:])
     yield case("x22-itself", "another checksum", right[:-1] + bytes([right[-1] ^ 128]))
-    yield case("x34-without-itself", "the client is not among the survivors", resealed(right, put(48, b"\x0e")))
+    yield case(
+        "x34-without-itself", "the client is not among the survivors", resealed(right, put(48, b"\x0e"))
+    )
     yield case("x36-two", "two survivors, the threshold is 3", resealed(right, put(48, b"\x05")))
 
 
@@ -296,7 +322,9 @@ def roster_cases() -> Iterator[Case]:
     swapped = right[: at(2)] + right[at(3) : at(4)] + right[at(2) : at(3)]
     yield case("x26-order", "two entries in the wrong order", finished(swapped))
     yield case("x26-zero", "the id 0", resealed(right, put(at(0), bytes(8))))
-    yield case("x27-missing", "another id in the place of the client's own", resealed(right, put(at(0), b"\2")))
+    yield case(
+        "x27-missing", "another id in the place of the client's own", resealed(right, put(at(0), b"\2"))
+    )
     yield case("x27-key", "another pad key", resealed(right, put(at(0) + 40, bytes(32))))
     same = resealed(right, put(at(2) + 8, right[at(1) + 8 : at(1) + 40]))
     yield case("x28-box-key", "two clients with one box key", same)
@@ -308,7 +336,9 @@ def roster_cases() -> Iterator[Case]:
     wide = 136
     forged = bytearray(s.roster[:-4])
     forged[88 + wide * 5 + 8] ^= 1
-    yield bad("x29-key", "a key that its owner has not signed", finished(bytes(forged)), "roster", eve, "seven")
+    yield bad(
+        "x29-key", "a key that its owner has not signed", finished(bytes(forged)), "roster", eve, "seven"
+    )
     two, three = (s.roster[88 + wide * p + 8 : 88 + wide * (p + 1)] for p in (3, 4))
     moved = resealed(resealed(s.roster, put(88 + wide * 3 + 8, three)), put(88 + wide * 4 + 8, two))
     yield bad("x29-moved", "the keys of two clients exchanged", moved, "roster", eve, "seven")
@@ -352,16 +382,25 @@ def server_cases() -> Iterator[Case]:
     yield case("x16-keys", "the keys of another client", r.keys[FOUR[0]], "keys")
     yield case("x17-keys", "other agreed values", resealed(keys, put(16, bytes(32))), "keys")
     yield case("x20-keys", "a byte short", resealed(keys, lambda d: d.pop()), "keys")
-    yield case("x21-keys", "a signature that was not asked for", resealed(keys, lambda d: d.extend(bytes(64))), "keys")
+    yield case(
+        "x21-keys",
+        "a signature that was not asked for",
+        resealed(keys, lambda d: d.extend(bytes(64))),
+        "keys",
+    )
     for offset in (48, 80):
-        yield case(f"x24-zero-{offset}", "a public key of zeros", resealed(keys, put(offset, bytes(32))), "keys")
+        yield case(
+            f"x24-zero-{offset}", "a public key of zeros", resealed(keys, put(offset, bytes(32))), "keys"
+        )
     yield case("x24-twice", "one key for both uses", resealed(keys, put(80, keys[48:80])), "keys")
     other = resealed(keys, put(48, r.keys[FOUR[0]][48:80]))
     yield case("x24-other", "the box key of another client", other, "keys")
     yield case("x14-shares", "keys in the place of shares", keys, "shares")
     yield case("x20-shares", "a box short", finished(shares[:-52]), "shares")
     yield case("x21-shares", "a box too many", resealed(shares, lambda d: d.extend(bytes(48))), "shares")
-    yield case("x22-shares", "a bit of a box, and the old checksum", shares[:90] + b"\0" + shares[91:], "shares")
+    yield case(
+        "x22-shares", "a bit of a box, and the old checksum", shares[:90] + b"\0" + shares[91:], "shares"
+    )
     survivor = FOUR[0]
     sent = r.masked[survivor]
     short = bad("x20-masked", "a byte short", resealed(sent, lambda d: d.pop()), "masked", 0)

@@ -146,7 +146,9 @@ def exact(payload: bytes, tensor: o.Tensor) -> list[Fraction]:
 def integers(tensor: o.Tensor, content: o.Content, step: float) -> list[int]:
     """The z of a dense tensor of a float dtype, before they are bounded (6.3)."""
     if content.kind == o.GRID:
-        return [round(Fraction(z) * Fraction(content.scale) / Fraction(step)) for z in o.integers(content.payload)]
+        return [
+            round(Fraction(z) * Fraction(content.scale) / Fraction(step)) for z in o.integers(content.payload)
+        ]
     return [round(value / Fraction(step)) for value in exact(content.payload, tensor)]
 
 
@@ -164,7 +166,8 @@ def plus(a: Any, b: Any, sign: int, size: Sizes) -> tuple[list[int], list[int], 
     """a + sign * b, number by number, modulo a power of two in each section."""
     moduli = 2**size.bits, 2**32, 2**64
     first, second, third = (
-        [(x + sign * y) % modulus for x, y in zip(p, q, strict=True)] for p, q, modulus in zip(a, b, moduli, strict=True)
+        [(x + sign * y) % modulus for x, y in zip(p, q, strict=True)]
+        for p, q, modulus in zip(a, b, moduli, strict=True)
     )
     return first, second, third
 
@@ -197,7 +200,9 @@ class Round:
         self.ids = list(self.members)
         self.degree, self.graph_seed = degree, graph_seed
         self.agreement = agreement(agreed)
-        self.pad_private = {i: hkdf(m.key_seed, self.agreement, label("key") + number(i)) for i, m in self.members.items()}
+        self.pad_private = {
+            i: hkdf(m.key_seed, self.agreement, label("key") + number(i)) for i, m in self.members.items()
+        }
         self.keys_body = {i: self._keys_body(i) for i in self.ids}
         self.keys = {i: finished(unsealed(KEYS, i, self.agreement, self.keys_body[i])) for i in self.ids}
         head = struct.pack("<II", len(self.ids), degree) + graph_seed
@@ -252,9 +257,13 @@ class Round:
     def _masked(self) -> None:
         n = len(self.ids)
         self.size = sizes(self.agreed, n)
-        self.self_keys = {i: hkdf(self.members[i].self_seed, self.r, label("self") + number(i)) for i in self.u2}
+        self.self_keys = {
+            i: hkdf(self.members[i].self_seed, self.r, label("self") + number(i)) for i in self.u2
+        }
         self.pair_keys = {
-            (i, j): hkdf(self._product(i, j, True), self.r, label("pad") + number(min(i, j)) + number(max(i, j)))
+            (i, j): hkdf(
+                self._product(i, j, True), self.r, label("pad") + number(min(i, j)) + number(max(i, j))
+            )
             for i in self.u2
             for j in self.neighbours[i]
             if j in self.u2
@@ -283,7 +292,12 @@ class Round:
                     self.revealed[j][x + 1] = share
                     body += share
             self.reveal[i] = finished(unsealed(REVEAL, i, self.s, body))
-        total = plus(([0] * self.size.fields, [0] * self.size.words, [0] * self.size.longs), pad(bytes(32), self.size), 0, self.size)
+        total = plus(
+            ([0] * self.size.fields, [0] * self.size.words, [0] * self.size.longs),
+            pad(bytes(32), self.size),
+            0,
+            self.size,
+        )
         for i in self.u3:
             total = plus(total, self.masked_vectors[i], 1, self.size)
         self.masked_sum = total
@@ -292,7 +306,9 @@ class Round:
             if i in self.u3:
                 seed = combine(chosen)
                 assert seed == self.members[i].self_seed
-                total = plus(total, pad(hkdf(seed, self.r, label("self") + number(i)), self.size), -1, self.size)
+                total = plus(
+                    total, pad(hkdf(seed, self.r, label("self") + number(i)), self.size), -1, self.size
+                )
                 continue
             assert combine(chosen) == self.members[i].key_seed
             for j in self.neighbours[i]:
@@ -305,7 +321,10 @@ class Round:
         """The sum of the vectors without any pad is the same."""
         moduli = 2**self.size.bits, 2**32, 2**64
         for section, modulus in enumerate(moduli):
-            plain = [sum(column) % modulus for column in zip(*(v[section] for v in self.vectors.values()), strict=True)]
+            plain = [
+                sum(column) % modulus
+                for column in zip(*(v[section] for v in self.vectors.values()), strict=True)
+            ]
             assert plain == self.sum[section], section
 
     @property

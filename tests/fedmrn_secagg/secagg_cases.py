@@ -38,7 +38,9 @@ def update_of(schema, rng):
 def frames_of(request, ids, seed=0):
     """A frame for each id."""
     rng = np.random.default_rng(seed)
-    return {i: request.encode(update_of(request.schema, rng), private_seed=2**50 + int(i) % 2**32) for i in ids}
+    return {
+        i: request.encode(update_of(request.schema, rng), private_seed=2**50 + int(i) % 2**32) for i in ids
+    }
 
 
 class Cohort:

@@ -48,7 +48,10 @@ def test_fields_are_added_and_subtracted_modulo_their_size(monkeypatch, backend,
     for kind in range(4):
         one, other = rng.integers(0, 2**64, (2, words), np.uint64)
         if kind:  # carries everywhere, or nowhere
-            one, other = np.full(words, extreme[kind], np.uint64), np.full(words, extreme[kind - 1], np.uint64)
+            one, other = (
+                np.full(words, extreme[kind], np.uint64),
+                np.full(words, extreme[kind - 1], np.uint64),
+            )
         before = numbers(one, bits), numbers(other, bits)
         kept = other.copy()
         fields.combine(one, other, bits, negative)
@@ -91,7 +94,11 @@ def test_values_of_all_fields(bits):
 
 def layout_of(elements, clients):
     schema = fm.Schema(
-        [fm.Tensor("m", (elements,), masked=True), fm.Tensor("f", (9001,)), fm.Tensor("i", (9,), dtype="int8")]
+        [
+            fm.Tensor("m", (elements,), masked=True),
+            fm.Tensor("f", (9001,)),
+            fm.Tensor("i", (9,), dtype="int8"),
+        ]
     )
     return Layout(Terms(fm.Request(1, fm.Bernoulli(1.0), "signed", 0, 0, schema), 2), clients)
 

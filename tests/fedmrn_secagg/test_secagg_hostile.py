@@ -56,7 +56,12 @@ class Round(RuleBasedStateMachine):
             assert step not in self.sent or client not in self.sent[step]
             self.sent[step][client] = message
 
-    @rule(client=st.sampled_from(IDS), step=st.sampled_from(STEPS[1:]), at=st.integers(0, 10**6), bit=st.integers(0, 7))
+    @rule(
+        client=st.sampled_from(IDS),
+        step=st.sampled_from(STEPS[1:]),
+        at=st.integers(0, 10**6),
+        bit=st.integers(0, 7),
+    )
     def client_refuses_damaged(self, client, step, at, bit):
         given = self.given(step, client)
         if given:

@@ -32,8 +32,12 @@ def test_probabilities_are_those_of_the_hypergeometric_distribution(make):
         ways = math.comb(population, draws)
         for low, high in ((0, draws), (2, 4), (draws, draws), (3, 2), (-5, 1)):
             inside = range(max(low, 0), high + 1)
-            exact = sum(math.comb(marked, x) * math.comb(population - marked, draws - x) for x in inside) / ways
-            assert 2 ** make.log2_between(population, marked, draws, low, high) == pytest.approx(exact, rel=1e-9)
+            exact = (
+                sum(math.comb(marked, x) * math.comb(population - marked, draws - x) for x in inside) / ways
+            )
+            assert 2 ** make.log2_between(population, marked, draws, low, high) == pytest.approx(
+                exact, rel=1e-9
+            )
 
 
 def connected(left, edges):
@@ -64,7 +68,11 @@ def test_a_server_that_shows_different_survivors_obtains_no_update_alone(n, t, x
     assert 2 * t > n + x
     honest = range(n - x)
     lists = [
-        [frozenset(gone) for size in range(n - t + 1) for gone in itertools.combinations(set(range(n)) - {i}, size)]
+        [
+            frozenset(gone)
+            for size in range(n - t + 1)
+            for gone in itertools.combinations(set(range(n)) - {i}, size)
+        ]
         for i in honest
     ]
     for told in itertools.product(*lists):

@@ -16,7 +16,10 @@ from fedmrn_secagg.vector import Vector
 SIZE = 40_000
 SCHEMA = fm.Schema([fm.Tensor("m", (SIZE,), masked=True)])
 WIDE = fm.Request(3, fm.Bernoulli(1.0), "signed", 0, 0, SCHEMA)
-ZEROS, ONES = (fm.encode_bits({"m": np.full(SIZE, bit)}, SCHEMA, seed=3, noise=fm.Bernoulli(1.0), mask="signed") for bit in (False, True))
+ZEROS, ONES = (
+    fm.encode_bits({"m": np.full(SIZE, bit)}, SCHEMA, seed=3, noise=fm.Bernoulli(1.0), mask="signed")
+    for bit in (False, True)
+)
 SIGMAS = 6.5
 """A random number is as far from its mean once in 10^10 times."""
 

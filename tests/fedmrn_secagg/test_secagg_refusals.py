@@ -271,7 +271,9 @@ def test_a_signed_round_refuses_keys_that_nobody_has_signed():
     stranger = client(1, private[1], {1: public[1], 2: public[2]})
     messages = {i: each.keys() for i, each in clients.items()} | {1: stranger.keys()}
     roster = server.keys(messages)
-    with pytest.raises(errors.SignatureError, match="identity key of client 3: expected a known one, got none"):
+    with pytest.raises(
+        errors.SignatureError, match="identity key of client 3: expected a known one, got none"
+    ):
         stranger.shares(roster)
 
 
@@ -338,7 +340,12 @@ def test_frames_that_are_not_for_the_request_are_refused():
         with pytest.raises(error):
             c.clients[1].masked(frames_of(request, [1])[1], boxes[1])
     grid = fm.encode_grid(
-        {t.name: np.zeros(t.shape, t.type.numpy) for t in SCHEMA}, SCHEMA, step=1.0, seed=7, round=3, base_model=9
+        {t.name: np.zeros(t.shape, t.type.numpy) for t in SCHEMA},
+        SCHEMA,
+        step=1.0,
+        seed=7,
+        round=3,
+        base_model=9,
     )
     with pytest.raises(fm.ReplyError):
         c.clients[1].masked(grid, boxes[1])
@@ -450,7 +457,9 @@ def test_errors_keep_their_client_when_they_are_pickled():
 
 
 def test_every_error_has_a_code_of_its_own():
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, SecAggError)]
+    kinds = [
+        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, SecAggError)
+    ]
     assert len({kind.code for kind in kinds}) == len(kinds) > 20
 
 
@@ -479,7 +488,16 @@ def test_states_that_are_damaged_or_of_other_rounds_are_refused():
     c.play(until=2)
     data = c.clients[1].to_bytes()
     secret = json.loads(data)["key_seed"]
-    for bad in (b"", b"{}", b"[]", b"5", data[:-9], data.replace(b'"version": 1', b'"version": 2'), "\ud800", None):
+    for bad in (
+        b"",
+        b"{}",
+        b"[]",
+        b"5",
+        data[:-9],
+        data.replace(b'"version": 1', b'"version": 2'),
+        "\ud800",
+        None,
+    ):
         with pytest.raises(fm.ArgumentError, match="bytes of Client.to_bytes") as caught:
             Client.from_bytes(bad, REQUEST, threshold=3)
         assert secret not in str(caught.value)

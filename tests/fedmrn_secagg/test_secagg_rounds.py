@@ -144,7 +144,9 @@ def test_dense_floats_are_rounded_to_the_grid_ties_to_even(dtype):
     assert [client.clipped for client in cohort.clients.values()] == [0, 0, 0]
 
 
-@pytest.mark.parametrize(("dtype", "largest"), [("float32", 2**24 - 1), ("float16", 2**11 - 1), ("bfloat16", 255)])
+@pytest.mark.parametrize(
+    ("dtype", "largest"), [("float32", 2**24 - 1), ("float16", 2**11 - 1), ("bfloat16", 255)]
+)
 def test_dense_floats_beyond_the_range_are_clipped_and_counted(dtype, largest):
     schema = fm.Schema([fm.Tensor("x", (5,), dtype=dtype), fm.Tensor("y", (1,))])
     request = fm.Request(1, fm.Bernoulli(1.0), "signed", 0, 0, schema)

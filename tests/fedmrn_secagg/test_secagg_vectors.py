@@ -216,9 +216,12 @@ def test_answers_of_the_server(case, monkeypatch):
 def test_values_between(case):
     """Keys and shares that no message shows."""
     digest, agreement = bytes.fromhex(case["roster_digest"]), bytes.fromhex(case["agreement"])
-    assert digest == __import__("hashlib").sha256(
-        b"fedmrn secagg 1 roster\0" + bytes.fromhex(case["roster"])[:-4]
-    ).digest()
+    assert (
+        digest
+        == __import__("hashlib")
+        .sha256(b"fedmrn secagg 1 roster\0" + bytes.fromhex(case["roster"])[:-4])
+        .digest()
+    )
     people = {person["id"]: person for person in case["clients"]}
     for i, person in people.items():
         private = keys.pad_private(bytes.fromhex(person["key_seed"]), agreement, i)

@@ -209,6 +209,18 @@ for line in (
 assert subprocess.run(["fedmrn", "sweep"]).returncode == 2
 """
 
+SUMS = """
+import fedmrn_secagg
+request = fm.Request(1, fm.Bernoulli(0.01), "signed", 1, 0, schema)
+server = fedmrn_secagg.Server(request, clients=[1, 2, 3], threshold=2)
+clients = {i: fedmrn_secagg.Client(i, request, threshold=2) for i in (1, 2, 3)}
+roster = server.keys({i: c.keys() for i, c in clients.items()})
+boxes = server.shares({i: c.shares(roster) for i, c in clients.items()})
+one = request.encode(update)
+survivors = server.masked({i: clients[i].masked(one, boxes[i]) for i in (1, 3)})
+assert server.reveal({i: clients[i].reveal(survivors) for i in (1, 3)}).frames == 2
+"""
+
 RECEIVER = f"""
 import subprocess, sys
 example = {str(ROOT / "examples" / "receiver")!r}
