@@ -71,7 +71,7 @@ def bounds(n: int, degree: int, threshold: int, colluding: int, completing: int)
 
 
 def least(n: int) -> tuple[int, int, Bounds] | None:
-    """The least degree, the least threshold for it, and the bounds; None if only the complete graph will do."""
+    """The least degree, the least threshold for it, and the bounds; None: only the complete graph will do."""
     colluding, completing = n // COLLUDING, n - n // DROPPING
     for degree in range(2, n - 1, 2):
         low, high = 1, degree + 1

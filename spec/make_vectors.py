@@ -18,8 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "spec")]
 
-from vector_cases import aggregate, envelopes, example, frames, invalid  # noqa: E402
-from vector_cases import masks, partials, secagg, words  # noqa: E402
+from vector_cases import aggregate, envelopes, example, frames, invalid, masks, partials, secagg, words  # noqa: E402  # noqa: E402
 from vector_cases.basics import Case  # noqa: E402
 
 VECTORS = ROOT / "spec" / "vectors"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import fedmrn_codec as fm
@@ -22,7 +23,7 @@ def checked_id(id: int) -> int:
 def checked_ids(ids: Iterable[int]) -> tuple[int, ...]:
     """Different ids, ascending."""
     out = sorted(map(checked_id, ids))
-    for one, other in zip(out, out[1:], strict=False):
+    for one, other in pairwise(out):
         if one == other:
             raise fm.ArgumentError("clients", "each id once", f"{one} twice")
     return tuple(out)

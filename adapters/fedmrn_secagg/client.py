@@ -101,7 +101,7 @@ class Client:
         raise TypeError("a Client cannot be copied or pickled: each copy could answer a reveal of its own")
 
     def to_bytes(self) -> bytes:
-        """The state, secrets included, for a program that ends between two steps; this object is of no more use.
+        """The state, secrets included, for a program that ends between two steps; it leaves this object.
 
         Keep the bytes as secret as a private key, and restore them once: two clients with one state could
         reveal both secrets of a peer.

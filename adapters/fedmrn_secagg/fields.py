@@ -1,8 +1,8 @@
-"""Fields of a few bits in a row of 64-bit words: sums and differences of all of them at once (spec/SECAGG.md 6.2).
+"""Fields of a few bits in 64-bit words: sums and differences of all of them at once (spec/SECAGG.md 6.2).
 
-With the top bit of each field cleared in both operands, a sum of words has no carry from one field into the next,
-and a carry out of a word belongs to the field that goes on in the next word. The exclusive or of the top bits then
-completes the sum. The work for a word does not depend on the number of its fields.
+With the top bit of each field cleared in both operands, a sum of words has no carry from one field into the
+next, and a carry out of a word belongs to the field that goes on in the next word. The exclusive or of the top
+bits then completes the sum. The work for a word does not depend on the number of its fields.
 """
 
 from __future__ import annotations

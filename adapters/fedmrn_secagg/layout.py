@@ -1,4 +1,4 @@
-"""Where the elements of a schema are in a vector, from frames to vectors and from a sum to counts (spec/SECAGG.md 6)."""
+"""Where the elements of a schema are in a vector, and what they are there (spec/SECAGG.md 6)."""
 
 from __future__ import annotations
 

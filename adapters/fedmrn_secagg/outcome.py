@@ -71,7 +71,7 @@ def _counts(total: Vector, frames: int) -> dict[str, np.ndarray]:
 
 def _dense(total: Vector, frames: int) -> dict[str, Any]:
     """The sums of each dense tensor, by name: integers, and the step of those that are on a grid."""
-    layout, out = total.layout, {}
+    layout, out = total.layout, dict[str, Any]()
     at = 1
     for tensor in layout.floats:
         sums = total.words[at : at + tensor.size].view(np.int32).astype(np.int64)

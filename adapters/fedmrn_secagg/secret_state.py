@@ -73,6 +73,7 @@ def restored(data: Any) -> State:
             raise ValueError("version")
         roster = entries["roster"]
         names = "box_private", "key_seed", "self_seed"
+        box_private, key_seed, self_seed = (bytes.fromhex(entries[name]) for name in names)
         shares = {
             int(place): (bytes.fromhex(one), bytes.fromhex(other)) for place, one, other in entries["shares"]
         }
@@ -83,7 +84,7 @@ def restored(data: Any) -> State:
             bytes.fromhex(entries["public"]),
             None if roster is None else bytes.fromhex(roster),
             entries["clipped"],
-            Secrets(*(bytes.fromhex(entries[name]) for name in names), shares=shares),
+            Secrets(box_private, key_seed, self_seed, shares),
         )
     except (ValueError, TypeError, KeyError, AttributeError):
         raise fm.ArgumentError("state", "bytes of Client.to_bytes", "others") from None

@@ -39,18 +39,18 @@ class Server:
     clients : iterable of int
         The ids of those who may take part: unsigned 64-bit, not 0, each once.
     threshold : int
-        Shares that restore a secret, and least number of clients in a sum: at least 2. With a server that may be
-        malicious, more than half of the clients, or two thirds if a third of the clients may be, too.
+        Shares that restore a secret, and least number of clients in a sum: at least 2. With a server that may
+        be malicious, more than half of the clients, or two thirds if a third of the clients may be, too.
     largest_weight : int
         The largest weight of a client: it makes a field wider by its number of bits.
     step : float, or mapping of str to float, optional
-        A power of two: the step of the grid of all dense float tensors, or of some by name. By default 2^-18 for
-        float32 and float64, 2^-10 for float16, 2^-7 for bfloat16.
+        A power of two: the step of the grid of all dense float tensors, or of some by name. By default 2^-18
+        for float32 and float64, 2^-10 for float16, 2^-7 for bfloat16.
     session : bytes
         At most 255, such as the name of a run.
     degree : int, optional
-        An even number of neighbours for each client, for a sparse graph; by default, or where there are too few
-        clients for it, all others are neighbours.
+        An even number of neighbours for each client, for a sparse graph; by default, or where there are too
+        few clients for it, all others are neighbours.
     identities : mapping of int to fedmrn_codec.Key, optional
         The public identity keys of all clients; with them, keys must be signed.
 
@@ -201,8 +201,8 @@ class Server:
     def reveal(self, messages: Mapping[int, Any]) -> fm.Aggregator:
         """The sum, in an aggregator: its mean is that of the survivors' frames, bit for bit.
 
-        A client of weight w counts as w frames of weight 1 (`Aggregator.frames`, `weight`). Dense floats are those
-        of the grid.
+        A client of weight w counts as w frames of weight 1 (`Aggregator.frames`, `weight`). Dense floats are
+        those of the grid.
 
         Parameters
         ----------
@@ -212,8 +212,8 @@ class Server:
         Raises
         ------
         SecAggError, ArgumentError
-            As in `keys`; or ReconstructionError or SumError, for a round in which somebody has not followed the
-            protocol.
+            As in `keys`; or ReconstructionError or SumError, for a round in which somebody has not followed
+            the protocol.
         """
         with self._lock:
             given = self._given(messages, "reveal", self.survivors)
@@ -289,7 +289,7 @@ class Server:
         return [other for other in self._known.holders(position) if other in self._boxes]
 
     def _needed(self, alive: np.ndarray) -> list[int]:
-        """The clients one of whose secrets is needed: survivors, and dropouts with a survivor among the neighbours."""
+        """Survivors, and dropouts with a survivor among the neighbours: a secret of each is needed."""
         return [p for p in sorted(self._boxes) if alive[self._known.neighbours(p)].any() or alive[p]]
 
     def _holders_of(self, position: int) -> str:

@@ -10,10 +10,10 @@ SECRET_BYTES = 16
 
 
 def split(secret: bytes, threshold: int, holders: int) -> list[bytes]:
-    """The shares of the indices 1 to `holders`, of 16 bytes each; any `threshold` of them restore the secret."""
-    return [share for _, share in Shamir.split(threshold, holders, secret)]
+    """The shares of the indices 1 to `holders`, of 16 bytes; any `threshold` of them restore the secret."""
+    return [share for _, share in Shamir.split(threshold, holders, secret, False)]
 
 
 def combine(shares: Mapping[int, bytes], threshold: int) -> bytes:
     """The secret that the first `threshold` of at least so many shares give, by their indices."""
-    return Shamir.combine([(index, shares[index]) for index in sorted(shares)[:threshold]])
+    return Shamir.combine([(index, shares[index]) for index in sorted(shares)[:threshold]], False)

@@ -37,7 +37,7 @@ class Terms:
         Shares that restore a secret, 2 or more.
     largest_weight : int
     step : float, mapping of str to float, or None
-        Of the grids of all dense float tensors, or of some by name: a power of two. Others have that of `STEPS`.
+        Of the grids of all dense float tensors, or of some by name: a power of two. Default: `STEPS`.
     session : bytes
         At most 255.
     signed : bool

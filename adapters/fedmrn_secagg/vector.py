@@ -1,4 +1,4 @@
-"""The vector of a client: three strings of numbers that are summed modulo powers of two (spec/SECAGG.md 6)."""
+"""The vector of a client: three strings of numbers that are summed modulo powers of 2 (spec/SECAGG.md 6)."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Vector:
             for at in range(0, len(array), width):
                 part: Any = array[at : at + width]
                 keystream = buffer[: len(part)]
-                stream.update_into(zeros[: part.nbytes], keystream.view(np.uint8))
+                stream.update_into(zeros[: part.nbytes], memoryview(keystream).cast("B"))
                 if section == 1:
                     fields.combine(part, keystream, bits, negative)
                 elif negative:

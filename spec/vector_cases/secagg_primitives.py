@@ -1,4 +1,4 @@
-"""The primitives of SECAGG.md 4.1 and 5 in plain integers: slow, not in constant time, for test vectors only."""
+"""The primitives of SECAGG.md 4.1 and 5 in plain integers: slow, not in constant time, for vectors only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A round of secure aggregation in plain integers, section by section of SECAGG.md, with all that it computes."""
+"""A round of secure aggregation in plain integers, section by section of SECAGG.md, with all its values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FLOATS = {o.DTYPES[code].name: largest for code, (largest, _, _) in o.GRIDS.item
 
 
 class Agreed(NamedTuple):
-    """The agreed values (2); `masks` is (kind, distribution, scale) of all masked tensors, `steps` by name."""
+    """The agreed values (2); `masks` is (kind, distribution, scale) of masked tensors, `steps` by name."""
 
     schema: o.Schema
     masks: tuple[int, int, float]
@@ -333,7 +333,7 @@ class Round:
         return self.sum[1][0]
 
     def means(self) -> list[bytes]:
-        """The mean of each tensor (FORMAT.md 8): that of the survivors' frames with dense floats on their grid."""
+        """The mean of each tensor (FORMAT.md 8): of the survivors' frames, with dense floats on their grid."""
         parts = []
         for i in self.u3:
             contents = list(self.members[i].frame.contents)

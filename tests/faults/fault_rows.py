@@ -405,9 +405,7 @@ def memory_of_arrays(most: int) -> list[Row]:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         limit = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (used, limit[1]))
-        freed = [
-            block for size in (2**22, 2**19, LEAST_BLOCK) for block in iter(lambda: libc.malloc(size), None)
-        ]
+        freed = [block for size in (2**22, 2**19, LEAST_BLOCK) for block in iter(lambda: libc.malloc(size), None)]
         resource.setrlimit(resource.RLIMIT_AS, (used + extra, limit[1]))
         try:
             total.add(frames[1], 2)

@@ -57,7 +57,7 @@ class Cohort:
         }
 
     def answers(self, step, ids, given=None):
-        """The messages of a step of these clients; `given` is what the server has answered to the last one."""
+        """The messages of a step of these clients; `given` is what the server answered to the last one."""
         out = {}
         for i in ids:
             client = self.clients[i]

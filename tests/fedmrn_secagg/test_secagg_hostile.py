@@ -11,6 +11,8 @@ from secagg_cases import REQUEST, STEPS, Cohort, frames_of, same_means
 
 import fedmrn_codec as fm
 from fedmrn_secagg import SecAggError
+from fedmrn_secagg.client import VERBS
+from fedmrn_secagg.errors import TooFewError
 
 IDS = [1, 2, 3, 4]
 FRAMES = frames_of(REQUEST, IDS)
@@ -48,8 +50,9 @@ class Round(RuleBasedStateMachine):
         self.reveals[client] += step == "reveal"
         return out
 
-    @rule(client=st.sampled_from(IDS), step=st.sampled_from(STEPS))
+    @rule(client=st.sampled_from(IDS), step=st.sampled_from([*[None] * 8, *STEPS]))
     def client_answers(self, client, step):
+        step = step or VERBS.get(self.cohort.clients[client].state, "keys")
         given = self.given(step, client)
         message = self.ask(client, step, b"" if given is None else given)
         if message is not None:
@@ -68,15 +71,14 @@ class Round(RuleBasedStateMachine):
             assert self.ask(client, step, damaged(given, at, bit)) is None
 
     @precondition(lambda self: self.aggregator is None)
-    @rule(who=st.sets(st.sampled_from(IDS)))
-    def server_collects(self, who):
+    @rule(missing=st.sets(st.sampled_from(IDS), max_size=2))
+    def server_collects(self, missing):
         step = self.cohort.server.state
-        messages = {i: m for i, m in self.sent[step].items() if i in who}
+        messages = {i: m for i, m in self.sent[step].items() if i not in missing}
         before = list(self.answers)
         try:
             answer = getattr(self.cohort.server, step)(messages)
-        except SecAggError as error:
-            assert error.code == "too_few"
+        except TooFewError:
             assert list(self.answers) == before
             assert self.cohort.server.state == step
             return
@@ -161,7 +163,7 @@ def test_damaged_messages_cause_documented_errors_alone(step):
     """Of both sides; a message that is accepted, such as one with other keys, ends the loop."""
     rng = random.Random(step)
     number = STEPS.index(step)
-    tried = 0
+    tried, codes = 0, set()
     while tried < 150:
         c = Cohort(REQUEST, FRAMES, threshold=THRESHOLD)
         given = c.play(until=number) if number else None
@@ -175,7 +177,7 @@ def test_damaged_messages_cause_documented_errors_alone(step):
                     c.answers(step, [1], {1: bad} if isinstance(given, dict) else bad)
                     break
             except SecAggError as error:
-                assert error.client is None
+                codes.add(error.code)
         else:
             messages = c.answers(step, IDS, given)
             for _ in range(50):
@@ -184,4 +186,5 @@ def test_damaged_messages_cause_documented_errors_alone(step):
                     getattr(c.server, step)({**messages, 1: mutated(messages[1], rng)})
                     break
                 except SecAggError as error:
-                    assert error.code
+                    codes.add(error.code)
+    assert len(codes) > 3

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -87,8 +88,8 @@ def test_with_the_same_keys_the_difference_of_two_vectors_is_that_of_the_updates
     """Which is why a client answers once, and draws its secrets anew in each round."""
     vectors = []
     for frame in (ZEROS, ONES):
-        draws = itertools.count()
-        monkeypatch.setattr(randomness, "draw", lambda size: drawn(next(draws), size))
+        counted = partial(next, itertools.count())
+        monkeypatch.setattr(randomness, "draw", lambda size, counted=counted: drawn(counted(), size))
         monkeypatch.setattr(SecretSharing, "rng", lambda size: bytes(size))
         vectors.append(masked_fields(frame))
     (zeros, bits), (ones, _) = vectors

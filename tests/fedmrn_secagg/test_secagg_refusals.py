@@ -1,4 +1,4 @@
-"""What both sides refuse: calls out of order, foreign messages, too few clients, wrong shares, bad arguments."""
+"""What both sides refuse: calls out of order, foreign messages, few clients, wrong shares, bad arguments."""
 
 import copy
 import json
@@ -498,7 +498,7 @@ def test_states_that_are_damaged_or_of_other_rounds_are_refused():
         "\ud800",
         None,
     ):
-        with pytest.raises(fm.ArgumentError, match="bytes of Client.to_bytes") as caught:
+        with pytest.raises(fm.ArgumentError, match=r"bytes of Client\.to_bytes") as caught:
             Client.from_bytes(bad, REQUEST, threshold=3)
         assert secret not in str(caught.value)
         assert caught.value.__suppress_context__

@@ -1,4 +1,4 @@
-"""Whole rounds: the mean is that of the survivors' frames, for every pattern of dropouts, weights and dtypes."""
+"""Whole rounds: the mean is that of the survivors' frames, whatever drops out, for weights and dtypes."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""The vectors of spec/SECAGG.md: its parts, whole rounds with fixed randomness, and messages to be refused."""
+"""The vectors of spec/SECAGG.md: its parts, rounds with fixed randomness, messages to be refused."""
 
 import json
 import re
