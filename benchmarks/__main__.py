@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from reference_fl.report.documents import insert
 
-from . import clients, coding, density, downlink, hostile, kernels, memory, startup, uplink
+from . import clients, coding, density, downlink, hostile, kernels, memory, secagg, startup, uplink
 from .figure import drawing
 from .plan import QUICK, TRIAL, Plan, machine
 from .tables import Section, Target, targets_table
@@ -29,6 +29,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "clients": clients,
     "memory": memory,
     "hostile": hostile,
+    "secagg": secagg,
     "startup": startup,
 }
 LARGEST = 10**8

@@ -18,10 +18,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "spec")]
 
-from vector_cases import aggregate, envelopes, example, frames, invalid, masks, partials, secagg, words  # noqa: E402  # noqa: E402
+from vector_cases import aggregate, envelopes, example, frames, invalid, masks, partials  # noqa: E402
+from vector_cases import secagg, secagg_messages, words  # noqa: E402
 from vector_cases.basics import Case  # noqa: E402
 
 VECTORS = ROOT / "spec" / "vectors"
+
+
+def secagg_cases() -> Iterator[Case]:
+    """The cases of secure aggregation."""
+    yield from secagg.secagg_cases()
+    yield from secagg_messages.message_cases()
+
 
 FILES: dict[str, tuple[str, Callable[[], Iterator[Case]]]] = {
     "philox": ("Random words (FORMAT.md 2)", words.philox_cases),
@@ -35,7 +43,7 @@ FILES: dict[str, tuple[str, Callable[[], Iterator[Case]]]] = {
     "envelopes": ("Envelopes, valid and to be refused (ENVELOPE.md)", envelopes.envelope_cases),
     "secagg": (
         "Secure aggregation: its parts, rounds, messages to be refused (SECAGG.md)",
-        secagg.secagg_cases,
+        secagg_cases,
     ),
 }
 

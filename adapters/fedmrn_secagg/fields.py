@@ -1,8 +1,8 @@
 """Fields of a few bits in 64-bit words: sums and differences of all of them at once (spec/SECAGG.md 6.2).
 
 With the top bit of each field cleared in both operands, a sum of words has no carry from one field into the
-next, and a carry out of a word belongs to the field that goes on in the next word. The exclusive or of the top
-bits then completes the sum. The work for a word does not depend on the number of its fields.
+next; a carry out of a word belongs to the field that goes on in the next word. The exclusive or of the top
+bits completes the sum. The work for a word does not depend on the number of its fields.
 """
 
 from __future__ import annotations
@@ -53,12 +53,13 @@ def combine(into: np.ndarray, other: np.ndarray, bits: int, negative: bool) -> N
     """
     kernel = _kernel(len(into))
     if kernel is None:
-        (_subtract if negative else _add)(into, other, top_bits(bits)[: len(into)])
+        (subtract if negative else add)(into, other, top_bits(bits)[: len(into)])
     else:
         kernel(into, other, top_bits(bits), negative)
 
 
-def _add(into: np.ndarray, other: np.ndarray, top: np.ndarray) -> None:
+def add(into: np.ndarray, other: np.ndarray, top: np.ndarray) -> None:
+    """Add fields with NumPy; `top` has the top bit of each."""
     low = ~top
     first = into & low
     total = first + (other & low)
@@ -69,7 +70,8 @@ def _add(into: np.ndarray, other: np.ndarray, top: np.ndarray) -> None:
     into ^= total
 
 
-def _subtract(into: np.ndarray, other: np.ndarray, top: np.ndarray) -> None:
+def subtract(into: np.ndarray, other: np.ndarray, top: np.ndarray) -> None:
+    """Subtract fields with NumPy; `top` has the top bit of each."""
     first, second = into | top, other & ~top
     borrow = first < second
     into ^= ~other

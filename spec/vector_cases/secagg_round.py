@@ -333,7 +333,7 @@ class Round:
         return self.sum[1][0]
 
     def means(self) -> list[bytes]:
-        """The mean of each tensor (FORMAT.md 8): of the survivors' frames, with dense floats on their grid."""
+        """The mean of each tensor (FORMAT.md 8): of the survivors' frames, dense floats on their grid."""
         parts = []
         for i in self.u3:
             contents = list(self.members[i].frame.contents)
