@@ -18,8 +18,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "spec")]
 
-from vector_cases import aggregate, envelopes, example, frames, invalid, masks, partials  # noqa: E402
-from vector_cases import secagg, secagg_messages, words  # noqa: E402
+from vector_cases import (  # noqa: E402
+    aggregate,
+    envelopes,
+    example,
+    frames,
+    invalid,
+    masks,
+    partials,
+    secagg,
+    secagg_messages,
+    words,
+)
 from vector_cases.basics import Case  # noqa: E402
 
 VECTORS = ROOT / "spec" / "vectors"

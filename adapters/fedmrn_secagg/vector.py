@@ -75,7 +75,7 @@ class Vector:
             for at in range(0, len(array), width):
                 part: Any = array[at : at + width]
                 keystream = buffer[: len(part)]
-                stream.update_into(zeros[: part.nbytes], memoryview(keystream).cast("B"))
+                stream.update_into(zeros[: part.nbytes], keystream.view(np.uint8).data)
                 if section == 1:
                     fields.combine(part, keystream, bits, negative)
                 elif negative:
