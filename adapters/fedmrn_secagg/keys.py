@@ -1,4 +1,4 @@
-"""Keys: how they are drawn, agreed on and derived, and who signs them (spec/SECAGG.md 4)."""
+"""Keys: how they are drawn, agreed on and derived, and who signs them (spec/SECAGG.md 4); [X-01]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The randomness of keys and seeds, in a module of its own so that test vectors can fix it."""
+"""The randomness of keys and seeds, [X-02], in a module of its own so that test vectors can fix it."""
 
 from __future__ import annotations
 

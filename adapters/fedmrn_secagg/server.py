@@ -39,8 +39,8 @@ class Server:
     clients : iterable of int
         The ids of those who may take part: unsigned 64-bit, not 0, each once.
     threshold : int
-        Shares that restore a secret, and least number of clients in a sum: at least 2. With a server that may
-        be malicious, more than half of the clients, or two thirds if a third of the clients may be, too.
+        Shares that restore a secret, and least number of clients in a sum: at least 2. Against a
+        malicious server, more than 0.62 of the clients, or 0.75 if a third of them may collude (spec 11.3).
     largest_weight : int
         The largest weight of a client: it makes a field wider by its number of bits.
     step : float, or mapping of str to float, optional

@@ -1,4 +1,4 @@
-"""Shamir's sharing of 16-byte secrets over GF(2^128), by PyCryptodome (spec/SECAGG.md 5)."""
+"""Shamir's sharing of 16-byte secrets over GF(2^128), by PyCryptodome (spec/SECAGG.md 5); [X-03]."""
 
 from __future__ import annotations
 

@@ -62,31 +62,74 @@ def test_the_bound_of_a_graph_that_is_not_connected_holds(make, n, degree):
         assert apart == 0 or missing >= degree
 
 
-@pytest.mark.parametrize(("n", "t", "x"), [(3, 2, 0), (4, 3, 0), (4, 3, 1), (5, 4, 1), (5, 4, 2)])
-def test_a_server_that_shows_different_survivors_obtains_no_update_alone(n, t, x):
-    """spec 11.3: at least two honest clients stay in the sum, and none loses both secrets."""
-    assert 2 * t > n + x
+def subsets(things, least, most):
+    things = sorted(things)
+    sizes = range(max(least, 0), most + 1)
+    return [frozenset(some) for size in sizes for some in itertools.combinations(things, size)]
+
+
+def answers(n, t, i):
+    """What a malicious server can make client i believe: whose boxes it has, and who of these dropped."""
+    out = []
+    for seen in subsets(set(range(n)) - {i}, t - 1, n - 1):
+        out += [(seen, gone) for gone in subsets(seen, 0, len(seen) + 1 - t)]
+    return out
+
+
+def obtained(n, t, x, told):
+    """The honest clients of which the server obtains b, and those of which it obtains s; x others collude."""
     honest = range(n - x)
-    lists = [
-        [
-            frozenset(gone)
-            for size in range(n - t + 1)
-            for gone in itertools.combinations(set(range(n)) - {i}, size)
-        ]
-        for i in honest
+
+    def votes(u, dropped):
+        mine = 0 if dropped else 1  # a client takes itself for a survivor
+        others = (told[j] for j in honest if j != u)
+        return x + mine + sum(u in seen and (u in gone) == dropped for seen, gone in others)
+
+    alive, gone = ({u for u in honest if votes(u, dropped) >= t} for dropped in (False, True))
+    return alive, gone
+
+
+def alone(n, x, told, alive, gone):
+    """The clients whose update the server obtains alone: it has b, and s of all honest ones with whom they pad."""
+    return {i for i in alive if all(j in gone for j in told[i][0] if j < n - x)}
+
+
+@pytest.mark.parametrize(("n", "t", "x"), [(4, 3, 0), (4, 4, 1), (5, 4, 1)])
+def test_a_malicious_server_obtains_no_update_alone(n, t, x):
+    """spec 11.3: nobody loses both secrets, and every sum has two honest clients or more; all lies are tried."""
+    assert 2 * t > n + x
+    assert (t - x) * (t - x - 1) > (n - x) * (n - t)
+    for told in itertools.product(*(answers(n, t, i) for i in range(n - x))):
+        alive, gone = obtained(n, t, x, told)
+        assert not alive & gone
+        assert not alone(n, x, told, alive, gone)
+        assert len(gone) <= (n - x) * (n - t) / (t - x)
+
+
+def test_the_attack_of_which_the_bound_protects():
+    """Five clients and a threshold of 3: client 0 has boxes of 1 and 2 only, of which the server obtains s."""
+    n, t = 5, 3
+    everyone = [frozenset(range(n)) - {i} for i in range(n)]
+    told = [
+        (frozenset({1, 2}), frozenset()),
+        (everyone[1], frozenset({2})),
+        (everyone[2], frozenset({1})),
+        (everyone[3], frozenset({1, 2})),
+        (everyone[4], frozenset({1, 2})),
     ]
-    for told in itertools.product(*lists):
-        dropped = {u for u in honest if sum(u in gone for gone in told) + x >= t}
-        alive = {u for u in honest if sum(u not in gone for gone in told) + x >= t}
-        assert not dropped & alive
-        assert len(honest) - len(dropped) >= 2
-        assert len(dropped) <= (n - x) * (n - t) / (t - x)
+    assert all(each in answers(n, t, i) for i, each in enumerate(told))
+    alive, gone = obtained(n, t, 0, told)
+    assert 0 in alive
+    assert gone == {1, 2}
+    assert not alive & gone
+    assert alone(n, 0, told, alive, gone) == {0}
+    assert 2 * t > n
+    assert t * (t - 1) <= n * (n - t)
 
 
-def test_without_the_bound_both_secrets_can_be_had():
-    """The test above would find it: two of four clients say one thing, two the other."""
+def test_without_a_majority_both_secrets_can_be_had():
     n, t = 4, 2
-    told = [frozenset({3}), frozenset({3}), frozenset(), frozenset()]
-    assert sum(3 in gone for gone in told) >= t
-    assert sum(3 not in gone for gone in told) >= t
-    assert 2 * t <= n
+    everyone = [frozenset(range(n)) - {i} for i in range(n)]
+    told = [(everyone[i], frozenset({3} if i < 2 else ())) for i in range(n)]
+    alive, gone = obtained(n, t, 0, told)
+    assert 3 in alive & gone

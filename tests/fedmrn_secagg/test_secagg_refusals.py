@@ -3,6 +3,7 @@
 import tracemalloc
 import zlib
 from dataclasses import replace
+from threading import Barrier, Thread
 
 import pytest
 from secagg_cases import REQUEST, SCHEMA, STEPS, Cohort, frames_of
@@ -59,7 +60,32 @@ def test_a_client_reveals_once_and_never_both_secrets_of_one_peer():
             client.reveal(again)
 
 
+def test_of_two_threads_one_gets_an_answer():
+    """[X-06], [X-07]: two survivors at once, of which the client answers one."""
+    for _ in range(5):
+        c = cohort()
+        c.play(until=3)
+        digest = c.server._known.digest
+        both = [messages.pack(messages.Type.SURVIVORS, 0, digest, bytes([bits])) for bits in (15, 7)]
+        barrier, answers = Barrier(2), []
+
+        def ask(survivors, c=c, barrier=barrier, answers=answers):
+            barrier.wait()
+            try:
+                answers.append(c.clients[1].reveal(survivors))
+            except errors.OrderError as error:
+                answers.append(error)
+
+        threads = [Thread(target=ask, args=(survivors,)) for survivors in both]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(type(answer) is bytes for answer in answers) == [False, True]
+
+
 def test_a_client_sends_one_vector():
+    """Not even of another update, [X-09]."""
     c = cohort()
     boxes = c.play(until=2)
     c.clients[1].masked(FRAMES[1], boxes[1])
@@ -183,6 +209,7 @@ def test_a_neighbourhood_without_enough_survivors_gives_nothing():
 
 
 def test_too_many_clients_are_refused_before_memory_is_used():
+    """[X-18], [X-23]."""
     c = cohort()
     roster = c.play(until=1)
     huge = sealed(roster, (48, b"\xff\xff\xff\xff"))

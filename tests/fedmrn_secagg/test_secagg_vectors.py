@@ -302,3 +302,13 @@ def test_an_array_of_numpy_is_a_message_too(monkeypatch):
     replay.client(3, "roster")
     data = np.frombuffer(replay.message("roster"), np.uint8)
     assert replay.clients[3].shares(data) == replay.message("shares", 3)
+
+
+def test_every_number_is_cited_where_it_is_implemented_or_tested():
+    numbers = set(re.findall(r"^(?:- |\| )\[(X-\d\d)\]", TEXT, re.M))
+    assert numbers == {f"X-{number:02}" for number in range(1, 37)}
+    folders = ROOT / "adapters" / "fedmrn_secagg", ROOT / "tests" / "fedmrn_secagg"
+    cited = "".join(path.read_text() for folder in folders for path in folder.glob("*.py"))
+    spans = re.findall(r"\[X-(\d\d)\](?: to \[X-(\d\d)\])?", cited)
+    found = {f"X-{n:02}" for low, high in spans for n in range(int(low), int(high or low) + 1)}
+    assert numbers - found == set()
