@@ -1,4 +1,4 @@
-"""The vector of a client: three strings of numbers that are summed modulo powers of 2 (spec/SECAGG.md 6); [X-05]."""
+"""The vector of a client: strings of numbers, summed modulo powers of 2 (spec/SECAGG.md 6); [X-05]."""
 
 from __future__ import annotations
 

@@ -90,13 +90,13 @@ def obtained(n, t, x, told):
 
 
 def alone(n, x, told, alive, gone):
-    """The clients whose update the server obtains alone: it has b, and s of all honest ones with whom they pad."""
+    """The clients whose update the server obtains alone: it has b, and s of all honest ones of the pads."""
     return {i for i in alive if all(j in gone for j in told[i][0] if j < n - x)}
 
 
 @pytest.mark.parametrize(("n", "t", "x"), [(4, 3, 0), (4, 4, 1), (5, 4, 1)])
 def test_a_malicious_server_obtains_no_update_alone(n, t, x):
-    """spec 11.3: nobody loses both secrets, and every sum has two honest clients or more; all lies are tried."""
+    """spec 11.3: nobody loses both secrets, and sums have two honest clients or more, for all lies."""
     assert 2 * t > n + x
     assert (t - x) * (t - x - 1) > (n - x) * (n - t)
     for told in itertools.product(*(answers(n, t, i) for i in range(n - x))):
