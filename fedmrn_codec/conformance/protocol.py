@@ -12,10 +12,13 @@ from .check import Failure
 from .program import CommandTarget
 from .request import (
     PROFILE_OF,
+    AddTallies,
     Aggregate,
+    Count,
     Decode,
     Encode,
     Merge,
+    MergeTallies,
     Noise,
     Part,
     Request,
@@ -111,6 +114,7 @@ def _not_refused(answer: dict[str, Any]) -> str | None:
 def _good() -> tuple[Request, ...]:
     """A well-formed request of each operation with members that can be wrong in many ways."""
     partial = oracle.partial_to_bytes(oracle.sum_frame(FRAME, 1))
+    tally = oracle.tally_to_bytes(oracle.count_frame(FRAME, 1))
     part = Part(kind="binary", payload=MASK.payload, distribution="uniform", scale=ONE)
     noise = {"distribution": "uniform", "scale": ONE}
     return (
@@ -121,6 +125,9 @@ def _good() -> tuple[Request, ...]:
         Encode(schema=RAW, seed=7, base_model=6, round=4, embed_schema=False, tensors=(part,)),
         Aggregate(schema=RAW, frames=(oracle.encode(FRAME),), weights=(1,)),
         Merge(schema=RAW, partials=(partial,)),
+        Count(schema=RAW, frames=(oracle.encode(FRAME),), weight=1, coding="raw"),
+        MergeTallies(schema=RAW, tallies=(tally,), coding="rans14"),
+        AddTallies(schema=RAW, tallies=(tally,), seed=7),
     )
 
 
@@ -142,20 +149,27 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "draws": (*NO_BASE64, "AAAAAA==", "AAAAAQAAAAE="),
     "frames": ("", [5], [None], []),
     "weights": ("1", [1], ["1.5"], [""], [None], [], ["1", "1"]),
-    "partials": ("", [5], [None], []),
+    "weight": (1, "1.5", "", ["1"], "0x1"),
+    **dict.fromkeys(("partials", "tallies"), ("", [5], [None], [])),
     "tensors": ({}, [5], [None]),
 }
 """Values that are wrong for a member; null and no value come beside them, where they are wrong."""
 
 OPTIONAL = {"schema", "round", "base_model", "seed", "coding"}
-"""The members that may be null or absent; only those of `decode`, and `coding`."""
+"""The members that may be null or absent; only those of `decode`, `coding`, and the seed of `add_tallies`."""
+
+NO_CODING = ("rans", "float16")
+"""Codings that `tally` and `merge_tallies` do not have."""
 
 
 def _wrong_members(op: str, members: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The members with one of them wrong, and what is wrong."""
     for name in members:
         wrong = list(WRONG[name])
-        if name not in OPTIONAL or (op != "decode" and name != "coding"):
+        if name == "coding" and op in ("tally", "merge_tallies"):
+            wrong += NO_CODING
+        may_be_null = op == "decode" or name == "coding" or (op, name) == ("add_tallies", "seed")
+        if name not in OPTIONAL or not may_be_null:
             yield f"`{name}` is absent", {k: v for k, v in members.items() if k != name}
             wrong.append(None)
         for value in wrong:
@@ -198,7 +212,16 @@ def _optional(target: CommandTarget) -> str | None:
             parts = [{name: value for name, value in part.items() if name != "coding"} | coding]
             if "error" in (answer := target.exchange("encode", {**members, "tensors": parts})):
                 return f"`encode` with {what}: expected an answer, got the error `{answer['error']}`"
-    if not {"decode", "encode"} & set(target.profiles):
+    if "tally" in target.profiles:
+        for request in _good()[-3:]:
+            members = to_wire(request)
+            for name in {"coding", "seed"} & set(members):
+                absent = {key: value for key, value in members.items() if key != name}
+                for what, given in ((f"null for `{name}`", {**absent, name: None}), (f"no `{name}`", absent)):
+                    if "error" in (answer := target.exchange(request.op, given)):
+                        got = f"got the error `{answer['error']}`"
+                        return f"`{request.op}` with {what}: expected an answer, {got}"
+    if not {"decode", "encode", "tally"} & set(target.profiles):
         raise Unsupported("no operation with members that may be null")
     return None
 

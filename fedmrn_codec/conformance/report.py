@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 from xml.etree import ElementTree
 
-from .request import Aggregate, Decode, Encode, Merge, Request, to_wire
+from .request import Decode, Digest, Request, to_wire
 from .run import EXPECTED, FAILED, PASSED, SKIPPED, Record, Report
 
 SHOWN = 20
@@ -15,6 +15,9 @@ SHOWN = 20
 
 LONGEST = 4000
 """The number of characters of a request that are shown."""
+
+LISTS = {"frames": "frame", "partials": "partial sum", "tallies": "tally"}
+"""The members of requests that are lists of bytes, and what an item is."""
 
 
 def lines_of(record: Record) -> list[str]:
@@ -29,12 +32,11 @@ def evidence(request: Request | None) -> list[str]:
     shown = []
     if isinstance(request, Decode):
         shown.append(f"minimal frame: {request.frame.hex() or '(no bytes)'}")
-    if isinstance(request, Aggregate):
-        shown += [f"frame {i}: {frame.hex()}" for i, frame in enumerate(request.frames)]
-    if isinstance(request, Merge):
-        shown += [f"partial sum {i}: {part.hex()}" for i, part in enumerate(request.partials)]
-    if isinstance(request, Decode | Encode | Aggregate | Merge) and request.schema is not None:
-        shown.append(f"schema: {request.schema.hex()}")
+    for name, what in LISTS.items():
+        shown += [f"{what} {i}: {each.hex()}" for i, each in enumerate(getattr(request, name, ()))]
+    schema = None if isinstance(request, Digest) else getattr(request, "schema", None)
+    if schema is not None:
+        shown.append(f"schema: {schema.hex()}")
     shown.append(f"request: {json.dumps({'id': 1, 'op': request.op, **to_wire(request)})}")
     return [
         line if len(line) <= LONGEST else f"{line[:LONGEST]}... ({len(line)} characters)" for line in shown

@@ -107,7 +107,7 @@ def test_a_malicious_server_obtains_no_update_alone(n, t, x):
 
 
 def test_the_attack_of_which_the_bound_protects():
-    """Five clients and a threshold of 3: client 0 has boxes of 1 and 2 only, of which the server obtains s."""
+    """Five clients, a threshold of 3: client 0 has boxes of 1 and 2 only, of which the server obtains s."""
     n, t = 5, 3
     everyone = [frozenset(range(n)) - {i} for i in range(n)]
     told = [
