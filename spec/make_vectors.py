@@ -64,11 +64,12 @@ FILES: dict[str, tuple[str, Callable[[], Iterator[Case]]]] = {
     ),
 }
 
-VERSIONS = {"envelopes": "fedmrn envelope 1", "secagg": "fedmrn secagg 1"}
-"""The formats of the files that are not about frames."""
-
-
-VERSIONS = {"envelopes": "fedmrn envelope 1", "tallies": "fedmrn 1.4", "tallies_invalid": "fedmrn 1.4"}
+VERSIONS = {
+    "envelopes": "fedmrn envelope 1",
+    "secagg": "fedmrn secagg 1",
+    "tallies": "fedmrn 1.4",
+    "tallies_invalid": "fedmrn 1.4",
+}
 """What the files are about that are not about version 1.3 of the format."""
 
 
