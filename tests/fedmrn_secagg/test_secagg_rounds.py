@@ -1,6 +1,7 @@
 """Whole rounds: the mean is that of the survivors' frames, whatever drops out, for weights and dtypes."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -268,11 +269,15 @@ def test_bits_an_element_of_cnn4_with_ten_clients():
     rng = np.random.default_rng(0)
     frames = dict.fromkeys(range(1, 11), request.encode(update_of(schema, rng)))
     cohort = Cohort(request, frames, threshold=7)
-    sent, answer = 0, None
+    sent, received, answer = 0, 0, None
     for step in STEPS[:3]:
         messages = cohort.answers(step, cohort.clients, answer)
         sent += len(messages[1])
         answer = getattr(cohort.server, step)(messages)
+        received += len(answer[1] if isinstance(answer, dict) else answer)
     sent += len(cohort.clients[1].reveal(answer))
     elements = sum(tensor.size for tensor in schema if tensor.masked)
-    assert 4 < 8 * sent / elements < 4.3
+    assert 4 < 8 * (sent + received) / elements < 4.3
+    text = (Path(fedmrn_secagg.__file__).parent / "README.md").read_text(encoding="utf-8")
+    assert f"sends {8 * sent / elements:.3f} bits a masked element" in text
+    assert f"and receives {received:,} bytes" in text
