@@ -26,6 +26,8 @@ from vector_cases import (  # noqa: E402
     invalid,
     masks,
     partials,
+    secagg,
+    secagg_messages,
     tallies,
     tallies_invalid,
     words,
@@ -33,6 +35,13 @@ from vector_cases import (  # noqa: E402
 from vector_cases.basics import Case  # noqa: E402
 
 VECTORS = ROOT / "spec" / "vectors"
+
+
+def secagg_cases() -> Iterator[Case]:
+    """The cases of secure aggregation."""
+    yield from secagg.secagg_cases()
+    yield from secagg_messages.message_cases()
+
 
 FILES: dict[str, tuple[str, Callable[[], Iterator[Case]]]] = {
     "philox": ("Random words (FORMAT.md 2)", words.philox_cases),
@@ -49,10 +58,18 @@ FILES: dict[str, tuple[str, Callable[[], Iterator[Case]]]] = {
         tallies_invalid.bad_tally_cases,
     ),
     "envelopes": ("Envelopes, valid and to be refused (ENVELOPE.md)", envelopes.envelope_cases),
+    "secagg": (
+        "Secure aggregation: its parts, rounds, messages to be refused (SECAGG.md)",
+        secagg_cases,
+    ),
 }
 
-
-VERSIONS = {"envelopes": "fedmrn envelope 1", "tallies": "fedmrn 1.4", "tallies_invalid": "fedmrn 1.4"}
+VERSIONS = {
+    "envelopes": "fedmrn envelope 1",
+    "secagg": "fedmrn secagg 1",
+    "tallies": "fedmrn 1.4",
+    "tallies_invalid": "fedmrn 1.4",
+}
 """What the files are about that are not about version 1.3 of the format."""
 
 

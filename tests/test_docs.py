@@ -143,7 +143,10 @@ def test_the_site_fetches_nothing(site):
 @pytest.mark.parametrize(
     ("name", "page"),
     [
-        *((name, name) for name in ("fedmrn_codec", "fedmrn_torch", "fedmrn_flower", "fedmrn_nvflare")),
+        *(
+            (name, name)
+            for name in ("fedmrn_codec", "fedmrn_torch", "fedmrn_flower", "fedmrn_nvflare", "fedmrn_secagg")
+        ),
         *((f"fedmrn_codec.adapter_api{part}", "adapter_api") for part in ("", ".torch", ".numba")),
     ],
 )

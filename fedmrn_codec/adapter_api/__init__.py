@@ -6,6 +6,7 @@ are named for) are as stable as `fedmrn_codec` itself. All other modules of `fed
 """
 
 from ..face.decoding import checked_names
+from ..face.grids import checked_steps
 from ..face.models import Arrays, add, as_update, check_schema, restored, subtract
 from ..face.request import check_settings
 from ..face.seeds import SeedPolicy
@@ -15,12 +16,14 @@ from ..format.mask_spec import masked_values
 from ..format.parsing import Expected
 from ..format.schema import first_difference
 from ..primitives.arguments import U64, unsigned
+from ..primitives.grid import BOUNDS as GRID_BOUNDS
 from ..primitives.noise import noise_text, parse_noise
 from .fit import Fit, Misfit, RoundFit, fit_of
 from .server_noise import NoiseSetting, ServerNoise, StatePath
 
 __all__ = [
     "DEFAULT_LIMITS",
+    "GRID_BOUNDS",
     "U64",
     "Arrays",
     "Entry",
@@ -38,6 +41,7 @@ __all__ = [
     "check_settings",
     "checked_limits",
     "checked_names",
+    "checked_steps",
     "first_difference",
     "fit_of",
     "masked_values",

@@ -136,7 +136,11 @@ def test_ids_are_unique_and_every_vector_is_asked():
     assert len(ids) == len(set(ids))
     asked = {id.partition(":")[0] for id in ids}
     assert {case["id"] for name in FILES for case in load(name)} <= asked
-    assert {path.stem for path in folder().glob("*.json")} == {*FILES, "envelopes"}  # no part of the format
+    assert {path.stem for path in folder().glob("*.json")} == {
+        *FILES,
+        "envelopes",
+        "secagg",
+    }  # no part of the format
 
 
 def test_profiles_divide_the_checks():

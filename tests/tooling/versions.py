@@ -36,7 +36,7 @@ SHOWN = (
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MARKED, MARKED_QUICK = "not (slow and integration)", "not slow and not integration"
-EVERYWHERE = "numba,onnx,torch,nvflare,envelope,cli,conformance,receiver,reference"
+EVERYWHERE = "numba,onnx,torch,nvflare,envelope,secagg,cli,conformance,receiver,reference"
 CLI, CLI_QUICK = "tests/cli", "tests/cli/test_cli_errors.py tests/cli/test_cli_round_trip.py"
 CODEC = "tests/primitives tests/format tests/sums tests/face tests/backends"
 CODEC_QUICK = "tests/format/test_vectors.py tests/backends/test_backend_automatic.py"
@@ -209,6 +209,18 @@ for line in (
 assert subprocess.run(["fedmrn", "sweep"]).returncode == 2
 """
 
+SUMS = """
+import fedmrn_secagg
+request = fm.Request(1, fm.Bernoulli(0.01), "signed", 1, 0, schema)
+server = fedmrn_secagg.Server(request, clients=[1, 2, 3], threshold=2)
+clients = {i: fedmrn_secagg.Client(i, request, threshold=2) for i in (1, 2, 3)}
+roster = server.keys({i: c.keys() for i, c in clients.items()})
+boxes = server.shares({i: c.shares(roster) for i, c in clients.items()})
+one = request.encode(update)
+survivors = server.masked({i: clients[i].masked(one, boxes[i]) for i in (1, 3)})
+assert server.reveal({i: clients[i].reveal(survivors) for i in (1, 3)}).frames == 2
+"""
+
 RECEIVER = f"""
 import subprocess, sys
 example = {str(ROOT / "examples" / "receiver")!r}
@@ -251,6 +263,7 @@ def examples() -> dict[str, str]:
         "nvflare": names + blocks("In NVFlare"),
         "envelope": codec + "\nkey = fm.Key.generate()\nring = fm.KeyRing({'ann': key.public})\n"
         "assert fm.unseal(fm.seal(frame, key), ring).frame == frame\n",
+        "secagg": codec + SUMS,
         "cli": codec + save + shell.format(verbs=frames),
         "conformance": codec + shell.format(verbs=["conformance"]),
         "receiver": names + RECEIVER,
