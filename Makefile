@@ -6,7 +6,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test test-numba test-newest test-lowest test-extras coverage mutation faults fuzz test-integration soak demo conformance conformance-mutants bench bench-quick bench-history bench-psm bench-servers onnx-web figure docs convergence wheel fashion-mnist clean
+.PHONY: help setup tools test test-numba test-newest test-lowest test-extras coverage mutation faults fuzz test-integration soak demo conformance conformance-mutants bench bench-quick bench-history bench-psm bench-servers onnx-web figure docs convergence wheel dist fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -206,6 +206,10 @@ docs: setup ## build the documentation site into build/docs; a broken link or an
 
 wheel: setup ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation
+
+dist: setup ## build the wheel and the source distribution of a release into dist/
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
 
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
