@@ -6,7 +6,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test test-numba test-newest test-lowest test-extras coverage mutation faults fuzz test-integration soak demo conformance conformance-mutants bench bench-quick bench-history bench-psm bench-servers onnx-web figure docs convergence wheel fashion-mnist clean
+.PHONY: help setup tools test test-numba test-newest test-lowest test-extras coverage mutation faults fuzz test-integration soak demo conformance conformance-mutants bench bench-quick bench-history bench-psm bench-servers onnx-web kaitai figure docs convergence wheel dist fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,11 @@ $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	  $(BIN)/python -m pip install --quiet -e '.[all,dev,docs]'
 	@touch $@
 
+KAITAI := spec/kaitai/node_modules/.package-lock.json
+
+$(KAITAI): spec/kaitai/package-lock.json
+	cd spec/kaitai && npm ci --ignore-scripts --no-audit --no-fund --loglevel error && touch node_modules/.package-lock.json
+
 # $(call debian,COMMAND,PACKAGES): install Debian packages as root where a command is missing; elsewhere, say so.
 define debian
 	@command -v $(1) >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -36,10 +41,13 @@ define debian
 	else echo "$(1) is missing: everything that needs it is skipped (on Debian, install $(2))"; fi
 endef
 
-tools: ## install the tools that tests need beside Python: a C compiler, Node.js, Chromium (Debian, as root)
+tools: ## install the tools that tests need beside Python: a C compiler, Node.js, Chromium (Debian, as root), Kaitai Struct
 	$(call debian,cc,gcc libc6-dev)
 	$(call debian,node,nodejs)
+	$(call debian,npm,--no-install-recommends npm)
 	$(call debian,chromium,chromium)
+	@if ! command -v npm >/dev/null; then echo "npm is missing: the description for Kaitai Struct is not tested"; \
+	else $(MAKE) --no-print-directory $(KAITAI) || echo "The compiler of Kaitai Struct cannot be installed: its tests are skipped"; fi
 
 test: setup tools ## lint, check formatting, imports and types, run the tests (Fashion-MNIST is not needed)
 	$(BIN)/ruff check
@@ -143,6 +151,9 @@ onnx-web: setup ## install onnxruntime-web and run the exported ONNX graphs in i
 	cd spec/decoders/onnx-web && npm ci --ignore-scripts --no-audit --no-fund
 	$(BIN)/pytest -q tests/backends/test_backend_onnx_web.py
 
+kaitai: setup $(KAITAI) ## install the compiler of Kaitai Struct and run spec/fedmrn.ksy over the vectors (needs Node.js and npm)
+	$(BIN)/pytest -q tests/decoders/test_kaitai.py
+
 RESULTS := reference_fl/results
 IID2    := $(RESULTS)/scales/fashion-mnist-iid-fedavg-seed0.jsonl $(RESULTS)/scales/fashion-mnist-iid-binary-seed0.jsonl
 
@@ -206,6 +217,10 @@ docs: setup ## build the documentation site into build/docs; a broken link or an
 
 wheel: setup ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation
+
+dist: setup ## build the wheel and the source distribution of a release into dist/
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
 
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 

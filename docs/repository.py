@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "SECURITY.md",
     "adapters/fedmrn_flower/README.md",
     "adapters/fedmrn_nvflare/README.md",

@@ -18,7 +18,9 @@ def report(
     ],
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", metavar="FOLDER", help="write the page and its figures into this folder"),
+        typer.Option(
+            "--out", "-o", metavar="FOLDER", help="write the page, figures and tables into this folder"
+        ),
     ] = Path("runs/report"),
     target: Annotated[
         list[float] | None,
@@ -34,10 +36,11 @@ def report(
         bool, typer.Option("--json", help="print the rows of the table as JSON lines")
     ] = False,
 ) -> None:
-    """Write a page of tables and figures about finished runs: index.html and PNG files.
+    """Write a page of tables and figures about finished runs: index.html, PNG and CSV files.
 
-    The page needs no network and no other file. Runs that differ only by their seed are shown as one row, by
-    mean and standard deviation. Each data set and partition is a section.
+    The page needs no network and no other file, and names what is best on which axis. The CSV files have the
+    numbers of its tables in full precision, and those of every round. Runs that differ only by their seed are
+    shown as one row, by mean and standard deviation. Each data set and partition is a section.
     """
     # Imported here: Matplotlib takes a second, and `fedmrn --help` reads this module.
     from . import page
@@ -59,7 +62,9 @@ def report(
         for row in table(found):
             print(json.dumps(row))
     else:
-        print(f"{files[0]}: {len(found)} runs; {len(files) - 1} figures beside it")
+        figures = sum(file.suffix == ".png" for file in files)
+        beside = f"{figures} figures and {len(files) - 1 - figures} tables beside it"
+        print(f"{files[0]}: {len(found)} runs; {beside}")
 
 
 def _fail(error: Exception, code: int) -> None:

@@ -25,7 +25,8 @@ from .. import mask_counts
 from .runs import both, uplink
 from .sections import Row, Section, all_labels
 
-WIDTH, HEIGHT, LEGEND_LINE = 4.6, 3.1, 0.19  # inches
+WIDTH, HEIGHT, START, LEGEND_LINE = 4.6, 3.1, 1.3, 0.19  # inches; `START` is the panel of all rounds
+PANELS = "all rounds", "enlarged"
 SHORT, LONG = 24, 58  # characters that fit into half of a figure's width, and into the whole width
 # Okabe and Ito's palette for all kinds of colour vision, without yellow, which is too light on white.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -119,7 +120,7 @@ def _sent(value: Callable[[dict[str, Any]], float]) -> Axis:
     return axis
 
 
-def _curves(axes: Axes, section: Section, look: Styles, axis: Axis) -> None:
+def _curves(axes: Axes, section: Section, look: Styles, axis: Axis, limits: tuple[float, float]) -> None:
     """Draw a line for each row: the mean over seeds, with a band from the lowest to the highest seed."""
     for row in section.rows:
         x, y, style = axis(row), row.accuracy, look[row.label]
@@ -128,18 +129,24 @@ def _curves(axes: Axes, section: Section, look: Styles, axis: Axis) -> None:
             band = {"color": style["color"], "alpha": 0.15, "linewidth": 0}
             axes.fill_between(x, y.min(axis=0), y.max(axis=0), **band)
     axes.set_ylabel("test accuracy")
-    axes.set_ylim(*_range(section))
+    axes.set_ylim(*limits)
 
 
-def _range(section: Section) -> tuple[float, float]:
-    """The range of the accuracy axis: that of the values after the first tenth of the rounds.
+def ranges(section: Section) -> list[tuple[float, float]]:
+    """The ranges of accuracy, one for each panel of a figure: that of all rounds, then an enlarged part.
 
-    The steep first part, which would flatten the rest of the curves, is cut off at the lower edge.
+    The enlarged part is that of the values after the first tenth of the rounds: the steep start would flatten
+    the rest of the curves. If the start has no lower values, there is one range.
     """
+    every = [row.accuracy for row in section.rows]
     late = [row.accuracy[:, math.ceil(row.rounds / 10) :] for row in section.rows]
-    if not all(part.size for part in late):
-        late = [row.accuracy for row in section.rows]
-    low, high = min(part.min() for part in late), max(part.max() for part in late)
+    whole = _around(every)
+    part = _around(late) if all(each.size for each in late) else whole
+    return [whole] if min(each.min() for each in every) >= part[0] else [whole, part]
+
+
+def _around(values: Sequence[np.ndarray]) -> tuple[float, float]:
+    low, high = min(each.min() for each in values), max(each.max() for each in values)
     margin = 0.05 * max(high - low, 0.01)
     return float(low - margin), float(high + margin)
 
@@ -155,10 +162,28 @@ def _byte_axis(axes: Axes, *copies: Any) -> None:
         each.xaxis.set_minor_formatter("")
 
 
-def _new(labels: Sequence[str], panels: int = 1, height: float = HEIGHT) -> tuple[Figure, Any]:
-    """An empty figure of this height, with additional space below for a legend of these labels."""
-    figure = Figure(figsize=(WIDTH, height + LEGEND_LINE * _legend_lines(labels)), layout="constrained")
-    return figure, figure.subplots(panels, 1, sharex=True)
+def _new(labels: Sequence[str], heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
+    """A figure of panels of these heights, with additional space below for a legend of these labels."""
+    height = sum(heights) + LEGEND_LINE * _legend_lines(labels)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    panels = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
+    return figure, list(panels[:, 0])
+
+
+def _new_curves(section: Section, look: Styles, axis: Axis) -> tuple[Figure, list[Axes]]:
+    """A figure of the curves of a section: a panel for each of `ranges`, the enlarged part below."""
+    limits = ranges(section)
+    figure, panels = _new([row.label for row in section.rows], [START, HEIGHT][-len(limits) :])
+    for axes, each in zip(panels, limits, strict=True):
+        _curves(axes, section, look, axis, each)
+    _name_panels(panels)
+    return figure, panels
+
+
+def _name_panels(panels: Sequence[Axes]) -> None:
+    if len(panels) > 1:
+        for axes, what in zip(panels, PANELS, strict=True):
+            axes.text(0.99, 0.04, what, transform=axes.transAxes, ha="right", fontsize=8, color="#555555")
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
@@ -185,8 +210,7 @@ def _wrapped(text: str, width: int) -> str:
 def against_rounds(section: Section, look: Styles) -> Drawing:
     """Draw accuracy against rounds."""
     with _look():
-        figure, axes = _new([row.label for row in section.rows])
-        _curves(axes, section, look, _round_numbers)
+        figure, (*_, axes) = _new_curves(section, look, _round_numbers)
         axes.set_xlabel("round")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         _legend(figure, axes)
@@ -197,12 +221,13 @@ def against_bytes(section: Section, look: Styles, name: str) -> Drawing:
     """Draw accuracy against "uplink" or "total" bytes: one client's below the axes, all clients' above."""
     value, what = WAYS[name]
     with _look():
-        figure, axes = _new([row.label for row in section.rows], height=HEIGHT + 0.4)
-        _curves(axes, section, look, _sent(value))
+        figure, panels = _new_curves(section, look, _sent(value))
+        axes = panels[-1]
+        figure.set_figheight(figure.get_figheight() + 0.4)
         axes.set_xscale("log")  # set it first: a secondary axis copies the scale when it is made
         axes.set_xlabel(f"{what} by a client that takes part in every round")
         count = section.task["clients_per_round"]
-        every = axes.secondary_xaxis("top", functions=(lambda x: x * count, lambda x: x / count))
+        every = panels[0].secondary_xaxis("top", functions=(lambda x: x * count, lambda x: x / count))
         every.set_xlabel(f"{what} by the {count} clients of each round together")
         _byte_axis(axes, every)
         _legend(figure, axes)
@@ -216,7 +241,7 @@ def kinds_of_bytes(section: Section) -> Drawing:
     names = [_wrapped(row.label, SHORT) for row in rows]
     with _look():
         lines = sum(2 + name.count("\n") for name in names)
-        figure, axes = _new([kind for kind, _ in KINDS], height=0.7 + 0.18 * lines)
+        figure, (axes,) = _new([kind for kind, _ in KINDS], [0.7 + 0.18 * lines])
         whole = np.array([row.per_message(uplink) for row in rows])
         left = np.zeros(len(rows))
         for kind, colour in KINDS:
@@ -247,7 +272,7 @@ def mask_layers(section: Section, row: Row) -> Drawing | None:
     shades = mpl.colormaps["viridis"](np.linspace(0, 0.85, len(shares)))
     with _look():
         panels = 3 if scales else 2
-        figure, (upper, lower, *lowest) = _new(list(shares), panels=panels, height=2.1 * panels)
+        figure, (upper, lower, *lowest) = _new(list(shares), [2.1] * panels)
         for i, (tensor, by_round) in enumerate(shares.items()):
             style = {"color": shades[i], "marker": MARKERS[i % len(MARKERS)], "label": tensor}
             rounds = sorted(by_round)
@@ -316,19 +341,30 @@ def overview(sections: Sequence[Section], name: str = "uplink") -> Drawing:
     look = styles(sections)
     with _look():
         columns = 4 if max(map(len, look)) <= SHORT else 2
-        height = 3.4 * len(sections) + 0.2 + LEGEND_LINE * -(-len(look) // columns)
+        limits = [ranges(section) for section in sections]
+        heights = [height for each in limits for height in [1.4, 3.4][-len(each) :]]
+        height = sum(heights) + 0.2 + LEGEND_LINE * -(-len(look) // columns)
         figure = Figure(figsize=(10, height), layout="constrained")
-        grid = figure.subplots(len(sections), 2, sharey="row", squeeze=False)
+        grid = iter(figure.subplots(len(heights), 2, sharey="row", squeeze=False, height_ratios=heights))
         handles: dict[str, Any] = {}
-        for section, (left, right) in zip(sections, grid, strict=True):
-            for axes, axis in ((left, _sent(value)), (right, _round_numbers)):
-                _curves(axes, section, look, axis)
-                axes.set_title(section.name)
-            _byte_axis(left)
+        for section, both_ranges in zip(sections, limits, strict=True):
+            rows = [next(grid) for _ in both_ranges]
+            for column, axis in enumerate((_sent(value), _round_numbers)):
+                panels = [row[column] for row in rows]
+                for axes, each in zip(panels, both_ranges, strict=True):
+                    _curves(axes, section, look, axis, each)
+                panels[0].set_title(section.name)
+                for axes in panels[:-1]:
+                    axes.sharex(panels[-1])
+                    axes.tick_params(labelbottom=False)
+                _name_panels(panels)
+            for left, right in rows:
+                _byte_axis(left)
+                right.set_ylabel("")
+                right.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+            left, right = rows[-1]
             left.set_xlabel(f"{what} by a client that takes part in every round")
             right.set_xlabel("round")
-            right.set_ylabel("")
-            right.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
             handles |= dict(zip(*left.get_legend_handles_labels()[::-1], strict=True))
         texts = [_wrapped(label, LONG) for label in handles]
         figure.legend(list(handles.values()), texts, loc="outside lower center", ncols=columns)

@@ -1,9 +1,10 @@
-"""The report: one self-contained HTML page, and its figures as PNG files beside it."""
+"""The report: one self-contained HTML page; beside it its figures as PNG files and its numbers as CSV."""
 
 from __future__ import annotations
 
+import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +13,13 @@ from markupsafe import Markup
 
 from fedmrn_codec.primitives import atomic
 
-from . import figures, grids, times
+from . import best, csv_files, figures, grids, times
 from .figures import Drawing, Styles
 from .grids import Grid
 from .runs import Run
 from .sections import Section, sections
 
-PAGE = "index.html"
+PAGE, TABLE, TIMES, ROUNDS = "index.html", "table.csv", "times.csv", "rounds.csv"
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Part:
 
     slug: str
     section: Section
+    best: Grid
     accuracy: list[Drawing]
     sizes: list[Drawing]
     masks: list[Drawing]
@@ -39,7 +41,7 @@ class Part:
 
 
 def write(runs: Sequence[Run], folder: Path, chosen: Sequence[float] = (), left_out: int = 0) -> list[Path]:
-    """Write the page and its figures.
+    """Write the page, its figures, and its numbers as CSV.
 
     Parameters
     ----------
@@ -55,7 +57,7 @@ def write(runs: Sequence[Run], folder: Path, chosen: Sequence[float] = (), left_
     Returns
     -------
     list of pathlib.Path
-        The files, the page first.
+        The files: the page, the figures, then `table.csv`, `times.csv` and `rounds.csv` (`csv_files`).
     """
     found = sections(runs)
     look = figures.styles(found)
@@ -66,12 +68,16 @@ def write(runs: Sequence[Run], folder: Path, chosen: Sequence[float] = (), left_
         for drawing in part.drawings:
             files.append(folder / f"{part.slug}-{_slug(drawing.name)}.png")
             drawing.save(files[-1])
-    atomic.write(folder / PAGE, render(parts, left_out).encode())
+    tables = {TABLE: csv_files.table(found), TIMES: csv_files.to_accuracy(found, chosen)}
+    for name, text in {**tables, ROUNDS: csv_files.rounds(found)}.items():
+        files.append(folder / name)
+        atomic.write(files[-1], text.encode())
+    atomic.write(folder / PAGE, render(parts, left_out, tables).encode())
     return [folder / PAGE, *files]
 
 
-def render(parts: Sequence[Part], left_out: int) -> str:
-    """The HTML of the page; names from the runs are escaped."""
+def render(parts: Sequence[Part], left_out: int, tables: Mapping[str, str]) -> str:
+    """The HTML of the page; names from the runs are escaped, and `tables`, CSV by file name, are links."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -84,15 +90,19 @@ def render(parts: Sequence[Part], left_out: int) -> str:
         grids=grids,
         inline=lambda part, drawing: Markup(drawing.inline(f"{part.slug}-{_slug(drawing.name)}")),
         left_out=left_out,
+        tables={name: base64.b64encode(text.encode()).decode() for name, text in tables.items()},
+        rounds=ROUNDS,
         runs=sum(len(row.runs) for part in parts for row in part.section.rows),
     )
 
 
 def _part(section: Section, slug: str, look: Styles, chosen: Sequence[float]) -> Part:
     masks = [figures.mask_layers(section, row) for row in section.rows]
+    targets = chosen or times.targets(section)
     return Part(
         slug=slug,
         section=section,
+        best=best.grid(section, targets),
         accuracy=[
             figures.against_rounds(section, look),
             figures.against_bytes(section, look, "uplink"),
@@ -100,7 +110,7 @@ def _part(section: Section, slug: str, look: Styles, chosen: Sequence[float]) ->
         ],
         sizes=[figures.kinds_of_bytes(section)],
         masks=[drawing for drawing in masks if drawing is not None],
-        to_accuracy=[grids.to_accuracy(section, target) for target in chosen or times.targets(section)],
+        to_accuracy=[grids.to_accuracy(section, target) for target in targets],
     )
 
 

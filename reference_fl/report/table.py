@@ -26,6 +26,14 @@ def table(runs: Iterable[Run]) -> list[dict[str, Any]]:
 
 
 def _line(section: Section, row: Row) -> dict[str, Any]:
+    exact = exact_line(section, row)
+    bytes_of = {key: round(exact[key]) for key in exact if key.endswith("_bytes_per_client_round")}
+    ratios = {key: value and round(value, 2) for key, value in exact.items() if key.startswith("ratio")}
+    return {**exact, **bytes_of, **ratios}
+
+
+def exact_line(section: Section, row: Row) -> dict[str, Any]:
+    """The row of `table`, with bytes and ratios that are not rounded."""
     dense = section.float32
     last, recent, best = row.last, row.recent, row.best
     return {
@@ -40,15 +48,15 @@ def _line(section: Section, row: Row) -> dict[str, Any]:
         "recent_spread": recent.deviation,
         "best_accuracy": best.mean,
         "best_spread": best.deviation,
-        "uplink_bytes_per_client_round": round(row.per_message(uplink)),
-        "downlink_bytes_per_client_round": round(row.per_message(downlink)),
+        "uplink_bytes_per_client_round": row.per_message(uplink),
+        "downlink_bytes_per_client_round": row.per_message(downlink),
         "ratio": _ratio(dense, row, uplink),
         "ratio_both": _ratio(dense, row, both),
     }
 
 
 def _ratio(dense: Row | None, row: Row, count: Callable[[dict[str, Any]], float]) -> float | None:
-    return round(dense.per_message(count) / row.per_message(count), 2) if dense else None
+    return dense.per_message(count) / row.per_message(count) if dense else None
 
 
 def cells(row: dict[str, Any]) -> list[str]:

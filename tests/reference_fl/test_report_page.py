@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
 ]
-WIDTHS = (390, 1280)
+WIDTHS = (390, 1280, 2000)
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -122,12 +122,15 @@ def test_a_report_has_no_faults_at_any_width(tmp_path):
     wordy = {**made_runs.BINARY, "options": {"a_setting_with_a_long_name": "and-an-unbroken-value-" * 3}}
     made_runs.write(tmp_path / "runs" / "wordy", partition="labels:3", **wordy)
     made_runs.write(tmp_path / "runs" / "plain", partition="labels:3", **made_runs.BINARY)
-    path, *pictures = page.write(report.load([runs]), tmp_path / "out")
+    path, *others = page.write(report.load([runs]), tmp_path / "out")
     problems, found = look(path, tmp_path)
     assert problems == []
+    pictures = [file for file in others if file.suffix == ".png"]
     for view in found:
         assert len(view["figures"]) == len(pictures) == 11
-        assert view["tables"] == 1 + 2 * 6 + 1
+        assert view["tables"] == 1 + 2 * 7 + 1
+        right = max(figure["box"][0] + figure["box"][2] for figure in view["figures"])
+        assert right > 0.9 * view["width"], "the figures leave a part of the width empty"
 
 
 def test_these_checks_fail_for_a_bad_page(tmp_path):
