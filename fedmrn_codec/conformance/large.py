@@ -14,8 +14,8 @@ from . import oracle
 from .check import Failure
 from .computed import Computed
 from .layout import first_difference
-from .reference import CODINGS, DISTRIBUTIONS, KINDS
-from .request import Aggregate, Decode, Encode, Part
+from .reference import CODINGS, DISTRIBUTIONS, KINDS, Reference
+from .request import AddTallies, Aggregate, Count, Decode, Encode, Part
 from .target import Refused, Target, outcome
 from .verdict import BLOCK, CODED, Finding, in_coding, refused_valid
 
@@ -134,6 +134,7 @@ SUMMED = (
     oracle.Tensor("dense", False, oracle.FLOAT32, (3_001,)),
     oracle.Tensor("mask", True, oracle.FLOAT32, (SIZE,)),
     oracle.Tensor("grid", True, oracle.FLOAT32, (5_003,)),
+    oracle.Tensor("wide", True, oracle.FLOAT32, (SIZE,)),
 )
 WEIGHTS = (3, 2**24 + 1, 600)
 
@@ -152,9 +153,52 @@ def _sum() -> Aggregate:
             oracle.Content(struct.pack("<3001f", *values)),
             oracle.Content(mask, kind, oracle.GAUSSIAN, scale, coding),
             oracle.Content(grid, oracle.GRID, scale=2.0**-9, coding=oracle.RANS14 if k else oracle.RAW),
+            oracle.Content(_integers(k), oracle.GRID, scale=2.0**-9),
         )
         frames.append(oracle.encode(oracle.Frame(SEED + k, 0, 0, SUMMED, contents)))
     return Aggregate(schema=oracle.schema_bytes(SUMMED), frames=tuple(frames), weights=WEIGHTS)
+
+
+def _integers(k: int) -> bytes:
+    """Integers of 16 bits of a large grid."""
+    return struct.pack(
+        f"<{SIZE}i", *struct.unpack(f"<{SIZE}h", hashlib.shake_128(f"wide {k}".encode()).digest(2 * SIZE))
+    )
+
+
+FLOAT64 = 2
+"""The code of the dtype (spec 5.3)."""
+
+COUNTED = (
+    oracle.Tensor("dense", False, FLOAT64, (9_001,)),
+    oracle.Tensor("mask", True, oracle.FLOAT32, (SIZE,)),
+)
+
+
+def _tally(coding: str = "rans14") -> Count:
+    """Three frames of 70,001 elements in one tally."""
+    frames = []
+    for k in range(3):
+        mask = oracle.Content(
+            _mask(f"tally {k}", rare=False), oracle.SIGNED, oracle.BERNOULLI, oracle.f32_from_bits(SCALE)
+        )
+        words = struct.unpack("<9001q", hashlib.shake_128(f"tally {k}".encode()).digest(8 * 9_001))
+        dense = oracle.Content(struct.pack("<9001d", *(w / 2 ** (w % 90) for w in words)))
+        frames.append(oracle.encode(oracle.Frame(SEED, 0, 0, COUNTED, (dense, mask))))
+    return Count(schema=oracle.schema_bytes(COUNTED), frames=tuple(frames), weight=5, coding=coding)
+
+
+def _added() -> AddTallies:
+    """Two large tallies, of other seeds, to be added."""
+    reference = Reference()
+    found: list[bytes] = []
+    for coding in ("raw", "rans14"):
+        answer = outcome(reference, _tally(coding))
+        assert not isinstance(answer, Refused)
+        tally = answer["tally"]
+        assert isinstance(tally, bytes)
+        found.append(tally)
+    return AddTallies(schema=oracle.schema_bytes(COUNTED), tallies=tuple(found))
 
 
 def _integer(w: int, i: int) -> int:
@@ -210,4 +254,6 @@ def encodings() -> Iterator[Computed]:
 
 def sums() -> Iterator[Computed]:
     """Frames of more elements than an implementation may sum at a time, some in several blocks."""
+    yield Computed("large/tally", ("A-08", "E-05", "8.6"), "tally", _tally)
+    yield Computed("large/tallies", ("A-10", "8.6"), "add_tallies", _added)
     yield Computed("large/sum", ("A-03", "A-04", "6.8", "6.11", "6.14"), "aggregate", _sum)

@@ -25,6 +25,7 @@ PLACES = {  # label: start, count
     "300-across-2-34": (2**34 - 150, 300),
     "1000": (2**32 - 1, 1000),
     "4099-across-2-53": (2**53 - 2050, 4099),
+    "70001": (2**40 + 3, 70_001),
     "across-2-64": (2**64 - 130, 260),
     "last": (2**66 - 300, 300),
 }
@@ -58,6 +59,8 @@ def samples() -> Iterator[Computed]:
         for kind in ("binary", "signed"):
             make = functools.partial(_sampling, name, kind)
             yield Computed(f"many/{name}-{kind}", ("M-04", "2.1"), "sample", make)
+    make = functools.partial(_sampling, "uniform", "signed", 70_001)
+    yield Computed("many/70001-elements", ("M-04", "2.1"), "sample", make)
 
 
 def _sampling(name: str, kind: str, n: int = 2100) -> Request:
