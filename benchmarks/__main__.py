@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from reference_fl.report.documents import insert
 
-from . import clients, coding, density, downlink, hostile, kernels, memory, startup, uplink
+from . import clients, coding, density, downlink, hostile, kernels, memory, startup, tallies, uplink
 from .figure import drawing
 from .plan import QUICK, TRIAL, Plan, machine
 from .tables import Section, Target, targets_table
@@ -27,6 +27,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "density": density,
     "downlink": downlink,
     "clients": clients,
+    "tallies": tallies,
     "memory": memory,
     "hostile": hostile,
     "startup": startup,

@@ -1,4 +1,4 @@
-"""The work of `fedmrn aggregate`: add frames and partial sums of one schema to one aggregator."""
+"""The work of `fedmrn aggregate`: add frames, partial sums and tallies of one schema to one aggregator."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from .. import errors
 from ..face import decoding
 from ..face.aggregation import Aggregator
 from ..face.intake import Intake
+from ..face.tally import Tally
 from ..format.checked import CheckedFrame
 from ..format.parsing import Expected
 from ..format.schema import Schema
@@ -21,7 +22,9 @@ from .problems import REFUSED, InFile, about, describe
 
 
 class Source:
-    """A frame or a partial sum among the inputs. Its bytes are kept only if they cannot be read again.
+    """A frame, a partial sum or a tally among the inputs.
+
+    Its bytes are kept only if they cannot be read again.
 
     Parameters
     ----------
@@ -37,7 +40,8 @@ class Source:
         self.path, self._place = path, place or path
         self._kept = files.read(self._place) if files.is_stream(self._place) else None
         start = files.read(self._place, summaries.START) if self._kept is None else self._kept
-        self.is_partial = not frame and summaries.is_partial(start)
+        self.is_sum = not frame and summaries.is_sum(start)
+        self.is_tally = self.is_sum and summaries.is_tally(start)
 
     @property
     def is_stream(self) -> bool:
@@ -68,7 +72,7 @@ class Average:
     ----------
     expected : Expected
         The caller's schema, round and base model. Without a round or base model, those of the first partial
-        sum are used; without a schema, the first one that a frame embeds.
+        sum or tally are used; without a schema, the first one that a frame embeds.
     noise : Noise, optional
         The expected noise; frames with other noise are refused.
     skip_bad : bool
@@ -103,8 +107,8 @@ class Average:
             All frames are refused.
         """
         schema = self._schema(sources)
-        frames = [source for source in sources if not source.is_partial]
-        total = self._merge(schema, [source for source in sources if source.is_partial], self.backend)
+        frames = [source for source in sources if not source.is_sum]
+        total = self._merge(schema, [source for source in sources if source.is_sum], self.backend)
         self.add(total, list(zip(frames, weights, strict=True)), self.backend)
         if not total.frames:
             raise errors.AggregateError("frames", "at least 1 that is not refused", 0)
@@ -143,15 +147,19 @@ class Average:
             )
         return notes
 
-    def _merge(self, schema: Schema, partials: Sequence[Source], backend: str | None) -> Aggregator:
-        """An aggregator that holds the partial sums."""
+    def _merge(self, schema: Schema, sums: Sequence[Source], backend: str | None) -> Aggregator:
+        """An aggregator that holds the partial sums and tallies."""
         total = None
-        for source in partials:
+        for source in sums:
             try:
                 with about(source.path):
-                    other = Aggregator.from_bytes(source.read(), schema, backend=backend)
+                    kind = Tally if source.is_tally else Aggregator
+                    other = kind.from_bytes(source.read(), schema, backend=backend)
                     merged = total or self.start(schema, backend, other.expected)
-                    merged.merge(other)
+                    if isinstance(other, Tally):
+                        merged.add_tally(other)
+                    else:
+                        merged.merge(other)
                     total = merged
                     self.first = self.first or source.path
             except InFile as error:
@@ -176,9 +184,9 @@ class Average:
         if self.expected.schema is not None:
             return self.expected.schema
         first: Exception = errors.ArgumentError(
-            "--schema", "a schema, since partial sums do not embed one", "none"
+            "--schema", "a schema, since partial sums and tallies do not embed one", "none"
         )
-        for source in [source for source in sources if not source.is_partial]:
+        for source in [source for source in sources if not source.is_sum]:
             try:
                 with about(source.path):
                     schema = decoding.verify(source.read()).schema
@@ -207,8 +215,8 @@ class Average:
         candidates = {
             "--noise": code == "aggregate" and name.startswith("noise of ") and self.noise is None,
             "--schema": code == "schema_mismatch" and own.schema is None,
-            "--round": (code == "round" or name == "merge") and own.round is None,
-            "--base-model": (code == "base_model" or name == "merge") and own.base_model is None,
+            "--round": (code == "round" or name in ("merge", "tally")) and own.round is None,
+            "--base-model": (code == "base_model" or name in ("merge", "tally")) and own.base_model is None,
         }
         return next((option for option, differs in candidates.items() if differs), None)
 

@@ -1,4 +1,4 @@
-"""Summaries of frames and partial sums, as `inspect` shows them: for people, and as JSON."""
+"""Summaries of frames, partial sums and tallies, as `inspect` shows them: for people, and as JSON."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 from ..format.frame import Entry, Info
 from ..format.schema import Tensor
 from ..primitives.noise import noise_text
-from ..sums import partial
+from ..sums import partial, tally_bytes
 from .output import print_table
 
 NONE = "-"
 START = len(partial.MAGIC)
-"""The bytes of a file that `is_partial` reads."""
+"""The bytes of a file that `is_sum` and `is_tally` read."""
 
 
 def of_frame(info: Info) -> dict[str, Any]:
@@ -44,9 +44,14 @@ def of_frame(info: Info) -> dict[str, Any]:
     }
 
 
-def is_partial(data: bytes) -> bool:
-    """Whether these are the bytes of a partial sum, or at least its first `START` bytes."""
-    return data[:START] == partial.MAGIC
+def is_sum(data: bytes) -> bool:
+    """Whether these are the bytes of a partial sum or a tally, or at least its first `START` bytes."""
+    return data[:START] == partial.MAGIC or is_tally(data)
+
+
+def is_tally(data: bytes) -> bool:
+    """Whether these are the bytes of a tally, or at least its first `START` bytes."""
+    return data[:START] == tally_bytes.MAGIC
 
 
 def of_partial(data: bytes) -> dict[str, Any]:
@@ -62,6 +67,23 @@ def of_partial(data: bytes) -> dict[str, Any]:
         "base_model": base_model,
         "schema_digest": digest.hex(),
         "tensor_count": tensor_count,
+        "sum_bytes": len(data),
+    }
+
+
+def of_tally(data: bytes) -> dict[str, Any]:
+    """The summary of a tally, from its header; the data must be long enough to hold one."""
+    header = tally_bytes.Header(*tally_bytes.HEADER.unpack_from(data))
+    return {
+        "kind": "tally",
+        "version": f"{header.major}.{header.minor}",
+        "seed": header.seed,
+        "frames": header.frames,
+        "weight": header.weight,
+        "round": header.round,
+        "base_model": header.base_model,
+        "schema_digest": header.digest.hex(),
+        "tensor_count": header.tensor_count,
         "sum_bytes": len(data),
     }
 
@@ -141,7 +163,7 @@ def _row(stream: int, tensor: dict[str, Any]) -> list[str]:
 
 
 def _cells(summary: dict[str, Any]) -> list[str]:
-    size = summary["sum_bytes"] if summary["kind"] == "partial_sum" else summary["frame_bytes"]
+    size = summary.get("sum_bytes") or summary["frame_bytes"]
     bits, ratio = summary.get("bits_per_masked"), summary.get("ratio")
     return [
         summary["kind"].replace("_", " "),

@@ -45,7 +45,9 @@ def given(frames: Sequence[str], text: str | None, path: str | None, *, partials
         table = _read(path)
         texts = [_look_up(table, frame) for frame in frames]
     elif partials and frames:
-        raise errors.ArgumentError("--weights", "one for each frame, as partial sums have their own", "none")
+        raise errors.ArgumentError(
+            "--weights", "one for each frame, as partial sums and tallies have their own", "none"
+        )
     else:
         texts = ["1"] * len(frames)
     weights = [_positive(item, frame) for item, frame in zip(texts, frames, strict=True)]

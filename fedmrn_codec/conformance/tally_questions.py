@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
@@ -143,7 +143,8 @@ def merges(draw: st.DrawFn) -> Request:
     tallies = draw(_made())
     if not draw(st.integers(0, 3)):
         how = draw(st.sampled_from(["seed", "base_model", "round", "weight"]))
-        tallies[-1] = tallies[-1]._replace(**{how: getattr(tallies[-1], how) ^ 2 or 1})
+        changed: dict[str, Any] = {how: getattr(tallies[-1], how) ^ 2 or 1}
+        tallies[-1] = tallies[-1]._replace(**changed)
     schema = oracle.schema_bytes(tallies[0].schema)
     return MergeTallies(schema=schema, tallies=draw(_bytes_of(tallies)), coding=draw(CODINGS))
 

@@ -107,14 +107,46 @@ def test_partial_sums_merge(folder, invoke):
     assert_mean("abc.npz", WEIGHTS)
 
 
+def write_tally(name, frames, weight, **more):
+    schema = fm.inspect(frames[0]).schema
+    tally = fm.Tally(schema, weight=weight, backend="numpy", **more)
+    for data in frames:
+        tally.add(data)
+    Path(name).write_bytes(tally.to_bytes("rans14"))
+
+
+def test_tallies_are_added_like_their_frames(folder, frame, invoke):
+    frames = [frame(7, private_seed=i) for i in range(3)]
+    for i, data in enumerate(frames):
+        Path(f"{i}.fmrn").write_bytes(data)
+    write_tally("t.fmrt", frames, 500)
+    inputs = [*(f"{i}.fmrn" for i in range(3)), "a.fmrn"]
+    invoke(0, "aggregate", *inputs, "--weights", "500,500,500,600", "--partial", "all.fmrs")
+    for number, (files, more) in enumerate(
+        (
+            (("t.fmrt", "a.fmrn"), ("--weights", "600")),
+            (("a.fmrn", "t.fmrt"), ("--weights", "600", "--schema", "a.fmrn", "--round", 0)),
+        )
+    ):
+        invoke(0, "aggregate", *files, *more, "--partial", f"{number}.fmrs")
+        assert Path(f"{number}.fmrs").read_bytes() == Path("all.fmrs").read_bytes()
+    invoke(0, "aggregate", "a.fmrn", "--weights", "600", "--partial", "a.fmrs")
+    found = invoke(0, "aggregate", "t.fmrt", "a.fmrs", "--schema", "a.fmrn", "--partial", "x.fmrs", "--json")
+    assert Path("x.fmrs").read_bytes() == Path("all.fmrs").read_bytes()
+    assert (json.loads(found.stdout)["frames"], json.loads(found.stdout)["weight"]) == (4, 2100)
+    write_tally("other.fmrt", [frame(7, round=5)], 1, round=5)
+    stopped = invoke(1, "aggregate", "t.fmrt", "other.fmrt", "--schema", "a.fmrn", "-o", "x.npz")
+    assert "as in t.fmrt (--round says which of the two is right)" in stopped.stderr
+
+
 def test_partial_sums_need_a_schema_and_frames_beside_them_weights(folder, invoke):
     invoke(0, "aggregate", "a.fmrn", "--partial", "a.fmrs")
     assert (
-        "--schema: expected a schema, since partial sums do not embed one, got none"
+        "--schema: expected a schema, since partial sums and tallies do not embed one, got none"
         in invoke(2, "aggregate", "a.fmrs", "-o", "x.npz").stderr
     )
     assert (
-        "--weights: expected one for each frame, as partial sums have their own, got none"
+        "--weights: expected one for each frame, as partial sums and tallies have their own, got none"
         in invoke(2, "aggregate", "a.fmrs", "b.fmrn", "-o", "x.npz").stderr
     )
 

@@ -107,6 +107,37 @@ def test_verify_partial_sums(folder, frame, model, invoke):
     )
 
 
+def test_tallies_are_verified_and_shown(folder, frame, invoke):
+    frames = [frame(7, private_seed=i, round=3) for i in range(3)]
+    tally = fm.Tally(fm.inspect(frames[0]).schema, weight=5, round=3)
+    for data in frames:
+        tally.add(data)
+    data = tally.to_bytes()
+    Path("t.fmrt").write_bytes(data)
+    same = ("--schema", "a.fmrn")
+    (result,) = json.loads(invoke(0, "verify", "t.fmrt", *same, "--round", 3, "--seed", 7, "--json").stdout)[
+        "files"
+    ]
+    assert (result["ok"], result["kind"]) == (True, "tally")
+    for wrong in (("--round", 4), ("--seed", 8), ("--base-model", 2)):
+        invoke(1, "verify", "t.fmrt", *same, *wrong)
+    assert "no_schema" in invoke(1, "verify", "t.fmrt").stdout
+    Path("bad.fmrt").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert "checksum" in invoke(1, "verify", "bad.fmrt", *same).stdout
+    (facts,) = json.loads(invoke(0, "inspect", "t.fmrt", *same, "--json").stdout)["files"]
+    assert [facts[key] for key in ("kind", "seed", "frames", "weight", "round")] == ["tally", 7, 3, 5, 3]
+    assert "tally" in invoke(0, "inspect", "t.fmrt", "a.fmrn").stdout
+    Path("short.fmrt").write_bytes(data[:20])
+    assert (
+        "tally, byte 0: expected at least 60 bytes, got 20 bytes" in invoke(1, "inspect", "short.fmrt").stderr
+    )
+    shown = invoke(0, "inspect", "--annotate", "t.fmrt", *same).stdout
+    assert shown.startswith(f"# fedmrn annotated view 1: tally, {len(data)} bytes")
+    assert "frames                          3" in shown
+    found = invoke(1, "inspect", "--annotate", "--as", "tally", "bad.fmrt", *same).stdout
+    assert "[T-18] checksum" in found
+
+
 def test_verify_all_backends(folder, invoke, monkeypatch):
     found = json.loads(invoke(0, "verify", "a.fmrn", "--all-backends", "--json").stdout)
     assert {"numpy", "numba"} <= set(found["files"][0]["backends"])

@@ -37,7 +37,7 @@ def test_a_good_program_passes(program):
     assert (target.name, target.version, target.profiles) == (
         "oracle",
         "1.0",
-        ("decode", "encode", "aggregate"),
+        ("decode", "encode", "aggregate", "tally"),
     )
 
 
@@ -109,7 +109,10 @@ def test_what_is_not_offered_is_skipped(program):
     [
         ("hello-empty", r"`hello`: expected `name`, `version` and `profiles`, got \[\]"),
         ("hello-error", "`hello`: expected a result that is an object, got none"),
-        ("hello-unknown-profile", "profiles of `hello`: expected some of decode, encode, aggregate, got "),
+        (
+            "hello-unknown-profile",
+            "profiles of `hello`: expected some of decode, encode, aggregate, tally, got ",
+        ),
     ],
 )
 def test_a_program_must_introduce_itself(program, mode, message):

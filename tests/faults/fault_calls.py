@@ -64,6 +64,22 @@ def aggregator(count: int) -> fm.Aggregator:
     return out
 
 
+def tally(count: int) -> fm.Tally:
+    """A tally of frames of one seed."""
+    out = fm.Tally(SCHEMA, weight=2, round=3, base_model=BASE, backend=BACKEND)
+    for _ in range(count):
+        out.add(frame(5))
+    return out
+
+
+def counts(tally: fm.Tally) -> Any:
+    """What a tally says of its counts; it may refuse to say anything."""
+    try:
+        return tally.to_bytes()
+    except errors.AggregateError:
+        return REFUSED
+
+
 def bytes_of(value: Any) -> Any:
     """A value with bytes in the place of arrays, which can be compared."""
     if isinstance(value, np.ndarray):
@@ -76,6 +92,8 @@ def bytes_of(value: Any) -> Any:
         return bytes(value.view), bytes_of(fm.decode(value, backend=BACKEND))
     if isinstance(value, fm.Aggregator):
         return sums(value)
+    if isinstance(value, fm.Tally):
+        return counts(value)
     if isinstance(value, fm.Downlink):
         return downlink(value)
     if isinstance(value, fm.AdaptiveNoise):
@@ -213,6 +231,15 @@ CALLS: dict[str, Call] = {
     "Aggregator.to_bytes": added(3, lambda a: a.to_bytes()),
     "Aggregator.from_bytes": pure(
         lambda data: fm.Aggregator.from_bytes(data, SCHEMA, backend=BACKEND), aggregator(3).to_bytes()
+    ),
+    "Aggregator.add_tally": added(3, lambda a: a.add_tally(tally(3).to_bytes("rans14"))),
+    "Tally.add": Call(lambda: tally(3), lambda t: t.add(frame(5, "rans12")), counts),
+    "Tally.add, counts of two bytes": Call(lambda: tally(255), lambda t: t.add(frame(5)), counts),
+    "Tally.merge": Call(lambda: tally(3), lambda t: t.merge(tally(2)), counts),
+    "Tally.counts": Call(lambda: tally(3), lambda t: t.counts(), counts),
+    "Tally.to_bytes": Call(lambda: tally(3), lambda t: t.to_bytes("rans14"), counts),
+    "Tally.from_bytes": pure(
+        lambda data: fm.Tally.from_bytes(data, SCHEMA, backend=BACKEND), tally(3).to_bytes()
     ),
     "AdaptiveNoise": pure(lambda m: fm.AdaptiveNoise(SCHEMA, m), UPDATE),
     "AdaptiveNoise.observe": Call(adapted, lambda given: given[0].observe(given[1]), rule),

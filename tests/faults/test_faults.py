@@ -36,6 +36,9 @@ def test_each_point_ends_with_the_old_state_or_the_new_one(name):
     [
         ("Aggregator.mean", ["face/aggregation.py", "sums/exact.py"]),
         ("Aggregator.to_bytes", ["face/aggregation.py", "sums/exact.py"]),
+        ("Aggregator.add_tally", ["face/aggregation.py", "sums/state.py", "sums/limb.py"]),
+        ("Tally.add", ["face/tally.py", "sums/tally_state.py", "sums/counts.py"]),
+        ("Tally.merge", ["face/tally.py", "sums/tally_state.py", "sums/counts.py"]),
         ("AdaptiveNoise.observe", ["face/adaptive.py"]),
         ("Downlink.advance", ["face/downlink.py"]),
         ("Downlink.frame", ["face/downlink.py"]),

@@ -1,4 +1,4 @@
-"""Frames, partial sums and schemas that former versions wrote are read as those versions read them."""
+"""Frames, partial sums, tallies and schemas of former versions are read as those versions read them."""
 
 import hashlib
 import json
@@ -20,12 +20,16 @@ FILES = {
     "1.2-d9a194d": "dc27e259d88ca00b0ba25e5677f163dd4829d8b598966a3482bfade087433f1a",
     "1.3-31c2e0a": "801222b5da354241a298afd52aa9c1ae7c15e91efd346ce959576c48713fe684",
     "1.3-62a11e5": "4782ac896df469ac75f36a6b8c35c01acc1a179a0141a65384207991864ed6ec",
+    "1.4-749edb6": "db1133dc446b169fe35ed84d6165f34e3b50da60b94b21d035b2da0af63abf72",
 }
 """Each file, and its SHA-256; a new version of the format adds rows, and no row ever changes."""
 
 WRITTEN = {name: json.loads((FOLDER / f"{name}.json").read_text()) for name in FILES}
 FRAMES = [(name, frame) for name, file in WRITTEN.items() for frame in file["frames"]]
 SUMS = [(name, part) for name, file in WRITTEN.items() for part in file["sums"]]
+
+
+TALLIES = [(name, tally) for name, file in WRITTEN.items() for tally in file.get("tallies", ())]
 
 
 def ids(cases):
@@ -71,6 +75,18 @@ def test_partial_sums_are_read(name, part):
     aggregator = fm.Aggregator.from_bytes(data, schema, backend="numpy")
     assert digests(aggregator.mean()) == part["mean"]
     assert aggregator.to_bytes() == data
+
+
+@pytest.mark.parametrize(("name", "tally"), TALLIES, ids=ids(TALLIES))
+def test_tallies_are_read(name, tally):
+    data, schema = bytes.fromhex(tally["bytes"]), schema_of(name, tally)
+    read = fm.Tally.from_bytes(data, schema, backend="numpy")
+    assert read.to_bytes(tally["name"]) == data
+    aggregator = fm.Aggregator(schema, round=4, base_model=5, backend="numpy")
+    aggregator.add_tally(read)
+    assert digests(aggregator.mean()) == tally["mean"]
+    by_oracle = oracle.sums_of_tally(oracle.tally_from_bytes(data, oracle.parse_schema(schema.data)))
+    assert oracle.partial_to_bytes(by_oracle) == aggregator.to_bytes()
 
 
 @pytest.mark.parametrize("name", FILES)

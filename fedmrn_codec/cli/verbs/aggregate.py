@@ -24,7 +24,7 @@ Weights = Annotated[
     typer.Option(
         "--weights",
         metavar="N,N,...",
-        help="The weights of the frames, in their order. Partial sums carry their own weights.",
+        help="The weights of the frames, in their order. Partial sums and tallies carry their own weights.",
     ),
 ]
 WeightsFile = Annotated[
@@ -48,7 +48,7 @@ class Engine(StrEnum):
 def aggregate(
     frames: Annotated[
         list[str],
-        typer.Argument(metavar="FRAME...", help="Files of frames and partial sums, or - for stdin."),
+        typer.Argument(metavar="FRAME...", help="Files of frames, partial sums and tallies, or - for stdin."),
     ],
     weights: Weights = None,
     weights_file: WeightsFile = None,
@@ -103,10 +103,11 @@ def aggregate(
 
     A weight is a positive integer, usually the client's number of samples. Without weights, every frame has
     the weight 1. With --base, the mean is added to the base model, and the new model is written. Partial
-    sums, as --partial writes them, may be among the frames. If a file is refused, the command stops and
-    writes nothing, unless --skip-bad is given. It always stops if files differ in noise or schema and no
-    --noise or --schema says which of them are right: state both for files that strangers have made, or give a
-    --policy, which states more. It takes frames only, since a partial sum shows nothing of its frames.
+    sums, as --partial writes them, and tallies may be among the frames. If a file is refused, the command
+    stops and writes nothing, unless --skip-bad is given. It always stops if files differ in noise or schema
+    and no --noise or --schema says which of them are right: state both for files that strangers have made, or
+    give a --policy, which states more. It takes frames only, since a partial sum or a tally shows nothing of
+    its frames.
     """
     if ray_address is not None and engine is not Engine.RAY:
         raise typer.BadParameter("--engine: expected ray, since --ray-address is given, got local")
@@ -121,7 +122,7 @@ def aggregate(
     own = schemas.load(schema) if intake is None else intake.policy.schema
     expected = Expected(own, round, base_model)
     sources = [Source(path, frame=intake is not None) for path in frames]
-    weighted = [source.path for source in sources if not source.is_partial]
+    weighted = [source.path for source in sources if not source.is_sum]
     counts = weighing.given(weighted, weights, weights_file, partials=len(weighted) < len(sources))
     average = (
         Distributed(expected, noise, skip_bad, backend, address=ray_address)

@@ -38,7 +38,9 @@ def conformance(
     ] = None,
     profile: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAMES", help="Of decode,encode,aggregate. Default: those that are offered."),
+        typer.Option(
+            metavar="NAMES", help="Of decode,encode,aggregate,tally. Default: those that are offered."
+        ),
     ] = None,
     examples: Annotated[
         int, typer.Option(min=0, metavar="N", help="Generated cases for each property. 0: vectors only.")

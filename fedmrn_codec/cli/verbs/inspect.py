@@ -1,4 +1,4 @@
-"""`fedmrn inspect`: summaries of frames and partial sums."""
+"""`fedmrn inspect`: summaries of frames, partial sums and tallies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from ... import errors
 from ...face import decoding
 from ...format.schema import Schema
-from ...sums import partial
+from ...sums import partial, tally_bytes
 from .. import files, options, schemas, summaries
 from ..output import document, say
 from ..problems import OK, REFUSED, FileProblem, InFile, UsageError, about, describe, human
@@ -21,12 +21,13 @@ class Content(StrEnum):
 
     FRAME = "frame"
     PARTIAL_SUM = "partial-sum"
+    TALLY = "tally"
     SCHEMA = "schema"
 
 
 def inspect(
     frames: Annotated[
-        list[str], typer.Argument(metavar="FRAME...", help="Frames or partial sums; - for stdin.")
+        list[str], typer.Argument(metavar="FRAME...", help="Frames, partial sums or tallies; - for stdin.")
     ],
     schema: options.SchemaFile = None,
     annotate: Annotated[
@@ -47,8 +48,8 @@ def inspect(
 
     The names of tensors are shown if the schema is known, from --schema or from the frame. Payloads and
     checksums are not checked: 'fedmrn verify' checks them. With --annotate, all bytes of a frame, a partial
-    sum or a schema are shown and checked, damaged ones too: the first check that fails stands below the bytes
-    that do not pass it, with its number in spec/FORMAT.md.
+    sum, a tally or a schema are shown and checked, damaged ones too: the first check that fails stands below
+    the bytes that do not pass it, with its number in spec/FORMAT.md.
     """
     files.check_inputs(*frames, schema)
     if annotate or from_annotated:
@@ -103,8 +104,15 @@ def _restore(file: str, out: str) -> int:
 def _summary(file: str, schema: Schema | None) -> dict[str, Any]:
     data = files.read(file)
     with about(file):
-        if not summaries.is_partial(data):
+        if not summaries.is_sum(data):
             return summaries.of_frame(decoding.inspect(data, schema))
+        if summaries.is_tally(data):
+            if schema is not None:
+                tally_bytes.parse(data, schema, None, "numpy")
+            elif len(data) < tally_bytes.HEADER.size:
+                least = f"at least {tally_bytes.HEADER.size} bytes"
+                raise errors.TruncatedError("tally", least, f"{len(data)} bytes", 0)
+            return summaries.of_tally(data)
         if schema is not None:
             partial.parse(data, schema)
         elif len(data) < partial.HEADER.size:

@@ -10,6 +10,7 @@ from ... import backends, errors
 from ...face import decoding
 from ...face.aggregation import Aggregator
 from ...face.intake import Intake
+from ...face.tally import Tally
 from ...format.checked import CheckedFrame
 from ...format.parsing import Expected, check_values
 from .. import files, options, policies, schemas, summaries
@@ -19,7 +20,7 @@ from ..problems import OK, REFUSED, FileProblem, InFile, about, describe, human,
 
 def verify(
     frames: Annotated[
-        list[str], typer.Argument(metavar="FRAME...", help="Frames or partial sums; - for stdin.")
+        list[str], typer.Argument(metavar="FRAME...", help="Frames, partial sums or tallies; - for stdin.")
     ],
     schema: options.SchemaFile = None,
     round: options.ExpectedRound = None,
@@ -35,8 +36,8 @@ def verify(
     """Check files against the format, and print ok or refused for each.
 
     All checks of the specification are made, including those of the payloads and the checksum.
-    With --policy, those of the policy are made too, and partial sums, which show nothing of their frames,
-    are refused.
+    With --policy, those of the policy are made too, and partial sums and tallies, which show nothing of their
+    frames, are refused.
     The exit code is 1 if a file is refused, or else 3 if a file cannot be read.
     """
     files.check_inputs(*frames, schema, policy)
@@ -73,18 +74,24 @@ def _verify(
         message = f"{names[0]} and {', '.join(differ)} decode it to different bytes"
         problem = plain("backends_differ", "internal", message, file)
         return REFUSED, {"file": file, "ok": False, "error": problem} | compared
-    return OK, {"file": file, "ok": True, "kind": "frame" if frame is not None else "partial_sum"} | compared
+    kind = "frame" if frame is not None else "tally" if summaries.is_tally(data) else "partial_sum"
+    return OK, {"file": file, "ok": True, "kind": kind} | compared
 
 
 def _check(data: bytes, expected: Expected) -> CheckedFrame | None:
-    """Make every check; return the checked frame, or None for a partial sum."""
-    if not summaries.is_partial(data):
+    """Make every check; return the checked frame, or None for a partial sum or a tally."""
+    if not summaries.is_sum(data):
         return decoding.verify(
             data, expected.schema, round=expected.round, base_model=expected.base_model, seed=expected.seed
         )
     if expected.schema is None:
-        raise errors.NoSchemaError("schema", "one from --schema", "none; partial sums do not embed one")
-    got = Aggregator.from_bytes(data, expected.schema, backend="numpy").expected
+        raise errors.NoSchemaError(
+            "schema", "one from --schema", "none; partial sums and tallies do not embed one"
+        )
+    if summaries.is_tally(data):
+        got = Tally.from_bytes(data, expected.schema, seed=expected.seed, backend="numpy").expected
+    else:
+        got = Aggregator.from_bytes(data, expected.schema, backend="numpy").expected
     stated = Expected(None, got.round or 0, got.base_model or 0)  # a partial sum has no seed to compare
     check_values(stated, Expected(None, expected.round, expected.base_model))
     return None

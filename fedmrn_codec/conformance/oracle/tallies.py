@@ -52,8 +52,9 @@ def check_room(frames: int, weight: int, number: str = "A-08") -> None:
 def count_frame(frame: Frame, weight: int, base_model: int = 0, round: int = 0) -> Tally:
     """The tally of one frame."""
     plain = [i for i, tensor in enumerate(frame.schema) if not tensor.masked]
-    schema, contents = (tuple(items[i] for i in plain) for items in (frame.schema, frame.contents))
-    sums = iter(sum_frame(frame._replace(schema=schema, contents=contents), 1).tensors)
+    contents = tuple(frame.contents[i] for i in plain)
+    dense = frame._replace(schema=tuple(frame.schema[i] for i in plain), contents=contents)
+    sums = iter(sum_frame(dense, 1).tensors)
     tensors = []
     for tensor, content in zip(frame.schema, frame.contents, strict=True):
         if tensor.masked:
@@ -95,12 +96,13 @@ def merge_all_tallies(parts: Sequence[Tally]) -> Tally:
 
 def _joined(a: Tally, b: Tally, number: str) -> Tally:
     require(a[:5] == b[:5], number, "another schema, seed, base model, round or weight")
-    tensors = []
+    frames, tensors = a.frames + b.frames, []
     for x, y in zip(a.tensors, b.tensors, strict=True):
-        require(x[1:] == y[1:], number, f"kind, distribution and scale {x[1:]}, {y[1:]}")
+        alike = x[1:] == y[1:]
+        require(alike, number, f"kind, distribution and scale {x[1:]}, {y[1:]}")
         rows = tuple(tuple(map(sum, zip(p, q, strict=True))) for p, q in zip(x.rows, y.rows, strict=True))
         tensors.append(x._replace(rows=rows))
-    return a._replace(frames=a.frames + b.frames, tensors=tuple(tensors))
+    return a._replace(frames=frames, tensors=tuple(tensors))
 
 
 def sums_of_tally(tally: Tally) -> PartialSum:
@@ -126,7 +128,7 @@ def add_tally(total: PartialSum | None, tally: Tally, base_model: int = 0, round
     if total is None:
         return part
     for x, y in zip(total.tensors, part.tensors, strict=True):
-        require(x[1:] == y[1:], "A-10", f"distribution and scale {x[1:]}, {y[1:]}")
+        require(y[1:] == x[1:], "A-10", f"distribution and scale {x[1:]}, {y[1:]}")
     require(total.weight + part.weight <= MAX_WEIGHT, "A-10", f"weights {total.weight} + {part.weight}")
     return merge(total, part)
 
@@ -159,7 +161,7 @@ def tally_to_bytes(tally: Tally, coding: int = RAW) -> bytes:
     data += schema_digest(tally.schema) + struct.pack("<QI", tally.weight, n)
     for tensor, part in zip(tally.schema, tally.tensors, strict=True):
         if not tensor.masked:
-            rows = [(limb, row) for limb, row in enumerate(part.rows) if any(row)]
+            rows = [(limb, row) for limb, row in enumerate(part.rows) if set(row) - {0}]
             data += struct.pack("<I", len(rows))
             data += b"".join(struct.pack(f"<I{tensor.elements}q", limb, *row) for limb, row in rows)
             continue

@@ -112,9 +112,22 @@ def sums(written):
             yield name, of, aggregator.to_bytes(), aggregator.mean()
 
 
+def tallies():
+    """Name, name of the schema, bytes, and the mean of an aggregator that adds the tally."""
+    for name, of, coding in (("raw", "every dtype", "raw"), ("rans14", "layers", "rans14")):
+        tally = fm.Tally(SCHEMAS[of], weight=3, round=4, base_model=5, backend="numpy")
+        for every in (16, 16, 24, 32, 48):
+            tally.add(frame(SCHEMAS[of], 12, "bernoulli", every, mask="signed", round=4, base_model=5))
+        data = tally.to_bytes(coding)
+        aggregator = fm.Aggregator(SCHEMAS[of], round=4, base_model=5, backend="numpy")
+        aggregator.add_tally(data)
+        yield name, of, data, aggregator.mean()
+
+
 def main(version, commit):
     """Print the file."""
-    written = {name: (of, data) for name, of, data in frames(int(version.partition(".")[2]))}
+    minor = int(version.partition(".")[2])
+    written = {name: (of, data) for name, of, data in frames(minor)}
     document = {
         "format": version,
         "commit": commit,
@@ -134,6 +147,11 @@ def main(version, commit):
             for name, of, data, mean in sums({name: data for name, (_, data) in written.items()})
         ],
     }
+    if minor >= 4:
+        document["tallies"] = [
+            {"name": name, "schema": of, "bytes": data.hex(), "mean": digests(mean)}
+            for name, of, data, mean in tallies()
+        ]
     print(json.dumps(document, indent=1))
 
 
