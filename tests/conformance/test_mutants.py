@@ -4,6 +4,7 @@ import re
 
 import pytest
 from mutants import MUTANTS, OF_MANY, Changed, Mutant, Refuses, ShortWords, changed_oracle, without_check
+from tally_mutants import TALLIES
 
 from fedmrn_codec.conformance import oracle
 from fedmrn_codec.conformance.check import Check
@@ -32,7 +33,9 @@ def test_an_unchanged_copy_passes(vectors: list[Check]):
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mutant_is_caught_and_what_it_breaks_is_named(mutant: Mutant, vectors: list[Check]):
-    failure = first_failure(Changed(changed_oracle(mutant.old, mutant.new)), vectors)
+    # Nothing but tallies uses their part of the oracle, and all other checks come before theirs.
+    suite = [check for check in vectors if mutant not in TALLIES or check.profile == "tally"]
+    failure = first_failure(Changed(changed_oracle(mutant.old, mutant.new)), suite)
     assert mutant.breaks in failure.musts[:1], failure.message
     assert failure.message.startswith(f"[{mutant.breaks}")
 
