@@ -125,6 +125,13 @@ def counted() -> Iterator[Counted]:
                 end = f", {suffix[1:]}: weight or scale at the end of its range" if suffix else ""
                 name = f"{label}-{kind_label}{suffix}"
                 yield Counted(name, f"{label} noise, {kind_label} masks{end}", frames, weight)
+    some = [int(i < 30 and i % 2 == 0) for i in range(32)], [int(i < 30 and i % 2 == 1) for i in range(32)]
+    yield Counted(
+        "coded-as-long-as-raw",
+        "coding 5 is chosen and takes 8 bytes, as many as raw: raw",
+        one_mask([o.pack(bits) for bits in some], 32),
+        coding=o.RANS14,
+    )
     yield Counted("nothing", "no tensors", [frame((), [])] * 2, 4)
     empty = (masked("m", 0), dense("d", "float64", 0), masked("n", 3, 0, 2))
     held = [Content(b"", BINARY, UNIFORM, 1.0), Content(b""), Content(b"", SIGNED, GAUSSIAN, 1.0)]

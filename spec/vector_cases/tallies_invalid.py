@@ -170,6 +170,14 @@ def entries() -> Iterator[Bad]:
         "t15-empty-coded", "an empty tensor in coding 5, which has no length for it", data, empty.schema
     )
     more = sealed(o.tally_to_bytes(empty)[:-12] + struct.pack("<Q", 1) + b"\0")
+    for n, length, comment in (
+        (21, 4, "4 bytes of coding 5, which has 5 at the least"),
+        (20, 5, "coding 5 in 5 bytes, as many as raw"),
+    ):
+        ones = Tally((masked("m", n),), 7, 0, 0, 1, 2, (Counts(([1] * n,), SIGNED, BERNOULLI, 0.5),))
+        head = o.tally_to_bytes(ones)[: W + 2] + b"\5\0" + struct.pack("<fQ", 0.5, length)
+        wire = bytes([0, 0, 0, 1, 0])[:length]  # one symbol, and the state 2^16
+        yield Bad(f"t15-coded-{n}", comment, sealed(head + wire), ones.schema)
     yield Bad("t15-empty-one", "an empty tensor with a byte", more, empty.schema)
     yield of("t16-beyond", "limb 12 of float32, which has 12", (B + 4, "0c"))
     yield of("t16-most", "limb 2^32 - 1", (B + 4, "ffffffff"))
