@@ -186,7 +186,7 @@ figure: setup ## update the tables and figures of the README and docs/results.md
 	$(BIN)/python -m reference_fl.report $(DOWN) -o docs/downlink.png --total --document docs/downlink.md --place downlink
 	$(BIN)/python -m reference_fl.report $(DOWN) --from-round 10 --document docs/downlink.md --place later
 	$(BIN)/python -m reference_fl.report $(DOWN) --times --document docs/downlink.md --place times
-	$(BIN)/python -m reference_fl.report $(RESULTS)/downlink/full-fedmrn-binary-seed0.jsonl --from-round 10 \
+	$(BIN)/python -m reference_fl.report $(wildcard $(RESULTS)/downlink/full-*seed?.jsonl) --from-round 10 \
 	  --columns "data,method,seeds,rounds,mean of last 5,bytes up,bytes down" --document docs/downlink.md --place full
 
 # The rule and a scale that falls as the learning rate; scales that are constant; larger ones for skewed clients.
