@@ -47,7 +47,7 @@ class Computed:
         return Failure(finding, request) if finding else None
 
 
-@functools.lru_cache(64)
+@functools.lru_cache(256)
 def _known(check: Computed) -> tuple[Request, Outcome]:
     request = check.make()
     return request, outcome(Reference(), request)
