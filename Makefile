@@ -6,7 +6,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test test-numba test-newest test-lowest test-extras coverage mutation faults fuzz test-integration soak demo conformance conformance-mutants bench bench-quick bench-history bench-psm bench-servers onnx-web kaitai figure docs convergence wheel dist fashion-mnist clean
+.PHONY: help setup tools test test-numba test-newest test-lowest test-extras coverage mutation faults fuzz test-integration soak demo conformance conformance-mutants bench bench-server bench-quick bench-history bench-psm bench-servers onnx-web kaitai figure docs convergence wheel dist fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -135,6 +135,9 @@ conformance: setup tools ## run the conformance kit against every implementation
 
 bench: setup ## compare the codec with its alternatives, in ratios; update the figure and tables of docs/benchmarks.md
 	$(BIN)/python -m benchmarks --figure docs/speed.png --document docs/benchmarks.md $(if $(RUN),--run $(RUN))
+
+bench-server: setup ## measure a server's round of 100,000,000 parameters, tallies, secure sums and refused frames: docs/benchmarks.md
+	$(BIN)/python -m benchmarks downlink tallies secagg hostile --largest --document docs/benchmarks.md --place server
 
 bench-quick: setup ## run a short version of bench in about a minute; only print the results
 	$(BIN)/python -m benchmarks --quick $(if $(RUN),--run $(RUN))

@@ -34,6 +34,8 @@ BENCHMARKS: dict[str, ModuleType] = {
     "startup": startup,
 }
 LARGEST = 10**8
+SPEED = "speed"
+"""The place in docs/benchmarks.md of the figure, the messages and the targets of `make bench`."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -56,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--markdown", action="store_true", help="print the tables in Markdown")
     parser.add_argument("--figure", type=Path, help="draw the speed by size into this PNG file")
     parser.add_argument("--document", type=Path, help="write the tables between the comments of this file")
+    parser.add_argument(
+        "--place", default=SPEED, help=f"name in these comments; all tables, but for {SPEED}, the default"
+    )
     arguments = parser.parse_args(argv)
     names = arguments.names or list(BENCHMARKS)
     if unknown := set(names) - set(BENCHMARKS):
@@ -67,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         drawing(sections["kernels"].curves).save(arguments.figure)
     if (document := arguments.document) is not None:
         figure = arguments.figure and os.path.relpath(arguments.figure, document.parent)
-        insert(document, markdown(sections, figure), "speed")
+        insert(document, markdown(sections, figure, arguments.place != SPEED), arguments.place)
 
 
 def plan_of(arguments: argparse.Namespace) -> Plan:
@@ -90,11 +95,17 @@ def measured(name: str, plan: Plan, markdown: bool = False) -> Section:
     return section
 
 
-def markdown(sections: dict[str, Section], figure: str | None) -> str:
-    """Figure and tables for a page: the measured messages, and the acceptance targets."""
+def markdown(sections: dict[str, Section], figure: str | None, whole: bool = False) -> str:
+    """Figure and tables for a page: the measured messages or all tables, and the acceptance targets."""
     targets: list[Target] = [target for section in sections.values() for target in section.targets]
     tables = [section.summary for section in sections.values() if section.summary is not None]
     parts = [f"{'; '.join(table.notes)}.\n\n{table.markdown()}" for table in tables]
+    if whole:
+        every = [table for section in sections.values() for table in section.tables]
+        parts = [
+            "\n\n".join(filter(None, (f"**{table.title}**", "; ".join(table.notes), table.markdown())))
+            for table in every
+        ]
     if targets:
         parts.append(targets_table(targets).markdown())
     if figure is not None:

@@ -304,6 +304,17 @@ def test_numbers_and_targets():
     assert tables.Target("t", 1.0151, 1.015, at_least=False).row == ("t", "≤ 1.015", "1.015", "no")
 
 
+def test_another_place_of_a_document_gets_all_tables(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- server: made by X -->\nold\n<!-- end of server -->\nafter\n")
+    command.main(["tallies", "--trial", "--document", str(page), "--place", "server"])
+    text = page.read_text()
+    assert text.startswith("before\n<!-- server: made by X -->\nMeasured on ")
+    assert text.endswith("<!-- end of server -->\nafter\n")
+    assert "old" not in text
+    assert text.count("\n**") >= 1
+
+
 def test_a_document_gets_its_tables(tmp_path):
     path = tmp_path / "README.md"
     path.write_text("a\n<!-- speed: by hand -->\nold\n<!-- end of speed -->\nb\n")
