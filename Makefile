@@ -147,10 +147,10 @@ RESULTS := reference_fl/results
 IID2    := $(RESULTS)/scales/fashion-mnist-iid-fedavg-seed0.jsonl $(RESULTS)/scales/fashion-mnist-iid-binary-seed0.jsonl
 
 DOWN    := $(RESULTS)/scales/fashion-mnist-iid-fedavg-seed0.jsonl $(RESULTS)/rule/iid-seed0.jsonl $(wildcard $(RESULTS)/downlink/iid-*seed?.jsonl)
-FIRST   := $(IID2) $(RESULTS)/rule/iid-seed0.jsonl $(wildcard $(RESULTS)/rule/labels-*seed0.jsonl)
+FIRST   := $(IID2) $(RESULTS)/rule/iid-seed0.jsonl $(RESULTS)/downlink/iid-fedmrn-binary-seed0.jsonl $(wildcard $(RESULTS)/rule/labels-*seed0.jsonl)
 
 figure: setup ## update the tables and figures of the README and docs/results.md from reference_fl/results
-	$(BIN)/python -m reference_fl.report $(FIRST) -o docs/accuracy.png --document README.md \
+	$(BIN)/python -m reference_fl.report $(FIRST) -o docs/accuracy.png --total --document README.md \
 	  --columns "partition,method,rounds,mean of last 5,bytes up,bytes down,ratio up,ratio both"
 	$(BIN)/python -m reference_fl.report $(RESULTS)/protocol -o docs/protocol.png --document docs/results.md --place protocol
 	$(BIN)/python -m reference_fl.report $(RESULTS)/ablation $(RESULTS)/protocol/fashion-mnist-iid-fedmrn-binary-seed0.jsonl \

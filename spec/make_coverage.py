@@ -34,7 +34,8 @@ HEAD = """\
 Each number of [FORMAT.md](FORMAT.md), with the [vectors](vectors/README.md) that are about it and the checks
 of the [conformance kit](CONFORMANCE.md) beyond the vectors. `x-*` stands for `x` and all ids that begin with
 `x-`; their number follows in brackets. Generated checks (`generated/`) compare with the plain-integer oracle;
-those of hostile input can reach every check of sections 7 and 8.5. `spec/make_coverage.py` writes this file.
+those of hostile input can reach every check of sections 7, 8.5 and 8.6. `spec/make_coverage.py` writes
+this file.
 
 """
 

@@ -28,6 +28,8 @@ from vector_cases import (  # noqa: E402
     partials,
     secagg,
     secagg_messages,
+    tallies,
+    tallies_invalid,
     words,
 )
 from vector_cases.basics import Case  # noqa: E402
@@ -50,6 +52,11 @@ FILES: dict[str, tuple[str, Callable[[], Iterator[Case]]]] = {
     "invalid": ("Frames to be refused, and the code (FORMAT.md 7)", invalid.invalid_cases),
     "aggregate": ("Means, partial sums, merges (FORMAT.md 8)", aggregate.aggregate_cases),
     "partials_invalid": ("Partial sums to be refused, and the code (FORMAT.md 8.5)", partials.partial_cases),
+    "tallies": ("Tallies, merged and added (FORMAT.md 8.6)", tallies.tally_cases),
+    "tallies_invalid": (
+        "Tallies to be refused, and the code (FORMAT.md 8.6)",
+        tallies_invalid.bad_tally_cases,
+    ),
     "envelopes": ("Envelopes, valid and to be refused (ENVELOPE.md)", envelopes.envelope_cases),
     "secagg": (
         "Secure aggregation: its parts, rounds, messages to be refused (SECAGG.md)",
@@ -57,8 +64,14 @@ FILES: dict[str, tuple[str, Callable[[], Iterator[Case]]]] = {
     ),
 }
 
-VERSIONS = {"envelopes": "fedmrn envelope 1", "secagg": "fedmrn secagg 1"}
-"""The formats of the files that are not about frames."""
+
+VERSIONS = {
+    "envelopes": "fedmrn envelope 1",
+    "secagg": "fedmrn secagg 1",
+    "tallies": "fedmrn 1.4",
+    "tallies_invalid": "fedmrn 1.4",
+}
+"""What the files are about that are not about version 1.3 of the format."""
 
 
 def exact_in_javascript(value: object) -> bool:

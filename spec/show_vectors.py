@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
-from fedmrn_codec.conformance import replay  # noqa: E402
+from fedmrn_codec.conformance import replay, tally_vectors  # noqa: E402
 from fedmrn_codec.conformance.annotated import View, annotated  # noqa: E402
 from fedmrn_codec.conformance.check import Case  # noqa: E402
 from fedmrn_codec.conformance.inputs import Input  # noqa: E402
@@ -23,18 +23,23 @@ from fedmrn_codec.conformance.vector_files import load  # noqa: E402
 PAGE = ROOT / "spec" / "INVALID.md"
 HEAD = """# What is wrong with each invalid vector
 
-This page is made by `python spec/show_vectors.py --write` from `invalid.json` and `partials_invalid.json` of
-the [vectors](vectors/README.md). For each of them it shows the field that does not pass its check: the offset
-of the bytes, the bytes, the field with its value and its section of [FORMAT.md](FORMAT.md), and below them
-the check with its number. Where bytes are missing, the mark is below the last field.
+This page is made by `python spec/show_vectors.py --write` from `invalid.json`, `partials_invalid.json` and
+`tallies_invalid.json` of the [vectors](vectors/README.md). For each of them it shows the field that does not
+pass its check: the offset of the bytes, the bytes, the field with its value and its section of
+[FORMAT.md](FORMAT.md), and below them the check with its number. Where bytes are missing, the mark is below
+the last field.
 `python spec/show_vectors.py ID` prints all bytes of a vector in this form, and
 `fedmrn inspect --annotate FILE` those of any file.
 """
 
 
 def cases() -> Iterator[tuple[str, str, Case]]:
-    """The id, the comment and the check of each invalid frame and partial sum."""
-    files = {"invalid": replay.refusals, "partials_invalid": replay.bad_partials}
+    """The id, the comment and the check of each invalid frame, partial sum and tally."""
+    files = {
+        "invalid": replay.refusals,
+        "partials_invalid": replay.bad_partials,
+        "tallies_invalid": tally_vectors.bad_tallies,
+    }
     for name, checks in files.items():
         for vector, case in zip(load(name), checks(), strict=True):
             yield vector["id"], vector["comment"], case

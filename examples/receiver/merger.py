@@ -140,12 +140,14 @@ class Merger:
         total = self.round.policy(self._policy, down.model_id).aggregator()
         for part in filter(None, parts):
             total.merge(fm.Aggregator.from_bytes(part, schema))
-        try:
-            model = fm.apply(self.model, total.mean())
-            down.advance(model)
-        except fm.CodecError as error:  # finite updates whose sum with the model has no place on a grid
-            log.error("round %d leaves the model as it is: %s", number, error)
-            model = self.model
+        model = self.model
+        if total.frames:
+            try:
+                down.advance(following := fm.apply(model, total.mean()))
+            except fm.CodecError as error:  # the model has no place on a grid
+                log.error("round %d leaves the model as it is: %s", number, error)
+            else:
+                model = following
         deadline = time.time() + self._plan.seconds
         self._store.advance(number + 1, deadline, _packed(model), down.to_bytes(), total.frames, total.weight)
         log.info(

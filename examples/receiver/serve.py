@@ -98,12 +98,11 @@ def read_policy(path: Path) -> fm.Policy:
     Raises
     ------
     SystemExit
-        It accepts frames that cannot be summed with each other.
+        Clients cannot be asked for masks: no noise is stated.
     """
     policy = fm.Policy.from_toml(path)
-    masked = any(tensor.masked for tensor in policy.schema)
-    if masked and "grid" in policy.kinds and ("mask" in policy.kinds or policy.step is None):
-        raise SystemExit(f"{path}: expected masks, or grids whose step is stated, got {policy.kinds}")
+    if policy.noise is None:
+        raise SystemExit(f"{path}: expected masks of a stated noise, got {policy.kinds} of {policy.noise}")
     return policy
 
 

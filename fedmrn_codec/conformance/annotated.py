@@ -1,4 +1,4 @@
-"""An annotated view of a frame, a partial sum or a schema: its bytes, and beside them what they mean.
+"""An annotated view of a frame, a partial sum, a tally or a schema: its bytes, and beside them their meaning.
 
 The view marks the place of the first check that fails, and `bytes_of` gives its bytes back. A line of bytes
 has their offset and the bytes in hexadecimal, then after `|` the field, its value and the section of
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from .. import errors
 from .faults import Fault, find
-from .fields import Field, frame_fields, partial_fields, schema_fields
+from .fields import Field, frame_fields, partial_fields, schema_fields, tally_fields
 from .inputs import Input
 from .values import meaning, values
 
@@ -24,6 +24,7 @@ TITLE = "fedmrn annotated view 1"
 NO_SCHEMA = {
     "frame": "The schema is not known: only the checks of header and table that need none are made.",
     "partial-sum": "The schema is not known: no check is made.",
+    "tally": "The schema is not known: no check is made.",
 }
 LINE = re.compile(r"([0-9a-f]{8,})  ((?:[0-9a-f]{2} )*[0-9a-f]{2}) *\|")
 END = re.compile(r"# end: ([0-9]+) bytes\s*")
@@ -61,8 +62,8 @@ def fields_of(given: Input) -> list[Field]:
     """The fields of any bytes, as far as they can be found."""
     if given.what == "schema":
         return schema_fields(given.data)
-    walk = frame_fields if given.what == "frame" else partial_fields
-    return walk(given.data, given.reference_schema)
+    walks = {"frame": frame_fields, "partial-sum": partial_fields, "tally": tally_fields}
+    return walks[given.what](given.data, given.reference_schema)
 
 
 def _lines_of(data: bytes, field: Field, fault: Fault | None) -> Iterator[str]:

@@ -41,7 +41,7 @@ def find(given: Input, fields: Sequence[Field]) -> Fault | None:
 
 def _numbers(given: Input, error: errors.FrameError) -> tuple[str, ...]:
     """The number of the check, from the oracle; several where only the code is known."""
-    letters = {"frame": "FSC", "partial-sum": "P", "schema": "S"}[given.what]
+    letters = {"frame": "FSC", "partial-sum": "P", "tally": "TC", "schema": "S"}[given.what]
     possible = [n for n, code in oracle.CODES.items() if code == error.code and n[0] in letters]
     if len(possible) > 1 and not (error.code == "coding" and _elements(given) > MOST_ELEMENTS):
         try:
@@ -68,7 +68,7 @@ def _place(data: bytes, fields: Sequence[Field], error: errors.FrameError, numbe
     """The byte of the fault: that of the error, or a closer one inside its field."""
     if isinstance(error, errors.TruncatedError) and error.offset == 0:
         return len(data)
-    if isinstance(error, errors.SumsError):
+    if isinstance(error, errors.SumsError) and error.offset is None:
         return _place_of_sum(data, fields, error)
     at = error.offset or 0
     if isinstance(error, errors.VersionError) and data[at] == 1:

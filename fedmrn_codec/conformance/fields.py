@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from . import oracle
 
-HEADER, PARTIAL_HEADER, CHECKSUM = 48, 56, 4
-"""The lengths of the two headers and of a checksum (spec 6.2, 6.6, 8.5)."""
+HEADER, PARTIAL_HEADER, TALLY_HEADER, CHECKSUM = 48, 56, 60, 4
+"""The lengths of the three headers and of a checksum (spec 6.2, 6.6, 8.5, 8.6)."""
 
 UNREAD = "bytes that belong to no field"
 
@@ -93,12 +93,28 @@ def partial_fields(data: bytes, schema: oracle.Schema | None = None) -> list[Fie
     return _with_rest(pen, "8.5", len(data))
 
 
+def tally_fields(data: bytes, schema: oracle.Schema | None = None) -> list[Field]:
+    """The fields of a tally (spec 8.6); without its schema, the tensors are not told apart."""
+    complete = len(data) >= TALLY_HEADER + CHECKSUM
+    pen = _Pen(data, 0, len(data) - CHECKSUM if complete else len(data))
+    with suppress(_End):
+        _header(pen, "seed", "8.6")
+        pen.put(8, "weight", "8.6")
+        pen.put(4, "frames", "8.6")
+        for tensor in schema or ():
+            if tensor.masked:
+                _counts_of(pen, tensor)
+            else:
+                _limbs(pen, tensor, "8.6")
+    return _with_rest(pen, "8.6", len(data))
+
+
 def _with_rest(pen: _Pen, section: str, size: int) -> list[Field]:
     """The fields, then those bytes that were not read, then the checksum."""
     if pen.at < pen.end:
         pen.fields.append(Field(pen.at, pen.end, UNREAD, section, "hex"))
     if pen.end < size:
-        pen.fields.append(Field(pen.end, size, "checksum", "6.6" if section == "6.1" else "8.5", "hex"))
+        pen.fields.append(Field(pen.end, size, "checksum", "6.6" if section == "6.1" else section, "hex"))
     return pen.fields
 
 
@@ -269,7 +285,28 @@ def _sums(pen: _Pen, tensor: oracle.Tensor) -> None:
         pen.put(3, f"reserved {of}", "8.5")
         pen.put(4, f"scale {of}", "8.5", "float32")
         pen.put(8 * tensor.elements, f"sums {of}", "8.2", "int64")
-        return
-    for _ in range(pen.number(4, f"rows {of}", "8.5")):
-        pen.put(4, f"limb {of}", "8.5")
+    else:
+        _limbs(pen, tensor, "8.5")
+
+
+def _counts_of(pen: _Pen, tensor: oracle.Tensor) -> None:
+    """The counts of one masked tensor (spec 8.6)."""
+    of = f"of {tensor.name!r}"
+    pen.put(1, f"kind {of}", "8.6", "kind")
+    distribution = pen.number(1, f"distribution {of}", "8.6", "distribution")
+    coding = pen.number(1, f"coding {of}", "8.6", "coding")
+    pen.put(1, f"reserved {of}", "8.6")
+    pen.put(4, f"scale {of}", "8.6", "float32")
+    length = pen.number(8, f"length {of}", "8.6")
+    if coding == oracle.RANS14:
+        _payload(pen, _Entry(tensor, of, oracle.GRID, distribution, coding, length))
+    else:
+        pen.put(length, f"payload {of}", "4.1", "bits")
+
+
+def _limbs(pen: _Pen, tensor: oracle.Tensor, section: str) -> None:
+    """The rows of one dense tensor (spec 8.5, 8.6)."""
+    of = f"of {tensor.name!r}"
+    for _ in range(pen.number(4, f"rows {of}", section)):
+        pen.put(4, f"limb {of}", section)
         pen.put(8 * tensor.elements, f"limbs {of}", "8.4", "int64")

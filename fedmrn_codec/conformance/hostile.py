@@ -17,7 +17,7 @@ def _numbers(old: int, size: int) -> st.SearchStrategy[int]:
     return near | near | flipped | st.integers(0, top - 1)
 
 
-OFTEN = ("6.4", "6.5", "6.8", "6.10", "6.11", "6.13", "6.14", "8.2", "8.4")
+OFTEN = ("4.1", "6.4", "6.5", "6.8", "6.10", "6.11", "6.13", "6.14", "8.2", "8.4")
 """The sections of the table and the payloads, whose fields are damaged more often than others."""
 
 

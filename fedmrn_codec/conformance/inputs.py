@@ -9,9 +9,11 @@ from typing import Self
 from ..face import decoding
 from ..format.limits import Limits
 from ..format.schema import Schema
-from ..sums import partial
+from ..sums import partial, tally_bytes
 from . import oracle
-from .request import Decode, Digest, Merge
+from .request import AddTallies, Decode, Digest, Merge
+
+MAGICS = {partial.MAGIC: "partial-sum", tally_bytes.MAGIC: "tally"}
 
 NO_LIMITS = Limits(2**32, 2**32, 2**80)
 """For a schema outside of a frame: limits are about schemas in frames."""
@@ -19,12 +21,12 @@ NO_LIMITS = Limits(2**32, 2**32, 2**80)
 
 @dataclass(frozen=True)
 class Input:
-    """A frame, a partial sum or a schema, and the expected values and limits of its reader.
+    """A frame, a partial sum, a tally or a schema, and the expected values and limits of its reader.
 
     Attributes
     ----------
     data : bytes
-    what : {"frame", "partial-sum", "schema"}
+    what : {"frame", "partial-sum", "tally", "schema"}
     schema : Schema or None
         The reader's.
     options : oracle.Options
@@ -40,14 +42,17 @@ class Input:
     strict: bool = False
 
     @classmethod
-    def of(cls, request: Decode | Merge | Digest) -> Self:
-        """The bytes that a request of the kit is about; of a merge, those of its only partial sum."""
+    def of(cls, request: Decode | Merge | AddTallies | Digest) -> Self:
+        """The bytes that a request of the kit is about: those of its only partial sum or tally, if any."""
         if isinstance(request, Digest):
             return cls(request.schema, "schema")
         schema = None if request.schema is None else Schema.from_bytes(request.schema)
         if isinstance(request, Merge):
             (data,) = request.partials
             return cls(data, "partial-sum", schema)
+        if isinstance(request, AddTallies):
+            (data,) = request.tallies
+            return cls(data, "tally", schema, oracle.Options(seed=request.seed))
         options = oracle.Options(**{name: getattr(request, name) for name in oracle.Options._fields})
         return cls(request.frame, "frame", schema, options, strict=True)
 
@@ -71,6 +76,9 @@ class Input:
         elif self.what == "partial-sum":
             if self.schema is not None:
                 partial.parse(self.data, self.schema)
+        elif self.what == "tally":
+            if self.schema is not None:
+                tally_bytes.parse(self.data, self.schema, o.seed, "numpy")
         elif self.schema_missing:
             decoding.inspect(self.data, limits=limits)
         else:
@@ -91,14 +99,20 @@ class Input:
         elif self.what == "partial-sum":
             if self.reference_schema is not None:
                 oracle.partial_from_bytes(self.data, self.reference_schema)
+        elif self.what == "tally":
+            if self.reference_schema is not None:
+                oracle.tally_from_bytes(self.data, self.reference_schema, self.options.seed)
         else:
             oracle.parse(self.data, self.reference_schema, self.options)
 
 
 def what_is(data: bytes) -> str:
-    """What bytes look like: a partial sum by their magic, a schema if a reader accepts them, else a frame."""
-    if data[:4] == partial.MAGIC:
-        return "partial-sum"
+    """What bytes look like: a partial sum or a tally by their magic, a schema if a reader accepts them.
+
+    Anything else is taken for a frame.
+    """
+    if data[:4] in MAGICS:
+        return MAGICS[data[:4]]
     try:
         oracle.parse_schema(data)
     except oracle.Refusal:

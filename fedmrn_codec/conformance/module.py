@@ -15,11 +15,14 @@ from ..primitives.codes import MaskKind
 from . import oracle
 from .request import (
     PROFILES,
+    AddTallies,
     Aggregate,
+    Count,
     Decode,
     Digest,
     Encode,
     Merge,
+    MergeTallies,
     Noise,
     Part,
     Request,
@@ -33,6 +36,7 @@ FACE = {
     "decode": ("Schema", "Limits", "Uniform", "Gaussian", "Bernoulli", "decode", "noise", "philox_words"),
     "encode": ("Schema", "Tensor", "Uniform", "Gaussian", "Bernoulli", "encode", "encode_bits"),
     "aggregate": ("Schema", "Aggregator"),
+    "tally": ("Schema", "Aggregator", "Tally"),
 }
 """The names that a module must have for a profile."""
 
@@ -214,6 +218,27 @@ class ModuleTarget:
         for other in others:
             first.merge(other)
         return self._sums(first)
+
+    def _tally(self, r: Count) -> Result:
+        expected = {"round": r.round or None, "base_model": r.base_model or None}
+        total = self.m.Tally(self._schema(r.schema), weight=r.weight, **expected, **self.backend)
+        for frame in r.frames:
+            total.add(frame)
+        return {"tally": total.to_bytes(r.coding or "raw")}
+
+    def _merge_tallies(self, r: MergeTallies) -> Result:
+        schema = self._schema(r.schema)
+        first, *others = [self.m.Tally.from_bytes(data, schema, **self.backend) for data in r.tallies]
+        for other in others:
+            first.merge(other)
+        return {"tally": first.to_bytes(r.coding or "raw")}
+
+    def _add_tallies(self, r: AddTallies) -> Result:
+        expected = {"round": r.round or None, "base_model": r.base_model or None}
+        total = self.m.Aggregator(self._schema(r.schema), **expected, **self.backend)
+        for data in r.tallies:
+            total.add_tally(data, seed=r.seed)
+        return self._sums(total)
 
     def _sums(self, total: Any) -> Result:
         return {"mean": tuple(map(_bytes, total.mean().values())), "partial": total.to_bytes()}

@@ -11,7 +11,7 @@ import hypothesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.strategies import SearchStrategy
 
-from . import questions
+from . import questions, tally_questions
 from .check import Failure
 from .reference import Reference
 from .request import PROFILE_OF, Request
@@ -131,6 +131,9 @@ ALL: tuple[tuple[str, tuple[str, ...], str, Callable[[], SearchStrategy[Request]
     ("generated/grid-encodings", ("E-01", "E-02", "E-04"), "encode", questions.grid_encodings),
     ("generated/aggregates", ("A-03", "A-04"), "aggregate", questions.aggregates),
     ("generated/merges", ("A-06", "8.5"), "merge", questions.merges),
+    ("generated/tallies", ("A-08", "8.6"), "tally", tally_questions.counts),
+    ("generated/tally-merges", ("A-09", "8.6"), "merge_tallies", tally_questions.merges),
+    ("generated/tally-sums", ("A-10", "8.6"), "add_tallies", tally_questions.additions),
 )
 """Id, MUSTs, operation and strategy of each property."""
 

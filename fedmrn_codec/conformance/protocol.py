@@ -12,10 +12,13 @@ from .check import Failure
 from .program import CommandTarget
 from .request import (
     PROFILE_OF,
+    AddTallies,
     Aggregate,
+    Count,
     Decode,
     Encode,
     Merge,
+    MergeTallies,
     Noise,
     Part,
     Request,
@@ -31,6 +34,9 @@ PROFILE = "protocol"
 SECTION = ("CONFORMANCE 3",)
 MALFORMED = "request"
 """The error for what is no request."""
+
+SHOWN = 20
+"""The number of wrong answers that one check lists."""
 
 ONE = 0x3F800000
 SCHEMA = (oracle.Tensor("w", True, oracle.FLOAT32, (9,)),)
@@ -86,6 +92,7 @@ LINES = {
     "bytes that are no UTF-8": b'{"id": 1, "op": "\xff\xfe"}',
     "no id": b'{"op": "hello"}',
     "an id that is a string": b'{"id": "1", "op": "hello"}',
+    "an unknown op and no id": b'{"op": "an operation of a later version"}',
     "an id of null": b'{"id": null, "op": "hello"}',
     "deep nesting": b"[" * 100_000,
 }
@@ -111,6 +118,7 @@ def _not_refused(answer: dict[str, Any]) -> str | None:
 def _good() -> tuple[Request, ...]:
     """A well-formed request of each operation with members that can be wrong in many ways."""
     partial = oracle.partial_to_bytes(oracle.sum_frame(FRAME, 1))
+    tally = oracle.tally_to_bytes(oracle.count_frame(FRAME, 1))
     part = Part(kind="binary", payload=MASK.payload, distribution="uniform", scale=ONE)
     noise = {"distribution": "uniform", "scale": ONE}
     return (
@@ -121,6 +129,9 @@ def _good() -> tuple[Request, ...]:
         Encode(schema=RAW, seed=7, base_model=6, round=4, embed_schema=False, tensors=(part,)),
         Aggregate(schema=RAW, frames=(oracle.encode(FRAME),), weights=(1,)),
         Merge(schema=RAW, partials=(partial,)),
+        Count(schema=RAW, frames=(oracle.encode(FRAME),), weight=1, coding="raw"),
+        MergeTallies(schema=RAW, tallies=(tally,), coding="rans14"),
+        AddTallies(schema=RAW, tallies=(tally,), seed=7),
     )
 
 
@@ -142,27 +153,50 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "draws": (*NO_BASE64, "AAAAAA==", "AAAAAQAAAAE="),
     "frames": ("", [5], [None], []),
     "weights": ("1", [1], ["1.5"], [""], [None], [], ["1", "1"]),
-    "partials": ("", [5], [None], []),
+    "weight": (1, "1.5", "", ["1"], "0x1"),
+    **dict.fromkeys(("partials", "tallies"), ("", [5], [None], [])),
     "tensors": ({}, [5], [None]),
 }
 """Values that are wrong for a member; null and no value come beside them, where they are wrong."""
 
 OPTIONAL = {"schema", "round", "base_model", "seed", "coding"}
-"""The members that may be null or absent; only those of `decode`, and `coding`."""
+"""The members that may be null or absent; only those of `decode`, `coding`, and the seed of `add_tallies`."""
+
+NO_CODING = ("rans", "float16")
+"""Codings that `tally` and `merge_tallies` do not have."""
 
 
 def _wrong_members(op: str, members: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The members with one of them wrong, and what is wrong."""
     for name in members:
         wrong = list(WRONG[name])
-        if name not in OPTIONAL or (op != "decode" and name != "coding"):
+        if name == "coding" and op in ("tally", "merge_tallies"):
+            wrong += NO_CODING
+        may_be_null = op == "decode" or name == "coding" or (op, name) == ("add_tallies", "seed")
+        if name not in OPTIONAL or not may_be_null:
             yield f"`{name}` is absent", {k: v for k, v in members.items() if k != name}
             wrong.append(None)
         for value in wrong:
             yield f"`{name}` is {json.dumps(value)}", {**members, name: value}
 
 
+def _out_of_range() -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Positions whose sum with the count is too large; the range of each alone is that of a u64 and more."""
+    for request, most in ((_good()[0], 2**66), (_good()[1], 2**48)):
+        for start, count in ((most - 2, 3), (most, 1)):
+            members = to_wire(request) | {"start": hex(start), "count": count}
+            yield request.op, members, f"start + count is {hex(start + count)}"
+
+
 def _malformed(target: CommandTarget) -> str | None:
+    """All members that are not refused as they must be, not only the first one."""
+    found = [*_wrongly_answered(target)]
+    if len(found) > SHOWN:
+        found = [*found[:SHOWN], f"and {len(found) - SHOWN} more"]
+    return "; ".join(found) or None
+
+
+def _wrongly_answered(target: CommandTarget) -> Iterator[str]:
     for request in _good():
         if PROFILE_OF[request.op] not in target.profiles:
             continue
@@ -173,8 +207,12 @@ def _malformed(target: CommandTarget) -> str | None:
         for what, wrong in changed:
             answer = target.exchange(request.op, wrong)
             if "unsupported" not in answer and (text := _not_refused(answer)):
-                return f"`{request.op}`, where {what}: {text}"
-    return None
+                yield f"`{request.op}`, where {what}: {text}"
+    for op, members, what in _out_of_range():
+        if PROFILE_OF[op] in target.profiles:
+            answer = target.exchange(op, members)
+            if "unsupported" not in answer and (text := _not_refused(answer)):
+                yield f"`{op}`, where {what}: {text}"
 
 
 def _optional(target: CommandTarget) -> str | None:
@@ -198,7 +236,16 @@ def _optional(target: CommandTarget) -> str | None:
             parts = [{name: value for name, value in part.items() if name != "coding"} | coding]
             if "error" in (answer := target.exchange("encode", {**members, "tensors": parts})):
                 return f"`encode` with {what}: expected an answer, got the error `{answer['error']}`"
-    if not {"decode", "encode"} & set(target.profiles):
+    if "tally" in target.profiles:
+        for request in _good()[-3:]:
+            members = to_wire(request)
+            for name in {"coding", "seed"} & set(members):
+                absent = {key: value for key, value in members.items() if key != name}
+                for what, given in ((f"null for `{name}`", {**absent, name: None}), (f"no `{name}`", absent)):
+                    if "error" in (answer := target.exchange(request.op, given)):
+                        got = f"got the error `{answer['error']}`"
+                        return f"`{request.op}` with {what}: expected an answer, {got}"
+    if not {"decode", "encode", "tally"} & set(target.profiles):
         raise Unsupported("no operation with members that may be null")
     return None
 

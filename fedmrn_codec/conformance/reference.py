@@ -9,11 +9,14 @@ from typing import Any
 from . import oracle
 from .request import (
     PROFILES,
+    AddTallies,
     Aggregate,
+    Count,
     Decode,
     Digest,
     Encode,
     Merge,
+    MergeTallies,
     Noise,
     Part,
     Request,
@@ -131,6 +134,34 @@ class Reference:
     def _merge(self, r: Merge) -> Result:
         schema = self.o.parse_schema(r.schema)
         return self._sums(self.o.merge_all([self.o.partial_from_bytes(p, schema) for p in r.partials]))
+
+    def _tally(self, r: Count) -> Result:
+        schema = self.o.parse_schema(r.schema)
+        options = self.o.Options(r.round or None, r.base_model or None)
+        first = total = None
+        for n, data in enumerate(r.frames, 1):
+            self.o.check_room(n, r.weight)
+            frame = self.o.parse(data, schema, options)
+            if total is None:
+                first, total = frame, self.o.count_frame(frame, r.weight, r.base_model, r.round)
+            else:
+                total = self.o.count_more(total, first, frame)
+        return self._tally_bytes(total, r.coding)
+
+    def _merge_tallies(self, r: MergeTallies) -> Result:
+        schema = self.o.parse_schema(r.schema)
+        parts = [self.o.tally_from_bytes(data, schema) for data in r.tallies]
+        return self._tally_bytes(self.o.merge_all_tallies(parts), r.coding)
+
+    def _tally_bytes(self, total: Any, coding: str | None) -> Result:
+        return {"tally": self.o.tally_to_bytes(total, CODINGS[coding or "raw"])}
+
+    def _add_tallies(self, r: AddTallies) -> Result:
+        schema, total = self.o.parse_schema(r.schema), None
+        for data in r.tallies:
+            tally = self.o.tally_from_bytes(data, schema, r.seed)
+            total = self.o.add_tally(total, tally, r.base_model, r.round)
+        return self._sums(total)
 
     def _sums(self, total: Any) -> Result:
         return {"mean": tuple(self.o.mean(total)), "partial": self.o.partial_to_bytes(total)}

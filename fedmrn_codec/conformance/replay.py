@@ -28,23 +28,23 @@ def words() -> Iterator[Case]:
         if v["op"] == "words":
             request, expected = Words(**_place(v)), v["words"]
         else:
-            c, k = ([_number(w) for w in v[name]] for name in ("counter", "key"))
+            c, k = ([number(w) for w in v[name]] for name in ("counter", "key"))
             start = 4 * (c[0] | c[1] << 32)
             request = Words(seed=k[0] | k[1] << 32, stream=c[2] | c[3] << 32, start=start, count=4)
             expected = v["output"]
-        yield _case(v, request, {"words": struct.pack(f"<{len(expected)}I", *map(_number, expected))})
+        yield case(v, request, {"words": struct.pack(f"<{len(expected)}I", *map(number, expected))})
 
 
 def noise() -> Iterator[Case]:
     """`noise.json`: noise by position, and the draws of chosen words (spec 3)."""
     for v in load("noise"):
         if v["op"] == "noise":
-            scale = _number(v["scale"])
+            scale = number(v["scale"])
             request = Noise(distribution=v["distribution"], scale=scale, **_place(v))
-            yield _case(v, request, {"noise": bytes.fromhex(v["noise"])})
+            yield case(v, request, {"noise": bytes.fromhex(v["noise"])})
         else:
             pairs = zip(v["words"], v["draws"], strict=True)
-            steps = tuple(_draw(v["distribution"], _number(word), q) for word, q in pairs)
+            steps = tuple(_draw(v["distribution"], number(word), q) for word, q in pairs)
             yield Case(f"{v['id']}:noise", _musts(v), steps)
 
 
@@ -61,17 +61,17 @@ def masks() -> Iterator[Case]:
     """`bits.json` without sampling (spec 4.1, 4.2)."""
     for v in load("bits"):
         if v["op"] == "decode":
-            frame, schema = _one_mask(v, _number(v["stream"]), v["count"], bytes.fromhex(v["mask"]))
-            empty = (b"",) * _number(v["stream"])
+            frame, schema = _one_mask(v, number(v["stream"]), v["count"], bytes.fromhex(v["mask"]))
+            empty = (b"",) * number(v["stream"])
             request = Decode(frame=frame, schema=schema)
-            yield _case(v, request, {"tensors": (*empty, bytes.fromhex(v["update"]))})
+            yield case(v, request, {"tensors": (*empty, bytes.fromhex(v["update"]))})
         elif v["op"] == "unpack":
             request = _unpacking(v["count"], bytes.fromhex(v["mask"]))
-            yield _case(v, request, Refused(v["code"], "F-28"))
+            yield case(v, request, Refused(v["code"], "F-28"))
         elif v["op"] == "pack":
             bits = [int(bit) for bit in v["bits"]]
             update = struct.pack(f"<{len(bits)}f", *_signs(bits))
-            yield _case(v, _unpacking(len(bits), bytes.fromhex(v["mask"])), {"tensors": (update,)})
+            yield case(v, _unpacking(len(bits), bytes.fromhex(v["mask"])), {"tensors": (update,)})
 
 
 PACKING = {"kind": "signed", "distribution": "bernoulli", "scale": hex(ONE), "seed": "0x7"}
@@ -92,11 +92,11 @@ def _one_mask(v: Vector, stream: int, count: int, mask: bytes) -> tuple[bytes, b
     """A frame whose last tensor has this mask, and its schema; empty tensors before it give the stream."""
     before = tuple(oracle.Tensor(f"empty {i}", False, oracle.FLOAT32, (0,)) for i in range(stream))
     schema = (*before, oracle.Tensor("w", True, oracle.FLOAT32, (count,)))
-    scale = oracle.f32_from_bits(_number(v["scale"]))
+    scale = oracle.f32_from_bits(number(v["scale"]))
     kind = MaskKind.of(v["kind"], "kind")
     right = oracle.Content(bytes(len(mask)), kind, DISTRIBUTIONS[v["distribution"]], scale)
     contents = (*(oracle.Content(b"") for _ in before), right)
-    frame = oracle.encode(oracle.Frame(_number(v["seed"]), 0, 0, schema, contents))
+    frame = oracle.encode(oracle.Frame(number(v["seed"]), 0, 0, schema, contents))
     body = frame[: len(frame) - 4 - len(mask)] + mask
     return body + struct.pack("<I", zlib.crc32(body)), oracle.schema_bytes(schema)
 
@@ -105,13 +105,13 @@ def digests() -> Iterator[Case]:
     """`schema.json`, and the schemas of `invalid.json` given by the caller (spec 5, 7.3)."""
     for v in load("schema"):
         request = Digest(schema=bytes.fromhex(v["bytes"]))
-        yield _case(v, request, {"digest": bytes.fromhex(v["digest"])})
+        yield case(v, request, {"digest": bytes.fromhex(v["digest"])})
     for v in load("invalid"):
         (number,) = v["spec"]
         frame = bytes.fromhex(v["frame"])
         if number in SCHEMA_CHECKS:
             length = int.from_bytes(frame[48:52], "little")
-            yield _case(v, Digest(schema=frame[52 : 52 + length]), Refused(v["code"], number))
+            yield case(v, Digest(schema=frame[52 : 52 + length]), Refused(v["code"], number))
 
 
 def frames() -> Iterator[Case]:
@@ -119,40 +119,40 @@ def frames() -> Iterator[Case]:
     for v in load("frames"):
         schema = bytes.fromhex(v["schema_bytes"]) if v["caller_has_schema"] else None
         request = Decode(frame=bytes.fromhex(v["frame"]), schema=schema, **_options(v))
-        yield _case(v, request, {"tensors": _all_bytes(v["decoded"])})
+        yield case(v, request, {"tensors": all_bytes(v["decoded"])})
 
 
 def refusals() -> Iterator[Case]:
     """`invalid.json` (spec 7)."""
     for v in load("invalid"):
-        schema = None if v["schema"] is None else _schema(v)
-        request = Decode(frame=bytes.fromhex(v["frame"]), schema=schema, **_options(v))
-        yield _case(v, request, Refused(v["code"], v["spec"][0]))
+        raw = None if v["schema"] is None else schema(v)
+        request = Decode(frame=bytes.fromhex(v["frame"]), schema=raw, **_options(v))
+        yield case(v, request, Refused(v["code"], v["spec"][0]))
 
 
 def samples() -> Iterator[Case]:
     """`bits.json`: sampling, and the packing of what was sampled (spec 4.1, 4.3)."""
     for v in load("bits"):
         if v["op"] == "sample":
-            stream, count = _number(v["stream"]), v["count"]
-            private = _number(v.get("private_seed", 0))
+            stream, count = number(v["stream"]), v["count"]
+            private = number(v.get("private_seed", 0))
             words = (oracle.philox_word(private, stream, i) for i in range(count))
             draws = v["r"] if "r" in v else [word >> 8 for word in words]
             request = _sampling(v, stream, bytes.fromhex(v["update"]), draws)
-            yield _case(v, request, {"mask": bytes.fromhex(v["mask"])})
+            yield case(v, request, {"mask": bytes.fromhex(v["mask"])})
         elif v["op"] == "pack":
             bits = [int(bit) for bit in v["bits"]]
             update = struct.pack(f"<{len(bits)}f", *_signs(bits))  # p is 1 or -1: r does not matter
             request = _sampling(PACKING, 0, update, [2**23] * len(bits))
-            yield _case(v, request, {"mask": bytes.fromhex(v["mask"])})
+            yield case(v, request, {"mask": bytes.fromhex(v["mask"])})
 
 
 def _sampling(v: Vector, stream: int, update: bytes, draws: list[int]) -> Sample:
     return Sample(
         kind=v["kind"],
         distribution=v["distribution"],
-        scale=_number(v["scale"]),
-        seed=_number(v["seed"]),
+        scale=number(v["scale"]),
+        seed=number(v["seed"]),
         stream=stream,
         update=update,
         draws=struct.pack(f"<{len(draws)}I", *draws),
@@ -164,46 +164,45 @@ def encodings() -> Iterator[Case]:
     for v in load("frames"):
         request = Encode(
             schema=bytes.fromhex(v["schema_bytes"]),
-            seed=_number(v["seed"]),
-            base_model=_number(v["base_model"]),
-            round=_number(v["round"]),
+            seed=number(v["seed"]),
+            base_model=number(v["base_model"]),
+            round=number(v["round"]),
             embed_schema=v["embed_schema"],
             tensors=tuple(map(_part, v["tensors"])),
         )
-        yield _case(v, request, {"frame": bytes.fromhex(v["frame"])})
+        yield case(v, request, {"frame": bytes.fromhex(v["frame"])})
 
 
 def means() -> Iterator[Case]:
     """`aggregate.json`: means and merges (spec 8)."""
     for v in load("aggregate"):
-        schema = _schema(v)
+        raw = schema(v)
         if v["op"] == "mean":
-            given = {name: _number(v.get(name, 0)) for name in ("round", "base_model")}
-            weights = tuple(map(_number, v["weights"]))
-            request: Request = Aggregate(
-                schema=schema, frames=_all_bytes(v["frames"]), weights=weights, **given
-            )
+            given = {name: number(v.get(name, 0)) for name in ("round", "base_model")}
+            weights = tuple(map(number, v["weights"]))
+            request: Request = Aggregate(schema=raw, frames=all_bytes(v["frames"]), weights=weights, **given)
         else:
             parts = v["parts"] if v["op"] == "merge" else [v["partial"]]
-            request = Merge(schema=schema, partials=_all_bytes(parts))
+            request = Merge(schema=raw, partials=all_bytes(parts))
         if v["result"] == "invalid":
-            yield _case(v, request, Refused(v["code"], v["spec"][0]))
+            yield case(v, request, Refused(v["code"], v["spec"][0]))
             continue
         partial = bytes.fromhex(v["merged" if v["op"] == "merge" else "partial"])
-        sums: Outcome = {"mean": _all_bytes(v["mean"]), "partial": partial}
-        yield _case(v, request, sums)
+        sums: Outcome = {"mean": all_bytes(v["mean"]), "partial": partial}
+        yield case(v, request, sums)
         if v["op"] == "mean":
-            yield _case(v, Merge(schema=schema, partials=(partial,)), sums)
+            yield case(v, Merge(schema=raw, partials=(partial,)), sums)
 
 
 def bad_partials() -> Iterator[Case]:
     """`partials_invalid.json` (spec 8.5)."""
     for v in load("partials_invalid"):
-        request = Merge(schema=_schema(v), partials=(bytes.fromhex(v["partial"]),))
-        yield _case(v, request, Refused(v["code"], v["spec"][0]))
+        request = Merge(schema=schema(v), partials=(bytes.fromhex(v["partial"]),))
+        yield case(v, request, Refused(v["code"], v["spec"][0]))
 
 
-def _case(v: Vector, request: Request, expected: Outcome) -> Case:
+def case(v: Vector, request: Request, expected: Outcome) -> Case:
+    """The check of one request of a vector."""
     return Case(f"{v['id']}:{request.op}", _musts(v), ((request, expected),))
 
 
@@ -212,27 +211,30 @@ def _musts(v: Vector) -> tuple[str, ...]:
     return tuple(sorted(v["spec"], key=lambda name: name[0].isdigit()))
 
 
-def _number(value: int | str) -> int:
+def number(value: int | str) -> int:
+    """A number of a vector."""
     return int(value, 0) if isinstance(value, str) else value
 
 
-def _all_bytes(texts: list[str]) -> tuple[bytes, ...]:
+def all_bytes(texts: list[str]) -> tuple[bytes, ...]:
+    """The bytes of hexadecimal texts."""
     return tuple(map(bytes.fromhex, texts))
 
 
 def _place(v: Vector) -> dict[str, int]:
-    return {name: _number(v[name]) for name in ("seed", "stream", "start", "count")}
+    return {name: number(v[name]) for name in ("seed", "stream", "start", "count")}
 
 
 def _options(v: Vector) -> dict[str, Any]:
-    return {name: _number(value) for name, value in v["options"].items()}
+    return {name: number(value) for name, value in v["options"].items()}
 
 
-def _schema(v: Vector) -> bytes:
+def schema(v: Vector) -> bytes:
+    """The bytes of a vector's schema."""
     return oracle.schema_bytes(
         tuple(
             oracle.Tensor(
-                t["name"], t["role"] == "masked", DTYPE_CODES[t["dtype"]], tuple(map(_number, t["shape"]))
+                t["name"], t["role"] == "masked", DTYPE_CODES[t["dtype"]], tuple(map(number, t["shape"]))
             )
             for t in v["schema"]
         )
@@ -248,5 +250,5 @@ def _part(line: Vector) -> Part:
         payload=payload,
         coding=line.get("coding", "raw"),
         distribution=line.get("distribution"),
-        scale=_number(line["scale"]),
+        scale=number(line["scale"]),
     )

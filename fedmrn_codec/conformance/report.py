@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 from xml.etree import ElementTree
 
-from .request import Aggregate, Decode, Encode, Merge, Request, to_wire
+from .request import Decode, Digest, Request, to_wire
 from .run import EXPECTED, FAILED, PASSED, SKIPPED, Record, Report
 
 SHOWN = 20
@@ -15,6 +15,9 @@ SHOWN = 20
 
 LONGEST = 4000
 """The number of characters of a request that are shown."""
+
+LISTS = {"frames": "frame", "partials": "partial sum", "tallies": "tally"}
+"""The members of requests that are lists of bytes, and what an item is."""
 
 
 def lines_of(record: Record) -> list[str]:
@@ -29,12 +32,11 @@ def evidence(request: Request | None) -> list[str]:
     shown = []
     if isinstance(request, Decode):
         shown.append(f"minimal frame: {request.frame.hex() or '(no bytes)'}")
-    if isinstance(request, Aggregate):
-        shown += [f"frame {i}: {frame.hex()}" for i, frame in enumerate(request.frames)]
-    if isinstance(request, Merge):
-        shown += [f"partial sum {i}: {part.hex()}" for i, part in enumerate(request.partials)]
-    if isinstance(request, Decode | Encode | Aggregate | Merge) and request.schema is not None:
-        shown.append(f"schema: {request.schema.hex()}")
+    for name, what in LISTS.items():
+        shown += [f"{what} {i}: {each.hex()}" for i, each in enumerate(getattr(request, name, ()))]
+    schema = None if isinstance(request, Digest) else getattr(request, "schema", None)
+    if schema is not None:
+        shown.append(f"schema: {schema.hex()}")
     shown.append(f"request: {json.dumps({'id': 1, 'op': request.op, **to_wire(request)})}")
     return [
         line if len(line) <= LONGEST else f"{line[:LONGEST]}... ({len(line)} characters)" for line in shown
@@ -52,15 +54,19 @@ def summary(report: Report, examples: int) -> list[str]:
     if not report.records:
         lines.append("no check was run")
     lines.append(f"{' '.join(filter(None, (report.name, report.version)))}: {counts(report)}")
+    lines += [
+        f"  {profile}: {counts(report, profile)}"
+        for profile in dict.fromkeys(r.profile for r in report.records)
+    ]
     lines.append(f"profiles: {', '.join(report.profiles) or 'none'}; cases for each property: {examples}")
     return lines
 
 
-def counts(report: Report) -> str:
-    """Passed, failed, skipped and, if there are any, expected failures."""
-    text = f"{report.count(PASSED)} passed, {report.count(FAILED)} failed, {report.count(SKIPPED)} skipped"
-    expected = report.count(EXPECTED)
-    return f"{text}, {expected} failed as expected" if expected else text
+def counts(report: Report, profile: str | None = None) -> str:
+    """Passed, failed, skipped and, if there are any, expected failures: of one profile, or of all."""
+    count = Counter(record.status for record in report.records if profile in (None, record.profile))
+    text = f"{count[PASSED]} passed, {count[FAILED]} failed, {count[SKIPPED]} skipped"
+    return f"{text}, {count[EXPECTED]} failed as expected" if count[EXPECTED] else text
 
 
 def document(report: Report) -> dict[str, Any]:

@@ -7,13 +7,14 @@ import binascii
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 HELLO = "hello"
 PROFILES = {
     "decode": ("words", "noise", "digest", "decode"),
     "encode": ("sample", "encode"),
     "aggregate": ("aggregate", "merge"),
+    "tally": ("tally", "merge_tallies", "add_tallies"),
 }
 
 Result = dict[str, bytes | tuple[bytes, ...]]
@@ -137,10 +138,48 @@ class Merge:
     partials: tuple[bytes, ...]
 
 
-Request = Words | Noise | Digest | Decode | Sample | Encode | Aggregate | Merge
-REQUESTS: dict[str, type[Request]] = {
-    kind.op: kind for kind in (Words, Noise, Digest, Decode, Sample, Encode, Aggregate, Merge)
-}
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    """The tally of frames, each of the same weight; round or base model 0 means no expected value."""
+
+    op: ClassVar[str] = "tally"
+    members: ClassVar[tuple[str, ...]] = ("tally",)
+    schema: bytes
+    frames: tuple[bytes, ...]
+    weight: int
+    coding: str | None = None
+    round: int = 0
+    base_model: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeTallies:
+    """The sum of one or more tallies."""
+
+    op: ClassVar[str] = "merge_tallies"
+    members: ClassVar[tuple[str, ...]] = ("tally",)
+    schema: bytes
+    tallies: tuple[bytes, ...]
+    coding: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddTallies:
+    """The mean and the partial sum of an aggregator that adds one or more tallies."""
+
+    op: ClassVar[str] = "add_tallies"
+    members: ClassVar[tuple[str, ...]] = ("mean", "partial")
+    schema: bytes
+    tallies: tuple[bytes, ...]
+    seed: int | None = None
+    round: int = 0
+    base_model: int = 0
+
+
+Request = (
+    Words | Noise | Digest | Decode | Sample | Encode | Aggregate | Merge | Count | MergeTallies | AddTallies
+)
+REQUESTS: dict[str, type[Request]] = {kind.op: kind for kind in get_args(Request)}
 PROFILE_OF = {op: profile for profile, ops in PROFILES.items() for op in ops}
 
 LISTS = {"tensors", "mean"}
@@ -241,19 +280,34 @@ FROM_WIRE: dict[str, Callable[[Any], Any]] = {
     "kind": KINDS,
     "coding": _one_of("raw", "rans", "float16", "bfloat16", "rans12", "rans14"),
     **dict.fromkeys(("schema", "frame", "update", "draws", "payload"), _bytes),
-    **dict.fromkeys(("frames", "partials"), _list_of(_bytes)),
+    **dict.fromkeys(("frames", "partials", "tallies"), _list_of(_bytes)),
+    "weight": _weight,
     "weights": _list_of(_weight),
     "tensors": _list_of(_part),
 }
-MAY_BE_NULL: dict[str, set[str]] = {"decode": {"schema", "round", "base_model", "seed"}}
+MAY_BE_NULL: dict[str, set[str]] = {
+    "decode": {"schema", "round", "base_model", "seed"},
+    "tally": {"coding"},
+    "merge_tallies": {"coding"},
+    "add_tallies": {"seed"},
+}
 """The members of an operation that may be null or left out."""
 TO_WIRE: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("seed", "stream", "start", "base_model", "scale"), hex),
     **dict.fromkeys(("schema", "frame", "update", "draws", "payload"), _text),
-    **dict.fromkeys(("frames", "partials"), lambda items: [_text(item) for item in items]),
+    **dict.fromkeys(("frames", "partials", "tallies"), lambda items: [_text(item) for item in items]),
+    "weight": str,
     "weights": lambda items: [str(item) for item in items],
     "tensors": lambda items: [_without_none(to_wire(item)) for item in items],
 }
+
+
+EVERY = {
+    "merge": ("partials",),
+    "tally": ("frames",),
+    **dict.fromkeys(("merge_tallies", "add_tallies"), ("tallies",)),
+}
+"""The lists of an operation that have at least one item."""
 
 
 def _members(value: Mapping[str, Any], names: set[str], may_be_null: set[str]) -> dict[str, Any]:
@@ -305,7 +359,12 @@ def _misfit(request: Request) -> str | None:
         return None if whole and max(r, default=0) < 2**24 else "expected one r below 2^24 for each element"
     if isinstance(request, Aggregate) and len(request.frames) != len(request.weights):
         return f"expected a weight for each frame, got {len(request.weights)} for {len(request.frames)}"
-    return "`partials`: expected one or more" if isinstance(request, Merge) and not request.partials else None
+    if isinstance(request, Count | MergeTallies) and request.coding not in (None, "raw", "rans14"):
+        return f"`coding`: expected raw or rans14, got {request.coding}"
+    for name in EVERY.get(request.op, ()):
+        if not getattr(request, name):
+            return f"`{name}`: expected one or more"
+    return None
 
 
 def result_to_wire(result: Result) -> dict[str, Any]:

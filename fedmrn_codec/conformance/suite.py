@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
 
-from . import extras, large, many, protocol, replay, state
+from . import extras, large, many, protocol, replay, state, tally_vectors
 from .check import Check
 from .program import CommandTarget
 from .request import PROFILES
@@ -59,6 +59,8 @@ def checks(
         (replay.bad_partials(), ()),
         (extras.sums(), ("generated/merges",)),
         (state.checks(), ()),
+        (tally_vectors.tallies(), ("generated/tallies",)),
+        (tally_vectors.bad_tallies(), ("generated/tally-merges", "generated/tally-sums")),
     ]
     generated = _generated(examples, seed)
     found: list[Check] = []

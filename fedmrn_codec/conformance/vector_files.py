@@ -16,6 +16,8 @@ FILES = (
     "invalid",
     "aggregate",
     "partials_invalid",
+    "tallies",
+    "tallies_invalid",
 )
 
 

@@ -5,13 +5,33 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from . import oracle
-from .fields import Field, frame_fields, partial_fields
+from .fields import Field, frame_fields, partial_fields, tally_fields
 from .layout import field_at, first_difference
-from .request import Aggregate, Decode, Digest, Encode, Merge, Noise, Request, Result, Sample, Words
+from .request import (
+    AddTallies,
+    Aggregate,
+    Count,
+    Decode,
+    Digest,
+    Encode,
+    Merge,
+    MergeTallies,
+    Noise,
+    Request,
+    Result,
+    Sample,
+    Words,
+)
 from .target import Outcome, Refused
 
-AGGREGATING = ("aggregate", "merge")
-ALSO = {"F-24": ("N-03",), "F-28": ("M-01",), "P-11": ("N-03",)}
+GROUPS = {
+    **dict.fromkeys(("aggregate", "merge"), ("P", "A", "F", "S")),
+    "tally": ("A", "F", "S"),
+    **dict.fromkeys(("merge_tallies", "add_tallies"), ("T", "A", "S")),
+}
+"""The letters of the checks that an operation on sums makes."""
+
+ALSO = {"F-24": ("N-03",), "F-28": ("M-01",), "P-11": ("N-03",), "T-14": ("N-03",)}
 """Checks that also cover a MUST of another section."""
 
 CODED = {
@@ -57,6 +77,8 @@ def verdict(request: Request, expected: Outcome, found: Outcome) -> Finding | No
         return _wrong_mask(request, expected, found)
     if isinstance(request, Encode):
         return _wrong_frame(request, expected, found)
+    if isinstance(request, Count | MergeTallies):
+        return _wrong_tally(request, expected, found)
     return _wrong_sums(request, expected, found)
 
 
@@ -99,13 +121,15 @@ def refused_valid(request: Request, found: Refused) -> Finding:
     if isinstance(request, Encode):
         return Finding(("E-01",), f"expected a frame, got the refusal `{found.code}`")
     text = f"expected an answer, got the refusal `{found.code}`: valid input is refused"
+    if found.code == "coding" and isinstance(request, MergeTallies | AddTallies):
+        return Finding(CODED[oracle.RANS14], text)
     if found.code == "coding" and (coded := _first_coded(request)):
         place, coding = coded
         return Finding(CODED[coding], f"{place}: {text}")
     if isinstance(request, Words | Noise | Sample):
         scale = ("N-03",) if found.code == "scale" and not isinstance(request, Words) else ()
         return Finding((*scale, *_subject(request)), text)
-    groups = ("P", "A", "F", "S") if request.op in AGGREGATING else ("F", "S")
+    groups = GROUPS.get(request.op, ("F", "S"))
     numbers = tuple(n for n, code in oracle.CODES.items() if code == found.code and n[0] in groups)
     return Finding(numbers or ("7.1",), text)
 
@@ -262,13 +286,22 @@ def _in_field(fields: list[Field], expected: bytes, found: bytes) -> tuple[Field
     return field, _differ(f"{field.name} at byte {at}", a, b) + length
 
 
-def _wrong_sums(request: Aggregate | Merge, expected: Result, found: Result) -> Finding:
+def _wrong_tally(request: Count | MergeTallies, expected: Result, found: Result) -> Finding:
+    a, b = _one(expected, "tally"), _one(found, "tally")
+    field, text = _in_field(tally_fields(a, oracle.parse_schema(request.schema)), a, b)
+    number = {"8.4": "8.4", "5.4": "5.4"}.get(field.section, "E-05")
+    return Finding((number, "8.6"), f"tally: {text}")
+
+
+def _wrong_sums(request: Aggregate | Merge | AddTallies, expected: Result, found: Result) -> Finding:
     schema = oracle.parse_schema(request.schema)
     a, b = _one(expected, "partial"), _one(found, "partial")
     if a != b:
         field, text = _in_field(partial_fields(a, schema), a, b)
         musts = {"8.2": ("A-03", "8.2"), "8.4": ("A-04", "8.4")}.get(field.section, ("8.5",))
         musts = ("A-01", "8.5") if field.name == "weight" else musts
+        if isinstance(request, AddTallies):
+            musts = ("A-10", *musts)
         return Finding(musts, f"partial sum: {text}")
     means, others = expected["mean"], found["mean"]
     if len(means) != len(others):

@@ -65,12 +65,12 @@ class Policy:
     max_weight : int
         The largest weight, usually the number of samples that a client can have.
     kinds : collection of {"mask", "grid"}
-        How float tensors may be sent: masked ones as masks, masked and dense ones as integers on a grid.
-        Elements of dense tensors are always allowed.
+        How float tensors may be sent. Masked ones come as masks, or on a grid if "mask" is left out: the two
+        cannot be summed with each other. Dense ones may always come as elements, and with "grid" on a grid.
     codings : collection of {"raw", "rans", "rans12", "rans14", "float16", "bfloat16"}
         The codings of payloads. An entropy coding needs "raw" as well, since short payloads stay raw.
     step : float, or mapping of str to float, optional
-        The step of masked tensors that are sent on a grid. If not stated, the first frame added sets it.
+        The step of masked tensors that are sent on a grid; required where they are.
     embedded : bool
         Whether frames may carry their schema.
     max_bytes : int, optional
@@ -126,6 +126,8 @@ class Policy:
             self._set("step", {name: checked_step(step) for name, step in self._steps().items()})
         elif self.step is not None:
             self._set("step", checked_step(self.step))
+        if self.step is None and "mask" not in self.kinds and any(tensor.masked for tensor in self.schema):
+            raise errors.ArgumentError("step", "that of masked tensors on a grid", None)
         self._set("max_value", checked_bounds(self.max_value, self.schema))
         if self.max_norm is not None:
             self._set("max_norm", checked_positive(self.max_norm, "max_norm"))
@@ -139,7 +141,8 @@ class Policy:
         if self.max_bytes is not None:
             return self.max_bytes
         schema = 4 + len(self.schema.data) if self.embedded else 0
-        parts = (_longest(tensor, "grid" in self.kinds) for tensor in self.schema)
+        dense, masked = "grid" in self.kinds, "mask" not in self.kinds
+        parts = (_longest(tensor, masked if tensor.masked else dense) for tensor in self.schema)
         return HEADER.size + schema + sum(parts) + CHECKSUM.size
 
     @cached_property
@@ -150,7 +153,7 @@ class Policy:
             Expected(self.schema, self.round, self.base_model, embedded=self.embedded),
             self._own_limits(),
             noise={} if self.noise is None else masked_noise(self.schema, self.noise),
-            masked=frozenset(masks | grids),
+            masked=frozenset(masks or grids),
             dense=frozenset({"dense"} | grids),
             codings=frozenset(self.codings),
             step=self._steps(),

@@ -192,8 +192,10 @@ def _decoded(part: Masked, tensor: Tensor, frames: int, backend: str | None) -> 
         counts = rans14.decode(coder, part.payload, tensor.size, name, part.offset, "counts")
         counts += np.int32(frames // 2)
     if counts.size and (int(counts.max()) > frames or int(counts.min()) < 0):
-        got = int(counts.max()) if int(counts.max()) > frames else int(counts.min())
-        raise errors.SumsError(f"counts of {name}", f"0 to {frames}, the number of frames", got, part.offset)
+        first = int(np.flatnonzero((counts > frames) | (counts < 0))[0])
+        at = part.offset + (first * bits // 8 if part.coding is Coding.RAW else 0)
+        expected = f"0 to {frames}, the number of frames"
+        raise errors.SumsError(f"count {first} of {name}", expected, counts[first], at)
     return counts.astype(dtype, copy=False)
 
 

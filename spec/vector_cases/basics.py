@@ -208,6 +208,12 @@ EXAMPLE_14_SCHEMA = (masked("weight", 8),)
 EXAMPLE_14 = frame(EXAMPLE_14_SCHEMA, [grid([0, 1, 0, 0, -2, 0, -1000, 0], 2.0**-10, o.RANS14)], seed=0)
 
 
+def empty_mask(minor: int, coding: int, length: int) -> bytes:
+    """A frame of an empty mask, in a coding that is not possible there; for the schema (masked("w", 0),)."""
+    data = o.encode(frame((masked("w", 0),), [Content(b"", BINARY, BERNOULLI, 0.5)]))
+    return patched(data, (5, f"{minor:02x}"), (50, f"{coding:02x}"), (52, struct.pack("<Q", length).hex()))
+
+
 def sealed(body: bytes) -> bytes:
     """A frame's bytes and their checksum."""
     return body + struct.pack("<I", zlib.crc32(body))

@@ -19,12 +19,13 @@ from vector_cases.basics import (
     u32,
 )
 from vector_cases.example_coded import coded, partial_sum
+from vector_cases.example_tally import tally
 from vector_cases.tables import fields, table
 
 
 def example() -> str:
     """Section 12 of FORMAT.md."""
-    return f"{first()}\n{coded()}\n{second()}\n{third()}\n{partial_sum()}"
+    return f"{first()}\n{coded()}\n{second()}\n{third()}\n{partial_sum()}\n{tally()}"
 
 
 def second() -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from fedmrn_codec.conformance import oracle as o
 from fedmrn_codec.conformance.oracle import BERNOULLI, BINARY, UNIFORM, Content
 from vector_cases.bad_frame import P_W, PLAIN, Bad, bad
-from vector_cases.basics import CODED, CODED_SCHEMA, SMALL_SCHEMA, frame, masked, patched, sealed
+from vector_cases.basics import CODED, CODED_SCHEMA, SMALL_SCHEMA, empty_mask, frame, masked, patched, sealed
 
 GOOD = o.encode(CODED)
 W, B, D, N = 48, 64, 76, 88  # entries in GOOD
@@ -57,6 +57,9 @@ def _tables() -> Iterator[Bad]:
         ("half-odd", "coding 2 with a byte more", B, 7),
     ):
         yield of(f"f23-coded-{label}", comment, (at + 4, struct.pack("<Q", length).hex()))
+    for label, length in (("", 0), ("-minus-1", 2**64 - 1), ("-minus-16", 2**64 - 16)):
+        comment, data = f"coding 1 of no elements, {length} bytes", empty_mask(1, o.RANS, length)
+        yield bad(f"f23-coded-empty{label}", comment, data, (masked("w", 0),))
     yield bad("f31-raw", "minor version 1 and nothing that needs it", patched(PLAIN, (5, "01")), SMALL_SCHEMA)
     longer = sealed(PLAIN[:5] + b"\x01" + PLAIN[6:-4] + b"\x00")
     shorter = sealed(PLAIN[:5] + b"\x01" + PLAIN[6:-5])

@@ -13,6 +13,7 @@ from vector_cases.basics import (
     CODED_12,
     CODED_SCHEMA,
     SMALL_SCHEMA,
+    empty_mask,
     f32,
     frame,
     masked,
@@ -61,6 +62,9 @@ def _tables() -> Iterator[Bad]:
         ("huge", "2^63 bytes", 2**63),
     ):
         yield of(f"f23-coded12-{label}", comment, (W + 4, struct.pack("<Q", length).hex()))
+    for label, length in (("", 0), ("-minus-1", 2**64 - 1)):
+        comment, data = f"coding 4 of no elements, {length} bytes", empty_mask(2, o.RANS12, length)
+        yield bad(f"f23-coded12-empty{label}", comment, data, (masked("w", 0),))
     yield bad("f31-raw-2", "minor version 2 and no coding", patched(PLAIN, (5, "02")), SMALL_SCHEMA)
     lower = patched(o.encode(CODED), (5, "02"))
     yield bad("f31-coded-2", "minor version 2 and codings of version 1.1", lower, CODED_SCHEMA)

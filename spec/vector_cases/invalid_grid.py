@@ -166,7 +166,9 @@ def _lengths() -> Iterator[Bad]:
     ):
         yield of(f"f23-grid-{label}", comment, (at + 4, u64(length)))
     yield alone("f23-grid-double", "8 bytes an element of float64", "float64", [1, 2], (52, u64(16)))
-    yield alone("f23-grid-empty-coded", "coding 5 of no elements", "float32", [], (50, "05"))
+    for label, length in (("", 0), ("-minus-1", 2**64 - 1), ("-minus-3", 2**64 - 3)):
+        comment = f"coding 5 of no elements, {length} bytes"
+        yield alone(f"f23-grid-empty-coded{label}", comment, "float32", [], (50, "05"), (52, u64(length)))
     yield alone("f23-grid-one-coded", "coding 5 of one element, 4 bytes", "float32", [1], (50, "05"))
     yield alone(
         "f23-grid-one-least", "coding 5 of one element, 5 bytes", "float32", [1], (50, "05"), (52, u64(5))

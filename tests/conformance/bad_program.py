@@ -63,6 +63,8 @@ def answered(text):
         return b'{"id": null, "error": "request"}\n' if MODE == "answers-blank-lines" else b""
     found = json.loads(good)
     if found.get("error") == "request":
+        if MODE == "answers-beyond-the-range" and json.loads(text).get("op") in ("words", "noise"):
+            return json.dumps({"id": found["id"], "result": {json.loads(text)["op"]: ""}}).encode() + b"\n"
         if MODE == "dies-at-malformed":
             sys.exit(1)
         other = found | {"error": "magic"} if MODE == "another-code-for-malformed" else found

@@ -10,12 +10,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+from tally_mutants import TALLIES
+
 from fedmrn_codec.conformance import oracle
 from fedmrn_codec.conformance.reference import Reference
 from fedmrn_codec.conformance.request import Noise, Request, Result, Sample, Words
 from fedmrn_codec.conformance.target import Broken, Refused, Unsupported
 
-MODULES = ("checks", "elements", "noise", "masks", "schema", "codings", "grids", "frame", "sums")
+MODULES = ("checks", "elements", "noise", "masks", "schema", "codings", "grids", "frame", "sums", "tallies")
 """The modules of the oracle, each after those that it imports."""
 
 
@@ -470,6 +472,8 @@ MUTANTS = [
     Mutant(
         "the bound of Gaussian sums that of uniform ones", "GAUSSIAN: 13291661", "GAUSSIAN: 2**24 - 1", "P-15"
     ),
+    # 8.6 Tallies
+    *(Mutant(*row) for row in TALLIES),
 ]
 
 

@@ -12,18 +12,20 @@ from hypothesis import strategies as st
 
 import fedmrn_codec as fm
 from fedmrn_codec import errors
-from fedmrn_codec.conformance import oracle, replay
+from fedmrn_codec.conformance import oracle, replay, tally_vectors
 from fedmrn_codec.conformance.annotated import annotated, bytes_of, fields_of
 from fedmrn_codec.conformance.inputs import Input, what_is
 from fedmrn_codec.conformance.target import Refused
 
 ROOT = Path(__file__).resolve().parents[2]
-CASES = [*replay.frames(), *replay.refusals(), *replay.bad_partials(), *replay.digests()]
+TALLIES = [case for case in tally_vectors.tallies() if re.fullmatch("tallies/[^a].*:add_tallies", case.id)]
+PARTIALS = [*replay.bad_partials(), *TALLIES, *tally_vectors.bad_tallies()]
+CASES = [*replay.frames(), *replay.refusals(), *PARTIALS, *replay.digests()]
 INPUTS = [Input.of(case.steps[0][0]) for case in CASES]
-"""Every frame, schema and partial sum of the vectors, valid or not, and what its reader knows."""
+"""Frames, schemas, partial sums and tallies of the vectors, valid or not, and what their readers know."""
 
 WITHOUT_SCHEMA = [Input(given.data, given.what) for given in INPUTS]
-CHECKS = {"frame": "FSC", "partial-sum": "P", "schema": "S"}
+CHECKS = {"frame": "FSC", "partial-sum": "P", "tally": "TC", "schema": "S"}
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +175,7 @@ def test_the_page_shows_every_invalid_vector(show_vectors, capsys):
     names = [name for name, _, _ in show_vectors.cases()]
     assert re.findall(r"^`(\w+/[^`]+)`: ", text, re.MULTILINE) == names
     assert show_vectors.main(names[-1:]) == 0
-    assert f"[{names[-1][17:20].upper()}" in capsys.readouterr().out.replace("-", "")
+    assert f"[{names[-1].partition('/')[2][:3].upper()}" in capsys.readouterr().out.replace("-", "")
 
 
 def test_the_blocks_of_a_coded_mask_are_shown():

@@ -101,7 +101,7 @@ def test_expected_failures(invoke, tmp_path):
             ("--command", "x", "--backend", "numpy"),
         ),
         (
-            "--profile: expected some of decode, encode, aggregate, got all",
+            "--profile: expected some of decode, encode, aggregate, tally, got all",
             (*NUMPY, "--profile", "decode,all"),
         ),
         ("cannot be imported", ("--module", "no_such_module")),

@@ -10,7 +10,7 @@ from mutants import MUTANTS, Changed, changed_oracle
 
 from fedmrn_codec.conformance.properties import ALL, CRASHES, Property, properties
 from fedmrn_codec.conformance.reference import Reference
-from fedmrn_codec.conformance.request import PROFILE_OF
+from fedmrn_codec.conformance.request import PROFILE_OF, PROFILES
 from fedmrn_codec.conformance.run import FAILED, PASSED, SKIPPED, run
 from fedmrn_codec.conformance.suite import checks
 from fedmrn_codec.conformance.target import Broken, TimedOut, Unsupported
@@ -43,6 +43,12 @@ def failure_of(target, property_id, examples=150, **more):
         ("rounding twice in the mean", "merges", 60),
         ("the mean of masked tensors rounded only once", "merges", 300),
         ("integer ties rounded up", "merges", 300),
+        ("twice the count, without n", "tally-sums", 60),
+        ("limbs added without the weight", "tally-sums", 60),
+        ("the product in a double", "tally-sums", 600),
+        ("the seed of frames not compared", "tallies", 150),
+        ("counts most significant bit first", "tallies", 60),
+        ("frames not counted in a merge of tallies", "tally-merges", 60),
     ],
 )
 def test_generated_cases_catch_mutants(name, property_id, examples):
@@ -169,6 +175,6 @@ def test_answers_that_differ_from_time_to_time_are_a_failure():
 
 def test_every_operation_is_generated():
     assert {op for _, _, op, _ in ALL} == set(PROFILE_OF)
-    assert {p.profile for p in properties(1).values()} == {"decode", "encode", "aggregate"}
+    assert {p.profile for p in properties(1).values()} == set(PROFILES)
     assert properties(0) == {}
     assert all(isinstance(p, Property) and dataclasses.is_dataclass(p) for p in properties(1).values())

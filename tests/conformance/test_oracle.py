@@ -255,15 +255,15 @@ def schema_of(entries: list[dict[str, Any]]) -> o.Schema:
 
 def numbered_checks() -> dict[str, str]:
     """Number to code, from the tables of checks in FORMAT.md."""
-    return dict(re.findall(r"^\| \[([FSCP]-\d\d)\] \|.*\| `(\w+)` \| \w+ \|$", FORMAT, re.MULTILINE))
+    return dict(re.findall(r"^\| \[([FSCPT]-\d\d)\] \|.*\| `(\w+)` \| \w+ \|$", FORMAT, re.MULTILINE))
 
 
 def test_every_check_of_the_format_has_a_vector_and_its_code() -> None:
     checks = numbered_checks()
-    assert len(checks) == 32 + 9 + 14 + 16
+    assert len(checks) == 32 + 9 + 14 + 16 + 20
     assert {number: o.CODES[number] for number in checks} == checks
     refused: dict[str, set[str]] = {}
-    for case in cases("invalid") + cases("partials_invalid"):
+    for case in cases("invalid") + cases("partials_invalid") + cases("tallies_invalid"):
         (number,) = case["spec"]
         refused.setdefault(number, set()).add(case["code"])
     assert refused == {number: {code} for number, code in checks.items()}
@@ -271,7 +271,7 @@ def test_every_check_of_the_format_has_a_vector_and_its_code() -> None:
 
 def test_every_number_that_the_format_cites_is_defined_once() -> None:
     section = FORMAT.split("\n## 7 ")[1].split("\n## 8 ")[0] + FORMAT.split("**8.5 ")[1].split("\n## 9 ")[0]
-    assert set(re.findall(r"\[([FSCP]-\d\d)\]", section)) == set(numbered_checks())
+    assert set(re.findall(r"\[([FSCPT]-\d\d)\]", section)) == set(numbered_checks())
     defined = re.findall(r"^(?:\| |- )\[([A-Z]-\d\d)\]", FORMAT, re.MULTILINE)
     assert len(defined) == len(set(defined))
     assert set(re.findall(r"\[([A-Z]-\d\d)\]", FORMAT)) == set(defined)
@@ -280,7 +280,7 @@ def test_every_number_that_the_format_cites_is_defined_once() -> None:
 def test_the_vectors_are_what_the_oracle_makes() -> None:
     done = make_vectors()
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("cases") == 9
+    assert done.stdout.count("cases") == 11
 
 
 def test_the_worked_example_is_what_the_oracle_makes() -> None:

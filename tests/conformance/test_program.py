@@ -37,7 +37,7 @@ def test_a_good_program_passes(program):
     assert (target.name, target.version, target.profiles) == (
         "oracle",
         "1.0",
-        ("decode", "encode", "aggregate"),
+        ("decode", "encode", "aggregate", "tally"),
     )
 
 
@@ -109,7 +109,10 @@ def test_what_is_not_offered_is_skipped(program):
     [
         ("hello-empty", r"`hello`: expected `name`, `version` and `profiles`, got \[\]"),
         ("hello-error", "`hello`: expected a result that is an object, got none"),
-        ("hello-unknown-profile", "profiles of `hello`: expected some of decode, encode, aggregate, got "),
+        (
+            "hello-unknown-profile",
+            "profiles of `hello`: expected some of decode, encode, aggregate, tally, got ",
+        ),
     ],
 )
 def test_a_program_must_introduce_itself(program, mode, message):
@@ -156,6 +159,11 @@ def test_a_program_ends_with_its_input(program, mode, message):
             "malformed-members",
             "`words`, where `seed` is absent: expected the error",
         ),
+        (
+            "answers-beyond-the-range",
+            "malformed-members",
+            "`words`, where `seed` is absent: expected the error `request`, got another answer; `words`, ",
+        ),
         ("refuses-more-members", "optional-members", "`decode` with a member that the table does not have: "),
         (
             "needs-codings",
@@ -169,6 +177,16 @@ def test_what_a_program_does_with_lines_that_are_no_requests(program, mode, id, 
     (record,) = run(program(mode), [check])
     assert (record.status, record.musts) == (FAILED, ("CONFORMANCE 3",))
     assert record.message.startswith(f"[CONFORMANCE 3] {message}")
+
+
+def test_members_that_are_out_of_range_together(program):
+    """The sum of two members that are in range each; only a few of many findings are listed."""
+    (check,) = [check for check in protocol.first() if check.id == "protocol/malformed-members"]
+    (record,) = run(program("answers-beyond-the-range"), [check])
+    assert record.message.endswith(" more")
+    assert record.message.count("; ") == protocol.SHOWN
+    found = list(protocol._wrongly_answered(program("answers-beyond-the-range")))
+    assert sum("where start + count is" in text for text in found) == 4
 
 
 def test_the_id_of_a_request_that_is_no_integer(program):

@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 import pytest
 from mutants import MUTANTS, Changed, changed_oracle
 
-from fedmrn_codec.conformance import oracle, replay, report
-from fedmrn_codec.conformance.fields import UNREAD, frame_fields, partial_fields, schema_fields
+from fedmrn_codec.conformance import oracle, replay, report, tally_vectors
+from fedmrn_codec.conformance.fields import UNREAD, frame_fields, partial_fields, schema_fields, tally_fields
 from fedmrn_codec.conformance.places import ELEMENTS, known, needed, place
 from fedmrn_codec.conformance.reference import Reference
 from fedmrn_codec.conformance.request import (
@@ -170,6 +170,11 @@ def test_fields_cover_all_bytes():
             if not isinstance(expected, Refused):
                 schema = oracle.parse_schema(request.schema)
                 cover(partial_fields(expected["partial"], schema), expected["partial"])
+    for check in tally_vectors.tallies():
+        for request, expected in check.steps:
+            if "tally" in getattr(expected, "keys", tuple)():
+                schema = oracle.parse_schema(request.schema)
+                cover(tally_fields(expected["tally"], schema), expected["tally"])
 
 
 def cover(fields, data):

@@ -116,7 +116,7 @@ def test_protocol_answers():
     assert not err
     assert [answer["id"] for answer in answers] == [1, 2, 3, 4, 5]
     hello, decoded, encoded, digest, aggregate = [answer["result"] for answer in answers]
-    assert hello["profiles"] == ["decode", "encode", "aggregate"]
+    assert hello["profiles"] == ["decode", "encode", "aggregate", "tally"]
     assert decoded == {"tensors": [b64(tensor) for tensor in case["decoded"]]}
     assert encoded == {"frame": b64(case["frame"])}
     assert digest == {"digest": b64("2fe981680536992ab9ac781cc25f96f5")}

@@ -308,7 +308,14 @@ def test_wrong_arguments(call, message):
 def test_generated_keys_differ_and_work(algorithm):
     key, other = fm.Key.generate(algorithm), fm.Key.generate(algorithm)
     assert key.id != other.id
+    assert key.algorithm == other.algorithm == algorithm
     assert fm.unseal(fm.seal(b"x", key), fm.KeyRing({1: other, 2: key})).sender == 2
+
+
+def test_without_the_package_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.asymmetric.ed25519", None)
+    with pytest.raises(fm.BackendError, match=r"pip install 'fedmrn-codec\[envelope\]'"):
+        fm.Key.generate()
 
 
 def test_a_sender_may_have_several_keys():

@@ -1,6 +1,8 @@
 """schema_of, model_id, difference and apply: their results, and models that do not fit."""
 
+import hashlib
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,6 +109,16 @@ def test_models_have_ids():
     assert len({fm.model_id(MODEL), *map(fm.model_id, others)}) == 6
     strided = {"a": np.arange(12.0).reshape(3, 4).T}
     assert fm.model_id(strided) == fm.model_id({"a": strided["a"].copy()})
+
+
+def test_the_id_of_the_model_in_the_specification():
+    """Spec 1.7: the fields of one tensor, and the id."""
+    text = " ".join((Path(__file__).parents[2] / "spec" / "FORMAT.md").read_text(encoding="utf-8").split())
+    fields, id = re.search(
+        r"the values 1 and -2 is written `([0-9a-f ]+)`, and its id is (0x\w+)", text
+    ).groups()
+    assert fm.model_id({"w": np.float32([1, -2])}) == int(id, 16)
+    assert hashlib.sha256(bytes.fromhex(fields)).digest()[:8] == int(id, 16).to_bytes(8, "little")
 
 
 def test_apply_undoes_difference():

@@ -136,7 +136,11 @@ def test_a_request_is_one_clients_part():
         ({}, {"coding": "rans"}, "coding: expected one of raw, got 'rans'"),
         ({}, {"dense_coding": "float16"}, "dense_coding: expected one of raw, got 'float16'"),
         ({"seeds": None}, {}, "seeds: expected a policy that states it, to make a request, got None"),
-        ({"kinds": ["grid"]}, {}, "noise: expected a policy that states it, to make a request, got None"),
+        (
+            {"kinds": ["grid"], "step": 1},
+            {},
+            "noise: expected a policy that states it, to make a request, got None",
+        ),
     ],
 )
 def test_a_request_needs_what_it_states(fields, options, message):
@@ -203,7 +207,13 @@ def test_a_request_needs_what_it_states(fields, options, message):
         ),
         ({"max_bytes": 10**5}, grid(), "reply", "tensor 'w': expected binary mask of .*, got a grid$"),
         (
-            {"kinds": ["grid"], "noise": None},
+            {"max_bytes": 10**5, "kinds": ["mask", "grid"]},
+            grid(),
+            "reply",
+            "tensor 'w': expected binary mask of .*, got a grid$",
+        ),
+        (
+            {"kinds": ["grid"], "noise": None, "step": 2.0**-7},
             FRAME,
             "reply",
             "tensor 'w': expected a grid, got binary mask of",
@@ -228,7 +238,7 @@ def test_a_request_needs_what_it_states(fields, options, message):
         ),
         ({"max_value": {"n": 2}}, FRAME, "value_bound", "tensor 'n': expected .* at most 2, got 3$"),
         (
-            {"kinds": ["grid"], "max_value": 2},
+            {"kinds": ["grid"], "max_value": 2, "step": 2.0**-7},
             grid(w=-3),
             "value_bound",
             r"tensor 'w': expected magnitudes of at most 2, got 3\.0$",
@@ -262,12 +272,11 @@ def test_dense_tensors_are_sent_on_a_grid_only_if_that_is_allowed():
         ({"noise": {"w": NOISE}}, FRAME),
         ({"codings": ["raw", "rans"]}, sparse(coding="rans")),
         ({"codings": ["raw", "float16"]}, make(dense_coding="float16")),
-        ({"kinds": ["mask", "grid"]}, grid()),
         ({"kinds": ["mask", "grid"]}, FRAME),
         ({"kinds": ["grid"], "step": 2.0**-7}, grid()),
         ({"max_value": 1}, FRAME),
         ({"max_value": {"n": 3, "w": 1e-9, "flag": 1}}, FRAME),  # the noise bounds masks
-        ({"kinds": ["grid"], "max_value": 3.0}, grid(w=-3)),
+        ({"kinds": ["grid"], "max_value": 3.0, "step": 2.0**-7}, grid(w=-3)),
         ({"max_norm": 1.5}, FRAME),
         ({"seeds": None}, make(seed=2**64 - 1)),
         ({"seeds": lambda round, client: 5 if (round, client) == (7, "ann") else 0}, FRAME),
@@ -282,7 +291,9 @@ def test_the_default_length_is_that_of_raw_payloads():
     assert POLICY.frame_bytes == LENGTH == len(FRAME)
     embedding = changed(embedded=True)
     assert embedding.frame_bytes == len(make(embed_schema=True)) == LENGTH + 4 + len(SCHEMA.data)
-    assert changed(kinds=["grid"]).frame_bytes == len(grid())
+    assert changed(kinds=["grid"], step=1).frame_bytes == len(grid())
+    dense_only = changed(kinds=["mask", "grid"]).frame_bytes
+    assert LENGTH < dense_only < len(grid())
     assert changed(max_bytes=9).frame_bytes == 9
     assert dataclasses.replace(embedding, embedded=False).frame_bytes == LENGTH
 
@@ -350,6 +361,10 @@ def test_the_norm_counts_masks_and_floats_and_survives_large_values():
     check(changed(max_norm=norm * (1 + 1e-9)), FRAME)
     with pytest.raises(errors.NormBoundError):
         check(changed(max_norm=norm * (1 - 1e-9)), FRAME)
+    schema = fm.Schema([fm.Tensor("d", (2,), dtype="float64")])
+    at_the_bound = fm.encode({"d": np.array([3.0, -4.0])}, schema, seed=0, noise={}, mask={})
+    stated = {"schema": schema, "noise": None, "round": 0, "base_model": 0, "seeds": None, "max_weight": 1}
+    fm.Policy(**stated, max_norm=5.0).check(at_the_bound, client=1, weight=1)
     schema = fm.Schema([fm.Tensor("d", (2,), dtype="float64")])
     policy = fm.Policy(
         schema=schema, noise=None, round=0, base_model=0, seeds=None, max_weight=1, max_norm=1e308
@@ -468,9 +483,9 @@ def lenient(schema, **fields):
     return fm.Policy(schema=schema, **stated | allowed | fields)
 
 
-def needed(schema, frame):
+def needed(schema, frame, **fields):
     """The peak of the check of an honest frame."""
-    policy = lenient(schema)
+    policy = lenient(schema, **fields)
     policy.check(frame, client=1, weight=1)  # fills the caches
     return peak(lambda: policy.check(frame, client=1, weight=1))
 
@@ -488,8 +503,8 @@ def of_elements(count):
     schema = fm.Schema([fm.Tensor("w", (count,), masked=True)])
     bits, settings = {"w": np.zeros(count, bool)}, {"seed": 1, "noise": NOISE}
     frames = [fm.encode_bits(bits, schema, **settings, coding=coding) for coding in ("raw", "rans", "rans12")]
-    frames.append(fm.encode_grid({"w": np.zeros(count, "f4")}, schema, step=1.0, coding="rans14"))
-    return max(needed(schema, frame) for frame in frames)
+    grid = fm.encode_grid({"w": np.zeros(count, "f4")}, schema, step=1.0, coding="rans14")
+    return max(needed(schema, grid, kinds=["grid"], step=1.0), *(needed(schema, frame) for frame in frames))
 
 
 @pytest.fixture
@@ -505,7 +520,10 @@ SMALL = 2**14
 
 
 def policy_for(case, embedded):
-    """A policy that demands what the frame of a case states, so that the check of the case is reached."""
+    """A policy that demands what the frame of a case states, and whether the check of the case is reached.
+
+    It is not reached if a frame has masks and grids of masked tensors, of which a policy allows one.
+    """
     schema = fm.Schema(
         fm.Tensor(t["name"], tuple(map(number, t["shape"])), t["role"] == "masked", t["dtype"])
         for t in case["schema"]
@@ -519,11 +537,15 @@ def policy_for(case, embedded):
     try:
         entries = fm.inspect(frame, schema).tensors
     except fm.FrameError:
-        return lenient(schema, embedded=embedded, **fields)
-    masks = [entry.kind for entry in entries if entry.noise] or ["binary"]
-    pairs = zip(schema, entries, strict=True)
-    noise = {tensor.name: entry.noise or NOISE for tensor, entry in pairs if tensor.masked}
-    return lenient(schema, embedded=embedded, noise=noise, mask=masks[0], **fields)
+        return lenient(schema, embedded=embedded, **fields), True
+    masks = [entry.kind for entry in entries if entry.noise]
+    masked = {t.name: entry for t, entry in zip(schema, entries, strict=True) if t.masked}
+    if masked and not masks:
+        step = {name: entry.step for name, entry in masked.items()}
+        return lenient(schema, embedded=embedded, kinds=["grid"], step=step, **fields), True
+    noise = {name: entry.noise or NOISE for name, entry in masked.items()}
+    policy = lenient(schema, embedded=embedded, noise=noise, mask=(masks or ["binary"])[0], **fields)
+    return policy, len(masks) == len(masked)
 
 
 @pytest.mark.parametrize("embedded", [False, True])
@@ -532,10 +554,10 @@ def test_a_refused_frame_needs_no_more_memory_than_an_honest_one(embedded, compi
     for case in VECTORS:
         if case["schema"] is None:
             continue
-        frame, policy = bytes.fromhex(case["frame"]), policy_for(case, embedded)
+        frame, (policy, reached) = bytes.fromhex(case["frame"]), policy_for(case, embedded)
         with pytest.raises(fm.FrameError) as caught:
             policy.check(frame, client=1, weight=1)
-        codes[caught.value.code in (case["code"], "embedded_schema")] += 1
+        codes[caught.value.code in (case["code"], "embedded_schema")] += reached
         most = peak(lambda policy=policy, frame=frame: policy.check(frame, client=1, weight=1))
         elements = max((t.size for t in policy.schema if t.size < 2**17), default=0)
         honest = max(of_length(len(frame)), of_elements(elements))
@@ -644,8 +666,23 @@ def test_a_seed_is_accepted_once_whoever_sends_it(seeds):
         intake.accept("bob", FRAME, 1)
 
 
+def test_an_interrupt_after_a_frame_was_accepted_does_not_free_its_client():
+    class Interrupting(list):
+        def append(self, client):
+            super().append(client)
+            raise KeyboardInterrupt
+
+    intake = fm.Intake(POLICY)
+    intake.accepted = Interrupting()
+    with pytest.raises(KeyboardInterrupt):
+        intake.accept("ann", FRAME, 1)
+    assert intake.accepted == ["ann"]
+    with pytest.raises(errors.RepeatedError, match=r"^client: "):
+        intake.accept("ann", FRAME, 1)
+
+
 def test_seeds_of_frames_without_masks_are_not_compared():
-    intake = fm.Intake(changed(kinds=["grid"], seeds=None))
+    intake = fm.Intake(changed(kinds=["grid"], seeds=None, step=2.0**-7))
     intake.accept("ann", grid(), 1)
     intake.accept("bob", grid(), 1)
     assert intake.accepted == ["ann", "bob"]
@@ -776,6 +813,7 @@ def test_what_a_server_must_state(name):
         ({"kinds": "mask"}, "kinds: expected a collection of mask, grid, got 'mask'"),
         ({"kinds": []}, "kinds: expected a collection of mask, grid, got []"),
         ({"kinds": ["mask", "dense"]}, "kinds: expected a collection of mask, grid, got ['mask', 'dense']"),
+        ({"kinds": ["grid"]}, "step: expected that of masked tensors on a grid, got None"),
         ({"kinds": 3}, "kinds: expected a collection of mask, grid, got 3"),
         (
             {"codings": ["zip"]},
@@ -793,6 +831,7 @@ def test_what_a_server_must_state(name):
         ({"max_norm": float("nan")}, "max_norm: expected a positive finite number, got nan"),
         ({"max_norm": float("inf")}, "max_norm: expected a positive finite number, got inf"),
         ({"max_norm": True}, "max_norm: expected a positive finite number, got True"),
+        ({"max_norm": 0.0}, "max_norm: expected a positive finite number, got 0.0"),
         ({"limits": 3}, "limits: expected a Limits, got int"),
     ],
 )

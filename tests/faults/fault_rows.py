@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import _lru_cache_wrapper
+from functools import _lru_cache_wrapper, partial
 from pathlib import Path
 
 import fault_calls as calls
@@ -405,7 +405,8 @@ def memory_of_arrays(most: int) -> list[Row]:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         limit = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (used, limit[1]))
-        freed = [block for size in (2**22, 2**19, LEAST_BLOCK) for block in iter(lambda: libc.malloc(size), None)]
+        sizes = (2**22, 2**19, LEAST_BLOCK)
+        freed = [block for size in sizes for block in iter(partial(libc.malloc, size), None)]
         resource.setrlimit(resource.RLIMIT_AS, (used + extra, limit[1]))
         try:
             total.add(frames[1], 2)

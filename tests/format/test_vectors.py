@@ -268,3 +268,81 @@ def test_invalid_partials(case):
     with pytest.raises(fm.FrameError) as caught:
         fm.Aggregator.from_bytes(bytes.fromhex(case["partial"]), schema_of(case))
     assert caught.value.code == case["code"]
+
+
+def stated(case):
+    return {key: number(case.get(key, 0)) for key in ("round", "base_model")}
+
+
+def sums_of(aggregator):
+    means = [a.tobytes().hex() for a in aggregator.mean().values()]
+    return {"partial": aggregator.to_bytes().hex(), "mean": means}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", cases("tallies", "tally"))
+def test_tally(case, backend):
+    schema, coding = schema_of(case), case.get("coding") or "raw"
+
+    def tally():
+        out = fm.Tally(schema, weight=case["weight"], **stated(case), backend=backend)
+        for frame in case["frames"]:
+            out.add(bytes.fromhex(frame))
+        return out
+
+    if case["result"] == "invalid":
+        with pytest.raises(fm.CodecError) as caught:
+            tally()
+        assert caught.value.code == case["code"]
+        return
+    made = tally()
+    assert made.to_bytes(coding).hex() == case["tally"]
+    again = fm.Tally.from_bytes(bytes.fromhex(case["tally"]), schema, backend=backend)
+    assert again.to_bytes(coding).hex() == case["tally"]
+    for each in (made, bytes.fromhex(case["tally"])):
+        aggregator = fm.Aggregator(schema, **stated(case), backend=backend)
+        aggregator.add_tally(each)
+        assert sums_of(aggregator) == {key: case[key] for key in ("partial", "mean")}
+
+
+@pytest.mark.parametrize("case", cases("tallies", "merge_tallies"))
+def test_merge_of_tallies(case):
+    schema = schema_of(case)
+
+    def merged():
+        first, *others = [fm.Tally.from_bytes(bytes.fromhex(t), schema) for t in case["tallies"]]
+        for other in others:
+            first.merge(other)
+        return first
+
+    if case["result"] == "invalid":
+        with pytest.raises(fm.CodecError) as caught:
+            merged()
+        assert caught.value.code == case["code"]
+        return
+    assert merged().to_bytes(case["coding"] or "raw").hex() == case["tally"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", cases("tallies", "add_tallies"))
+def test_sums_of_tallies(case, backend):
+    aggregator = fm.Aggregator(schema_of(case), **stated(case), backend=backend)
+    seed = number(case["seed"]) if "seed" in case else None
+    tallies = map(bytes.fromhex, case["tallies"])
+    if case["result"] == "invalid":
+        with pytest.raises(fm.CodecError) as caught:
+            all(aggregator.add_tally(tally, seed=seed) for tally in tallies)
+        assert caught.value.code == case["code"]
+        return
+    for tally in tallies:
+        aggregator.add_tally(tally, seed=seed)
+    assert sums_of(aggregator) == {key: case[key] for key in ("partial", "mean")}
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("case", cases("tallies_invalid"))
+def test_invalid_tallies(case, backend):
+    seed = number(case["seed"]) if "seed" in case else None
+    with pytest.raises(fm.FrameError) as caught:
+        fm.Tally.from_bytes(bytes.fromhex(case["tally"]), schema_of(case), seed=seed, backend=backend)
+    assert caught.value.code == case["code"]

@@ -48,7 +48,10 @@ def write_seeds(folder: Path, items: Iterable[bytes]) -> list[Path]:
 
 
 def inputs() -> list[bytes]:
-    """The inputs to begin with: frames and partial sums with schemas, updates to encode, and the corpus."""
+    """The inputs to begin with: frames and partial sums with schemas, updates to encode, and the corpus.
+
+    The tallies are in the corpus.
+    """
     messages = [
         seeds.with_schema(data) for data in (*seeds.frames(), *seeds.large_frames(), *seeds.partials())
     ]

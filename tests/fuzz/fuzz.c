@@ -1,10 +1,10 @@
-/* A target of libFuzzer for fedmrn.h: frames, partial sums, codings, and what follows a server's model.
+/* A target of libFuzzer for fedmrn.h: frames, partial sums, tallies, codings, and what follows a server's model.
  *
  *     clang -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -ffp-contract=off -I../../spec/decoders/c fuzz.c
  *     cc -DALONE -fsanitize=address,undefined -fno-sanitize-recover=all -ffp-contract=off -I... fuzz.c   (no libFuzzer)
  *
- * An input is the length of a schema (two bytes), the schema that the reader has, and a frame, a partial sum, or else
- * an update to encode. Alone, `fuzz COUNT SEED FILE...` changes the files COUNT times, without a look at coverage.
+ * An input is the length of a schema (two bytes), the schema that the reader has, and a frame, a partial sum, a tally,
+ * or else an update to encode. Alone, `fuzz COUNT SEED FILE...` changes the files COUNT times, without a look at coverage.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -163,6 +163,167 @@ static void read_partial(const fedmrn_schema *schema, const uint8_t *bytes, size
     let_go(&h);
 }
 
+typedef struct {
+    fedmrn_tally tally;
+    fedmrn_tally_slot *slots;
+    uint32_t *counts;
+    int64_t *limbs;
+} counter;
+
+static int hold_counts(counter *c, const fedmrn_schema *schema, uint64_t weight, uint64_t base_model, uint32_t round)
+{
+    size_t slots = 0, counts = 0, limbs = 0;
+    if (fedmrn_tally_need(schema, &slots, &counts, &limbs)) return 0;
+    c->slots = take(slots * sizeof *c->slots);
+    c->counts = take(counts * sizeof *c->counts);
+    c->limbs = take(limbs * sizeof *c->limbs);
+    fedmrn_tally_init(&c->tally, schema, weight, base_model, round, c->slots, c->counts, c->limbs);
+    return 1;
+}
+
+static void let_go_counts(counter *c)
+{
+    free(c->slots);
+    free(c->counts);
+    free(c->limbs);
+}
+
+static uint8_t *written_tally(const fedmrn_tally *tally, unsigned coding, size_t *size)
+{
+    expect(fedmrn_tally_size(tally, coding, size) == FEDMRN_OK, "a tally has no size");
+    uint8_t *out = take(*size);
+    expect(fedmrn_tally_write(tally, coding, out, *size) == FEDMRN_OK, "a tally is not written");
+    return out;
+}
+
+/* Whether the bytes are those of a tally that has the same content and chooses coding 5 where the view has it; it is
+ * given raw, and in coding 5 wherever that is shorter. */
+static int same_form(const fedmrn_tally_view *view, const uint8_t *raw, const uint8_t *coded)
+{
+    fedmrn__in in = fedmrn__from(view->bytes, FEDMRN__TALLY_HEADER, view->length), forms[2];
+    forms[0] = fedmrn__from(raw, FEDMRN__TALLY_HEADER, SIZE_MAX);
+    forms[1] = fedmrn__from(coded, FEDMRN__TALLY_HEADER, SIZE_MAX);
+    if (memcmp(view->bytes, raw, FEDMRN__TALLY_HEADER) != 0) return 0;
+    for (uint32_t k = 0; k < view->schema->count; k++) {
+        const fedmrn_tensor *t = &view->schema->tensors[k];
+        size_t at = in.at, chosen = 0;
+        if (t->role == FEDMRN_ROLE_MASKED) chosen = in.bytes[at + 2] == FEDMRN_CODING_RANS14;
+        size_t begin = forms[chosen].at;
+        fedmrn__in *all[3] = {&in, &forms[0], &forms[1]};
+        for (int i = 0; i < 3; i++) {
+            if (t->role == FEDMRN_ROLE_MASKED) fedmrn__take_counted(all[i]);
+            else fedmrn__merge_dense(all[i], t, NULL, 1);
+        }
+        if (in.at - at != forms[chosen].at - begin) return 0;
+        if (memcmp(view->bytes + at, forms[chosen].bytes + begin, in.at - at) != 0) return 0;
+    }
+    return 1;
+}
+
+/* Every count and limb is one that so many frames can have. */
+static void bounds(const fedmrn_tally *tally)
+{
+    for (uint32_t k = 0; k < tally->schema->count; k++) {
+        const fedmrn_tally_slot *slot = &tally->slots[k];
+        uint64_t cells = fedmrn__cells(&tally->schema->tensors[k]);
+        int64_t most = (int64_t)tally->frames * FEDMRN__DIGIT;
+        for (size_t i = 0; slot->counts && i < (size_t)cells; i++)
+            expect(slot->counts[i] <= tally->frames, "a count of more frames than there are");
+        for (size_t i = 0; slot->limbs && i < (size_t)cells; i++)
+            expect(slot->limbs[i] <= most && slot->limbs[i] >= -most, "a limb of more frames than there are");
+    }
+}
+
+static void refuse_tally(counter *c, const fedmrn_tally_view *view, uint64_t *number)
+{
+    size_t size = 0, size_after = 0;
+    uint8_t *before = written_tally(&c->tally, FEDMRN_CODING_RAW, &size);
+    *number ^= 1;
+    expect(fedmrn_tally_merge(&c->tally, view) == FEDMRN_AGGREGATE, "tallies that differ are merged");
+    *number ^= 1;
+    uint8_t *after = written_tally(&c->tally, FEDMRN_CODING_RAW, &size_after);
+    expect(size == size_after && memcmp(before, after, size) == 0, "a refused merge changes a tally");
+    free(before);
+    free(after);
+}
+
+/* A tally is added to nothing, written in both codings, and added twice to a sum: what a merge gives. */
+static void read_tally(const fedmrn_schema *schema, const uint8_t *bytes, size_t length, int valid)
+{
+    fedmrn_tally_view view, again;
+    fedmrn_status status = fedmrn_tally_read(&view, bytes, length, schema, NULL);
+    expect(!valid || status.code == FEDMRN_OK, "a tally that was written is refused");
+    expect(status.code == FEDMRN_OK || status.offset <= length, "an error beyond the end");
+    if (status.code) return;
+    counter c;
+    expect(hold_counts(&c, schema, view.weight, view.base_model, view.round), "no memory for a tally that was read");
+    expect(fedmrn_tally_merge(&c.tally, &view) == FEDMRN_OK, "a tally is not added to nothing");
+    bounds(&c.tally);
+    size_t raw_size = 0, coded_size = 0;
+    uint8_t *raw = written_tally(&c.tally, FEDMRN_CODING_RAW, &raw_size);
+    uint8_t *coded = written_tally(&c.tally, FEDMRN_CODING_RANS14, &coded_size);
+    expect(coded_size <= raw_size, "a coding makes a tally longer");
+    expect(same_form(&view, raw, coded), "a tally has two forms");
+    expect(fedmrn_tally_read(&again, coded, coded_size, schema, &view.seed).code == FEDMRN_OK, "a coded tally is refused");
+    refuse_tally(&c, &again, &again.seed);
+    refuse_tally(&c, &again, &again.weight);
+    refuse_tally(&c, &again, &again.base_model);
+    holder one, two;
+    expect(hold(&one, schema, view.base_model, view.round), "no sum for a schema whose tally was read");
+    expect(hold(&two, schema, view.base_model, view.round), "no second sum");
+    fedmrn_code twice = fedmrn_tally_merge(&c.tally, &again);
+    expect(fedmrn_sum_add_tally(&one.sum, &view) == FEDMRN_OK, "a tally is not added to a sum");
+    means(&one.sum, 1);
+    if (fedmrn_sum_add_tally(&one.sum, &again) == FEDMRN_OK && twice == FEDMRN_OK) {
+        free(raw);
+        raw = written_tally(&c.tally, FEDMRN_CODING_RANS14, &raw_size);
+        expect(fedmrn_tally_read(&view, raw, raw_size, schema, NULL).code == FEDMRN_OK, "a merged tally is refused");
+        expect(fedmrn_sum_add_tally(&two.sum, &view) == FEDMRN_OK, "a merged tally is not added");
+        size_t first = 0, second = 0;
+        uint8_t *a = written(&one.sum, &first), *b = written(&two.sum, &second);
+        expect(first == second && memcmp(a, b, first) == 0, "a merge has another sum than its parts");
+        free(a);
+        free(b);
+    }
+    let_go(&one);
+    let_go(&two);
+    let_go_counts(&c);
+    free(raw);
+    free(coded);
+}
+
+/* The tally of frames has the same sum as the frames; a grid in place of a mask is refused. */
+static void count(const fedmrn_sum *sum, const fedmrn_frame *frame, const fedmrn_demands *demands,
+                  const fedmrn_memory *memory)
+{
+    counter c;
+    int grid = 0;
+    for (uint32_t k = 0; k < frame->tensor_count; k++)
+        grid |= frame->schema->tensors[k].role == FEDMRN_ROLE_MASKED && frame->entries[k].kind == FEDMRN_KIND_GRID;
+    if (!hold_counts(&c, frame->schema, 3, 0, 0)) return;
+    for (uint64_t i = 0; i < sum->frames; i++) {
+        fedmrn_code code = fedmrn_tally_add(&c.tally, frame->bytes, frame->length, demands, memory).code;
+        expect(code == (grid ? FEDMRN_AGGREGATE : FEDMRN_OK), "a frame is not counted, or a grid is");
+    }
+    if (!grid) {
+        holder h;
+        fedmrn_tally_view view;
+        size_t size = 0, tally_size = 0, own_size = 0;
+        expect(hold(&h, frame->schema, 0, 0), "no second sum");
+        uint8_t *out = written(sum, &size), *tally = written_tally(&c.tally, FEDMRN_CODING_RANS14, &tally_size);
+        read_tally(frame->schema, tally, tally_size, 1);
+        expect(fedmrn_tally_read(&view, tally, tally_size, frame->schema, NULL).code == FEDMRN_OK, "a tally is refused");
+        expect(fedmrn_sum_add_tally(&h.sum, &view) == FEDMRN_OK, "a tally is not added");
+        uint8_t *own = written(&h.sum, &own_size);
+        expect(own_size == size && memcmp(own, out, size) == 0, "a tally has another sum than its frames");
+        free(own);
+        free(out);
+        free(tally);
+        let_go(&h);
+    }
+    let_go_counts(&c);
+}
+
 static void aggregate(const fedmrn_frame *frame, const fedmrn_demands *given, const fedmrn_memory *memory)
 {
     holder h;
@@ -174,6 +335,7 @@ static void aggregate(const fedmrn_frame *frame, const fedmrn_demands *given, co
     size_t size = 0;
     uint8_t *out = written(&h.sum, &size);
     read_partial(frame->schema, out, size, 1);
+    count(&h.sum, frame, &demands, memory);
     free(out);
     let_go(&h);
 }
@@ -281,6 +443,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int known = status.code == FEDMRN_OK && elements_of(&schema) <= MOST_ELEMENTS;
     if (left >= 4 && memcmp(bytes, "FMRS", 4) == 0) {
         if (known) read_partial(&schema, bytes, left, 0);
+    } else if (left >= 4 && memcmp(bytes, "FMRT", 4) == 0) {
+        if (known) read_tally(&schema, bytes, left, 0);
     } else if (left >= 4 && memcmp(bytes, "FMRN", 4) == 0) {
         read_frame(NULL, bytes, left);
         if (known) read_frame(&schema, bytes, left);
@@ -346,6 +510,22 @@ static table table_of(const uint8_t *p, size_t size)
     return t;
 }
 
+/* The tensors of a tally: where each begins. They are taken for masked ones if their first bytes can be those of one, as
+ * the mutator does not know the schema; else for dense ones without rows. */
+static table tensors_of(const uint8_t *p, size_t size)
+{
+    table t;
+    size_t at = FEDMRN__TALLY_HEADER;
+    memset(&t, 0, sizeof t);
+    while (t.count < 64 && at + 16 + FEDMRN__CHECKSUM <= size) {
+        uint64_t length = fedmrn__u64(p + at + 8);
+        t.entries[t.count++] = at;
+        if (p[at] < 1 || p[at] > 2 || length > size - at - 16) at += 4;
+        else at += 16 + (size_t)length;
+    }
+    return t;
+}
+
 /* Make digest, minor version and checksum right. */
 static void repair(uint8_t *data, size_t size, size_t schema_length)
 {
@@ -386,16 +566,39 @@ static size_t change_payload(uint8_t *data, size_t size, size_t max, uint8_t *p,
     return size;
 }
 
+/* A byte of a tensor's first 16, or its payload, with a right length. */
+static size_t change_tally(uint8_t *data, size_t size, size_t max, uint8_t *p, size_t left)
+{
+    table t = tensors_of(p, left);
+    if (!t.count) return size;
+    size_t at = t.entries[below((uint32_t)t.count)];
+    uint64_t length = fedmrn__u64(p + at + 8);
+    if (below(2) || length > left - at - 16 - FEDMRN__CHECKSUM) {
+        p[at + below(16)] = (uint8_t)(below(4) ? below(6) : below(256));
+        return size;
+    }
+    size_t begin = (size_t)(p - data) + at + 16, rest = below(16), new_size;
+    if (!below(8) && rest < length) { /* much shorter */
+        new_size = size - (size_t)length + rest;
+        memmove(data + begin + rest, data + begin + length, size - begin - (size_t)length);
+    } else {
+        new_size = change(data, size, below(4) ? size : max, begin, (size_t)length);
+    }
+    fedmrn__put(p + at + 8, length + new_size - size, 8);
+    return new_size;
+}
+
 static size_t change_message(uint8_t *data, size_t size, size_t max, size_t schema_length)
 {
     uint8_t *p = data + 2 + schema_length;
     size_t left = size - 2 - schema_length;
     int is_frame = left >= 56 && memcmp(p, "FMRN", 4) == 0;
     table t;
+    if (left >= 64 && memcmp(p, "FMRT", 4) == 0 && below(3)) return change_tally(data, size, max, p, left);
     switch (below(is_frame ? 6 : 2)) {
     case 0: return change(data, size, max, 2 + schema_length, left);
     case 1: /* a byte of the header */
-        if (left > 4) p[4 + below((uint32_t)(left < 52 ? left - 4 : 48))] = (uint8_t)(below(2) ? below(6) : below(256));
+        if (left > 4) p[4 + below((uint32_t)(left < 60 ? left - 4 : 56))] = (uint8_t)(below(2) ? below(6) : below(256));
         return size;
     case 2: /* a byte of the table */
         t = table_of(p, left);

@@ -35,7 +35,7 @@ ABOUT = {
     "journals": "`replay` of changed journals",
     "shell": "the verbs of `fedmrn` on any files",
     "programs": "oracle, library, C and JavaScript: the same code or the same bytes",
-    compiled.NAME: "`fedmrn.h` with sanitizers: frames, partial sums, codings, `fedmrn_apply`",
+    compiled.NAME: "`fedmrn.h` with sanitizers: frames, partial sums, tallies, codings, `fedmrn_apply`",
 }
 GUIDED = tuple(f"{name} (atheris)" for name in guided.NAMES)
 ALL = (*HARNESSES, *GUIDED, compiled.NAME)

@@ -8,7 +8,7 @@ import merger
 import numpy as np
 import pytest
 from merger import Merger, Plan, RemoteShard, Stopped
-from receiver_cases import NAMES, encode, make_model, make_policy, make_running
+from receiver_cases import NAMES, WEIGHTS, encode, make_model, make_policy, make_running
 from routes import Place
 from store import ModelStore
 
@@ -159,24 +159,35 @@ def test_a_shard_that_is_away_is_asked_again_and_told_the_round(shards, tmp_path
     store.close()
 
 
-def test_a_mean_that_no_grid_can_hold_leaves_the_model_as_it_is(tmp_path):
-    model = {"b": np.full(64, 1.5e38, np.float32)}
-    policy = make_policy(model)
-    policy = fm.Policy(**{**vars(policy), "max_value": None, "noise": None, "kinds": ["grid"]})
+def test_a_mean_that_no_grid_can_hold_leaves_the_model_as_it_is(tmp_path, caplog, monkeypatch):
+    def refuse(down, model):
+        raise fm.UpdateError("element 0 of 'w'", "at most 2^24 - 1 steps", "more")
+
     running = make_running(tmp_path)
-    running.shard._template = policy
-    made, store = make_merger(tmp_path, [Here(running)], policy=policy, start=model)
+    made, store = make_merger(tmp_path, [Here(running)])
     with running.http:
         running.open_data(made._published)
-        update = {"b": np.full(64, 1.8e38, np.float32)}
-        settings = {"round": 1, "base_model": running.shard.present.policy.base_model}
-        frame = fm.encode(update, policy.schema, seed=0, noise=fm.Uniform(1), **settings)
-        status = running.post("ann", frame).status_code
+        assert running.post("ann", running.frame("ann")).status_code == 202
+        monkeypatch.setattr(fm.Downlink, "advance", refuse)
         made.close_round()
-    if status == 202:
-        assert store.closed() == [(1, 1, 600)]
+    assert store.closed() == [(1, 1, WEIGHTS["ann"])]
+    assert "round 1 leaves the model as it is: element 0 of 'w': expected at most 2^24" in caplog.text
     assert made.round.number == 2
-    assert all(np.isfinite(array).all() for array in made.model.values())
+    assert made.model["w"].tobytes() == make_model()["w"].tobytes()
+    store.close()
+
+
+def test_a_round_without_frames_leaves_the_model_as_it_is(tmp_path, caplog):
+    running = make_running(tmp_path)
+    made, store = make_merger(tmp_path, [Here(running)])
+    with running.http:
+        running.open_data(made._published)
+        before = running.shard.present.down.model_id
+        made.close_round()
+        assert running.shard.present.down.model_id == before
+    assert store.closed() == [(1, 0, 0)]
+    assert "leaves the model" not in caplog.text
+    assert made.model["w"].tobytes() == make_model()["w"].tobytes()
     store.close()
 
 

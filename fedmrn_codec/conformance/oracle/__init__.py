@@ -16,3 +16,4 @@ from .masks import *
 from .noise import *
 from .schema import *
 from .sums import *
+from .tallies import *

@@ -1,10 +1,10 @@
-"""The numbered checks with their codes (spec 7.3, 8.1, 8.5), and a reader of bytes."""
+"""The numbered checks with their codes (spec 7.3, 8.1, 8.5, 8.6), and a reader of bytes."""
 
 from __future__ import annotations
 
 import re
 
-# spec 7.3, 8.1, 8.5
+# spec 7.3, 8.1, 8.5, 8.6
 _CODES = """
 F-01 truncated F-02 magic F-03 version F-04 reserved F-05 limit F-06 truncated F-07 limit F-08 truncated
 S-01 schema_length S-02 schema_name S-03 unknown_role S-04 unknown_dtype S-05 masked_dtype S-06 schema_shape
@@ -19,6 +19,10 @@ C-10 coding C-11 coding C-12 coding C-13 coding C-14 coding F-32 grid
 P-01 truncated P-02 magic P-03 version P-04 reserved P-05 weight P-06 frames P-07 schema_mismatch
 P-08 tensor_count P-09 unknown_distribution P-10 reserved P-11 scale P-12 rows P-13 trailing P-14 checksum
 P-15 sums P-16 minor A-01 aggregate A-02 aggregate A-06 aggregate A-07 sums
+A-08 aggregate A-09 aggregate A-10 aggregate
+T-01 truncated T-02 magic T-03 version T-04 reserved T-05 frames T-06 weight T-07 schema_mismatch
+T-08 tensor_count T-09 seed T-10 unknown_kind T-11 unknown_distribution T-12 unknown_coding T-13 reserved
+T-14 scale T-15 payload_length T-16 rows T-17 trailing T-18 checksum T-19 padding T-20 sums
 """
 CODES = dict(line.split(" ") for line in re.findall(r"\S+ \S+", _CODES))
 

@@ -585,15 +585,23 @@ static int schema_of(task *t, fedmrn_schema *schema)
 static void op_hello(task *t, buffer *out)
 {
     (void)t;
-    put(out, "{\"name\":\"fedmrn.h\",\"version\":\"1.3\",\"profiles\":[\"decode\",\"encode\",\"aggregate\"]}");
+    put(out, "{\"name\":\"fedmrn.h\",\"version\":\"1.4\",\"profiles\":");
+    put(out, "[\"decode\",\"encode\",\"aggregate\",\"tally\"]}");
 }
+
+/* The largest number of elements of a tensor (9.1). */
+#define MOST_ELEMENTS ((uint64_t)1 << 48)
 
 static void op_words(task *t, buffer *out)
 {
     uint64_t seed = u64(t, "seed"), stream = u64(t, "stream"), high = 0, low = 0;
     size_t count = size_of(t, "count");
+    uint64_t end, end_high;
     uint32_t *words;
-    if (!parse_hexadecimal(member(t->request, "start"), &high, &low) || high > 3) fail(t, "request");
+    if (!parse_hexadecimal(member(t->request, "start"), &high, &low) || high > 4) fail(t, "request");
+    end = low + count;
+    end_high = high + (end < low);
+    if (end_high > 4 || (end_high == 4 && end > 0)) fail(t, "request"); /* beyond 2^66 */
     if (t->error) return;
     words = allocate(t, count, sizeof *words);
     if (!words) return;
@@ -608,6 +616,7 @@ static void op_noise(task *t, buffer *out)
     uint64_t seed = u64(t, "seed"), stream = u64(t, "stream"), start = u64(t, "start");
     size_t count = size_of(t, "count");
     float *noise;
+    if (start > MOST_ELEMENTS || count > MOST_ELEMENTS - start) fail(t, "request");
     if (t->error || !check(t, fedmrn_check_scale(distribution, scale_bits))) return;
     noise = allocate(t, count, sizeof *noise);
     if (!noise) return;
@@ -864,6 +873,118 @@ static void op_merge(task *t, buffer *out)
     put_sum(t, out, &sum);
 }
 
+/* ---------------------------------------- tallies ---------------------------------------- */
+
+/* The coding of a tally's masked tensors. */
+static uint8_t tally_coding(task *t)
+{
+    uint8_t coding = coding_of(t, member(t->request, "coding"));
+    if (coding != FEDMRN_CODING_RAW && coding != FEDMRN_CODING_RANS14) fail(t, "request");
+    return coding;
+}
+
+/* A list of one or more. */
+static const json *list_of(task *t, const char *name)
+{
+    const json *list = member(t->request, name);
+    if (list->type != LIST || !list->first) fail(t, "request");
+    return list;
+}
+
+static int tally_of(task *t, fedmrn_tally *tally, const fedmrn_schema *schema, uint64_t weight, uint64_t base_model,
+                    uint32_t round)
+{
+    size_t slots = 0, counts = 0, limbs = 0;
+    fedmrn_tally_slot *slot_memory;
+    uint32_t *count_memory;
+    int64_t *limb_memory;
+    if (!check(t, fedmrn_tally_need(schema, &slots, &counts, &limbs))) return 0;
+    slot_memory = allocate(t, slots, sizeof *slot_memory);
+    count_memory = allocate(t, counts, sizeof *count_memory);
+    limb_memory = allocate(t, limbs, sizeof *limb_memory);
+    if (t->error) return 0;
+    fedmrn_tally_init(tally, schema, weight, base_model, round, slot_memory, count_memory, limb_memory);
+    return 1;
+}
+
+static void put_tally(task *t, buffer *out, const fedmrn_tally *tally, uint8_t coding)
+{
+    size_t size = 0;
+    uint8_t *bytes;
+    if (!check(t, fedmrn_tally_size(tally, coding, &size))) return;
+    bytes = allocate(t, size, 1);
+    if (bytes && check(t, fedmrn_tally_write(tally, coding, bytes, size))) put_elements(out, "tally", bytes, 1, size);
+}
+
+static void op_tally(task *t, buffer *out)
+{
+    fedmrn_schema schema;
+    fedmrn_demands demands = fedmrn_no_demands();
+    fedmrn_tally tally;
+    const json *list = list_of(t, "frames"), *frame;
+    uint64_t weight = weight_of(t, member(t->request, "weight")), base_model = u64(t, "base_model");
+    uint32_t round = round_of(t);
+    uint8_t coding = tally_coding(t);
+    if (t->error || !schema_of(t, &schema)) return;
+    demands.schema = &schema;
+    demands.wants_round = (demands.round = round) != 0;
+    demands.wants_base_model = (demands.base_model = base_model) != 0;
+    for (frame = list->first; frame; frame = frame->next) {
+        span s = bytes_of(t, frame);
+        fedmrn_memory memory;
+        if (t->error) return;
+        if (frame == list->first) {
+            if (!first_frame_passes(t, s, weight, &demands)) return;
+            if (!tally_of(t, &tally, &schema, weight, base_model, round)) return;
+        }
+        if (!frame_memory(t, s, &demands, &memory)) return;
+        if (!check(t, fedmrn_tally_add(&tally, s.bytes, s.length, &demands, &memory).code)) return;
+    }
+    put_tally(t, out, &tally, coding);
+}
+
+/* All tallies are read before the first is added. */
+static void op_merge_tallies(task *t, buffer *out)
+{
+    fedmrn_schema schema;
+    fedmrn_tally_view *views;
+    fedmrn_tally tally;
+    const json *list = list_of(t, "tallies"), *value;
+    uint8_t coding = tally_coding(t);
+    size_t count = 0, k;
+    if (t->error || !schema_of(t, &schema)) return;
+    views = allocate(t, list->length, sizeof *views);
+    for (value = list->first; value && !t->error; value = value->next) {
+        span s = bytes_of(t, value);
+        if (!t->error) check(t, fedmrn_tally_read(&views[count++], s.bytes, s.length, &schema, NULL).code);
+    }
+    if (t->error) return;
+    if (!tally_of(t, &tally, &schema, views[0].weight, views[0].base_model, views[0].round)) return;
+    for (k = 0; k < count; k++)
+        if (!check(t, fedmrn_tally_merge(&tally, &views[k]))) return;
+    put_tally(t, out, &tally, coding);
+}
+
+static void op_add_tallies(task *t, buffer *out)
+{
+    fedmrn_schema schema;
+    fedmrn_sum sum;
+    const json *list = list_of(t, "tallies"), *value;
+    uint64_t base_model = u64(t, "base_model"), seed = 0;
+    uint32_t round = round_of(t);
+    int seeded = wanted(t, "seed", u64, &seed);
+    if (t->error || !schema_of(t, &schema)) return;
+    for (value = list->first; value; value = value->next) {
+        span s = bytes_of(t, value);
+        fedmrn_tally_view view;
+        if (t->error || !check(t, fedmrn_tally_read(&view, s.bytes, s.length, &schema, seeded ? &seed : NULL).code))
+            return;
+        if (value == list->first && !sum_of(t, &sum, &schema, base_model, round)) return;
+        if (!check(t, fedmrn_sum_add_tally(&sum, &view))) return;
+    }
+    put_sum(t, out, &sum);
+}
+
 /* ---------------------------------------- lines ---------------------------------------- */
 
 typedef struct {
@@ -875,6 +996,7 @@ static const operation operations[] = {
     {"hello", op_hello},   {"words", op_words},   {"noise", op_noise},
     {"digest", op_digest}, {"decode", op_decode}, {"sample", op_sample},
     {"encode", op_encode}, {"merge", op_merge},   {"aggregate", op_aggregate},
+    {"tally", op_tally},   {"merge_tallies", op_merge_tallies}, {"add_tallies", op_add_tallies},
 };
 
 static void put_error(buffer *out, const char *error)

@@ -1,4 +1,4 @@
-/* fedmrn.h - frames, noise and exact aggregation of the fedmrn format 1.3 (FORMAT.md), in C99.
+/* fedmrn.h - frames, noise, exact aggregation and tallies of the fedmrn format 1.4 (FORMAT.md), in C99.
  *
  * In one source file:    #define FEDMRN_IMPLEMENTATION
  *                        #include "fedmrn.h"            (it includes fedmrn_table.h, the table of 3.4)
@@ -14,7 +14,7 @@
  * Nothing is allocated: the functions named ..._need and ..._size return how much memory the functions named
  * ..._read, ..._init and ..._write need. A frame or schema that was read points into its bytes, which must stay
  * unchanged in memory. Bytes are loaded and stored one by one, so any byte order and alignment works. All
- * functions may be called from many threads; a call changes only its outputs and a fedmrn_sum.
+ * functions may be called from many threads; a call changes only its outputs, a fedmrn_sum or a fedmrn_tally.
  *
  * Section numbers, the numbers in brackets and quoted words are those of FORMAT.md.
  */
@@ -248,6 +248,60 @@ fedmrn_status fedmrn_partial_read(fedmrn_partial *partial, const uint8_t *bytes,
                                   const fedmrn_schema *schema);
 fedmrn_code fedmrn_sum_merge(fedmrn_sum *sum, const fedmrn_partial *partial);
 
+/* ---- 8.6 Tallies ---- */
+
+typedef struct {
+    uint32_t *counts;    /* masked: for each element, the number of frames whose bit is set */
+    int64_t *limbs;      /* dense: n of limb 0, n of limb 1, ... */
+    uint32_t scale_bits; /* masked */
+    uint8_t kind, distribution; /* masked */
+} fedmrn_tally_slot;
+
+/* The frames of one seed. Before the first frame or merge, `seed` and the kinds and noise of the slots are not known. */
+typedef struct {
+    const fedmrn_schema *schema;
+    fedmrn_tally_slot *slots;
+    uint64_t seed, weight, base_model;
+    uint32_t frames, round;
+    uint64_t frame_base_model; /* those of the frames that were added here, if `added` is not 0 */
+    uint32_t frame_round;
+    int added;
+} fedmrn_tally;
+
+/* The bytes of a tally that have passed their checks. */
+typedef struct {
+    const uint8_t *bytes;
+    size_t length;
+    const fedmrn_schema *schema;
+    uint64_t seed, weight, base_model;
+    uint32_t frames, round;
+} fedmrn_tally_view;
+
+/* How many slots, counts (one an element of a masked tensor) and limbs (up to 88 an element of a dense one) a tally
+ * takes. */
+fedmrn_code fedmrn_tally_need(const fedmrn_schema *schema, size_t *slots, size_t *counts, size_t *limbs);
+
+/* `weight` is that of each frame; base_model, round 0: no expected value. */
+void fedmrn_tally_init(fedmrn_tally *tally, const fedmrn_schema *schema, uint64_t weight, uint64_t base_model,
+                       uint32_t round, fedmrn_tally_slot *slots, uint32_t *counts, int64_t *limbs);
+
+/* Adds a frame, or leaves the tally as it is. `demands` and `memory` are those of fedmrn_sum_add. */
+fedmrn_status fedmrn_tally_add(fedmrn_tally *tally, const uint8_t *bytes, size_t length,
+                               const fedmrn_demands *demands, const fedmrn_memory *memory);
+
+/* A tally to bytes. `coding` is FEDMRN_CODING_RAW, or FEDMRN_CODING_RANS14 for each masked tensor that it makes shorter
+ * [E-05]; fedmrn_tally_size codes such a tensor once, fedmrn_tally_write three times. */
+fedmrn_code fedmrn_tally_size(const fedmrn_tally *tally, unsigned coding, size_t *size);
+fedmrn_code fedmrn_tally_write(const fedmrn_tally *tally, unsigned coding, uint8_t *out, size_t capacity);
+
+/* Bytes to a tally; `seed` is the expected seed, or NULL. The bytes must stay unchanged as long as the view is used. */
+fedmrn_status fedmrn_tally_read(fedmrn_tally_view *view, const uint8_t *bytes, size_t length,
+                                const fedmrn_schema *schema, const uint64_t *seed);
+
+/* Adds the frames of a view to a tally or to a sum, or leaves it as it is. */
+fedmrn_code fedmrn_tally_merge(fedmrn_tally *tally, const fedmrn_tally_view *view);
+fedmrn_code fedmrn_sum_add_tally(fedmrn_sum *sum, const fedmrn_tally_view *view);
+
 /* ---- 1.6, 1.7 Models ---- */
 
 /* 1.6: model[i] becomes base + update, for `count` elements of a dtype, in this machine's byte order. `model` holds the
@@ -295,6 +349,8 @@ typedef char fedmrn__float_is_binary32[sizeof(float) == 4 && sizeof(double) == 8
 #define FEDMRN__MINOR 3u /* spec 6.2: the highest minor version */
 #define FEDMRN__GRID 4u /* spec 8.1: the code that kind 3 has among the distributions of a sum */
 #define FEDMRN__PARTIAL_HEADER 56u
+#define FEDMRN__TALLY_HEADER 60u
+#define FEDMRN__MOST_FRAMES 0xFFFFFFu /* spec 8.6: of a tally */
 #define FEDMRN__CHECKSUM 4u
 
 /* spec 7.1 */
@@ -1669,17 +1725,29 @@ static void fedmrn__encode_integer(fedmrn__words_out *out, int32_t z, const uint
     out->x = (out->x / frequency << 14) + out->x % frequency + start[coded.symbol];
 }
 
-/* spec 6.14: the length of a raw grid in coding 5. If `out` is given, which has room for `length` bytes, the bytes are
- * written too, the blocks from the last to the first. */
-static uint64_t fedmrn__encode_grid(const fedmrn_entry *raw, uint64_t elements, uint8_t *out, uint64_t length)
+/* The integers that an encoder gets: those of a raw grid, or the counts of a tally (8.6) less `middle`. */
+typedef struct {
+    const uint8_t *payload;
+    const uint32_t *counts; /* or NULL */
+    int32_t middle;
+} fedmrn__integers;
+
+static int32_t fedmrn__integer_at(const fedmrn__integers *from, uint64_t i)
 {
-    uint64_t blocks = fedmrn__blocks(elements), block = blocks, size, counts[FEDMRN__SYMBOLS];
-    fedmrn__integers_in in = fedmrn__integers_from(raw, elements, 0);
+    if (from->counts) return (int32_t)from->counts[(size_t)i] - from->middle;
+    return fedmrn__raw_integer(from->payload, i);
+}
+
+/* spec 6.14: the length of one integer or more in coding 5. If `out` is given, which has room for `length` bytes, the
+ * bytes are written too, the blocks from the last to the first. */
+static uint64_t fedmrn__encode_integers(fedmrn__integers from, uint64_t elements, uint8_t *out, uint64_t length)
+{
+    uint64_t blocks = fedmrn__blocks(elements), block = blocks, size, counts[FEDMRN__SYMBOLS] = {0}, k;
     uint16_t f[FEDMRN__SYMBOLS], start[FEDMRN__SYMBOLS];
     uint8_t head[FEDMRN__MOST_FREQUENCY_BYTES], *end = out ? out + (size_t)length : NULL;
     size_t table;
     unsigned s;
-    fedmrn__count_symbols(&in, elements, counts);
+    for (k = 0; k < elements; k++) counts[fedmrn__split_integer(fedmrn__integer_at(&from, k)).symbol]++;
     fedmrn__fit_frequencies(counts, elements, f);
     for (start[0] = 0, s = 1; s < FEDMRN__SYMBOLS; s++) start[s] = (uint16_t)(start[s - 1] + f[s - 1]);
     table = fedmrn__put_frequencies(f, head);
@@ -1690,7 +1758,7 @@ static uint64_t fedmrn__encode_grid(const fedmrn_entry *raw, uint64_t elements, 
         size_t i = left < FEDMRN_BLOCK ? (size_t)left : FEDMRN_BLOCK;
         fedmrn__words_out words = {0x10000u, 0, NULL};
         words.end = end;
-        while (i-- > 0) fedmrn__encode_integer(&words, fedmrn__raw_integer(raw->payload, first + i), f, start);
+        while (i-- > 0) fedmrn__encode_integer(&words, fedmrn__integer_at(&from, first + i), f, start);
         size += 2 * words.words;
         if (!out) continue;
         end -= 4 + 2 * words.words;
@@ -1698,6 +1766,12 @@ static uint64_t fedmrn__encode_grid(const fedmrn_entry *raw, uint64_t elements, 
         if (block + 1 < blocks) fedmrn__put(out + table + 4 * (size_t)block, words.words, 4);
     }
     return size;
+}
+
+static uint64_t fedmrn__encode_grid(const fedmrn_entry *raw, uint64_t elements, uint8_t *out, uint64_t length)
+{
+    fedmrn__integers from = {raw->payload, NULL, 0};
+    return fedmrn__encode_integers(from, elements, out, length);
 }
 
 /* spec 6.9: the dtype that the elements of a dense payload have. */
@@ -2174,14 +2248,14 @@ static fedmrn_status fedmrn__check_mask(fedmrn__mask mask, uint64_t at)
     return fedmrn__ok();
 }
 
-/* spec 6.14, 7.3 [C-10] to [C-14], [F-32] */
-static fedmrn_status fedmrn__check_coded_grid(const fedmrn_entry *e, uint64_t elements, uint64_t at)
+/* spec 6.14, 7.3 [C-10] to [C-14]; then *largest is the largest integer, without its sign. */
+static fedmrn_status fedmrn__check_coded_integers(const fedmrn_entry *e, uint64_t elements, uint64_t at,
+                                                  int32_t *largest)
 {
     uint64_t counts[FEDMRN__SYMBOLS];
     uint16_t f[FEDMRN__SYMBOLS];
     fedmrn__integers_in in;
     fedmrn_status status;
-    int32_t largest;
     unsigned s;
     memset(&in, 0, sizeof in);
     in.entry = e;
@@ -2189,20 +2263,23 @@ static fedmrn_status fedmrn__check_coded_grid(const fedmrn_entry *e, uint64_t el
     status = fedmrn__check_counts(&in.blocks, e, at);
     if (!status.code) status = fedmrn__check_states(in.blocks, e, at);
     if (status.code) return status;
-    largest = fedmrn__count_symbols(&in, elements, counts);
+    *largest = fedmrn__count_symbols(&in, elements, counts);
     if (in.blocks.wrong) return fedmrn__fail(FEDMRN_CODING, at);
     fedmrn__fit_frequencies(counts, elements, f);
     for (s = 0; s < FEDMRN__SYMBOLS; s++)
         if (f[s] != (s <= in.last ? in.start[s + 1] - in.start[s] : 0)) return fedmrn__fail(FEDMRN_CODING, at);
-    return largest > fedmrn__largest_integer(e->type) ? fedmrn__fail(FEDMRN_GRID, at) : fedmrn__ok();
+    return fedmrn__ok();
 }
 
 /* spec 6.12, 7.3 [C-10] to [C-14], [F-32] */
 static fedmrn_status fedmrn__check_grid(const fedmrn_entry *e, uint64_t elements, uint64_t at)
 {
-    int32_t largest = fedmrn__largest_integer(e->type), z;
+    int32_t largest = fedmrn__largest_integer(e->type), found = 0, z;
     uint64_t i;
-    if (e->coding != FEDMRN_CODING_RAW) return fedmrn__check_coded_grid(e, elements, at);
+    if (e->coding != FEDMRN_CODING_RAW) {
+        fedmrn_status status = fedmrn__check_coded_integers(e, elements, at, &found);
+        return !status.code && found > largest ? fedmrn__fail(FEDMRN_GRID, at) : status;
+    }
     for (i = 0; i < elements; i++) {
         z = fedmrn__raw_integer(e->payload, i);
         if (z > largest || z < -largest) return fedmrn__fail(FEDMRN_GRID, at + 4 * i);
@@ -2633,13 +2710,19 @@ static int fedmrn__row_present(const int64_t *row, uint64_t n)
     return 0;
 }
 
-static uint32_t fedmrn__rows_present(const fedmrn_tensor *t, const fedmrn_slot *slot)
+static uint32_t fedmrn__rows_present(const fedmrn_tensor *t, const int64_t *limbs)
 {
     uint32_t rows = 0;
     unsigned l;
     for (l = 0; l < fedmrn__dtypes[t->dtype].limbs; l++)
-        rows += (uint32_t)fedmrn__row_present(slot->cells + l * (size_t)t->elements, t->elements);
+        rows += (uint32_t)fedmrn__row_present(limbs + l * (size_t)t->elements, t->elements);
     return rows;
+}
+
+/* spec 8.5: the bytes of a dense tensor; at most 88 * (8 * 2^48 + 4) + 4. */
+static uint64_t fedmrn__rows_bytes(const fedmrn_tensor *t, const int64_t *limbs)
+{
+    return 4 + fedmrn__rows_present(t, limbs) * (4 + 8 * t->elements);
 }
 
 /* spec 8.5 */
@@ -2650,8 +2733,8 @@ fedmrn_code fedmrn_sum_size(const fedmrn_sum *sum, size_t *size)
     if (sum->frames == 0) return FEDMRN_AGGREGATE;
     for (k = 0; k < sum->schema->count; k++) {
         const fedmrn_tensor *t = &sum->schema->tensors[k];
-        uint64_t row = 8 * t->elements, more = 8 + row;
-        if (t->role == FEDMRN_ROLE_DENSE) more = 4 + fedmrn__rows_present(t, &sum->slots[k]) * (4 + row);
+        uint64_t more = 8 + 8 * t->elements;
+        if (t->role == FEDMRN_ROLE_DENSE) more = fedmrn__rows_bytes(t, sum->slots[k].cells);
         if (more > left) return FEDMRN_MEMORY;
         left -= (size_t)more;
     }
@@ -2690,12 +2773,12 @@ static uint8_t *fedmrn__put_row(uint8_t *p, const int64_t *row, uint64_t n)
     return p;
 }
 
-static uint8_t *fedmrn__put_rows(uint8_t *p, const fedmrn_tensor *t, const fedmrn_slot *slot)
+static uint8_t *fedmrn__put_rows(uint8_t *p, const fedmrn_tensor *t, const int64_t *limbs)
 {
     unsigned l;
-    p = fedmrn__put(p, fedmrn__rows_present(t, slot), 4);
+    p = fedmrn__put(p, fedmrn__rows_present(t, limbs), 4);
     for (l = 0; l < fedmrn__dtypes[t->dtype].limbs; l++) {
-        const int64_t *row = slot->cells + l * (size_t)t->elements;
+        const int64_t *row = limbs + l * (size_t)t->elements;
         if (!fedmrn__row_present(row, t->elements)) continue;
         p = fedmrn__put(p, l, 4);
         p = fedmrn__put_row(p, row, t->elements);
@@ -2716,7 +2799,7 @@ fedmrn_code fedmrn_sum_write(const fedmrn_sum *sum, uint8_t *out, size_t capacit
         const fedmrn_tensor *t = &sum->schema->tensors[k];
         const fedmrn_slot *slot = &sum->slots[k];
         if (t->role == FEDMRN_ROLE_DENSE) {
-            p = fedmrn__put_rows(p, t, slot);
+            p = fedmrn__put_rows(p, t, slot->cells);
         } else {
             p = fedmrn__put(p, slot->distribution, 4); /* and 3 bytes of 0 */
             p = fedmrn__put(p, slot->scale_bits, 4);
@@ -2769,7 +2852,7 @@ static fedmrn_status fedmrn__check_partial_masked(fedmrn__in *in, uint64_t eleme
     return fedmrn__ok();
 }
 
-/* spec 8.5 [P-01] [P-12] */
+/* spec 8.5 [P-01] [P-12], 8.6 [T-01] [T-16] */
 static fedmrn_status fedmrn__check_partial_dense(fedmrn__in *in, const fedmrn_tensor *t)
 {
     uint32_t rows, next = 0;
@@ -2807,19 +2890,25 @@ static uint64_t fedmrn__largest_draw(unsigned distribution)
     return distribution == FEDMRN_BERNOULLI ? 1 : FEDMRN__DIGIT;
 }
 
-static fedmrn_status fedmrn__check_tensor_sums(fedmrn__in *in, const fedmrn_tensor *t, uint64_t weight)
+/* spec 8.5 [P-15], 8.6 [T-20]: the rows of a dense tensor, of a sum of digits with this sum of weights. */
+static fedmrn_status fedmrn__check_rows(fedmrn__in *in, uint64_t elements, uint64_t weight)
 {
     fedmrn_status status = fedmrn__ok();
     uint32_t rows;
+    for (rows = fedmrn__u32(fedmrn__take(in, 4)); rows && !status.code; rows--) {
+        fedmrn__take(in, 4);
+        status = fedmrn__check_sums(in, elements, weight * FEDMRN__DIGIT, 1);
+    }
+    return status;
+}
+
+static fedmrn_status fedmrn__check_tensor_sums(fedmrn__in *in, const fedmrn_tensor *t, uint64_t weight)
+{
     if (t->role == FEDMRN_ROLE_MASKED) {
         unsigned distribution = *fedmrn__take(in, 8);
         return fedmrn__check_sums(in, t->elements, weight * fedmrn__largest_draw(distribution), 0);
     }
-    for (rows = fedmrn__u32(fedmrn__take(in, 4)); rows && !status.code; rows--) {
-        fedmrn__take(in, 4);
-        status = fedmrn__check_sums(in, t->elements, weight * FEDMRN__DIGIT, 1);
-    }
-    return status;
+    return fedmrn__check_rows(in, t->elements, weight);
 }
 
 /* spec 8.5 [P-01] to [P-16] */
@@ -2850,20 +2939,20 @@ fedmrn_status fedmrn_partial_read(fedmrn_partial *partial, const uint8_t *bytes,
     return status;
 }
 
-/* spec 8.5: adds the sums of one tensor, checked before, to a slot; if `sum` is NULL they are only skipped. */
-static void fedmrn__add_row(fedmrn__in *in, int64_t *cells, uint64_t elements)
+/* spec 8.5, 8.6: adds sums that were checked before, times `weight`; if `cells` is NULL they are only skipped. */
+static void fedmrn__add_row(fedmrn__in *in, int64_t *cells, uint64_t elements, int64_t weight)
 {
     const uint8_t *p = fedmrn__take(in, (size_t)(8 * elements));
     size_t i;
-    for (i = 0; cells && i < (size_t)elements; i++) cells[i] += fedmrn__i64(p + 8 * i);
+    for (i = 0; cells && i < (size_t)elements; i++) cells[i] += weight * fedmrn__i64(p + 8 * i);
 }
 
-static void fedmrn__merge_dense(fedmrn__in *in, const fedmrn_tensor *t, int64_t *cells)
+static void fedmrn__merge_dense(fedmrn__in *in, const fedmrn_tensor *t, int64_t *cells, int64_t weight)
 {
     uint32_t rows;
     for (rows = fedmrn__u32(fedmrn__take(in, 4)); rows; rows--) {
         size_t limb = fedmrn__u32(fedmrn__take(in, 4));
-        fedmrn__add_row(in, cells ? cells + limb * (size_t)t->elements : NULL, t->elements);
+        fedmrn__add_row(in, cells ? cells + limb * (size_t)t->elements : NULL, t->elements, weight);
     }
 }
 
@@ -2876,12 +2965,12 @@ static fedmrn_code fedmrn__merge_pass(fedmrn_sum *sum, const fedmrn_partial *par
         const fedmrn_tensor *t = &sum->schema->tensors[k];
         fedmrn_slot *slot = &sum->slots[k];
         if (t->role == FEDMRN_ROLE_DENSE) {
-            fedmrn__merge_dense(&in, t, add ? slot->cells : NULL);
+            fedmrn__merge_dense(&in, t, add ? slot->cells : NULL, 1);
         } else {
             const uint8_t *p = fedmrn__take(&in, 8);
             if (!fedmrn__same_noise(sum, k, p[0], fedmrn__u32(p + 4))) return FEDMRN_AGGREGATE;
             if (add) fedmrn__set_noise(slot, p[0], fedmrn__u32(p + 4));
-            fedmrn__add_row(&in, add ? slot->cells : NULL, t->elements);
+            fedmrn__add_row(&in, add ? slot->cells : NULL, t->elements, 1);
         }
     }
     return FEDMRN_OK;
@@ -2897,6 +2986,520 @@ fedmrn_code fedmrn_sum_merge(fedmrn_sum *sum, const fedmrn_partial *partial)
     fedmrn__merge_pass(sum, partial, 1);
     sum->weight += partial->weight;
     sum->frames += partial->frames;
+    return FEDMRN_OK;
+}
+
+/* ---------------------------------------- 8.6 Tallies ---------------------------------------- */
+
+fedmrn_code fedmrn_tally_need(const fedmrn_schema *schema, size_t *slots, size_t *counts, size_t *limbs)
+{
+    size_t counts_left = SIZE_MAX / sizeof(uint32_t), limbs_left = SIZE_MAX / sizeof(int64_t), *left;
+    uint32_t k;
+    for (k = 0; k < schema->count; k++) {
+        uint64_t more = fedmrn__cells(&schema->tensors[k]);
+        left = schema->tensors[k].role == FEDMRN_ROLE_MASKED ? &counts_left : &limbs_left;
+        if (more > *left) return FEDMRN_MEMORY;
+        *left -= (size_t)more;
+    }
+    *slots = schema->count;
+    *counts = SIZE_MAX / sizeof(uint32_t) - counts_left;
+    *limbs = SIZE_MAX / sizeof(int64_t) - limbs_left;
+    return FEDMRN_OK;
+}
+
+void fedmrn_tally_init(fedmrn_tally *tally, const fedmrn_schema *schema, uint64_t weight, uint64_t base_model,
+                       uint32_t round, fedmrn_tally_slot *slots, uint32_t *counts, int64_t *limbs)
+{
+    uint32_t k;
+    size_t i, n;
+    memset(tally, 0, sizeof *tally);
+    tally->schema = schema;
+    tally->slots = slots;
+    tally->weight = weight;
+    tally->base_model = base_model;
+    tally->round = round;
+    for (k = 0; k < schema->count; k++) {
+        int masked = schema->tensors[k].role == FEDMRN_ROLE_MASKED;
+        n = (size_t)fedmrn__cells(&schema->tensors[k]);
+        memset(&slots[k], 0, sizeof slots[k]);
+        slots[k].counts = masked ? counts : NULL;
+        slots[k].limbs = masked ? NULL : limbs;
+        for (i = 0; i < n && masked; i++) counts[i] = 0;
+        for (i = 0; i < n && !masked; i++) limbs[i] = 0;
+        if (masked) counts += n;
+        else limbs += n;
+    }
+}
+
+/* spec 8.6 [A-08] [A-09] [T-06]: w and n, of which w is not 0, are within the bounds; n is positive. */
+static int fedmrn__tally_fits(uint64_t weight, uint64_t frames)
+{
+    return weight >= 1 && frames <= FEDMRN__MOST_FRAMES && weight <= FEDMRN__MAX_WEIGHT / frames;
+}
+
+/* spec 8.6: masked tensor k has this kind and noise, or no frame has told them yet. */
+static int fedmrn__same_mask(const fedmrn_tally *tally, uint32_t k, const fedmrn_entry *e)
+{
+    const fedmrn_tally_slot *slot = &tally->slots[k];
+    return tally->frames == 0 ||
+           (slot->kind == e->kind && slot->distribution == e->type && slot->scale_bits == e->scale_bits);
+}
+
+static void fedmrn__set_mask(fedmrn_tally_slot *slot, const fedmrn_entry *e)
+{
+    slot->kind = e->kind;
+    slot->distribution = e->type;
+    slot->scale_bits = e->scale_bits;
+}
+
+/* spec 8.6: what a frame must have in common with those before it; masks are possible, grids are not. */
+static int fedmrn__tally_takes(const fedmrn_tally *tally, const fedmrn_frame *frame)
+{
+    uint32_t k;
+    if (tally->frames && frame->seed != tally->seed) return 0;
+    if (tally->added && (frame->base_model != tally->frame_base_model || frame->round != tally->frame_round)) return 0;
+    for (k = 0; k < frame->tensor_count; k++) {
+        if (tally->schema->tensors[k].role == FEDMRN_ROLE_DENSE) continue;
+        if (!fedmrn__is_mask(frame->entries[k].kind) || !fedmrn__same_mask(tally, k, &frame->entries[k])) return 0;
+    }
+    return 1;
+}
+
+/* spec 8.6: c(i) += bit i */
+static void fedmrn__add_bits(uint32_t *counts, const fedmrn_frame *frame, uint32_t tensor)
+{
+    const fedmrn_entry *e = &frame->entries[tensor];
+    size_t elements = (size_t)frame->schema->tensors[tensor].elements, done, n, i;
+    fedmrn__bits_in in;
+    int32_t q[FEDMRN__CHUNK];
+    uint8_t bits[FEDMRN__CHUNK];
+    if (e->coding == FEDMRN_CODING_RAW) { /* of which no noise is needed */
+        for (i = 0; i < elements; i++) counts[i] += fedmrn__mask_bit(e->payload, i);
+        return;
+    }
+    in = fedmrn__bits_from_element(fedmrn__mask_of(e, elements, frame->seed, tensor), 0);
+    for (done = 0; done < elements; done += n) {
+        n = fedmrn__next_bits(&in, elements - done, q, bits);
+        for (i = 0; i < n; i++) counts[done + i] += bits[i];
+    }
+}
+
+/* spec 8.6: the numbers, the frame, what frames have in common; only then is anything added. */
+fedmrn_status fedmrn_tally_add(fedmrn_tally *tally, const uint8_t *bytes, size_t length,
+                               const fedmrn_demands *demands, const fedmrn_memory *memory)
+{
+    fedmrn_demands own = demands ? *demands : fedmrn_no_demands();
+    fedmrn_status status;
+    fedmrn_frame frame;
+    uint32_t k;
+    if (!fedmrn__tally_fits(tally->weight, (uint64_t)tally->frames + 1)) return fedmrn__fail(FEDMRN_AGGREGATE, 0);
+    own.schema = tally->schema;
+    own.wants_round = (own.round = tally->round) != 0;
+    own.wants_base_model = (own.base_model = tally->base_model) != 0;
+    status = fedmrn_frame_read(&frame, bytes, length, &own, memory);
+    if (status.code) return status;
+    if (!fedmrn__tally_takes(tally, &frame)) return fedmrn__fail(FEDMRN_AGGREGATE, 0);
+    for (k = 0; k < frame.tensor_count; k++) {
+        const fedmrn_tensor *t = &tally->schema->tensors[k];
+        const fedmrn_entry *e = &frame.entries[k];
+        fedmrn_tally_slot *slot = &tally->slots[k];
+        if (t->role == FEDMRN_ROLE_MASKED) {
+            fedmrn__set_mask(slot, e);
+            fedmrn__add_bits(slot->counts, &frame, k);
+        } else if (e->kind == FEDMRN_KIND_GRID) {
+            fedmrn__add_grid(slot->limbs, t, e, 1);
+        } else {
+            fedmrn__add_dense(slot->limbs, t, e, 1);
+        }
+    }
+    tally->seed = frame.seed;
+    tally->frame_base_model = frame.base_model;
+    tally->frame_round = frame.round;
+    tally->added = 1;
+    tally->frames++;
+    return fedmrn__ok();
+}
+
+/* spec 8.6: ceil(N b / 8); N b is at most 24 * 2^48. */
+static uint64_t fedmrn__counts_bytes(uint64_t elements, uint32_t frames)
+{
+    return fedmrn__mask_bytes(elements * fedmrn__bit_length(frames));
+}
+
+static void fedmrn__put_counts(uint8_t *p, const uint32_t *counts, size_t elements, unsigned bits)
+{
+    uint64_t held = 0;
+    unsigned have = 0;
+    size_t i;
+    for (i = 0; i < elements; i++) {
+        held |= (uint64_t)counts[i] << have;
+        for (have += bits; have >= 8; have -= 8, held >>= 8) *p++ = (uint8_t)held;
+    }
+    if (have) *p = (uint8_t)held;
+}
+
+static fedmrn__integers fedmrn__centred(const fedmrn_tally *tally, uint32_t k)
+{
+    fedmrn__integers from = {NULL, tally->slots[k].counts, (int32_t)(tally->frames / 2)};
+    return from;
+}
+
+/* spec 8.6 [E-05]: a masked tensor as it will be written, without its payload. */
+static fedmrn_entry fedmrn__counts_entry(const fedmrn_tally *tally, uint32_t k, unsigned coding)
+{
+    const fedmrn_tally_slot *slot = &tally->slots[k];
+    uint64_t elements = tally->schema->tensors[k].elements, length;
+    fedmrn_entry e;
+    memset(&e, 0, sizeof e);
+    e.kind = slot->kind;
+    e.type = slot->distribution;
+    e.scale_bits = slot->scale_bits;
+    e.coding = FEDMRN_CODING_RAW;
+    e.length = fedmrn__counts_bytes(elements, tally->frames);
+    if (coding == FEDMRN_CODING_RAW || fedmrn__least_coded(coding, elements) >= e.length) return e;
+    length = fedmrn__encode_integers(fedmrn__centred(tally, k), elements, NULL, 0);
+    if (length >= e.length) return e;
+    e.length = length;
+    e.coding = FEDMRN_CODING_RANS14;
+    return e;
+}
+
+fedmrn_code fedmrn_tally_size(const fedmrn_tally *tally, unsigned coding, size_t *size)
+{
+    size_t left = SIZE_MAX - FEDMRN__TALLY_HEADER - FEDMRN__CHECKSUM;
+    uint32_t k;
+    if (coding != FEDMRN_CODING_RAW && coding != FEDMRN_CODING_RANS14) return FEDMRN_UNKNOWN_CODING;
+    if (tally->frames == 0) return FEDMRN_AGGREGATE;
+    for (k = 0; k < tally->schema->count; k++) {
+        const fedmrn_tensor *t = &tally->schema->tensors[k];
+        uint64_t more = t->role == FEDMRN_ROLE_MASKED ? 16 + fedmrn__counts_entry(tally, k, coding).length
+                                                      : fedmrn__rows_bytes(t, tally->slots[k].limbs);
+        if (more > left) return FEDMRN_MEMORY;
+        left -= (size_t)more;
+    }
+    *size = SIZE_MAX - left;
+    return FEDMRN_OK;
+}
+
+/* spec 8.6 */
+static uint8_t *fedmrn__put_tally_header(uint8_t *p, const fedmrn_tally *tally)
+{
+    p = fedmrn__put(p, 0x54524D46u, 4); /* "FMRT" */
+    p = fedmrn__put(p, 1, 1);
+    p = fedmrn__put(p, 0, 1);
+    p = fedmrn__put(p, 0, 2);
+    p = fedmrn__put(p, tally->seed, 8);
+    p = fedmrn__put(p, tally->base_model, 8);
+    p = fedmrn__put(p, tally->round, 4);
+    p = fedmrn__put(p, tally->schema->count, 4);
+    p = fedmrn__put_bytes(p, tally->schema->digest, 16);
+    p = fedmrn__put(p, tally->weight, 8);
+    return fedmrn__put(p, tally->frames, 4);
+}
+
+static uint8_t *fedmrn__put_counted(uint8_t *p, const fedmrn_tally *tally, uint32_t k, unsigned coding)
+{
+    uint64_t elements = tally->schema->tensors[k].elements;
+    fedmrn_entry e = fedmrn__counts_entry(tally, k, coding);
+    p = fedmrn__put(p, e.kind, 1);
+    p = fedmrn__put(p, e.type, 1);
+    p = fedmrn__put(p, e.coding, 2); /* and reserved, 0 */
+    p = fedmrn__put(p, e.scale_bits, 4);
+    p = fedmrn__put(p, e.length, 8);
+    if (e.coding == FEDMRN_CODING_RAW)
+        fedmrn__put_counts(p, tally->slots[k].counts, (size_t)elements, fedmrn__bit_length(tally->frames));
+    else
+        fedmrn__encode_integers(fedmrn__centred(tally, k), elements, p, e.length);
+    return p + (size_t)e.length;
+}
+
+fedmrn_code fedmrn_tally_write(const fedmrn_tally *tally, unsigned coding, uint8_t *out, size_t capacity)
+{
+    size_t size = 0;
+    fedmrn_code code = fedmrn_tally_size(tally, coding, &size);
+    uint8_t *p = out;
+    uint32_t k;
+    if (code) return code;
+    if (capacity < size) return FEDMRN_MEMORY;
+    p = fedmrn__put_tally_header(p, tally);
+    for (k = 0; k < tally->schema->count; k++) {
+        const fedmrn_tensor *t = &tally->schema->tensors[k];
+        if (t->role == FEDMRN_ROLE_MASKED) p = fedmrn__put_counted(p, tally, k, coding);
+        else p = fedmrn__put_rows(p, t, tally->slots[k].limbs);
+    }
+    fedmrn__put(p, fedmrn__crc32(out, size - FEDMRN__CHECKSUM), FEDMRN__CHECKSUM);
+    return FEDMRN_OK;
+}
+
+/* The counts of a masked tensor, element by element from the first on. */
+typedef struct {
+    fedmrn__integers_in integers; /* of raw counts, only the next element is used */
+    unsigned bits;
+    int32_t middle; /* spec 8.6: n div 2 */
+} fedmrn__counts_in;
+
+static fedmrn__counts_in fedmrn__counts_from(const fedmrn_entry *e, uint64_t elements, uint32_t frames)
+{
+    fedmrn__counts_in in;
+    in.integers = fedmrn__integers_from(e, elements, 0);
+    in.bits = fedmrn__bit_length(frames);
+    in.middle = (int32_t)(frames / 2);
+    return in;
+}
+
+/* spec 8.6: at most 24 bits, in at most 4 bytes. */
+static int32_t fedmrn__packed_count(const uint8_t *p, uint64_t bit, unsigned bits)
+{
+    unsigned shift = (unsigned)(bit % 8), k;
+    uint32_t value = 0;
+    for (p += (size_t)(bit / 8), k = 0; 8 * k < shift + bits; k++) value |= (uint32_t)p[k] << (8 * k);
+    return (int32_t)(value >> shift & (((uint32_t)1 << bits) - 1));
+}
+
+/* The next counts; those of a payload in coding 5 may be negative before [T-20] is checked. Returns how many. */
+static size_t fedmrn__next_counts(fedmrn__counts_in *in, uint64_t most, int32_t *counts)
+{
+    const fedmrn_entry *e = in->integers.entry;
+    fedmrn__blocks_in *blocks = &in->integers.blocks;
+    size_t n, i;
+    if (e->coding == FEDMRN_CODING_RAW) {
+        n = fedmrn__next_count(blocks, most);
+        for (i = 0; i < n; i++) counts[i] = fedmrn__packed_count(e->payload, (blocks->at + i) * in->bits, in->bits);
+        blocks->at += n;
+        return n;
+    }
+    n = fedmrn__next_integers(&in->integers, most, counts);
+    for (i = 0; i < n; i++) counts[i] += in->middle;
+    return n;
+}
+
+/* spec 8.6 [T-01] to [T-09] */
+static fedmrn_status fedmrn__check_tally_header(fedmrn_tally_view *view, const uint64_t *seed)
+{
+    const uint8_t *p = view->bytes;
+    if (view->length < FEDMRN__TALLY_HEADER + FEDMRN__CHECKSUM) return fedmrn__fail(FEDMRN_TRUNCATED, view->length);
+    view->seed = fedmrn__u64(p + 8);
+    view->base_model = fedmrn__u64(p + 16);
+    view->round = fedmrn__u32(p + 24);
+    view->weight = fedmrn__u64(p + 48);
+    view->frames = fedmrn__u32(p + 56);
+    if (memcmp(p, "FMRT", 4) != 0) return fedmrn__fail(FEDMRN_MAGIC, 0);
+    if (p[4] != 1 || p[5] != 0) return fedmrn__fail(FEDMRN_VERSION, 4);
+    if (fedmrn__u16(p + 6)) return fedmrn__fail(FEDMRN_RESERVED, 6);
+    if (view->frames < 1 || view->frames > FEDMRN__MOST_FRAMES) return fedmrn__fail(FEDMRN_FRAMES, 56);
+    if (!fedmrn__tally_fits(view->weight, view->frames)) return fedmrn__fail(FEDMRN_WEIGHT, 48);
+    if (memcmp(p + 32, view->schema->digest, 16) != 0) return fedmrn__fail(FEDMRN_SCHEMA_MISMATCH, 32);
+    if (fedmrn__u32(p + 28) != view->schema->count) return fedmrn__fail(FEDMRN_TENSOR_COUNT, 28);
+    if (seed && view->seed != *seed) return fedmrn__fail(FEDMRN_SEED, 8);
+    return fedmrn__ok();
+}
+
+/* spec 8.6: a masked tensor whose first 16 bytes are there; its payload comes next. */
+static fedmrn_entry fedmrn__take_entry(fedmrn__in *in)
+{
+    const uint8_t *p = fedmrn__take(in, 16);
+    fedmrn_entry e;
+    e.kind = p[0];
+    e.type = p[1];
+    e.coding = p[2];
+    e.scale_bits = fedmrn__u32(p + 4);
+    e.length = fedmrn__u64(p + 8);
+    e.payload = p + 16;
+    return e;
+}
+
+/* spec 8.6: a masked tensor that was checked before. */
+static fedmrn_entry fedmrn__take_counted(fedmrn__in *in)
+{
+    fedmrn_entry e = fedmrn__take_entry(in);
+    fedmrn__take(in, (size_t)e.length);
+    return e;
+}
+
+/* spec 8.6 [T-15] */
+static int fedmrn__counts_length_allowed(const fedmrn_entry *e, uint64_t elements, uint32_t frames)
+{
+    uint64_t raw = fedmrn__counts_bytes(elements, frames);
+    if (e->coding == FEDMRN_CODING_RAW) return e->length == raw;
+    return e->length < raw && e->length >= fedmrn__least_coded(e->coding, elements);
+}
+
+/* spec 8.6 [T-01] [T-10] to [T-15] */
+static fedmrn_status fedmrn__check_counted(fedmrn__in *in, uint64_t elements, uint32_t frames)
+{
+    size_t at = in->at;
+    fedmrn_entry e;
+    fedmrn_code scale;
+    if (!fedmrn__has(in, 16)) return fedmrn__fail(FEDMRN_TRUNCATED, at);
+    e = fedmrn__take_entry(in);
+    scale = fedmrn_check_scale(e.type, e.scale_bits);
+    if (!fedmrn__is_mask(e.kind)) return fedmrn__fail(FEDMRN_UNKNOWN_KIND, at);
+    if (scale == FEDMRN_UNKNOWN_DISTRIBUTION) return fedmrn__fail(scale, at + 1);
+    if (e.coding != FEDMRN_CODING_RAW && e.coding != FEDMRN_CODING_RANS14)
+        return fedmrn__fail(FEDMRN_UNKNOWN_CODING, at + 2);
+    if (in->bytes[at + 3]) return fedmrn__fail(FEDMRN_RESERVED, at + 3);
+    if (scale) return fedmrn__fail(scale, at + 4);
+    if (!fedmrn__counts_length_allowed(&e, elements, frames)) return fedmrn__fail(FEDMRN_PAYLOAD_LENGTH, at + 8);
+    if (!fedmrn__has(in, e.length)) return fedmrn__fail(FEDMRN_TRUNCATED, in->at);
+    fedmrn__take(in, (size_t)e.length);
+    return fedmrn__ok();
+}
+
+/* spec 8.6 [T-19], [C-10] to [C-14], [T-20]: `at` is where the payload begins. */
+static fedmrn_status fedmrn__check_counts_of(const fedmrn_entry *e, uint64_t elements, uint32_t frames, uint64_t at)
+{
+    fedmrn_status status = fedmrn__ok();
+    fedmrn__counts_in in;
+    int32_t counts[FEDMRN__CHUNK], largest;
+    uint64_t done;
+    size_t n, i;
+    if (e->coding != FEDMRN_CODING_RAW) status = fedmrn__check_coded_integers(e, elements, at, &largest);
+    else if (!fedmrn__padding_is_zero(e->payload, elements * fedmrn__bit_length(frames)))
+        status = fedmrn__fail(FEDMRN_PADDING, at + e->length - 1);
+    if (status.code) return status;
+    in = fedmrn__counts_from(e, elements, frames);
+    for (done = 0; done < elements; done += n) {
+        n = fedmrn__next_counts(&in, elements - done, counts);
+        for (i = 0; i < n; i++)
+            if (counts[i] < 0 || counts[i] > (int32_t)frames)
+                return fedmrn__fail(FEDMRN_SUMS, e->coding == FEDMRN_CODING_RAW ? at + (done + i) * in.bits / 8 : at);
+    }
+    return status;
+}
+
+/* spec 8.6 [T-01] to [T-20] */
+fedmrn_status fedmrn_tally_read(fedmrn_tally_view *view, const uint8_t *bytes, size_t length,
+                                const fedmrn_schema *schema, const uint64_t *seed)
+{
+    size_t end = length - FEDMRN__CHECKSUM;
+    fedmrn__in in = fedmrn__from(bytes, FEDMRN__TALLY_HEADER, end);
+    fedmrn_status status;
+    uint32_t k;
+    view->bytes = bytes;
+    view->length = length;
+    view->schema = schema;
+    status = fedmrn__check_tally_header(view, seed);
+    for (k = 0; !status.code && k < schema->count; k++) {
+        const fedmrn_tensor *t = &schema->tensors[k];
+        status = t->role == FEDMRN_ROLE_MASKED ? fedmrn__check_counted(&in, t->elements, view->frames)
+                                               : fedmrn__check_partial_dense(&in, t);
+    }
+    if (status.code) return status;
+    if (in.at != end) return fedmrn__fail(FEDMRN_TRAILING, in.at);
+    if (fedmrn__crc32(bytes, end) != fedmrn__u32(bytes + end)) return fedmrn__fail(FEDMRN_CHECKSUM, end);
+    in = fedmrn__from(bytes, FEDMRN__TALLY_HEADER, end);
+    for (k = 0; !status.code && k < schema->count; k++) {
+        const fedmrn_tensor *t = &schema->tensors[k];
+        fedmrn_entry e;
+        if (t->role == FEDMRN_ROLE_DENSE) {
+            status = fedmrn__check_rows(&in, t->elements, view->frames);
+            continue;
+        }
+        e = fedmrn__take_counted(&in);
+        status = fedmrn__check_counts_of(&e, t->elements, view->frames, (uint64_t)(e.payload - bytes));
+    }
+    return status;
+}
+
+/* spec 8.6: c(i) += those of a view. */
+static void fedmrn__merge_counts(uint32_t *counts, const fedmrn_entry *e, uint64_t elements, uint32_t frames)
+{
+    fedmrn__counts_in in = fedmrn__counts_from(e, elements, frames);
+    int32_t more[FEDMRN__CHUNK];
+    size_t done, n, i;
+    for (done = 0; done < (size_t)elements; done += n) {
+        n = fedmrn__next_counts(&in, elements - done, more);
+        for (i = 0; i < n; i++) counts[done + i] += (uint32_t)more[i];
+    }
+}
+
+/* spec 8.6: in a first pass (add = 0) kinds and noise are compared, in a second the counts are added. */
+static fedmrn_code fedmrn__tally_pass(fedmrn_tally *tally, const fedmrn_tally_view *view, int add)
+{
+    fedmrn__in in = fedmrn__from(view->bytes, FEDMRN__TALLY_HEADER, view->length - FEDMRN__CHECKSUM);
+    uint32_t k;
+    for (k = 0; k < tally->schema->count; k++) {
+        const fedmrn_tensor *t = &tally->schema->tensors[k];
+        fedmrn_tally_slot *slot = &tally->slots[k];
+        fedmrn_entry e;
+        if (t->role == FEDMRN_ROLE_DENSE) {
+            fedmrn__merge_dense(&in, t, add ? slot->limbs : NULL, 1);
+            continue;
+        }
+        e = fedmrn__take_counted(&in);
+        if (!fedmrn__same_mask(tally, k, &e)) return FEDMRN_AGGREGATE;
+        if (!add) continue;
+        fedmrn__set_mask(slot, &e);
+        fedmrn__merge_counts(slot->counts, &e, t->elements, view->frames);
+    }
+    return FEDMRN_OK;
+}
+
+/* spec 8.6 */
+fedmrn_code fedmrn_tally_merge(fedmrn_tally *tally, const fedmrn_tally_view *view)
+{
+    if (memcmp(tally->schema->digest, view->schema->digest, 16) != 0) return FEDMRN_AGGREGATE;
+    if (tally->weight != view->weight || (tally->frames && tally->seed != view->seed)) return FEDMRN_AGGREGATE;
+    if (tally->base_model != view->base_model || tally->round != view->round) return FEDMRN_AGGREGATE;
+    if (!fedmrn__tally_fits(tally->weight, (uint64_t)tally->frames + view->frames)) return FEDMRN_AGGREGATE;
+    if (fedmrn__tally_pass(tally, view, 0)) return FEDMRN_AGGREGATE;
+    fedmrn__tally_pass(tally, view, 1);
+    tally->seed = view->seed;
+    tally->frames += view->frames;
+    return FEDMRN_OK;
+}
+
+/* spec 8.6: S(i) += w q(i) c(i), or w q(i) (2 c(i) - n); below 2^63. */
+static void fedmrn__add_counted(int64_t *sums, const fedmrn_tally_view *view, uint32_t tensor, const fedmrn_entry *e)
+{
+    uint64_t elements = view->schema->tensors[tensor].elements;
+    fedmrn__counts_in in = fedmrn__counts_from(e, elements, view->frames);
+    int64_t weight = (int64_t)view->weight, frames = view->frames;
+    int32_t counts[FEDMRN__CHUNK], q[FEDMRN__CHUNK];
+    size_t done, n, i;
+    for (done = 0; done < (size_t)elements; done += n) {
+        n = fedmrn__next_counts(&in, elements - done, counts);
+        fedmrn__draws(e->type, view->seed, tensor, done, n, q);
+        for (i = 0; i < n; i++) {
+            int64_t kept = counts[i];
+            sums[done + i] += weight * (e->kind == FEDMRN_KIND_SIGNED ? 2 * kept - frames : kept) * q[i];
+        }
+    }
+}
+
+/* spec 8.6: in a first pass (add = 0) the noise is compared, in a second the sums are added. */
+static fedmrn_code fedmrn__sum_tally_pass(fedmrn_sum *sum, const fedmrn_tally_view *view, int add)
+{
+    fedmrn__in in = fedmrn__from(view->bytes, FEDMRN__TALLY_HEADER, view->length - FEDMRN__CHECKSUM);
+    uint32_t k;
+    for (k = 0; k < sum->schema->count; k++) {
+        const fedmrn_tensor *t = &sum->schema->tensors[k];
+        fedmrn_slot *slot = &sum->slots[k];
+        fedmrn_entry e;
+        if (t->role == FEDMRN_ROLE_DENSE) {
+            fedmrn__merge_dense(&in, t, add ? slot->cells : NULL, (int64_t)view->weight);
+            continue;
+        }
+        e = fedmrn__take_counted(&in);
+        if (!fedmrn__same_noise(sum, k, e.type, e.scale_bits)) return FEDMRN_AGGREGATE;
+        if (!add) continue;
+        fedmrn__set_noise(slot, e.type, e.scale_bits);
+        fedmrn__add_counted(slot->cells, view, k, &e);
+    }
+    return FEDMRN_OK;
+}
+
+/* spec 8.6 */
+fedmrn_code fedmrn_sum_add_tally(fedmrn_sum *sum, const fedmrn_tally_view *view)
+{
+    uint64_t weight = view->weight * view->frames; /* at most 2^39 - 1 [T-06] */
+    if (memcmp(sum->schema->digest, view->schema->digest, 16) != 0) return FEDMRN_AGGREGATE;
+    if (sum->base_model != view->base_model || sum->round != view->round) return FEDMRN_AGGREGATE;
+    if (!fedmrn__weight_fits(sum, weight)) return FEDMRN_AGGREGATE;
+    if (fedmrn__sum_tally_pass(sum, view, 0)) return FEDMRN_AGGREGATE;
+    fedmrn__sum_tally_pass(sum, view, 1);
+    sum->weight += weight;
+    sum->frames += view->frames;
     return FEDMRN_OK;
 }
 

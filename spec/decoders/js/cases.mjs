@@ -4,16 +4,19 @@
 import * as fedmrn from './fedmrn.mjs';
 
 const { CODING, DISTRIBUTION, DTYPE, KIND, ROLE } = fedmrn;
-const FILES = ['philox', 'noise', 'bits', 'schema', 'frames', 'invalid', 'aggregate', 'partials_invalid'];
+const FILES = { // the version of the format that each has vectors of
+  philox: 1.3, noise: 1.3, bits: 1.3, schema: 1.3, frames: 1.3, invalid: 1.3, aggregate: 1.3, partials_invalid: 1.3,
+  tallies: 1.4, tallies_invalid: 1.4,
+};
 
 /**
  * @param {(path: string) => Promise<Uint8Array>} load reads a file of the spec's folder, such as 'vectors/philox.json'
  * @returns {AsyncGenerator<{ id: string, run: () => void }>}
  */
 export async function* cases(load) {
-  for (const file of FILES) {
+  for (const [file, version] of Object.entries(FILES)) {
     const vectors = JSON.parse(new TextDecoder().decode(await load(`vectors/${file}.json`)));
-    yield { id: `own/${file}-format`, run: () => same([vectors.format, vectors.cases.length > 0], ['fedmrn 1.3', true]) };
+    yield { id: `own/${file}-format`, run: () => same([vectors.format, vectors.cases.length > 0], [`fedmrn ${version}`, true]) };
     for (const c of vectors.cases) yield { id: c.id, run: () => runVector(file, c) };
   }
   const table = await load('tables/gaussian.bin');
@@ -85,8 +88,16 @@ function runVector(file, c) {
 /** The number of the check that refuses an invalid case, if its id contains it; undefined for a case with two defects. */
 function numberOf(c) {
   if (c.op === 'partial_mean') return 'A-07';
+  if (c.id.startsWith('tallies')) return c.spec[0];
   const name = /^\w*invalid\/([cfsp])(\d\d)/.exec(c.id);
   return name && !c.id.includes('-and-') ? `${name[1].toUpperCase()}-${name[2]}` : undefined;
+}
+
+/** Adds tallies to an aggregate, and compares the sums with those of a vector, if it has any. */
+function sameSums(schema, options, tallies, { seed, mean, partial }) {
+  const aggregate = new fedmrn.Aggregate(schema, options);
+  for (const tally of tallies) aggregate.addTally(fedmrn.Tally.fromBytes(tally, schema, { seed: u64(seed) }));
+  if (mean) same([aggregate.mean().map(hex), hex(aggregate.toBytes())], [mean, partial]);
 }
 
 const byOp = {
@@ -161,6 +172,30 @@ const byOp = {
   partials_invalid(c) {
     fedmrn.Aggregate.fromBytes(unhex(c.partial), schemaOf(c.schema));
   },
+  'tallies/tally'(c) {
+    const schema = schemaOf(c.schema), options = { baseModel: BigInt(c.base_model), round: c.round };
+    const tally = new fedmrn.Tally(schema, { weight: BigInt(c.weight), ...options });
+    c.frames.forEach((frame) => tally.add(unhex(frame)));
+    same(hex(tally.toBytes(CODING[c.coding ?? 'raw'])), c.tally);
+    sameSums(schema, options, [unhex(c.tally)], c);
+    if (!c.mean) return;
+    const aggregate = new fedmrn.Aggregate(schema, options);
+    c.frames.forEach((frame) => aggregate.add(unhex(frame), BigInt(c.weight)));
+    same(hex(aggregate.toBytes()), c.partial);
+  },
+  'tallies/merge_tallies'(c) {
+    const schema = schemaOf(c.schema);
+    const [first, ...others] = c.tallies.map((tally) => fedmrn.Tally.fromBytes(unhex(tally), schema));
+    others.forEach((other) => first.merge(other));
+    same(hex(first.toBytes(CODING[c.coding ?? 'raw'])), c.tally);
+  },
+  'tallies/add_tallies'(c) {
+    const options = { baseModel: u64(c.base_model), round: c.round };
+    sameSums(schemaOf(c.schema), options, c.tallies.map(unhex), c);
+  },
+  tallies_invalid(c) {
+    fedmrn.Tally.fromBytes(unhex(c.tally), schemaOf(c.schema), { seed: u64(c.seed) });
+  },
 };
 
 // --------------------------------------------------------------------------------------- what the vectors do not cover
@@ -232,6 +267,36 @@ function narrowed(bits, coding) {
   const { bytes, tensor } = frameOfOne({ role: ROLE.dense, shape: [bits.length] }, entry);
   const view = new DataView(bytes.buffer, bytes.byteOffset + 60);
   return { halves: Array.from({ length: bits.length }, (_, i) => view.getUint16(2 * i, true)), tensor };
+}
+
+/** A tally of frames, by default of TALLIED. */
+function tallyOf(frames, { schema = TALLIED, ...options } = {}) {
+  const tally = new fedmrn.Tally(schema, { weight: 3, ...options });
+  frames.forEach((frame) => tally.add(frame));
+  return tally;
+}
+
+const TALLIED = fedmrn.buildSchema([
+  { name: 'w', role: ROLE.masked, dtype: DTYPE.float32, shape: [11] },
+  { name: 'd', role: ROLE.dense, dtype: DTYPE.float64, shape: [2] },
+  { name: 'i', role: ROLE.dense, dtype: DTYPE.int64, shape: [1] },
+]);
+
+/** The mask of a frame of TALLIED, another one for each k. */
+const talliedMask = (k) => Uint8Array.of(0xA5 ^ (k * 0x35), (k * 3) & 7);
+
+/** A frame of TALLIED, all with one seed. */
+function talliedFrame({ k = 0, kind = KIND.signed, type = DISTRIBUTION.uniform, scale = 0.5, ...head }) {
+  const mask = { kind, type, scale, payload: talliedMask(k) };
+  const floats = { kind: KIND.dense, payload: new Uint8Array(Float64Array.of(0.25 + k, k % 2 ? -1e300 : 1e-310).buffer) };
+  const integer = { kind: KIND.dense, payload: new Uint8Array(BigInt64Array.of(-(2n ** 63n) + BigInt(k)).buffer) };
+  return fedmrn.encodeFrame({ schema: TALLIED, seed: 7n, round: 4, baseModel: 5n, ...head, entries: [mask, floats, integer] });
+}
+
+/** The bytes with a right checksum, in place. */
+function sealed(bytes) {
+  new DataView(bytes.buffer).setUint32(bytes.length - 4, fedmrn.crc32(bytes.subarray(0, -4)), true);
+  return bytes;
 }
 
 const own = {
@@ -629,6 +694,216 @@ const own = {
     refusal(() => read(60, 0, 0, 0, 0x74), 'scale', 'P-11'); // 2^105
     refusal(() => read(64, 0xFC), 'sums', 'P-15');
     same(hex(read(64, 0xFA).toBytes()).slice(0, 20), hex(partial).slice(0, 20));
+  },
+  'a-tally-sums-like-its-frames'() { // [A-10]
+    for (const kind of [KIND.binary, KIND.signed]) {
+      for (const type of Object.values(DISTRIBUTION)) {
+        for (const weight of [1, 600, 2 ** 24 + 1, 2 ** 35 + 12345]) {
+          const frames = [0, 1, 2, 3, 4].map((k) => talliedFrame({ kind, type, k })), sum = new fedmrn.Aggregate(TALLIED);
+          frames.forEach((frame) => sum.add(frame, weight));
+          const tally = tallyOf(frames, { weight }), counted = new fedmrn.Aggregate(TALLIED);
+          counted.addTally(tally);
+          same([hex(counted.toBytes()), counted.mean().map(hex)], [hex(sum.toBytes()), sum.mean().map(hex)]);
+          frames.forEach((frame) => sum.add(frame, weight - 1 || 1));
+          counted.addTally(tallyOf(frames, { weight: BigInt(weight - 1 || 1) }));
+          same(hex(counted.toBytes()), hex(sum.toBytes()));
+        }
+      }
+    }
+  },
+  'the-bytes-of-a-tally'() {
+    const tally = tallyOf([talliedFrame({ k: 1 }), talliedFrame({ k: 2 })], { weight: 3, round: 4, baseModel: 5n });
+    const bytes = tally.toBytes(), view = new DataView(bytes.buffer);
+    same([hex(bytes.subarray(0, 8)), view.getBigUint64(8, true), view.getBigUint64(16, true)], ['464d525401000000', 7n, 5n]);
+    same([view.getUint32(24, true), view.getUint32(28, true), hex(bytes.subarray(32, 48))], [4, 3, hex(TALLIED.digest)]);
+    same([view.getBigUint64(48, true), view.getUint32(56, true)], [3n, 2]);
+    same(hex(bytes.subarray(60, 76)), '02010000' + '0000003f' + '0300000000000000'); // 11 counts of 2 bits
+    const bits = [1, 2].map((k) => fedmrn.unpackMask(talliedMask(k), 11));
+    const counts = [...bits[0]].map((bit, i) => bit + bits[1][i]);
+    same(hex(bytes.subarray(76, 79)), hex(fedmrn.packMask(counts.flatMap((c) => [c & 1, c >> 1]))));
+  },
+  'a-tally-takes-equal-frames-only'() { // [A-08]
+    const tally = tallyOf([talliedFrame({})], { weight: 3 }), before = hex(tally.toBytes());
+    const refused = (frame, code, number) => {
+      refusal(() => tally.add(frame), code, number);
+      same(hex(tally.toBytes()), before);
+    };
+    refused(talliedFrame({ seed: 8n }), 'aggregate', 'A-08');
+    refused(talliedFrame({ scale: 0.25 }), 'aggregate', 'A-08');
+    refused(talliedFrame({ type: DISTRIBUTION.gaussian }), 'aggregate', 'A-08');
+    refused(talliedFrame({ kind: KIND.binary }), 'aggregate', 'A-08');
+    refused(talliedFrame({ round: 5 }), 'aggregate', 'A-08');
+    refused(talliedFrame({ baseModel: 6n }), 'aggregate', 'A-08');
+    refused(talliedFrame({ seed: 8n }).fill(0, -4), 'checksum', 'F-27');
+    const grid = { kind: KIND.grid, scale: 0.5, payload: new Uint8Array(44) };
+    const entries = fedmrn.parseFrame(talliedFrame({}), { schema: TALLIED }).entries.with(0, grid);
+    const gridFrame = fedmrn.encodeFrame({ schema: TALLIED, seed: 7n, round: 4, baseModel: 5n, entries });
+    refused(gridFrame, 'aggregate', 'A-08');
+    refusal(() => new fedmrn.Tally(TALLIED, { weight: 3 }).add(gridFrame), 'aggregate', 'A-08');
+    const expecting = new fedmrn.Tally(TALLIED, { weight: 3, round: 5 });
+    refusal(() => expecting.add(talliedFrame({})), 'round', 'F-12');
+    refusal(() => expecting.add(fedmrn.parseFrame(talliedFrame({}), { schema: TALLIED })), 'round', 'F-12');
+    same(expecting.frames, 0);
+    for (const weight of [0, -1, 0.5, NaN, 0n, 10n ** 400n]) {
+      refusal(() => new fedmrn.Tally(TALLIED, { weight }), 'aggregate', 'A-08');
+    }
+    refusal(() => new fedmrn.Tally(TALLIED, { weight: 2 ** 39 }).add(new Uint8Array(3)), 'aggregate', 'A-08');
+    const heavy = tallyOf([talliedFrame({})], { weight: 2 ** 38 });
+    refusal(() => heavy.add(new Uint8Array(3)), 'aggregate', 'A-08');
+    refusal(() => tallyOf([talliedFrame({})], { weight: 2 ** 38 - 1 }).add(new Uint8Array(3)), 'truncated', 'F-01');
+  },
+  'merges-of-tallies'() { // [A-09]
+    const frames = [0, 1, 2, 3].map((k) => talliedFrame({ k })), whole = tallyOf(frames), first = tallyOf(frames.slice(0, 1));
+    first.merge(fedmrn.Tally.fromBytes(tallyOf(frames.slice(1)).toBytes(CODING.rans14), TALLIED));
+    same(hex(first.toBytes()), hex(whole.toBytes()));
+    const none = new fedmrn.Tally(TALLIED, { weight: 3 });
+    refusal(() => none.toBytes(), 'aggregate', 'A-05');
+    first.merge(none);
+    none.merge(whole);
+    same([hex(first.toBytes()), hex(none.toBytes())], [hex(whole.toBytes()), hex(whole.toBytes())]);
+    const others = [{ seed: 8n }, { scale: 0.25 }, { type: DISTRIBUTION.gaussian }, { kind: KIND.binary }];
+    for (const change of others) refusal(() => first.merge(tallyOf([talliedFrame(change)])), 'aggregate', 'A-09');
+    for (const change of [{ weight: 4 }, { round: 4 }, { baseModel: 5n }]) {
+      refusal(() => first.merge(tallyOf([talliedFrame({})], change)), 'aggregate', 'A-09');
+    }
+    refusal(() => first.merge(new fedmrn.Tally(fedmrn.buildSchema([]), { weight: 3 })), 'aggregate', 'A-09');
+    same(hex(first.toBytes()), hex(whole.toBytes()));
+  },
+  'a-sum-takes-tallies-that-fit'() { // [A-10]
+    const tally = tallyOf([talliedFrame({}), talliedFrame({ k: 1 })]), sum = new fedmrn.Aggregate(TALLIED);
+    sum.addTally(new fedmrn.Tally(TALLIED, { weight: 3 }));
+    sum.add(talliedFrame({ seed: 8n, kind: KIND.binary }), 2 ** 39 - 7);
+    const before = hex(sum.toBytes());
+    refusal(() => sum.addTally(tallyOf([talliedFrame({}), talliedFrame({})], { weight: 4 })), 'aggregate', 'A-10');
+    for (const change of [{ scale: 0.25 }, { type: DISTRIBUTION.gaussian }]) {
+      refusal(() => sum.addTally(tallyOf([talliedFrame(change)], { weight: 1 })), 'aggregate', 'A-10');
+    }
+    same(hex(sum.toBytes()), before);
+    sum.addTally(tally); // the largest sum of weights
+    for (const change of [{ round: 4 }, { baseModel: 5n }]) {
+      const expecting = new fedmrn.Aggregate(TALLIED, change);
+      refusal(() => expecting.addTally(tally), 'aggregate', 'A-10');
+      refusal(() => new fedmrn.Aggregate(TALLIED).addTally(tallyOf([talliedFrame({})], change)), 'aggregate', 'A-10');
+      expecting.addTally(tallyOf([talliedFrame({})], change));
+    }
+    refusal(() => new fedmrn.Aggregate(fedmrn.buildSchema([])).addTally(tally), 'aggregate', 'A-10');
+  },
+  'the-most-frames-of-a-tally'() { // 2^24 - 1, by doubling
+    const frames = [0, 1, 2].map((k) => talliedFrame({ k }));
+    const read = (tally) => fedmrn.Tally.fromBytes(tally.toBytes(), TALLIED);
+    const one = tallyOf(frames.slice(0, 1), { weight: 1 }), most = tallyOf(frames.slice(1, 2), { weight: 1 });
+    for (let n = 1; n < 2 ** 23; n *= 2) {
+      one.merge(read(one));
+      most.merge(one);
+    }
+    same([most.frames, one.frames], [2 ** 24 - 1, 2 ** 23]);
+    const before = hex(most.toBytes());
+    refusal(() => one.merge(read(one)), 'aggregate', 'A-09');
+    refusal(() => most.add(frames[2]), 'aggregate', 'A-08');
+    refusal(() => most.merge(tallyOf(frames.slice(2), { weight: 1 })), 'aggregate', 'A-09');
+    same(hex(most.toBytes()), before);
+    for (const coding of [CODING.raw, CODING.rans14]) same(hex(read(most).toBytes(coding)), hex(most.toBytes(coding)));
+    const sum = new fedmrn.Aggregate(TALLIED), counted = new fedmrn.Aggregate(TALLIED);
+    sum.add(frames[0], 2 ** 24 - 2);
+    sum.add(frames[1], 1);
+    counted.addTally(read(most));
+    same(counted.mean().map(hex), sum.mean().map(hex));
+    same(hex(counted.toBytes().subarray(56)).slice(0, -8), hex(sum.toBytes().subarray(56)).slice(0, -8));
+  },
+  'coded-tallies-of-several-blocks'() {
+    const n = 2 * 65536 + 1003;
+    const schema = fedmrn.buildSchema([{ name: 'w', role: ROLE.masked, dtype: DTYPE.float32, shape: [n] }]);
+    for (const frames of [2, 3]) { // n div 2 is below or at the middle
+      const tally = new fedmrn.Tally(schema, { weight: 5 });
+      for (let k = 0; k < frames; k++) {
+        const payload = fedmrn.packMask(Array.from({ length: n }, (_, i) => i % (11 + k) === 0));
+        const entry = { kind: KIND.binary, type: DISTRIBUTION.bernoulli, scale: 0.5, coding: CODING.rans12, payload };
+        tally.add(fedmrn.encodeFrame({ schema, seed: 7n, entries: [entry] }));
+      }
+      const raw = tally.toBytes(), coded = tally.toBytes(CODING.rans14);
+      same([raw[62], coded[62], coded.length < raw.length / 2], [0, 5, true]);
+      for (const bytes of [raw, coded]) {
+        const read = fedmrn.Tally.fromBytes(bytes, schema, { seed: 7n });
+        same([fedmrn.crc32(read.toBytes()), fedmrn.crc32(read.toBytes(CODING.rans14))], [raw, coded].map(fedmrn.crc32));
+      }
+      const damaged = coded.slice();
+      damaged[damaged.length - 6] ^= 0x40;
+      refusal(() => fedmrn.Tally.fromBytes(sealed(damaged), schema), 'coding', 'C-13');
+    }
+  },
+  'bad-tallies'() { // the first fault of several
+    const bytes = tallyOf([talliedFrame({ k: 1 }), talliedFrame({ k: 2 })]).toBytes();
+    const read = (data, options) => fedmrn.Tally.fromBytes(data, TALLIED, options);
+    const changed = (changes) => {
+      const copy = bytes.slice();
+      for (const [at, value] of changes) copy[at] = value;
+      return sealed(copy);
+    };
+    const places = [ // in the order of the checks: number, code, byte, value
+      ['T-02', 'magic', 3, 0x53], ['T-03', 'version', 5, 1], ['T-04', 'reserved', 6, 1], ['T-05', 'frames', 59, 1],
+      ['T-06', 'weight', 55, 1], ['T-07', 'schema_mismatch', 32, TALLIED.digest[0] ^ 1], ['T-08', 'tensor_count', 28, 2],
+      ['T-10', 'unknown_kind', 60, 3], ['T-11', 'unknown_distribution', 61, 4], ['T-12', 'unknown_coding', 62, 1],
+      ['T-13', 'reserved', 63, 1], ['T-14', 'scale', 67, 0x80], ['T-15', 'payload_length', 75, 1], ['T-16', 'rows', 83, 88],
+    ];
+    places.forEach(([number, code], i) => {
+      const error = refusal(() => read(changed(places.slice(i).map(([, , at, value]) => [at, value]))), code, number);
+      const fields = { 'T-02': 0, 'T-03': 4, 'T-05': 56, 'T-06': 48, 'T-14': 64, 'T-15': 68 };
+      same(error.offset, fields[number] ?? places[i][2]);
+    });
+    refusal(() => read(changed([[4, 2]])), 'version', 'T-03');
+    refusal(() => read(changed([[56, 0]])), 'frames', 'T-05');
+    refusal(() => read(changed([[48, 0]])), 'weight', 'T-06');
+    refusal(() => read(changed([[60, 0]])), 'unknown_kind', 'T-10');
+    refusal(() => read(bytes, { seed: 8n }), 'seed', 'T-09');
+    read(bytes, { seed: 7 });
+    for (const length of [0, 63]) refusal(() => read(bytes.subarray(0, length)), 'truncated', 'T-01');
+    for (let length = 64; length < bytes.length; length++) refusal(() => read(bytes.subarray(0, length)), 'truncated', 'T-01');
+    const longer = new Uint8Array(bytes.length + 1);
+    longer.set(bytes);
+    refusal(() => read(longer), 'trailing', 'T-17');
+    refusal(() => read(bytes.slice().fill(bytes.at(-1) ^ 1, -1)), 'checksum', 'T-18');
+    same(refusal(() => read(changed([[78, 0x80]])), 'padding', 'T-19').offset, 78);
+    same(refusal(() => read(changed([[76, 3]])), 'sums', 'T-20').offset, 76); // c(0) = 3 of 2
+    refusal(() => read(changed([[78, 0xC0], [76, 3]])), 'padding', 'T-19');
+    const weight = (2n ** 39n - 1n) / 3n; // of 3 frames: at the bound, and beyond it and beyond 2^64
+    for (const [w, right] of [[weight, true], [weight + 1n, false], [2n ** 64n - 1n, false], [2n ** 63n, false]]) {
+      const copy = changed([[56, 3]]);
+      new DataView(copy.buffer).setBigUint64(48, w, true);
+      if (right) read(sealed(copy));
+      else refusal(() => read(sealed(copy)), 'weight', 'T-06');
+    }
+  },
+  'counts-out-of-their-range'() { // [T-20] in coding 5: n is 3, so z is -1 .. 2
+    const schema = fedmrn.buildSchema([{ name: 'w', role: ROLE.masked, dtype: DTYPE.float32, shape: [600] }]);
+    const read = (z) => {
+      const payload = gridPayload(Array.from({ length: 600 }, (_, i) => (i === 77 ? z : 0)));
+      const head = new Uint8Array(80 + payload.length), view = new DataView(head.buffer);
+      head.set(fedmrn.toBytes(Uint32Array.of(0x54524D46, 1)));
+      head.set(schema.digest, 32);
+      const fields = [[28, 1], [48, 1], [56, 3], [60, 0x00050101], [64, 0x3F000000], [68, payload.length]];
+      for (const [at, x] of fields) view.setUint32(at, x, true);
+      head.set(payload, 76);
+      return fedmrn.Tally.fromBytes(sealed(head), schema);
+    };
+    for (const z of [-1, 0, 1, 2]) same(read(z).toBytes(CODING.rans14)[62], 5);
+    for (const z of [-2, 3, 2 ** 24 - 1, 1 - 2 ** 24]) {
+      same(refusal(() => read(z), 'sums', 'T-20').field, 'tensor 0, element 77');
+    }
+  },
+  'limbs-of-a-tally'() { // [T-20]: at most n (2^24 - 1), and no row of zeros
+    const schema = fedmrn.buildSchema([{ name: 'd', role: ROLE.dense, dtype: DTYPE.int32, shape: [1] }]);
+    const entry = { kind: KIND.dense, payload: Uint8Array.of(1, 0, 0, 0) };
+    const bytes = tallyOf([0, 1, 2].map(() => fedmrn.encodeFrame({ schema, seed: 7n, entries: [entry] })), { schema }).toBytes();
+    const read = (limb) => {
+      new DataView(bytes.buffer).setBigInt64(68, limb, true);
+      return fedmrn.Tally.fromBytes(sealed(bytes), schema);
+    };
+    const most = 3n * (2n ** 24n - 1n);
+    for (const limb of [most, -most, 1n, -1n]) same(hex(read(limb).toBytes()), hex(bytes));
+    for (const limb of [most + 1n, -most - 1n, 0n, 2n ** 63n - 1n]) refusal(() => read(limb), 'sums', 'T-20');
+    const sum = new fedmrn.Aggregate(schema);
+    sum.addTally(read(most));
+    same(hex(sum.toBytes().subarray(64, 72)), hex(new Uint8Array(BigInt64Array.of(3n * most).buffer)));
   },
   'new-values-of-a-model'() { // spec 1.6
     const apply = (name, base, update) => hex(fedmrn.applyUpdate(DTYPE[name], unhex(base), unhex(update)));

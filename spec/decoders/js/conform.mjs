@@ -42,10 +42,16 @@ const list = member('a list', Array.isArray);
 const codeIn = (codes) => member(`one of ${Object.keys(codes).join(', ')}`,
   (x) => typeof x === 'string' && Object.hasOwn(codes, x), (x) => codes[x]);
 const distribution = codeIn(DISTRIBUTION), kind = codeIn(KIND), coding = codeIn(CODING);
+const tallyCoding = codeIn({ raw: CODING.raw, rans14: CODING.rans14 });
 const maskKind = codeIn({ binary: KIND.binary, signed: KIND.signed });
 
 const orNull = (read) => (request, name) => (request[name] == null ? null : read(request, name));
 const each = (read) => (request, name) => list(request, name).map((_, i, all) => read(all, i));
+const several = (read) => (request, name) => {
+  const values = each(read)(request, name);
+  if (values.length === 0) throw new RequestError(`${name} must be one or more`);
+  return values;
+};
 const schema = (request, name) => fedmrn.parseSchema(bytes(request, name));
 
 const object = member('an object', (x) => typeof x === 'object' && x !== null && !Array.isArray(x));
@@ -61,6 +67,13 @@ function entryOf(all, i) {
 /** The arguments that noise is made from, up to the stream. */
 const noiseOf = (r) => [distribution(r, 'distribution'), scale(r, 'scale'), u64(r, 'seed'), u64(r, 'stream')];
 
+/** The members count and start, whose sum is at most `most`. */
+function range(request, most) {
+  const n = count(request, 'count'), start = position(request, 'start');
+  if (start + BigInt(n) > most) throw new RequestError(`start + count must be at most ${most}`);
+  return [n, start];
+}
+
 function words32(request, name) {
   const array = bytes(request, name);
   if (array.length % 4) throw new RequestError(`${name} must be whole words of 4 bytes`);
@@ -72,14 +85,14 @@ function words32(request, name) {
 const summary = (aggregate) => ({ mean: aggregate.mean().map(base64), partial: base64(aggregate.toBytes()) });
 
 const operations = {
-  hello: () => ({ name: 'fedmrn.mjs', version, profiles: ['decode', 'encode', 'aggregate'] }),
+  hello: () => ({ name: 'fedmrn.mjs', version, profiles: ['decode', 'encode', 'aggregate', 'tally'] }),
 
   words: (r) => {
-    const found = fedmrn.words(u64(r, 'seed'), u64(r, 'stream'), count(r, 'count'), position(r, 'start'));
+    const found = fedmrn.words(u64(r, 'seed'), u64(r, 'stream'), ...range(r, 2n ** 66n));
     return { words: base64(fedmrn.toBytes(found)) };
   },
 
-  noise: (r) => ({ noise: base64(fedmrn.toBytes(fedmrn.noise(...noiseOf(r), count(r, 'count'), position(r, 'start')))) }),
+  noise: (r) => ({ noise: base64(fedmrn.toBytes(fedmrn.noise(...noiseOf(r), ...range(r, 2n ** 48n)))) }),
 
   digest: (r) => ({ digest: base64(schema(r, 'schema').digest) }),
 
@@ -117,11 +130,34 @@ const operations = {
   },
 
   merge: (r) => {
-    const partials = each(bytes)(r, 'partials'), ours = schema(r, 'schema');
-    if (partials.length === 0) throw new RequestError('partials must be one or more');
+    const partials = several(bytes)(r, 'partials'), ours = schema(r, 'schema');
     const [first, ...others] = partials.map((partial) => fedmrn.Aggregate.fromBytes(partial, ours));
     others.forEach((other) => first.merge(other));
     return summary(first);
+  },
+
+  tally: (r) => {
+    const options = { weight: integer(r, 'weight'), round: u32(r, 'round'), baseModel: u64(r, 'base_model') };
+    const frames = several(bytes)(r, 'frames'), chosen = orNull(tallyCoding)(r, 'coding') ?? CODING.raw;
+    const tally = new fedmrn.Tally(schema(r, 'schema'), options);
+    frames.forEach((frame) => tally.add(frame));
+    return { tally: base64(tally.toBytes(chosen)) };
+  },
+
+  merge_tallies: (r) => {
+    const tallies = several(bytes)(r, 'tallies'), chosen = orNull(tallyCoding)(r, 'coding') ?? CODING.raw;
+    const ours = schema(r, 'schema');
+    const [first, ...others] = tallies.map((tally) => fedmrn.Tally.fromBytes(tally, ours));
+    others.forEach((other) => first.merge(other));
+    return { tally: base64(first.toBytes(chosen)) };
+  },
+
+  add_tallies: (r) => {
+    const demands = { round: u32(r, 'round'), baseModel: u64(r, 'base_model') }, seed = orNull(u64)(r, 'seed');
+    const tallies = several(bytes)(r, 'tallies'), ours = schema(r, 'schema');
+    const aggregate = new fedmrn.Aggregate(ours, demands);
+    tallies.forEach((tally) => aggregate.addTally(fedmrn.Tally.fromBytes(tally, ours, { seed })));
+    return summary(aggregate);
   },
 };
 

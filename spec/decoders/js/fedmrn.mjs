@@ -1,6 +1,6 @@
-// The fedmrn format, version 1.3: words, noise, masks, grids, schemas, frames, sums. One ES module for Node 20 and browsers
-// that imports nothing. It was written from FORMAT.md alone; the comments cite its sections and numbers. README.md explains the
-// use of this module and its number types.
+// The fedmrn format, version 1.4: words, noise, masks, grids, schemas, frames, sums, tallies. One ES module for Node 20 and
+// browsers that imports nothing. It was written from FORMAT.md alone; the comments cite its sections and numbers. README.md
+// explains the use of this module and its number types.
 
 /**
  * @typedef {'malformed' | 'unsupported' | 'refused'} ErrorClass
@@ -74,7 +74,7 @@ const MINOR = [0, 1, 1, 1, 2, 3], GRID_MINOR = 3, LATEST_MINOR = 3;
 
 // ---------------------------------------------------------------------------------------------------------------- errors
 
-const CODES = { // spec 7.3, 8.1, 8.5
+const CODES = { // spec 7.3, 8.1, 8.5, 8.6
   'F-01': 'truncated', 'F-02': 'magic', 'F-03': 'version', 'F-04': 'reserved', 'F-05': 'limit',
   'F-06': 'truncated', 'F-07': 'limit', 'F-08': 'truncated',
   'S-01': 'schema_length', 'S-02': 'schema_name', 'S-03': 'unknown_role', 'S-04': 'unknown_dtype', 'S-05': 'masked_dtype',
@@ -91,10 +91,18 @@ const CODES = { // spec 7.3, 8.1, 8.5
   'P-01': 'truncated', 'P-02': 'magic', 'P-03': 'version', 'P-04': 'reserved', 'P-05': 'weight', 'P-06': 'frames',
   'P-07': 'schema_mismatch', 'P-08': 'tensor_count', 'P-09': 'unknown_distribution', 'P-10': 'reserved', 'P-11': 'scale',
   'P-12': 'rows', 'P-13': 'trailing', 'P-14': 'checksum', 'P-15': 'sums', 'P-16': 'minor',
+  'A-08': 'aggregate', 'A-09': 'aggregate', 'A-10': 'aggregate',
+  'T-01': 'truncated', 'T-02': 'magic', 'T-03': 'version', 'T-04': 'reserved', 'T-05': 'frames', 'T-06': 'weight',
+  'T-07': 'schema_mismatch', 'T-08': 'tensor_count', 'T-09': 'seed', 'T-10': 'unknown_kind', 'T-11': 'unknown_distribution',
+  'T-12': 'unknown_coding', 'T-13': 'reserved', 'T-14': 'scale', 'T-15': 'payload_length', 'T-16': 'rows', 'T-17': 'trailing',
+  'T-18': 'checksum', 'T-19': 'padding', 'T-20': 'sums',
 };
-const UNSUPPORTED = ['F-03', 'S-03', 'S-04', 'F-16', 'F-18', 'F-20', 'F-21', 'P-03', 'P-09'];
+const UNSUPPORTED = [
+  'F-03', 'S-03', 'S-04', 'F-16', 'F-18', 'F-20', 'F-21', 'P-03', 'P-09', 'T-03', 'T-10', 'T-11', 'T-12',
+];
 const REFUSED = [
   'F-05', 'F-07', 'S-09', 'S-07', 'F-09', 'F-10', 'F-12', 'F-13', 'F-14', 'P-07', 'A-01', 'A-02', 'A-05', 'A-06',
+  'A-08', 'A-09', 'A-10', 'T-07', 'T-09',
 ];
 
 /** @returns {ErrorClass} spec 7.1 */
@@ -122,7 +130,7 @@ export class FedmrnError extends Error {
     this.number = number;
     this.class = classOf(number);
     this.field = field;
-    /** In bytes from the start of the frame, schema or partial sum; undefined where the fault has no position. */
+    /** In bytes from the start of the frame, schema, partial sum or tally; undefined where the fault has no position. */
     this.offset = offset;
     this.expected = String(expected);
     this.got = String(got);
@@ -521,13 +529,14 @@ export function unpackMask(bytes, count) {
 function checkMask(bytes, count) {
   const size = Math.ceil(count / 8);
   if (bytes.length !== size) fail('F-23', 'mask', 0, `${bytes.length} bytes`, `${size} bytes for ${count} elements`);
-  checkPadding(bytes, count, 'mask', 0);
+  checkPadding('F-28', bytes, count, 'mask', 0);
 }
 
-function checkPadding(bytes, n, field, offset) { // [M-01]
+/** Checks [F-28] or [T-19], of the number given: n bits are used. [M-01] */
+function checkPadding(number, bytes, n, field, offset) {
   const last = bytes.length - 1, used = n % 8;
   if (used === 0 || bytes[last] >>> used === 0) return;
-  fail('F-28', `${field}, last byte`, offset + last, hex([bytes[last]]), `0 from bit ${used} on`);
+  fail(number, `${field}, last byte`, offset + last, hex([bytes[last]]), `0 from bit ${used} on`);
 }
 
 /** Replaces the draws q(i) by q(i)·m(i), with the packed bits of the same elements. spec 4.2, 8.2 */
@@ -725,7 +734,8 @@ export function buildSchema(tensors) { // spec 5.1
 
 // ----------------------------------------------------------------------------------------------------------------- frame
 
-const MAGIC = Uint8Array.of(0x46, 0x4D, 0x52, 0x4E), SUM_MAGIC = Uint8Array.of(0x46, 0x4D, 0x52, 0x53);
+const magicOf = (text) => Uint8Array.from(text, (char) => char.charCodeAt(0));
+const MAGIC = magicOf('FMRN'), SUM_MAGIC = magicOf('FMRS'), TALLY_MAGIC = magicOf('FMRT');
 
 function checkSize(number, field, bytes, size) {
   if (bytes.length < size) fail(number, field, bytes.length, `${bytes.length} bytes`, `at least ${size}`);
@@ -909,7 +919,7 @@ function readPayload(entry, { dtype, n }, i, at, seed) {
   if (kind === KIND.grid) return readGrid(entry, n, label, at);
   if (isCoder(coding)) return readCoded(entry, seed, i, n, label, at);
   if (kind !== KIND.dense) {
-    checkPadding(payload, n, label, at);
+    checkPadding('F-28', payload, n, label, at);
     return payload;
   }
   checkElements(payload, DTYPES[storedDtype(coding, dtype)], label, at);
@@ -959,7 +969,7 @@ export function encodeFrame(update) {
   return writeFrame({ ...update, seed }, checked.entries.map((entry, i) => {
     const { coding = CODING.raw } = entries[i], tensor = schema.tensors[i];
     checkCoding(`entry ${i}, coding`, undefined, coding, LATEST_MINOR, entry.kind, tensor);
-    if (coding === CODING.rans14) return writeGrid(entry, tensor.n);
+    if (coding === CODING.rans14) return writeGrid(entry);
     if (isCoder(coding)) return writeCoded(coding, entry, seed, i, tensor.n);
     return coding === CODING.raw ? entry : { ...entry, coding, payload: narrow(entry.payload, coding, `entry ${i}`) };
   }));
@@ -999,7 +1009,7 @@ function writeFrame({ schema, seed, baseModel = 0n, round = 0, embedSchema = fal
   return bytes;
 }
 
-/** Writes the header fields that frames and partial sums have at the same offsets. */
+/** Writes the header fields that frames, partial sums and tallies have at the same offsets. */
 function putHeader(bytes, magic, schema) {
   bytes.set(magic);
   bytes[4] = 1;
@@ -1054,7 +1064,7 @@ function bucketsOf(type, seed, stream, n, b) {
 }
 
 /** Counts the elements of each bucket, and the set bits among them. */
-class Tally {
+class Histogram {
   constructor() {
     this.ones = new Float64Array(BUCKETS); // a count in f64 cannot wrap around
     this.totals = new Float64Array(BUCKETS);
@@ -1165,13 +1175,13 @@ function readCoded({ type, coding, payload }, seed, stream, n, label, base) {
   const places = placeBlocks(kind, view, head.length, blocks, label, base);
   places.forEach(({ at }, b) => checkStates(kind, view, at, `${label}, block ${b}`, base));
   const mask = new Uint8Array(Math.ceil(n / 8));
-  const tally = new Tally();
+  const histogram = new Histogram();
   places.forEach((place, b) => {
     const buckets = bucketsOf(type, seed, stream, n, b), bits = mask.subarray(b * BLOCK / 8);
     decodeBlock(kind, view, place, chances, buckets, bits, `${label}, block ${b}`, base);
-    tally.add(buckets, bits);
+    histogram.add(buckets, bits);
   });
-  kind.fit(type, tally).chances.forEach((right, c) => {
+  kind.fit(type, histogram).chances.forEach((right, c) => {
     if (chances[c] === right) return;
     const field = `${label}, the probability of bucket ${c}`;
     fail(kind.numbers.model, field, base + (coding === CODING.rans ? c : 0), chances[c], `${right}, that of the decoded bits`);
@@ -1236,14 +1246,14 @@ function writeCoded(coding, entry, seed, stream, n) {
   const parts = Array.from({ length: blocksOf(n) }, (_, b) => {
     return { buckets: bucketsOf(type, seed, stream, n, b), bits: mask.subarray(b * BLOCK / 8) };
   });
-  const tally = new Tally();
-  for (const { buckets, bits } of parts) tally.add(buckets, bits);
-  const { chances, head } = kind.fit(type, tally);
+  const histogram = new Histogram();
+  for (const { buckets, bits } of parts) histogram.add(buckets, bits);
+  const { chances, head } = kind.fit(type, histogram);
   const blocks = parts.map(({ buckets, bits }) => encodeBlock(kind, chances, buckets, bits));
   return shorter(entry, coding, kind, head, blocks);
 }
 
-/** The entry with the coded payload, if that is shorter than its own. [E-03], [E-04] */
+/** The entry with the coded payload, if that is shorter than its own. [E-03], [E-04], [E-05] */
 function shorter(entry, coding, kind, head, blocks) {
   const { lanes, countSize } = kind, counted = kind.counted(blocks.length);
   const size = blocks.reduce((sum, block) => sum + block.length, head.length + countSize * counted);
@@ -1451,10 +1461,13 @@ function decodeGridBlock(view, { at, end }, symbols, starts, z, label, base) {
 }
 
 /** The entry to write for a raw grid if coding 5 is chosen: raw unless the coding is shorter. [E-04] */
-function writeGrid(entry, n) {
-  if (leastCoded(CODING.rans14, n) >= entry.payload.length) return entry;
-  const z = integersOf(entry.payload), frequencies = fitFrequencies(countSymbols(z), n), starts = startsOf(frequencies);
-  const blocks = Array.from({ length: blocksOf(n) }, (_, b) => {
+const writeGrid = (entry) => codeIntegers(entry, integersOf(entry.payload));
+
+/** The entry with its integers z in coding 5, if that is shorter than its payload. */
+function codeIntegers(entry, z) {
+  if (leastCoded(CODING.rans14, z.length) >= entry.payload.length) return entry;
+  const frequencies = fitFrequencies(countSymbols(z), z.length), starts = startsOf(frequencies);
+  const blocks = Array.from({ length: blocksOf(z.length) }, (_, b) => {
     return encodeGridBlock(z.subarray(b * BLOCK, (b + 1) * BLOCK), frequencies, starts);
   });
   return shorter(entry, CODING.rans14, FOURTEEN_BITS, putFrequencies(frequencies), blocks);
@@ -1587,6 +1600,13 @@ class Sums {
     if (weight >= BASE) this.high[i] += digit * Math.floor(weight / BASE);
   }
 
+  /** Adds weight·value for an integer |value| < 2^48, where weight·|value| < 2^63. */
+  addWide(i, value, weight) {
+    const above = Math.trunc(value / BASE);
+    this.add(i, value - above * BASE, weight);
+    this.high[i] += above * weight;
+  }
+
   merge(other) {
     this.settle();
     other.settle();
@@ -1619,8 +1639,8 @@ class Sums {
     }
   }
 
-  /** Reads n i64 and makes the check [P-15] of their magnitude: at most weight·largest. */
-  static read(view, at, n, weight, largest, field) {
+  /** Reads n i64 and makes the check [P-15] or [T-20] of their magnitude: at most weight·largest. */
+  static read(number, view, at, n, weight, largest, field) {
     const sums = new Sums(n);
     // The bounds as high·2^24 + low, 0 <= low < 2^24. In this form, sums are compared first by high, then by low.
     const lower = (weight % BASE) * largest;
@@ -1631,7 +1651,7 @@ class Sums {
       const low = bits & 0xFFFFFF, high = view.getInt32(at + 4, true) * 256 + (bits >>> 24);
       if (high > topHigh || (high === topHigh && low > topLow) || high < endHigh || (high === endHigh && low < endLow)) {
         const most = BigInt(weight) * BigInt(largest);
-        fail('P-15', `${field}, element ${i}`, at, view.getBigInt64(at, true), `at most ${most} in magnitude`);
+        fail(number, `${field}, element ${i}`, at, view.getBigInt64(at, true), `at most ${most} in magnitude`);
       }
       sums.low[i] = low;
       sums.high[i] = high;
@@ -1666,6 +1686,15 @@ class MaskedSum {
 
   merge(other) {
     this.sums.merge(other.sums);
+  }
+
+  /** spec 8.6, [A-10] */
+  addTally(counted, seed, index, frames, weight) {
+    const { kind, type, counts } = counted, [factor, shift] = kind === KIND.binary ? [1, 0] : [2, frames];
+    this.sums.reserve(weight);
+    for (const [at, q] of drawChunks(type, seed, index, this.n)) {
+      for (let i = 0; i < q.length; i++) this.sums.addWide(at + i, q[i] * (counts[at + i] * factor - shift), weight);
+    }
   }
 
   /** Finite: by [P-15] and [N-03] no sum is beyond what frames can add up to. */
@@ -1750,6 +1779,16 @@ class DenseSum {
 
   merge(other) {
     other.rows.forEach((row, limb) => this.row(limb, 0).merge(row));
+  }
+
+  /** Adds the limbs of a tally, each below 2^48, times the weight. spec 8.6, [A-10] */
+  addTally(limbs, seed, index, frames, weight) {
+    this.rows.forEach((row) => row.reserve(weight));
+    limbs.rows.forEach((row, limb) => {
+      const sums = this.row(limb, weight);
+      row.settle();
+      for (let i = 0; i < this.n; i++) sums.addWide(i, row.toFloat(i), weight);
+    });
   }
 
   mean(total, index) { // spec 8.3
@@ -1926,6 +1965,31 @@ export class Aggregate {
   }
 
   /**
+   * Adds the frames of a tally, each with its weight. Checks [A-10]; a tally of no frames changes nothing.
+   * @param {Tally} tally stays as it is; from Tally.fromBytes, if it comes as bytes
+   */
+  addTally(tally) { // spec 8.6
+    const { schema, baseModel, round } = this;
+    const { frames, seed, weight } = tally, parts = partsOf(tally);
+    if (!sameBytes(schema.digest, tally.schema.digest)) {
+      fail('A-10', 'schema_digest', undefined, hex(tally.schema.digest), hex(schema.digest));
+    }
+    if (tally.baseModel !== baseModel) fail('A-10', 'base_model', undefined, tally.baseModel, baseModel);
+    if (tally.round !== round) fail('A-10', 'round', undefined, tally.round, round);
+    if (frames === 0) return;
+    const sums = parts.map(({ type, scale }, i) => {
+      if (this.#sums[i] instanceof DenseSum) return this.#sums[i];
+      this.#sums[i]?.checkNoise('A-10', i, type, scale);
+      return this.#sums[i] ?? new MaskedSum(schema.tensors[i].n, type, scale);
+    });
+    const heavier = this.#weightWith(frames * weight, 'A-10');
+    sums.forEach((sum, i) => sum.addTally(parts[i], seed, i, frames, weight));
+    this.#sums = sums;
+    this.weight = heavier;
+    this.frames += frames;
+  }
+
+  /**
    * The mean of every tensor, as decodeTensor gives an update. Checks [A-05], [A-07].
    * @returns {Uint8Array[]}
    */
@@ -1976,7 +2040,8 @@ export class Aggregate {
     const { weight, frames, baseModel, round } = readSumHeader(bytes, view, schema);
     const parts = new Parts(56, bytes.length - 4, 'P-01');
     const places = schema.tensors.map((tensor, i) => {
-      return tensor.role === ROLE.masked ? placeMasked(view, parts, tensor, i, bytes[5]) : placeDense(view, parts, tensor, i);
+      if (tensor.role === ROLE.dense) return placeDense('P-12', view, parts, tensor, i);
+      return placeMasked(view, parts, tensor, i, bytes[5]);
     });
     const minor = places.some(({ distribution }) => distribution === GRID_SUM) ? 1 : 0;
     if (bytes[5] !== minor) fail('P-16', 'minor', 5, bytes[5], `${minor}, the one for the distributions`);
@@ -2020,14 +2085,15 @@ function placeMasked(view, parts, { n }, i, minor) {
   return { distribution, scale, at: parts.take(8 * n, `${label}, sums`) };
 }
 
-function placeDense(view, parts, { n, dtype }, i) {
+/** The rows of a dense tensor. Checks [P-12] or [T-16], of the number given. */
+function placeDense(number, view, parts, { n, dtype }, i) {
   const label = `tensor ${i}`, { limbs } = DTYPES[dtype];
   const rows = view.getUint32(parts.take(4, `${label}, rows`), true);
   const places = [];
   for (let k = 0, last = -1; k < rows; k++) {
     const at = parts.take(4, `${label}, row ${k}, limb`);
     const limb = view.getUint32(at, true);
-    if (limb <= last || limb >= limbs) fail('P-12', `${label}, row ${k}, limb`, at, limb, `above ${last} and below ${limbs}`);
+    if (limb <= last || limb >= limbs) fail(number, `${label}, row ${k}, limb`, at, limb, `above ${last} and below ${limbs}`);
     places.push({ limb, at: parts.take(8 * n, `${label}, row ${k}`) });
     last = limb;
   }
@@ -2038,15 +2104,299 @@ function readSum(view, place, { role, n, dtype }, i, weight) {
   const label = `tensor ${i}`;
   if (role === ROLE.masked) {
     const { distribution, scale, at } = place;
-    const sums = Sums.read(view, at, n, weight, SUMMED[distribution].largest(), `${label}, sums`);
+    const sums = Sums.read('P-15', view, at, n, weight, SUMMED[distribution].largest(), `${label}, sums`);
     return new MaskedSum(n, distribution, scale, sums);
   }
+  return readRows('P-15', view, place, n, dtype, label, weight);
+}
+
+/** The limbs of a dense tensor. Checks [P-15] or [T-20], of the number given. */
+function readRows(number, view, place, n, dtype, label, weight) {
   const sum = new DenseSum(n, dtype);
   place.forEach(({ limb, at }, k) => {
-    sum.rows[limb] = Sums.read(view, at, n, weight, BASE - 1, `${label}, row ${k}`);
-    if (sum.rows[limb].isZero()) fail('P-15', `${label}, row ${k}`, at, 'only limbs of 0', 'another limb');
+    sum.rows[limb] = Sums.read(number, view, at, n, weight, BASE - 1, `${label}, row ${k}`);
+    if (sum.rows[limb].isZero()) fail(number, `${label}, row ${k}`, at, 'only limbs of 0', 'another limb');
   });
   return sum;
+}
+
+// --------------------------------------------------------------------------------------------------------------- tallies
+
+const MOST_FRAMES = 2 ** 24 - 1; // of a tally, spec 8.6
+
+/** The number of binary digits of a positive u32. */
+const digitsOf = (x) => 32 - Math.clz32(x);
+
+/** The counts of one masked tensor: what an entry says of it, without a payload. spec 8.6 */
+class Counts {
+  constructor(n, { kind, type, scale }) {
+    this.kind = kind;
+    this.type = type;
+    this.scale = scale;
+    this.counts = new Uint32Array(n);
+  }
+
+  /** Adds the bits of an entry of the same kind and noise. */
+  add(frame, index) {
+    const { counts } = this, { payload } = frame.entries[index];
+    for (let i = 0; i < counts.length; i++) counts[i] += (payload[Math.floor(i / 8)] >>> (i & 7)) & 1;
+  }
+
+  /** Checks [A-08] or [A-09] of one tensor, of the number given. */
+  checkMask(number, index, { kind, type, scale }) {
+    if (this.kind === kind && this.type === type && this.scale === scale) return;
+    const said = (of) => `kind ${of.kind}, distribution ${of.type} of scale ${of.scale}`;
+    fail(number, `mask of tensor ${index}`, undefined, said({ kind, type, scale }), said(this));
+  }
+
+  merge(other) {
+    for (let i = 0; i < this.counts.length; i++) this.counts[i] += other.counts[i];
+  }
+
+  toBytes(frames, coding) { // [E-05]
+    const raw = { coding: CODING.raw, payload: packCounts(this.counts, digitsOf(frames)) };
+    const centred = () => Int32Array.from(this.counts, (c) => c - Math.floor(frames / 2));
+    const { coding: chosen, payload } = coding === CODING.rans14 ? codeIntegers(raw, centred()) : raw;
+    const bytes = new Uint8Array(16 + payload.length), view = viewOf(bytes);
+    bytes.set([this.kind, this.type, chosen]);
+    view.setFloat32(4, this.scale, true);
+    view.setBigUint64(8, BigInt(payload.length), true);
+    bytes.set(payload, 16);
+    return bytes;
+  }
+}
+
+/** Each count in `width` bits, at most 24. spec 8.6 */
+function packCounts(counts, width) {
+  const bytes = new Uint8Array(Math.ceil(counts.length * width / 8));
+  for (let i = 0, at = 0, held = 0, have = 0; i < counts.length; i++) { // held has at most 7 + 24 bits
+    held |= counts[i] << have;
+    for (have += width; have >= 8; have -= 8, held >>>= 8) bytes[at++] = held;
+    if (i === counts.length - 1 && have) bytes[at] = held;
+  }
+  return bytes;
+}
+
+/** The inverse of packCounts. */
+function unpackCounts(bytes, n, width) {
+  const counts = new Uint32Array(n);
+  for (let i = 0, at = 0, held = 0, have = 0; i < n; i++) {
+    for (; have < width; have += 8) held |= bytes[at++] << have;
+    counts[i] = held & (2 ** width - 1);
+    held >>>= width;
+    have -= width;
+  }
+  return counts;
+}
+
+/** For Aggregate: a Counts or DenseSum a tensor. */
+let partsOf;
+
+/** The sum of frames of one seed: for each element, how many of them have its bit set. A refusal changes nothing. spec 8.6 */
+export class Tally {
+  static {
+    partsOf = (tally) => tally.#parts;
+  }
+
+  /** @type {any[]} a Counts or DenseSum a tensor; undefined for a masked one until the first frame states kind and noise */
+  #parts;
+
+  /** @type {{ baseModel: bigint, round: number } | undefined} those of the frames that were added here */
+  #common;
+
+  /**
+   * @param {Schema} schema
+   * @param {object} options
+   * @param {number | bigint} options.weight that of each frame; a check of [A-08]
+   * @param {bigint | number} [options.baseModel] the expected value of every frame; 0: none
+   * @param {number} [options.round] the same
+   * @param {Partial<Limits>} [options.limits]
+   */
+  constructor(schema, { weight, baseModel = 0n, round = 0, limits = {} }) {
+    this.schema = schema;
+    this.weight = typeof weight === 'bigint' ? Number(weight) : weight; // too large for a Number is too large here
+    if (!Number.isInteger(this.weight) || this.weight < 1) {
+      fail('A-08', 'weight', undefined, String(weight), 'a positive integer');
+    }
+    this.baseModel = u64(baseModel, 'baseModel');
+    this.round = u32(round, 'round');
+    this.limits = limits;
+    /** @type {bigint | undefined} that of every frame */
+    this.seed = undefined;
+    this.frames = 0;
+    this.#parts = schema.tensors.map(({ role, dtype, n }) => (role === ROLE.dense ? new DenseSum(n, dtype) : undefined));
+  }
+
+  /**
+   * Adds a frame. Checks [A-08] and the frame.
+   * @param {Uint8Array | Frame} frame bytes, or from parseFrame
+   */
+  add(frame) {
+    const frames = this.#framesWith(1, 'A-08');
+    const demands = { schema: this.schema, baseModel: this.baseModel || null, round: this.round || null };
+    const parsed = ArrayBuffer.isView(frame) ? parseFrame(frame, demands, this.limits) : frame;
+    if (parsed === frame) agree(parsed, parsed.schema, demands);
+    const { seed = parsed.seed } = this, { baseModel, round } = this.#common ?? parsed;
+    if (parsed.seed !== seed) fail('A-08', 'seed', undefined, parsed.seed, seed);
+    if (parsed.baseModel !== baseModel) fail('A-08', 'base_model', undefined, parsed.baseModel, baseModel);
+    if (parsed.round !== round) fail('A-08', 'round', undefined, parsed.round, round);
+    const parts = parsed.entries.map((entry, i) => {
+      if (this.#parts[i] instanceof DenseSum) return this.#parts[i];
+      if (!isMask(entry.kind)) fail('A-08', `kind of tensor ${i}`, undefined, entry.kind, '1 or 2');
+      this.#parts[i]?.checkMask('A-08', i, entry);
+      return this.#parts[i] ?? new Counts(this.schema.tensors[i].n, entry);
+    });
+    parts.forEach((part, i) => part.add(parsed, i, 1));
+    this.#common = { baseModel, round };
+    this.#parts = parts;
+    this.seed = seed;
+    this.frames = frames;
+  }
+
+  /** The number of frames including more of them. */
+  #framesWith(more, number) {
+    const frames = this.frames + more;
+    if (frames > MOST_FRAMES) fail(number, 'frames', undefined, `${this.frames} + ${more}`, `at most ${MOST_FRAMES}`);
+    if (frames * this.weight > MOST_WEIGHT) {
+      fail(number, 'weight', undefined, `${frames} times ${this.weight}`, `at most ${MOST_WEIGHT}`);
+    }
+    return frames;
+  }
+
+  /**
+   * Adds the frames of another tally. Checks [A-09].
+   * @param {Tally} other stays as it is
+   */
+  merge(other) {
+    const { schema, seed, weight, baseModel, round } = this;
+    const equal = (field, found, right) => {
+      if (found !== right) fail('A-09', field, undefined, found, right);
+    };
+    equal('schema_digest', hex(other.schema.digest), hex(schema.digest));
+    equal('weight', other.weight, weight);
+    equal('base_model', other.baseModel, baseModel);
+    equal('round', other.round, round);
+    if (other.frames === 0) return;
+    equal('seed', other.seed, seed ?? other.seed);
+    const parts = other.#parts.map((theirs, i) => {
+      if (theirs instanceof DenseSum) return this.#parts[i];
+      this.#parts[i]?.checkMask('A-09', i, theirs);
+      return this.#parts[i] ?? new Counts(schema.tensors[i].n, theirs);
+    });
+    const frames = this.#framesWith(other.frames, 'A-09');
+    parts.forEach((part, i) => part.merge(other.#parts[i]));
+    this.#parts = parts;
+    this.#common ??= other.#common;
+    this.seed = other.seed;
+    this.frames = frames;
+  }
+
+  /**
+   * The bytes of the tally. Checks that it has frames, [A-05].
+   * @param {number} [coding] CODING.raw, or CODING.rans14 for each masked tensor that it makes shorter, [E-05]
+   * @returns {Uint8Array}
+   */
+  toBytes(coding = CODING.raw) {
+    if (coding !== CODING.raw && coding !== CODING.rans14) throw new RangeError(`no tally has the coding ${coding}`);
+    if (this.frames === 0) fail('A-05', 'frames', undefined, 'none', 'at least one');
+    const parts = this.#parts.map((part) => (part instanceof Counts ? part.toBytes(this.frames, coding) : part.toBytes()));
+    const bytes = new Uint8Array(parts.reduce((size, part) => size + part.length, 64)), view = viewOf(bytes);
+    putHeader(bytes, TALLY_MAGIC, this.schema);
+    view.setBigUint64(8, this.seed, true);
+    view.setBigUint64(16, this.baseModel, true);
+    view.setUint32(24, this.round, true);
+    view.setBigUint64(48, BigInt(this.weight), true);
+    view.setUint32(56, this.frames, true);
+    let at = 60;
+    for (const part of parts) {
+      bytes.set(part, at);
+      at += part.length;
+    }
+    view.setUint32(at, crc32(bytes.subarray(0, at)), true);
+    return bytes;
+  }
+
+  /**
+   * Reads a tally of frames of the caller's schema. Checks [T-01] to [T-20].
+   * @param {Uint8Array} input
+   * @param {Schema} schema
+   * @param {object} [options]
+   * @param {bigint | number | null} [options.seed] the expected seed
+   * @param {Partial<Limits>} [options.limits] for frames that are added later
+   * @returns {Tally}
+   */
+  static fromBytes(input, schema, { seed = null, limits = {} } = {}) {
+    const bytes = plain(input), view = viewOf(bytes);
+    const header = readTallyHeader(bytes, view, schema, seed);
+    const parts = new Parts(60, bytes.length - 4, 'T-01');
+    const places = schema.tensors.map((tensor, i) => {
+      if (tensor.role === ROLE.dense) return placeDense('T-16', view, parts, tensor, i);
+      return placeCounts(view, parts, tensor, i, header.frames);
+    });
+    const left = parts.end - parts.at;
+    if (left) fail('T-17', 'tally', parts.at, `${left} bytes between the last tensor and the checksum`, 'none');
+    checkChecksum('T-18', bytes, view);
+    const tally = new Tally(schema, { ...header, limits });
+    tally.#parts = places.map((place, i) => readPart(bytes, view, place, schema.tensors[i], i, header.frames));
+    tally.seed = header.seed;
+    tally.frames = header.frames;
+    return tally;
+  }
+}
+
+/** Checks [T-01] to [T-09]. */
+function readTallyHeader(bytes, view, schema, expected) {
+  checkSize('T-01', 'tally', bytes, 64);
+  checkMagic('T-02', bytes, TALLY_MAGIC);
+  checkVersion('T-03', bytes, 0);
+  const flags = view.getUint16(6, true);
+  if (flags !== 0) fail('T-04', 'flags', 6, `0x${flags.toString(16)}`, 0);
+  const weight = getU64(view, 48), frames = view.getUint32(56, true), seed = view.getBigUint64(8, true);
+  if (frames < 1 || frames > MOST_FRAMES) fail('T-05', 'frames', 56, frames, `1 .. ${MOST_FRAMES}`);
+  if (weight === 0 || weight * frames > MOST_WEIGHT) {
+    const required = `1 or more, and at most ${MOST_WEIGHT} times ${frames}, the frames`;
+    fail('T-06', 'weight', 48, view.getBigUint64(48, true), required);
+  }
+  checkDigest('T-07', bytes.subarray(32, 48), 32, schema);
+  checkCount('T-08', view.getUint32(28, true), schema);
+  checkExpected('T-09', 'seed', 8, seed, expected);
+  return { weight, frames, seed, baseModel: view.getBigUint64(16, true), round: view.getUint32(24, true) };
+}
+
+/** A masked tensor without its counts. Checks [T-10] to [T-15]. */
+function placeCounts(view, parts, { n }, i, frames) {
+  const label = `tensor ${i}`, at = parts.take(16, label);
+  const [kind, type, coding, reserved] = [0, 1, 2, 3].map((k) => view.getUint8(at + k)), scale = view.getFloat32(at + 4, true);
+  if (!isMask(kind)) fail('T-10', `${label}, kind`, at, kind, '1 or 2');
+  if (!(type in DISTRIBUTIONS)) fail('T-11', `${label}, distribution`, at + 1, type, DISTRIBUTION_CODES);
+  if (coding !== CODING.raw && coding !== CODING.rans14) fail('T-12', `${label}, coding`, at + 2, coding, '0 or 5');
+  if (reserved !== 0) fail('T-13', `${label}, reserved`, at + 3, reserved, 0);
+  checkScale('T-14', `${label}, scale`, at + 4, type, scale);
+  const raw = Math.ceil(n * digitsOf(frames) / 8), length = getU64(view, at + 8);
+  const [least, most] = coding === CODING.raw ? [raw, raw] : [leastCoded(coding, n), raw - 1];
+  if (length < least || length > most) {
+    const required = least === most ? least : `${least} .. ${most}`;
+    fail('T-15', `${label}, length`, at + 8, view.getBigUint64(at + 8, true), required);
+  }
+  return { kind, type, coding, scale, at: parts.take(length, `${label}, payload`), length };
+}
+
+/** The counts or limbs of one tensor. Checks [T-19], [C-10] to [C-14], [T-20]. */
+function readPart(bytes, view, place, { role, n, dtype }, i, frames) {
+  const label = `tensor ${i}`;
+  if (role === ROLE.dense) return readRows('T-20', view, place, n, dtype, label, frames);
+  const { coding, at, length } = place, payload = bytes.subarray(at, at + length), width = digitsOf(frames);
+  if (coding === CODING.raw) checkPadding('T-19', payload, n * width, label, at);
+  const z = coding === CODING.raw ? unpackCounts(payload, n, width)
+    : decodeGrid(payload, n, label, at).map((x) => x + Math.floor(frames / 2));
+  const bad = z.findIndex((c) => c < 0 || c > frames);
+  if (bad >= 0) {
+    const offset = coding === CODING.raw ? at + Math.floor(bad * width / 8) : undefined;
+    fail('T-20', `${label}, element ${bad}`, offset, z[bad], `0 .. ${frames}`);
+  }
+  const counted = new Counts(n, place);
+  counted.counts.set(z);
+  return counted;
 }
 
 // ---------------------------------------------------------------------------------------------------------------- models
