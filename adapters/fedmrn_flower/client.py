@@ -18,7 +18,7 @@ from .order import check_mods
 from .records import Loaded, from_frame, is_frame
 from .replica import HELD, Held, follow, lost
 from .request import Request
-from .secagg import RECORD, check_installed, forget_others, record_of
+from .secagg import RECORD, check_installed, check_threshold, forget_others, record_of
 
 if TYPE_CHECKING:
     from .secure_client import Part
@@ -54,7 +54,8 @@ def mod(msg: Message, context: Context, call_next: ClientAppCallable) -> Message
 
     Under secure aggregation (`SecAgg`) the mod answers the messages before and after that of the training
     without calling the app, with secrets that it keeps in `Context.state` for the round; the reply to the
-    training has a masked vector in place of the frame.
+    training has a masked vector in place of the frame. A node whose configuration has "fedmrn-threshold"
+    sends no arrays without secure aggregation, or with a smaller threshold.
     """
     try:
         request = Request.find(msg)
@@ -70,6 +71,11 @@ def mod(msg: Message, context: Context, call_next: ClientAppCallable) -> Message
     except fm.CodecError as error:
         return lost(error, msg)
     reply = _encoded(msg, call_next(msg, context), request, part)
+    if part is None and not reply.has_error() and reply.content.array_records:
+        try:
+            check_threshold(context, 0)
+        except fm.CodecError as error:
+            return _failed(error, msg)
     if held is not None and not reply.has_error():
         _keep(held, context, reply)
     return reply

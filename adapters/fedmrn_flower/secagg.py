@@ -33,6 +33,10 @@ ARRAY = "fedmrn.masked"
 BEYOND = "fedmrn.secure-clipped"
 """Key in a client's MetricRecord of the number of dense floats that were beyond the range of their grid."""
 
+LEAST = "fedmrn-threshold"
+"""Key in a node's configuration of the least threshold with which it takes part; it then sends no arrays
+without secure aggregation."""
+
 MOST_SESSION = 255
 """Bytes."""
 
@@ -207,6 +211,14 @@ def check_installed() -> None:
 def record_of(message: Message) -> ConfigRecord | None:
     """The record of secure aggregation in a message, if it has one."""
     return message.content.config_records.get(RECORD)
+
+
+def check_threshold(context: Context, threshold: int) -> None:
+    """Refuse a threshold below the one that the node's configuration demands; 0 stands for no secure sum."""
+    least = context.node_config.get(LEAST)
+    if least is not None and not (isinstance(least, int) and threshold >= least):
+        got = threshold or "a request for arrays without secure aggregation"
+        raise fm.ArgumentError("threshold of the server", f"at least {least}, as {LEAST} says", got)
 
 
 def forget_others(context: Context, number: int) -> None:

@@ -15,7 +15,19 @@ from fedmrn_secagg.errors import OrderError
 from .checks import CLIPPED, only, take
 from .records import to_frame
 from .request import Request
-from .secagg import BEYOND, KEYS, MASKED, RECORD, SHARES, STEP, Agreed, answer, from_masked, message_in
+from .secagg import (
+    BEYOND,
+    KEYS,
+    MASKED,
+    RECORD,
+    SHARES,
+    STEP,
+    Agreed,
+    answer,
+    check_threshold,
+    from_masked,
+    message_in,
+)
 
 IDENTITY, IDENTITIES = "fedmrn-identity", "fedmrn-identities"
 """Keys in the node's configuration: files of its private identity key (32 bytes, as hexadecimal digits), and
@@ -43,6 +55,7 @@ class Part:
     def __init__(self, request: Request, record: ConfigRecord, context: Context) -> None:
         self._request, self._record, self._context = request, record, context
         self._agreed = Agreed.from_config(record)
+        check_threshold(context, self._agreed.threshold)
         self._options = {**self._agreed.options, **_identity(context, self._agreed.signed)}
 
     @property

@@ -117,11 +117,18 @@ def strategy(inner=None, threshold=2, **options):
     )
 
 
-def play(server, grid, number=1, arrays=None):
-    """One round: the new arrays, the metrics, and the model that the clients received."""
+def request_of(server):
+    """The request of the round that is under way."""
+    return next(iter(server._round.assignments.values())).request
+
+
+def played(server, grid, number=1, arrays=None):
+    """One round: request, new arrays, metrics."""
     arrays = record() if arrays is None else arrays
     messages = server.configure_train(number, arrays, ConfigRecord({"lr": 0.1}), grid)
-    return server.aggregate_train(number, grid.send_and_receive(messages))
+    request = request_of(server)
+    new, metrics = server.aggregate_train(number, grid.send_and_receive(messages))
+    return request, new, metrics
 
 
 def expected(server_arrays, request, frames, weights=None):
