@@ -22,6 +22,7 @@ from .secagg import (
     RECORD,
     SHARES,
     STEP,
+    STEPS,
     Agreed,
     answer,
     check_threshold,
@@ -72,6 +73,8 @@ class Part:
             The message of the server fails a check, or is out of order.
         """
         step = self._record.get(STEP)
+        if step not in STEPS:
+            raise fm.ArgumentError("step of secure aggregation", f"one of {', '.join(STEPS)}", repr(step))
         if step == KEYS:
             client = Client(self._context.node_id, self._request, **self._options)
             message = client.keys()

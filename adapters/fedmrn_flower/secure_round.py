@@ -140,7 +140,8 @@ class SecureRound:
         """
         if self.lost:
             return self._out, None
-        sorted_ = self._current.sort(replies, self._read)
+        sent = [assignment.message for assignment in self._current.assignments.values()]
+        sorted_ = self._current.sort(_named(replies, sent), self._read)
         self._note(MASKED, self._boxes, sorted_)
         own = {reply.node: reply for reply in sorted_.checked}
         try:
@@ -166,7 +167,7 @@ class SecureRound:
         found: dict[int, bytes] = {}
         sources: dict[int, Message] = {}
         out: Replies[MaskedReply] = Replies()
-        for reply in self._grid.send_and_receive(messages, timeout=self._timeout):
+        for reply in _named(self._grid.send_and_receive(messages, timeout=self._timeout), messages):
             node = reply.metadata.src_node_id
             if reply.has_error():
                 out.failed.append(reply)
@@ -253,3 +254,15 @@ class _Answer:
 
 def _messages(replies: Mapping[int, TrainReply]) -> dict[int, Message]:
     return {node: reply.message for node, reply in replies.items()}
+
+
+def _named(replies: Iterable[Message], sent: Iterable[Message]) -> list[Message]:
+    """The replies; the SuperLink's own error replies, for nodes that have stopped, as those of the nodes."""
+    asked = {message.metadata.message_id: message for message in sent if message.metadata.message_id}
+    out = []
+    for reply in replies:
+        message = asked.get(reply.metadata.reply_to_message_id)
+        if reply.has_error() and message is not None:
+            reply = Message(reply.error, reply_to=message)
+        out.append(reply)
+    return out

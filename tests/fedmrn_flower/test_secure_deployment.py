@@ -76,4 +76,8 @@ def test_dropouts_are_counted_and_no_round_is_lost(out):
     assert [metrics(out, number)["fedmrn.failed"] for number in SUMMED] == [1, 1]
     assert [metrics(out, number)["fedmrn.refused"] for number in SUMMED] == [0, 0]
     assert [metrics(out, number)["fedmrn.lost-rounds"] for number in SUMMED] == [0, 0]
+    for number, inside in ((1, False), (2, True)):  # the second victim's vector is in the sum
+        (failed,) = metrics(out, number)["fedmrn.failed-nodes"]
+        assert failed > 1  # the SuperLink, which reports it, has the id 1
+        assert (failed in metrics(out, number)["fedmrn.client-nodes"]) == inside
     assert "failed in `reveal`" in (out / "log").read_text()

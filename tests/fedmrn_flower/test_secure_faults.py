@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from flower_cases import honest, record
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import (
     DifferentialPrivacyClientSideFixedClipping,
     DifferentialPrivacyServerSideFixedClipping,
@@ -127,6 +127,30 @@ def test_two_replies_and_replies_of_strangers():
     assert metrics["fedmrn.refused"] == 2 * len(STEPS)
 
 
+@pytest.mark.parametrize("step", STEPS)
+def test_error_replies_of_the_superlink_are_those_of_the_node_that_stopped(step, caplog):
+    """The SuperLink answers in its own name, with the id of the message that the node did not answer."""
+
+    def of_superlink(message, reply):
+        error = Message(Error(2, "the node stopped"), reply_to=message)
+        error.metadata.__dict__["_src_node_id"] = 1
+        return error
+
+    class WithIds(SecureGrid):
+        def one(self, message):
+            message.metadata.__dict__["_message_id"] = f"id {len(self.asked)}"
+            return super().one(message)
+
+    grid = WithIds(faults={(step, 22): of_superlink})
+    request, new, metrics = played(strategy(threshold=3), grid)
+    inside = NODES if step == "reveal" else [11, 33, 44]
+    assert same(new, expected(record(), request, {node: grid.frames[node] for node in inside}))
+    assert metrics["fedmrn.failed-nodes"] == [22]
+    assert f"node 22 failed in `{step}`: the node stopped" in caplog.text
+    assert "did not answer" not in caplog.text
+    assert "1 failures" not in caplog.text or step != "reveal"  # a survivor is no failure for the strategy
+
+
 def test_wrong_shares_lose_the_round(caplog):
     def wrong(data):
         from binascii import crc32
@@ -190,6 +214,39 @@ def test_each_message_is_answered_once():
     reply = grid.one(message)  # an update is masked once
     assert "training: expected after `shares`, once in a round, got state 'masked'" in reply.error.reason
     assert len(grid.called) == 1
+
+
+def without(name):
+    return lambda entries: {key: value for key, value in entries.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        *((without(name), f"'{name}' in fedmrn.secagg") for name in ("threshold", "session", "signed")),
+        (lambda entries: entries | {"step": "more"}, "one of keys, shares, masked, reveal, got 'more'"),
+        (lambda entries: entries | {"threshold": 2.5}, "expected int, got 2.5"),
+        (lambda entries: entries | {"threshold": True}, "expected int, got True"),
+        (lambda entries: entries | {"threshold": 1}, "threshold: expected at least 2, got 1"),
+        (lambda entries: entries | {"grid-step": 3.0}, "step"),
+        (lambda entries: entries | {"step": "shares"}, "'message' in fedmrn.secagg"),
+    ],
+)
+def test_a_damaged_message_of_the_server(change, reason):
+    """Here for a node that has sent its keys."""
+    seen = []
+    grid = SecureGrid(faults={("keys", 22): lambda message, reply: seen.append(message) or reply})
+    strategy().configure_train(1, record(), ConfigRecord(), grid)
+    grid.faults.clear()
+    (message,) = seen
+    grid.one(message)
+    state = bytes(grid.states[22][RECORD]["state"])
+    message.content[RECORD] = ConfigRecord(change(dict(message.content[RECORD])))
+    reply = grid.one(message)
+    assert reply.error.reason.startswith("fedmrn: ")
+    assert reason in reply.error.reason
+    assert bytes(grid.states[22][RECORD]["state"]) == state
+    assert grid.called == []
 
 
 def test_secrets_of_another_round_are_forgotten():
