@@ -23,7 +23,18 @@ from fedmrn_flower import FedMRN, SecAgg
 pytest.importorskip("cryptography")
 pytest.importorskip("Crypto")
 
-from secure_cases import NODES, STEPS, SecureGrid, expected, on_grid, played, same, step_of, strategy
+from secure_cases import (
+    NODES,
+    STEPS,
+    SecureGrid,
+    expected,
+    on_grid,
+    played,
+    request_of,
+    same,
+    step_of,
+    strategy,
+)
 
 RECORD = "fedmrn.secagg"
 
@@ -125,6 +136,19 @@ def test_two_replies_and_replies_of_strangers():
     assert same(new, expected(record(), request, grid.frames))
     assert metrics["fedmrn.survivors"] == 4
     assert metrics["fedmrn.refused"] == 2 * len(STEPS)
+
+
+def test_a_reply_to_the_training_of_a_node_that_has_dropped_out():
+    grid, server = SecureGrid(faults={("shares", 22): None}), strategy(threshold=3)
+    messages = server.configure_train(1, record(), ConfigRecord(), grid)
+    assert 22 not in [message.metadata.dst_node_id for message in messages]
+    request, late = request_of(server), server._round.assignments[22].message
+    replies = grid.send_and_receive(messages)
+    content = RecordDict(dict(replies[0].content))
+    new, metrics = server.aggregate_train(1, [Message(content, reply_to=late), *replies])
+    assert same(new, expected(record(), request, grid.frames))
+    assert metrics["fedmrn.refused-nodes"] == [22]
+    assert metrics["fedmrn.survivors"] == 3
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -210,6 +210,35 @@ def test_a_share_of_the_sampled_clients_is_the_threshold():
     assert SecAgg(threshold=0.6).least(1) == 2
 
 
+def test_a_whole_run_with_a_lost_round():
+    """Flower's own loop: the model of a lost round stays, and every exchange has the timeout of the run."""
+    timeouts, models = [], []
+
+    class Timed(SecureGrid):
+        def send_and_receive(self, messages, *, timeout=None):
+            messages = list(messages)
+            if messages:
+                timeouts.append((step_of(messages[0]), timeout))
+            return super().send_and_receive(messages, timeout=timeout)
+
+    grid = Timed(faults={("masked", node): crash for node in (11, 22, 33)})
+
+    def evaluate(number, arrays):
+        models.append(bytes_of(arrays))
+        if number == 1:
+            grid.faults.clear()
+
+    inner = FedAvg(min_available_nodes=1, min_train_nodes=1, fraction_evaluate=0.0)
+    server = strategy(inner, threshold=2)
+    result = server.start(grid, record(), num_rounds=2, timeout=5.0, evaluate_fn=evaluate)
+    assert models[0] == models[1] != models[2]
+    assert bytes_of(result.arrays) == models[2]
+    lost = [result.train_metrics_clientapp[number]["fedmrn.lost-step"] for number in (1, 2)]
+    assert lost == [3, 0]
+    steps = [*STEPS[:3], *STEPS]  # nobody is asked to reveal in the lost round
+    assert timeouts == [(step, 5.0) for step in steps]
+
+
 def test_weights_in_units_of_examples():
     examples = {11: 10, 22: 44, 33: 46, 44: 10_000}
     grid = SecureGrid(train=lambda m: on_grid(m, examples[m.metadata.dst_node_id], acc=1.0))
