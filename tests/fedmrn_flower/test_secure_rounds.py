@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from flower_cases import bytes_of, record
-from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
+from flower_cases import bytes_of, network, record, train_with_psm
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg, FedAvgM, FedProx
 
 import fedmrn_codec as fm
 from fedmrn_flower import Request, SecAgg
-from fedmrn_flower.records import is_model_frame, restored
+from fedmrn_flower.records import is_model_frame, restored, to_frame
 
 pytest.importorskip("cryptography")
 pytest.importorskip("Crypto")
@@ -247,6 +247,45 @@ def test_weights_in_units_of_examples():
     weights = {11: 1, 22: 1, 33: 2, 44: 7}
     assert same(new, expected(record(), request, grid.frames, weights))
     assert metrics["acc"] == pytest.approx(1.0)
+
+
+def test_masks_trained_with_psm():
+    """The app replies with frames of its own, and reports what was clipped, which does not leave the node."""
+    told, start = [], ArrayRecord(network().state_dict())
+
+    def train(message):
+        reply = train_with_psm(message)
+        reply.content["m"]["fedmrn.clipped"] = 0.25
+        return reply
+
+    def tell(message, reply):
+        told.append(dict(reply.content["m"]))
+        return reply
+
+    def keep(msg, context, call_next):
+        reply = call_next(msg, context)
+        grid.frames[context.node_id] = to_frame(reply.content["a"])
+        return reply
+
+    grid = SecureGrid(train=train, faults={("masked", node): tell for node in NODES})
+    grid.keep_frame = keep
+    secure = SecAgg(threshold=2, step={"1.weight": 2.0**-20})
+    request, new, metrics = played(strategy(secure=secure), grid, arrays=start)
+    assert metrics["fedmrn.survivors"] == 4
+    assert "fedmrn.clipped" not in metrics
+    assert not any("fedmrn.clipped" in each for each in told)
+    mean = fm.Aggregator(request.schema)
+    for frame in grid.frames.values():
+        mean.add(frame, 1)
+    wanted = mean.mean()
+    for tensor in request.schema:
+        name = tensor.name
+        if tensor.masked or not tensor.type.is_float:
+            exact = np.asarray(start[name].numpy() + wanted[name])
+            assert new[name].numpy().tobytes() == exact.tobytes(), name
+        else:  # the updates of dense floats are rounded to the grid
+            got = new[name].numpy() - start[name].numpy()
+            np.testing.assert_allclose(got, wanted[name], rtol=0, atol=2.0**-18, err_msg=name)
 
 
 def test_metrics_are_means_over_the_survivors():
