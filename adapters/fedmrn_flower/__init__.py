@@ -13,7 +13,19 @@ from fedmrn_codec import Bernoulli, Gaussian, ReplyError, Uniform
 
 from .client import mod
 from .request import Request
+from .secagg import SecAgg
 from .strategy import FedMRN
 from .training import arrays, psm
 
-__all__ = ["Bernoulli", "FedMRN", "Gaussian", "ReplyError", "Request", "Uniform", "arrays", "mod", "psm"]
+__all__ = [
+    "Bernoulli",
+    "FedMRN",
+    "Gaussian",
+    "ReplyError",
+    "Request",
+    "SecAgg",
+    "Uniform",
+    "arrays",
+    "mod",
+    "psm",
+]

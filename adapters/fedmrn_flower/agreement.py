@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from logging import WARNING
 from typing import TypeVar
 
-from flwr.app import MetricRecord, RecordDict
+from flwr.app import Message, MetricRecord, RecordDict
+from flwr.supercore import log
 
-from fedmrn_codec import ReplyError
+from fedmrn_codec import CodecError, ReplyError
 
-from .checks import CheckedReply, MetricReply, only
+from .checks import MetricReply, TrainReply, check_evaluation, only
 
 R = TypeVar("R", bound=MetricReply)
 
@@ -30,6 +32,26 @@ def with_common_names(replies: list[R]) -> list[R]:
         return replies
     names = max(counts, key=lambda names: (counts[names], names == USUAL[-len(names) :], names))
     return [reply if _names(reply) == names else _renamed(reply, names) for reply in replies]
+
+
+def averaged(replies: Iterable[Message], weighted_by: str, max_weight: int) -> list[Message]:
+    """The replies to an evaluation that can be averaged, and error replies; the others are logged."""
+    passed: list[MetricReply] = []
+    failed: list[Message] = []
+    refused: list[tuple[Message, CodecError]] = []
+    for reply in replies:
+        if reply.has_error():
+            failed.append(reply)
+            continue
+        try:
+            passed.append(check_evaluation(reply, weighted_by, max_weight))
+        except CodecError as error:
+            refused.append((reply, error))
+    agreed, others = with_common_metrics(with_common_names(passed))
+    for message, why in [*refused, *((other.message, why) for other, why in others)]:
+        node = message.metadata.src_node_id
+        log(WARNING, "fedmrn: refused the evaluation of node %d (%s): %s", node, why.code, why)
+    return [*(each.message for each in agreed), *failed]
 
 
 def with_common_metrics(replies: list[R]) -> tuple[list[R], list[tuple[R, ReplyError]]]:
@@ -51,7 +73,7 @@ def with_common_metrics(replies: list[R]) -> tuple[list[R], list[tuple[R, ReplyE
 
 def _names(reply: MetricReply) -> tuple[str, ...]:
     key, _ = only(reply.message.content.metric_records, "MetricRecords in the reply")
-    return (reply.arrays_key, key) if isinstance(reply, CheckedReply) else (key,)
+    return (reply.arrays_key, key) if isinstance(reply, TrainReply) else (key,)
 
 
 def _renamed(reply: R, names: tuple[str, ...]) -> R:
@@ -59,7 +81,7 @@ def _renamed(reply: R, names: tuple[str, ...]) -> R:
     others = {key: record for key, record in content.items() if key not in {*own, *names}}
     records = {new: content[old] for old, new in zip(own, names, strict=True)}
     reply.message.content = RecordDict(records | others)
-    return replace(reply, arrays_key=names[0]) if isinstance(reply, CheckedReply) else reply
+    return replace(reply, arrays_key=names[0]) if isinstance(reply, TrainReply) else reply
 
 
 def _with_metrics(reply: R, common: set[str]) -> R:

@@ -48,7 +48,7 @@ class MetricReply:
 
 
 @dataclass(frozen=True)
-class CheckedReply(MetricReply):
+class TrainReply(MetricReply):
     """A reply to training that has passed all checks.
 
     Attributes
@@ -56,14 +56,24 @@ class CheckedReply(MetricReply):
     arrays_key : str
         Key of its one ArrayRecord.
     weight : int
-        Its weight in the mean.
+        Its weight in the mean; under secure aggregation that of its metrics alone.
+    """
+
+    arrays_key: str
+    weight: int
+
+
+@dataclass(frozen=True)
+class CheckedReply(TrainReply):
+    """A reply with a frame.
+
+    Attributes
+    ----------
     frame : fedmrn_codec.CheckedFrame
     clipped : float or None
         What the client reports as `CLIPPED`, which is taken out of the message.
     """
 
-    arrays_key: str
-    weight: int
     frame: fm.CheckedFrame
     clipped: float | None
 
@@ -98,9 +108,7 @@ def check(
     weight = checked_weight(metrics, weighted_by, max_weight)
     frame = request.check(to_frame(record), Loaded(base))
     clipped = checked_clipped(metrics)
-    if clipped is not None:  # clients that do not report it must not differ from those that do
-        metrics = MetricRecord({key: value for key, value in metrics.items() if key != CLIPPED})
-        reply.content = RecordDict({**dict(reply.content), name: metrics})
+    metrics = take(reply, name, CLIPPED)  # clients that do not report it must not differ from those that do
     return CheckedReply(reply, check_metrics(metrics), key, weight, frame, clipped)
 
 
@@ -117,6 +125,15 @@ def check_evaluation(reply: Message, weighted_by: str, max_weight: int) -> Metri
     if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 < weight <= max_weight:
         raise ReplyError(f"metric {weighted_by!r}", f"above 0, at most {max_weight}", repr(weight))
     return MetricReply(reply, signature)
+
+
+def take(reply: Message, name: str, metric: str) -> MetricRecord:
+    """The MetricRecord of this name without a metric, which is taken out of the reply."""
+    metrics = reply.content.metric_records[name]
+    if metric in metrics:
+        metrics = MetricRecord({key: value for key, value in metrics.items() if key != metric})
+        reply.content = RecordDict({**dict(reply.content), name: metrics})
+    return metrics
 
 
 def only(records: Mapping[str, T], what: str) -> tuple[str, T]:

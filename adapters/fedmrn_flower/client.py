@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from logging import WARNING
+from typing import TYPE_CHECKING
 
-from flwr.app import Context, Error, Message, MessageType
+from flwr.app import Context, Error, Message, MessageType, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
 from flwr.common.constant import ErrorCode
 from flwr.supercore import log
@@ -17,6 +18,10 @@ from .order import check_mods
 from .records import Loaded, from_frame, is_frame
 from .replica import HELD, Held, follow, lost
 from .request import Request
+from .secagg import RECORD, check_installed, check_threshold, forget_others, record_of
+
+if TYPE_CHECKING:
+    from .secure_client import Part
 
 NO_REQUEST = (
     "the server does not ask for a frame, so the reply holds the whole model; wrap the server's strategy: "
@@ -46,19 +51,47 @@ def mod(msg: Message, context: Context, call_next: ClientAppCallable) -> Message
 
     An update that cannot be encoded (a NaN, a missing array, another shape or dtype), and a mod of Flower
     around this one that changes arrays, result in an error reply with the code MOD_FAILED_PRECONDITION.
+
+    Under secure aggregation (`SecAgg`) the mod answers the messages before and after that of the training
+    without calling the app, with secrets that it keeps in `Context.state` for the round; the reply to the
+    training has a masked vector in place of the frame. A node whose configuration has "fedmrn-threshold"
+    sends no arrays without secure aggregation, or with a smaller threshold.
     """
     try:
         request = Request.find(msg)
+        part = None if request is None else _part(request, msg, context)
+        if part is not None and not part.trains:
+            return Message(part.exchange(), reply_to=msg)
+        if part is not None:
+            part.check_order()
     except fm.CodecError as error:
         return _failed(error, msg)
     try:
         held = follow(msg, context, None if request is None else request.base_model)
     except fm.CodecError as error:
         return lost(error, msg)
-    reply = _encoded(msg, call_next(msg, context), request)
+    reply = _encoded(msg, call_next(msg, context), request, part)
+    if part is None and not reply.has_error() and reply.content.array_records:
+        try:
+            check_threshold(context, 0)
+        except fm.CodecError as error:
+            return _failed(error, msg)
     if held is not None and not reply.has_error():
         _keep(held, context, reply)
     return reply
+
+
+def _part(request: Request, msg: Message, context: Context) -> Part | None:
+    """The node's part in secure aggregation, if the message is one of it; the app does not see its record."""
+    forget_others(context, request.round)
+    record = record_of(msg)
+    if record is None:
+        return None
+    check_installed()
+    from .secure_client import Part
+
+    msg.content = RecordDict({name: each for name, each in msg.content.items() if name != RECORD})
+    return Part(request, record, context)
 
 
 def _failed(error: fm.CodecError, msg: Message) -> Message:
@@ -77,8 +110,8 @@ def _keep(held: Held, context: Context, reply: Message) -> None:
         metrics[HELD] = held.id
 
 
-def _encoded(msg: Message, reply: Message, request: Request | None) -> Message:
-    """The reply with a frame in place of its arrays, if the message requests one."""
+def _encoded(msg: Message, reply: Message, request: Request | None, part: Part | None) -> Message:
+    """The reply with a frame in place of its arrays, if the message requests one, or a masked vector."""
     try:
         if request is None or reply.has_error():
             if request is None and _is_training(msg, reply):
@@ -91,6 +124,8 @@ def _encoded(msg: Message, reply: Message, request: Request | None) -> Message:
             update = fm.difference(Loaded(trained), Loaded(received), request.schema)
             reply.content[key] = from_frame(request.encode(update))
             _report(reply, fit_of(update, request.schema, request.noise), request, msg.metadata.run_id)
+        if part is not None:
+            part.mask(reply)
     except fm.CodecError as error:
         return _failed(error, msg)
     return reply

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from flwr.app import ArrayRecord, Message
 
@@ -12,9 +13,14 @@ from fedmrn_codec import ReplyError
 from fedmrn_codec.adapter_api import SeedPolicy, ServerNoise, check_schema
 
 from .agreement import with_common_metrics, with_common_names
-from .checks import CheckedReply, check, only
+from .checks import CheckedReply, TrainReply, check, only
 from .records import Loaded
 from .request import Request
+
+R = TypeVar("R", bound=TrainReply)
+
+FOR_ALL = 0
+"""What stands for the node where the one seed of a round with secure aggregation is chosen."""
 
 
 @dataclass(frozen=True)
@@ -49,21 +55,22 @@ class Settings:
     coding: str
     dense_coding: str
     limits: fm.Limits
+    one_seed: bool = False
 
 
 @dataclass
-class Replies:
+class Replies(Generic[R]):
     """The replies of a round.
 
     Attributes
     ----------
-    checked : list of CheckedReply
+    checked : list of TrainReply
     failed : list of flwr.app.Message
         Error replies from the nodes or from Flower.
     refused : list of (flwr.app.Message, fedmrn_codec.CodecError)
     """
 
-    checked: list[CheckedReply] = field(default_factory=list)
+    checked: list[R] = field(default_factory=list)
     failed: list[Message] = field(default_factory=list)
     refused: list[tuple[Message, fm.CodecError]] = field(default_factory=list)
 
@@ -111,15 +118,20 @@ class Round:
         """The ids of the models that were sent: one, unless the strategy sends nodes different models."""
         return {assignment.request.base_model for assignment in self.assignments.values()}
 
-    def check(self, replies: Iterable[Message]) -> Replies:
+    def check(self, replies: Iterable[Message]) -> Replies[CheckedReply]:
         """Check every reply, one at a time; payloads are decoded only as far as the checks require."""
-        out, seen = Replies(), set[int]()
+        weighted_by, most = self.settings.weighted_by, self.settings.max_weight
+        return self.sort(replies, lambda reply, its: check(reply, its.request, its.arrays, weighted_by, most))
+
+    def sort(self, replies: Iterable[Message], read: Callable[[Message, Assignment], R]) -> Replies[R]:
+        """The replies that `read` accepts and that agree on names and metrics, and the others."""
+        out, seen = Replies[R](), set[int]()
         for reply in replies:
             if reply.has_error():
                 out.failed.append(reply)
                 continue
             try:
-                out.checked.append(self._checked(reply, seen))
+                out.checked.append(read(reply, self._assignment_of(reply, seen)))
             except fm.CodecError as error:
                 out.refused.append((reply, error))
         out.checked, others = with_common_metrics(with_common_names(out.checked))
@@ -132,8 +144,12 @@ class Round:
             raise fm.ArgumentError("messages", "one per node in a round", f"two for node {node}")
         _, arrays = only(message.content.array_records, f"ArrayRecords in the message to node {node}")
         model = self._model(arrays)
-        seed = fm.choose_seed(settings.seed, self.number, node, self._seeds)
-        self._seeds.add(seed)
+        if not settings.one_seed:
+            self._seeds.add(seed := fm.choose_seed(settings.seed, self.number, node, self._seeds))
+        elif self._seeds:
+            (seed,) = self._seeds
+        else:
+            self._seeds.add(seed := fm.choose_seed(settings.seed, self.number, FOR_ALL))
         rest = settings.coding, settings.dense_coding, settings.limits
         request = Request(seed, model.noise, settings.mask, self.number, model.id, model.schema, *rest)
         message.content = request.add_to(message.content)
@@ -150,15 +166,14 @@ class Round:
             self._models[id(arrays)] = Model(self._base_model or fm.model_id(model), schema, noise)
         return self._models[id(arrays)]
 
-    def _checked(self, reply: Message, seen: set[int]) -> CheckedReply:
+    def _assignment_of(self, reply: Message, seen: set[int]) -> Assignment:
         node = reply.metadata.src_node_id
         if node not in self.assignments:
             raise ReplyError("node", "a node that this round's messages were sent to", node)
         if node in seen:
             raise ReplyError("node", "a node that has not replied yet", node)
         seen.add(node)
-        assignment, settings = self.assignments[node], self.settings
-        return check(reply, assignment.request, assignment.arrays, settings.weighted_by, settings.max_weight)
+        return self.assignments[node]
 
 
 def check_tied(tied: Mapping[str, str], schema: fm.Schema, arrays: Loaded) -> None:

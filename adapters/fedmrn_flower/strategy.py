@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from logging import INFO, WARNING
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedYogi, Result, Strategy
+from flwr.serverapp.strategy import Result, Strategy
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from flwr.supercore import log
 
@@ -26,18 +26,21 @@ from fedmrn_codec.adapter_api import (
     unsigned,
 )
 
-from .agreement import with_common_metrics, with_common_names
-from .checks import CheckedReply, MetricReply, check_evaluation
+from .agreement import averaged
+from .checks import CheckedReply, TrainReply
 from .downlink import Sender
 from .order import check_around, check_inside, clips_on_clients
 from .records import added, restored
 from .request import PREFIX
 from .rounds import Replies, Round, Settings
+from .secagg import SecAgg
 from .traffic import downlink as downlink_traffic
+from .traffic import secure as secure_traffic
 from .traffic import traffic
+from .wrapped import checked_secure, is_flowers, is_mean, setting
 
-MEANS = (FedAvg, FedAvgM, FedAdagrad, FedAdam, FedYogi)
-"""The strategies whose `aggregate_train` uses nothing but the weighted mean of the replies."""
+if TYPE_CHECKING:
+    from .secure_round import SecureRound
 
 TIMEOUT = 3600.0
 """Flower's default timeout of a round, in seconds."""
@@ -59,7 +62,8 @@ class FedMRN(Strategy):
     noise : fedmrn_codec.Noise, mapping of str to Noise, or fedmrn_codec.AdaptiveNoise, optional
         A fixed noise, of all masked tensors or of each by name; or a rule that has been made before. Default:
         a rule that starts from the weights of the first model.
-    mask : {"binary", "signed"}
+    mask : {"binary", "signed"}, optional
+        By default "binary", with `secure` "signed".
     bits : float, optional
         Bits of a masked parameter to which the rule steers binary masks, as in `AdaptiveNoise`.
     state : path, optional
@@ -92,6 +96,10 @@ class FedMRN(Strategy):
         messages hold the arrays themselves, float32 as a rule.
     limits : fedmrn_codec.Limits
         Of the frames that clients send (spec 9.2).
+    secure : SecAgg, optional
+        Secure aggregation: the server obtains the sum of the updates of a round, and no single one. All nodes
+        of a round have one seed, which a callable `seed` chooses for (round, 0). The mean has equal weights
+        unless `secure` says otherwise. Codings of masks have no effect. For strategies of the mean only.
 
     Raises
     ------
@@ -105,7 +113,7 @@ class FedMRN(Strategy):
         strategy: Strategy,
         *,
         noise: NoiseSetting = None,
-        mask: str = "binary",
+        mask: str | None = None,
         bits: float | None = None,
         state: StatePath = None,
         schema: fm.Schema | None = None,
@@ -117,22 +125,37 @@ class FedMRN(Strategy):
         dense_coding: str = "raw",
         downlink: str = "grid",
         limits: fm.Limits = DEFAULT_LIMITS,
+        secure: SecAgg | None = None,
     ) -> None:
         check_inside(strategy, FedMRN)
+        self.each = not is_mean(strategy) if each is None else each
+        self._secure = checked_secure(secure, strategy, self.each)
+        mask = mask or ("binary" if secure is None else "signed")
         self._noise = ServerNoise(noise, mask, bits=bits, state=state)
         unsigned(max_weight, 2**39, "max_weight"), checked_limits(limits)
-        coding = self._noise.coding(coding)
+        coding = self._noise.coding(coding if secure is None else coding or "raw")
         check_settings({}, mask, coding, dense_coding)
         self.strategy, self.tied = strategy, dict(tied or {})
-        self.each = not _is_mean(strategy) if each is None else each
-        weighted_by = _setting(strategy, "weighted_by_key", "num-examples")
+        weighted_by = setting(strategy, "weighted_by_key", "num-examples")
         self._settings = Settings(
-            self._noise, mask, schema, self.tied, seed, weighted_by, max_weight, coding, dense_coding, limits
+            self._noise,
+            mask,
+            schema,
+            self.tied,
+            seed,
+            weighted_by,
+            max_weight,
+            coding,
+            dense_coding,
+            limits,
+            one_seed=secure is not None,
         )
         self._sender = Sender(downlink, schema, self.tied)
         self._grid: Grid | None = None
         self._timeout = TIMEOUT
         self._round: Round | None = None
+        self._secure_round: SecureRound | None = None
+        self._lost_rounds = 0
         self._seen: dict[str, float] = {}
         self._privacy_told = False
 
@@ -154,6 +177,8 @@ class FedMRN(Strategy):
     ) -> Iterable[Message]:
         """The wrapped strategy's messages, each with a request for a frame, and with the model as a frame.
 
+        With `secure` the nodes exchange keys and shares first; nodes that have dropped out get no message.
+
         Raises
         ------
         fedmrn_codec.CodecError
@@ -171,7 +196,7 @@ class FedMRN(Strategy):
         models = len(self._round.base_models())
         if models > 1 and not self.each:
             raise fm.ArgumentError("number of models sent", "1 (or FedMRN(..., each=True))", models)
-        return self._sender.pack(self._round.messages)
+        return self._sender.pack(self._opened(self._round, grid) if self._secure else self._round.messages)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -194,8 +219,11 @@ class FedMRN(Strategy):
         if current is None or current.number != server_round:
             got = "none" if current is None else f"round {current.number}"
             raise RuntimeError(f"round of the last configure_train: expected round {server_round}, got {got}")
-        outcome = current.check(self._sender.receive(replies, self._grid, self._timeout))
+        received = self._sender.receive(replies, self._grid, self._timeout)
         self._seen = {}
+        if self._secure_round is not None:
+            return self._sum_only(current, self._secure_round, received)
+        outcome = current.check(received)
         decoded = self._decoded(current, outcome) if self.each else self._mean(current, outcome)
         arrays, metrics = self.strategy.aggregate_train(
             server_round, [*decoded, *outcome.failed, *_error_replies(current, outcome)]
@@ -230,8 +258,8 @@ class FedMRN(Strategy):
         with no weight, a NaN, or other metrics than more than half of the replies. Flower would end the run.
         """
         replies = self._sender.receive(replies, self._grid, self._timeout)
-        if _is_flowers(self.strategy):
-            replies = self._averaged(replies)
+        if is_flowers(self.strategy):
+            replies = averaged(replies, self._settings.weighted_by, self._settings.max_weight)
         metrics = self.strategy.aggregate_evaluate(server_round, replies)
         moved = downlink_traffic(self._sender)
         return MetricRecord({**dict(metrics or {}), **moved}) if metrics is not None or moved else None
@@ -240,29 +268,42 @@ class FedMRN(Strategy):
         """Log the settings of this wrapper and of the wrapped strategy."""
         log(INFO, "\t├──> FedMRN around %s:", type(self.strategy).__name__)
         log(INFO, "\t│\t├── noise %s, mask %s", self._noise.fixed or "adaptive", self._settings.mask)
+        if self._secure is not None:
+            log(INFO, "\t│\t├── secure aggregation, threshold %s", self._secure.threshold)
         log(INFO, "\t│\t└── passes on %s", "each reply" if self.each else "the exact mean of the replies")
         self.strategy.summary()
 
-    def _averaged(self, replies: Iterable[Message]) -> list[Message]:
-        """The replies to an evaluation that can be averaged, and error replies; the others are logged."""
-        passed: list[MetricReply] = []
-        failed: list[Message] = []
-        refused: list[tuple[Message, fm.CodecError]] = []
-        for reply in replies:
-            if reply.has_error():
-                failed.append(reply)
-                continue
-            try:
-                passed.append(check_evaluation(reply, self._settings.weighted_by, self._settings.max_weight))
-            except fm.CodecError as error:
-                refused.append((reply, error))
-        agreed, others = with_common_metrics(with_common_names(passed))
-        for message, why in [*refused, *((other.message, why) for other, why in others)]:
-            node = message.metadata.src_node_id
-            log(WARNING, "fedmrn: refused the evaluation of node %d (%s): %s", node, why.code, why)
-        return [*(each.message for each in agreed), *failed]
+    def _opened(self, current: Round, grid: Grid) -> list[Message]:
+        """The messages of a round with secure aggregation, after the exchanges before the training."""
+        self._secure_round = None
+        if self._secure is None or not current.assignments:
+            return current.messages
+        from .secure_round import SecureRound
 
-    def _mean(self, current: Round, replies: Replies) -> list[Message]:
+        self._secure_round = SecureRound(current, self._secure, grid, self._timeout)
+        return self._secure_round.open()
+
+    def _sum_only(
+        self, current: Round, secure: SecureRound, received: list[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord]:
+        """The wrapped strategy's result for the sum of a round with secure aggregation."""
+        outcome, aggregator = secure.finish(received)
+        self._lost_rounds += aggregator is None
+        inside = {reply.node for reply in outcome.checked}
+        failed = [reply for reply in outcome.failed if reply.metadata.src_node_id not in inside]
+        one = [] if aggregator is None else [self._one_reply(current, outcome.checked, aggregator)]
+        arrays, metrics = self.strategy.aggregate_train(
+            current.number, [*one, *failed, *_error_replies(current, outcome)]
+        )
+        result = dict(metrics or {}) | dict(self._metrics(outcome.checked))
+        moved = dict(secure_traffic(secure, outcome, self._sender, self._lost_rounds))
+        seen = {PREFIX + name: value for name, value in self._seen.items()}
+        if arrays is None or not one:
+            return None, MetricRecord({**result, **moved, **seen})
+        first = current.assignments[outcome.checked[0].node].arrays
+        return restored(arrays, first), MetricRecord({**result, **moved, **seen})
+
+    def _mean(self, current: Round, replies: Replies[CheckedReply]) -> list[Message]:
         """One reply that stands for all checked ones."""
         aggregator: fm.Aggregator | None = None
         summed: list[CheckedReply] = []
@@ -277,14 +318,18 @@ class FedMRN(Strategy):
         replies.checked = summed
         if aggregator is None or not summed:
             return []
+        return [self._one_reply(current, summed, aggregator)]
+
+    def _one_reply(self, current: Round, summed: Sequence[TrainReply], aggregator: fm.Aggregator) -> Message:
+        """A reply with the model plus the mean, and the mean metrics; the rule of the noise sees the sum."""
         self._seen = self._noise.observe(aggregator)
         first = current.assignments[summed[0].node]
         content = _without_arrays(summed[0].message)
         content[summed[0].arrays_key] = added(first.arrays, self._with_tied(aggregator.mean()))
-        content[next(iter(content.metric_records))] = self._mean_metrics(summed)
-        return [Message(content, reply_to=first.message)]
+        content[next(iter(content.metric_records))] = self._mean_metrics(summed, aggregator.weight)
+        return Message(content, reply_to=first.message)
 
-    def _decoded(self, current: Round, replies: Replies) -> list[Message]:
+    def _decoded(self, current: Round, replies: Replies[CheckedReply]) -> list[Message]:
         """The checked replies, with full arrays in place of their frames."""
         out, passed = [], []
         sums: dict[bytes, fm.Aggregator] = {}
@@ -310,40 +355,20 @@ class FedMRN(Strategy):
     def _with_tied(self, update: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return update | {name: update[other] for name, other in self.tied.items()}
 
-    def _mean_metrics(self, replies: list[CheckedReply]) -> MetricRecord:
-        """Weighted means under the clients' own keys, and the sum of the weights."""
+    def _mean_metrics(self, replies: Sequence[TrainReply], weight: int) -> MetricRecord:
+        """Weighted means under the clients' own keys, and the sum of the weights of the updates."""
         key = self._settings.weighted_by
         means = aggregate_metricrecords([_without_arrays(reply.message) for reply in replies], key)
-        return MetricRecord({**dict(means), key: sum(reply.weight for reply in replies)})
+        return MetricRecord({**dict(means), key: weight})
 
-    def _metrics(self, replies: list[CheckedReply]) -> MetricRecord:
+    def _metrics(self, replies: Sequence[TrainReply]) -> MetricRecord:
         """The metrics of all checked replies, aggregated by the strategy's own function."""
         if not replies:
             return MetricRecord()
-        aggregate = _setting(self.strategy, "train_metrics_aggr_fn", aggregate_metricrecords)
+        aggregate = setting(self.strategy, "train_metrics_aggr_fn", aggregate_metricrecords)
         contents = [_without_arrays(reply.message) for reply in replies]
         metrics: MetricRecord = aggregate(contents, self._settings.weighted_by)
         return metrics
-
-
-def _is_flowers(strategy: Strategy) -> bool:
-    """Whether a strategy takes the mean of an evaluation as Flower's own strategies do."""
-    owner = next(cls for cls in type(strategy).__mro__ if "aggregate_evaluate" in vars(cls))
-    return owner.__module__.startswith("flwr.")
-
-
-def _is_mean(strategy: Strategy) -> bool:
-    owner = next(cls for cls in type(strategy).__mro__ if "aggregate_train" in vars(cls))
-    return owner in MEANS
-
-
-def _setting(strategy: Strategy | None, name: str, default: Any) -> Any:
-    """An attribute of a strategy, or of the strategy that it wraps."""
-    while strategy is not None:
-        if hasattr(strategy, name):
-            return getattr(strategy, name)
-        strategy = getattr(strategy, "strategy", None)
-    return default
 
 
 def _without_arrays(reply: Message) -> RecordDict:
@@ -351,7 +376,7 @@ def _without_arrays(reply: Message) -> RecordDict:
     return RecordDict({key: record for key, record in reply.content.items() if key not in arrays})
 
 
-def _error_replies(current: Round, replies: Replies) -> list[Message]:
+def _error_replies(current: Round, replies: Replies[Any]) -> list[Message]:
     """Log the refused replies, and return them as error replies of their nodes."""
     out, accepted = [], {reply.node for reply in replies.checked}
     for reply, error in replies.refused:

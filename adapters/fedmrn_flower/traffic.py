@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from flwr.app import MetricRecord
 
+from .checks import CheckedReply
 from .downlink import Sender
 from .request import PREFIX
 from .rounds import Replies
+from .secagg import STEPS
+
+if TYPE_CHECKING:
+    from .secure_round import MaskedReply, SecureRound
 
 
-def traffic(replies: Replies) -> MetricRecord:
+def traffic(replies: Replies[CheckedReply]) -> MetricRecord:
     """Uplink bytes, in total and per client, and the nodes without an accepted reply.
 
     The bytes are the lengths of the frames; Flower adds some hundred per message. client-bytes and
@@ -46,3 +53,34 @@ def downlink(sender: Sender) -> MetricRecord:
         "downlink-whole": sender.whole,
     }
     return MetricRecord({PREFIX + name: value for name, value in numbers.items()})
+
+
+def secure(current: SecureRound, replies: Replies[MaskedReply], sender: Sender, lost: int) -> MetricRecord:
+    """Bytes in both directions, of all steps of secure aggregation, and the numbers of nodes.
+
+    `uplink-bytes` are those of the messages of the protocol, also from nodes that dropped out, and
+    `downlink-bytes` those of the model and of the protocol. `lost` is the number of lost rounds so far.
+    """
+    beyond = [reply.beyond for reply in replies.checked]
+    down, protocol = sender.bytes + current.down.total(), current.down.total()
+    numbers: dict[str, int | float | list[int]] = {
+        "clients": len(beyond),
+        "survivors": len(beyond),
+        "threshold": current.threshold,
+        "lost-rounds": lost,
+        "lost-step": current.lost,
+        "secure-clipped": sum(beyond),
+        "refused": len(replies.refused),
+        "failed": len(replies.failed),
+        **{f"uplink-{step}-bytes": current.up[step] for step in STEPS},
+        "uplink-bytes": current.up.total(),
+        "client-bytes": [current.node_up[reply.node] for reply in replies.checked],
+        "client-nodes": [reply.node for reply in replies.checked],
+        "refused-nodes": [reply.metadata.src_node_id for reply, _ in replies.refused],
+        "failed-nodes": [reply.metadata.src_node_id for reply in replies.failed],
+        "downlink-bytes": down,
+        "downlink-protocol-bytes": protocol,
+        "downlink-bytes-per-client": down / current.nodes,
+        "downlink-whole": sender.whole,
+    }
+    return MetricRecord({PREFIX + name: value for name, value in numbers.items() if value != []})

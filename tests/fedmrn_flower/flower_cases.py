@@ -3,9 +3,11 @@
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
+import fedmrn_flower
 from fedmrn_flower import FedMRN, mod
 
 MODEL = {
@@ -89,3 +91,21 @@ def with_frame(message, frame, weight=10, **metrics):
 def frame_of(reply):
     (array,) = reply.content["arrays"].values()
     return array.data
+
+
+def network():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 2))
+
+
+def train_with_psm(message):
+    model = network()
+    model.load_state_dict(message.content["arrays"].to_torch_state_dict())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    psm = fedmrn_flower.psm(model, message, steps=3)
+    for _ in range(3):
+        x = torch.ones(6, 4)
+        torch.nn.functional.cross_entropy(model(x), torch.zeros(6, dtype=torch.long)).backward()
+        optimizer.step(), optimizer.zero_grad(), psm.step()
+    arrays = fedmrn_flower.arrays(psm)
+    return Message(RecordDict({"a": arrays, "m": MetricRecord({"num-examples": 6})}), reply_to=message)

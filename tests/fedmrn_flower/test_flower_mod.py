@@ -7,7 +7,18 @@ import sys
 import numpy as np
 import pytest
 import torch
-from flower_cases import MODEL, frame_of, honest, messages_of, record, through, trained, without_mod
+from flower_cases import (
+    MODEL,
+    frame_of,
+    honest,
+    messages_of,
+    network,
+    record,
+    through,
+    train_with_psm,
+    trained,
+    without_mod,
+)
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp.mod import fixedclipping_mod
 from flwr.common.constant import ErrorCode
@@ -200,24 +211,6 @@ def test_every_dtype_is_preserved():
     for name in new:
         assert got[name].tobytes() == new[name].tobytes(), name
     assert all((got[name] == 2).all() for name in ("half", "double", "big-endian", "scalar"))
-
-
-def network():
-    torch.manual_seed(0)
-    return torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 2))
-
-
-def train_with_psm(message):
-    model = network()
-    model.load_state_dict(message.content["arrays"].to_torch_state_dict())
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    psm = fedmrn_flower.psm(model, message, steps=3)
-    for _ in range(3):
-        x = torch.ones(6, 4)
-        torch.nn.functional.cross_entropy(model(x), torch.zeros(6, dtype=torch.long)).backward()
-        optimizer.step(), optimizer.zero_grad(), psm.step()
-    arrays = fedmrn_flower.arrays(psm)
-    return Message(RecordDict({"a": arrays, "m": MetricRecord({"num-examples": 6})}), reply_to=message)
 
 
 @pytest.mark.parametrize("mods", [(), (mod,)])
