@@ -110,10 +110,8 @@ def other_kind(a: Attacker) -> Hostile:
 def not_a_number(a: Attacker) -> Hostile:
     """A NaN in a dense tensor."""
     frame = a.encoded(large=0.5)
-    before, _, after = frame.rpartition(
-        np.float32(0.5).tobytes()
-    )  # the last: header and seed may have them too
-    return Hostile(400, "non_finite", _signed(before + b"\0\0\xc0\x7f" + after))
+    before, _, after = frame[:-4].rpartition(np.float32(0.5).tobytes())  # seed and checksum may have them too
+    return Hostile(400, "non_finite", _signed(before + b"\0\0\xc0\x7f" + after + frame[-4:]))
 
 
 def too_large(a: Attacker) -> Hostile:
