@@ -72,7 +72,7 @@ class Log:
 
         self._folder.mkdir(parents=True, exist_ok=True)
         purge = self._last + 1 if self._last else None
-        self._writer = SummaryWriter(str(self._folder), purge_step=purge)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(self._folder), purge_step=purge)
         return self
 
     def __exit__(
