@@ -1,0 +1,210 @@
+// The page: takes files, has a worker read them, and shows what it reports.
+
+import { FedmrnError } from '../decoders/js/fedmrn.mjs';
+import { NoSchema, schemaBytes, whatIs } from './contents.mjs';
+import { el, show } from './dom.mjs';
+import { counted, printable } from './values.mjs';
+import { bytesView, faultAt, fieldsView, partsView } from './view_bytes.mjs';
+import { histogramView } from './view_charts.mjs';
+import { headerView } from './view_header.mjs';
+import { cardsNote, tensorCard, tensorTable } from './view_tensors.mjs';
+import { verdictView } from './view_verdict.mjs';
+
+const MOST_BYTES = 2 ** 26;
+const PATIENCE = 60; // seconds
+const NAMES = { frame: 'frame', sum: 'partial sum', schema: 'schema' };
+const SECTIONS = ['verdict', 'header', 'parts', 'tensors', 'total', 'cards', 'bytes', 'fields'];
+
+const byId = (id) => document.getElementById(id);
+
+/** Starts the page. `program` is the text of this program, which a worker runs as well. */
+export function start(program) {
+  const page = new Page(program);
+  page.listen();
+  const given = JSON.parse(byId('given').textContent);
+  if (given) page.openGiven(given);
+}
+
+class Page {
+  constructor(program) {
+    this.program = URL.createObjectURL(new Blob([program], { type: 'text/javascript' }));
+    this.subject = undefined; // { name, bytes }
+    this.schema = undefined; // the same, bytes of spec 5.1
+    this.worker = undefined;
+    this.timer = undefined;
+  }
+
+  listen() {
+    byId('file').addEventListener('change', ({ target }) => this.take([...target.files]));
+    byId('schema-file').addEventListener('change', ({ target }) => this.take([...target.files], true));
+    byId('as').addEventListener('change', () => this.read());
+    byId('forget').addEventListener('click', () => this.useSchema(undefined));
+    const over = (on) => (event) => {
+      event.preventDefault();
+      document.body.classList.toggle('over', on);
+    };
+    document.addEventListener('dragover', over(true));
+    document.addEventListener('dragleave', over(false));
+    document.addEventListener('drop', (event) => {
+      over(false)(event);
+      this.take([...event.dataTransfer.files]);
+    });
+  }
+
+  openGiven({ name, bytes, as, schema }) {
+    const decoded = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+    if (schema) this.schema = { name: schema.name, bytes: decoded(schema.bytes) };
+    byId('as').value = as ?? '';
+    this.subject = { name, bytes: decoded(bytes) };
+    this.read();
+  }
+
+  /** Reads files that were chosen or dropped: one to look at, and a schema. */
+  async take(files, isSchema = false) {
+    for (const file of files) {
+      if (file.size > MOST_BYTES) {
+        this.say(`${printable(file.name)} has ${counted(file.size, 'byte')}; this page reads at most ${counted(MOST_BYTES, 'byte')}.`, true);
+        return;
+      }
+    }
+    const read = await Promise.all(files.map(async (file) => ({ name: file.name, bytes: new Uint8Array(await file.arrayBuffer()) })));
+    const looksLikeSchema = ({ bytes }) => ['schema', 'json'].includes(whatIs(bytes));
+    if (isSchema) read.forEach((file) => this.useSchema(file));
+    else if (read.length > 1 || this.wantsSchema) {
+      const [schema, subject] = [read.find(looksLikeSchema), read.find((file) => !looksLikeSchema(file))];
+      if (subject) this.subject = subject;
+      if (schema) this.useSchema(schema);
+      else this.read();
+    } else if (read.length) {
+      [this.subject] = read;
+      this.read();
+    }
+  }
+
+  /** Takes a schema for frames and partial sums; undefined: none. */
+  useSchema(file) {
+    if (!file) byId('schema-file').value = '';
+    try {
+      this.schema = file && { name: file.name, bytes: schemaBytes(file.bytes) };
+    } catch (error) {
+      if (!(error instanceof NoSchema || error instanceof FedmrnError)) throw error;
+      this.say(`${printable(file.name)}: ${printable(error.message)}`, true);
+      return;
+    }
+    if (this.subject) this.read();
+    else this.showSchemaName();
+  }
+
+  showSchemaName() {
+    byId('schema-name').textContent = this.schema ? `The schema of ${printable(this.schema.name)} is used.` : '';
+    byId('forget').hidden = !this.schema;
+  }
+
+  say(text, bad = false) {
+    byId('status').textContent = text;
+    byId('status').classList.toggle('fails', bad);
+  }
+
+  /** Has a worker read the subject; a worker that was at work is ended. */
+  read() {
+    if (!this.subject) return;
+    this.stop();
+    this.wantsSchema = false;
+    SECTIONS.forEach((id) => show(id));
+    this.showSchemaName();
+    const { name, bytes: raw } = this.subject, seen = byId('as').value || whatIs(raw);
+    let bytes = raw;
+    try {
+      if (seen === 'json') bytes = schemaBytes(raw);
+    } catch (error) {
+      if (!(error instanceof NoSchema || error instanceof FedmrnError)) throw error;
+      this.say(`${printable(name)}: ${printable(error.message)}`, true);
+      return;
+    }
+    const what = seen === 'json' ? 'schema' : seen;
+    const from = seen === 'json' ? ', made from JSON' : '';
+    this.say(`${printable(name)}: read as a ${NAMES[what]} of ${counted(bytes.length, 'byte')}${from}.`);
+    document.body.dataset.state = 'working';
+    this.run({ what, bytes, given: what === 'schema' ? undefined : this.schema?.bytes });
+  }
+
+  run({ what, bytes, given }) {
+    const view = new View(what, bytes);
+    this.worker = new Worker(this.program);
+    this.worker.onmessage = ({ data }) => {
+      view.take(data);
+      if (data.verdict?.missing) this.wantsSchema = true;
+      if (data.done) this.stop();
+    };
+    this.worker.onerror = (event) => {
+      event.preventDefault();
+      view.take({ verdict: { broken: event.message ?? 'the browser did not start a worker' } });
+      this.stop();
+    };
+    this.timer = setTimeout(() => {
+      view.take({ verdict: { late: PATIENCE } });
+      this.stop();
+    }, 1000 * PATIENCE);
+    this.worker.postMessage({ what, bytes, given });
+  }
+
+  stop() {
+    clearTimeout(this.timer);
+    this.worker?.terminate();
+    this.worker = undefined;
+    document.body.dataset.state = 'done';
+  }
+}
+
+/** Shows the parts of a report as they come. */
+class View {
+  constructor(what, bytes) {
+    this.what = what;
+    this.bytes = bytes;
+    this.measured = [];
+    this.cards = [];
+  }
+
+  take(part) {
+    if (part.layout) this.layout(part);
+    if (part.verdict) this.verdict(part.verdict);
+    if (part.tensor) this.tensor(part.i, part.tensor);
+    if (part.total) this.total(part.total);
+  }
+
+  layout({ layout, checksum }) {
+    Object.assign(this, layout, { checksum });
+    show('header', ...headerView(this.what, this.fields, this.bytes));
+    if (this.bytes.length) show('parts', ...partsView(this.bytes.length, this.fields));
+    this.table();
+    this.showBytes(undefined);
+  }
+
+  table() {
+    show('tensors', ...tensorTable(this.what, this.tensors, this.entries, this.measured));
+  }
+
+  showBytes(error) {
+    const fault = faultAt(error, this.fields);
+    show('bytes', ...bytesView(this.bytes, this.fields, fault));
+    show('fields', ...fieldsView(this.bytes, this.fields, fault));
+  }
+
+  verdict(verdict) {
+    show('verdict', ...verdictView(this.what, verdict, this.checksum));
+    if (verdict.error) this.showBytes(verdict.error);
+  }
+
+  tensor(i, { histogram, ...measured }) {
+    this.measured[i] = measured;
+    if (histogram) this.cards.push(tensorCard(i, this.tensors[i], { histogram, ...measured }));
+  }
+
+  total(total) {
+    this.table();
+    const name = this.what === 'sum' ? 'the mean' : 'the decoded update';
+    if (total.count) show('total', el('p', { class: 'note' }, `All float tensors of ${name} together.`), histogramView(total, name));
+    const note = cardsNote(this.tensors.length);
+    show('cards', note && el('p', { class: 'note' }, note), el('div', { class: 'cards' }, ...this.cards));
+  }
+}
