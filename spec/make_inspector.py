@@ -1,4 +1,4 @@
-"""Make the frame inspector, one page without any other file, from the decoder in JavaScript and spec/inspector/.
+"""Make the frame inspector, a page without any other file, from spec/inspector/ and the JavaScript decoder.
 
 python spec/make_inspector.py              # check that the page is what this would write
 python spec/make_inspector.py --write      # write it

@@ -21,7 +21,8 @@ export function table(label, heads, rows) {
   const cell = (content) => (content instanceof Element && content.tagName === 'TD' ? content : el('td', {}, content));
   const body = rows.map((cells) => el('tr', {}, ...cells.map(cell)));
   const head = el('thead', {}, el('tr', {}, ...heads.map((text) => el('th', { scope: 'col' }, text))));
-  return el('div', { class: 'wide', tabindex: '0', role: 'region', 'aria-label': label }, el('table', {}, head, el('tbody', {}, ...body)));
+  const box = { class: 'wide', tabindex: '0', role: 'region', 'aria-label': label };
+  return el('div', box, el('table', {}, head, el('tbody', {}, ...body)));
 }
 
 /** Shows a section with this content, or hides it if there is none. */

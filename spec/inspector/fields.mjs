@@ -3,7 +3,7 @@
 import { parseSchema } from '../decoders/js/fedmrn.mjs';
 import { codedFields } from './payloads.mjs';
 import { Pen, walk } from './pen.mjs';
-import { printable } from './values.mjs';
+import { LABELS, printable } from './values.mjs';
 
 /**
  * @typedef {object} Field bytes begin to end - 1
@@ -125,14 +125,9 @@ function payloadFields(pen, entry, i) { // spec 6.5
 function formOf({ kind, type, coding }) {
   if (coding === 2 || coding === 3) return coding === 2 ? 'float16' : 'bfloat16';
   if (coding) return 'hex';
-  if (kind === 0) return DTYPE_NAMES[type] ?? 'hex';
+  if (kind === 0) return LABELS.dtype[type] ?? 'hex';
   return kind === 3 ? 'int32' : 'bits';
 }
-
-const DTYPE_NAMES = [
-  undefined, 'float32', 'float64', 'float16', 'bfloat16', 'int8', 'int16', 'int32', 'int64', 'uint8', 'uint16', 'uint32', 'uint64',
-  'bool',
-];
 
 function sumLayout(bytes, given) { // spec 8.5
   const pen = new Pen(bytes, 0, bytes.length - (bytes.length >= SUM_HEADER + CHECKSUM ? CHECKSUM : 0));

@@ -63,11 +63,13 @@ class Page {
   async take(files, isSchema = false) {
     for (const file of files) {
       if (file.size > MOST_BYTES) {
-        this.say(`${printable(file.name)} has ${counted(file.size, 'byte')}; this page reads at most ${counted(MOST_BYTES, 'byte')}.`, true);
+        const most = counted(MOST_BYTES, 'byte');
+        this.say(`${printable(file.name)} has ${counted(file.size, 'byte')}; this page reads at most ${most}.`, true);
         return;
       }
     }
-    const read = await Promise.all(files.map(async (file) => ({ name: file.name, bytes: new Uint8Array(await file.arrayBuffer()) })));
+    const load = async (file) => ({ name: file.name, bytes: new Uint8Array(await file.arrayBuffer()) });
+    const read = await Promise.all(files.map(load));
     const looksLikeSchema = ({ bytes }) => ['schema', 'json'].includes(whatIs(bytes));
     if (isSchema) read.forEach((file) => this.useSchema(file));
     else if (read.length > 1 || this.wantsSchema) {
@@ -156,6 +158,12 @@ class Page {
   }
 }
 
+/** Scrolls the box around an element, and not the page, to it. */
+function scrollTo(element) {
+  const box = element.closest('.bytes, .wide');
+  box.scrollTop += element.getBoundingClientRect().top - box.getBoundingClientRect().top - box.clientHeight / 2;
+}
+
 /** Shows the parts of a report as they come. */
 class View {
   constructor(what, bytes) {
@@ -188,6 +196,7 @@ class View {
     const fault = faultAt(error, this.fields);
     show('bytes', ...bytesView(this.bytes, this.fields, fault));
     show('fields', ...fieldsView(this.bytes, this.fields, fault));
+    document.querySelectorAll('.bytes .bad, #fields .bad').forEach(scrollTo);
   }
 
   verdict(verdict) {
@@ -203,7 +212,8 @@ class View {
   total(total) {
     this.table();
     const name = this.what === 'sum' ? 'the mean' : 'the decoded update';
-    if (total.count) show('total', el('p', { class: 'note' }, `All float tensors of ${name} together.`), histogramView(total, name));
+    const heading = el('p', { class: 'note' }, `All float tensors of ${name} together.`);
+    if (total.count) show('total', heading, histogramView(total, name));
     const note = cardsNote(this.tensors.length);
     show('cards', note && el('p', { class: 'note' }, note), el('div', { class: 'cards' }, ...this.cards));
   }

@@ -21,7 +21,7 @@ export function report(what, bytes, given, send) {
   const caller = given && parseSchema(given);
   const layout = layoutOf(what, bytes, caller);
   send({ layout: sendable(layout), checksum: what === 'schema' ? undefined : checksum(bytes, what === 'frame' ? 52 : 60) });
-  const verdict = check(what, bytes, caller, layout);
+  const verdict = check(what, bytes, caller);
   send({ verdict: verdict.shown });
   if (verdict.measure) measureAll(verdict, send);
   send({ done: true });
@@ -36,9 +36,9 @@ function checksum(bytes, least) {
 }
 
 /** The outcome of the checks: { passed }, { error }, { missing } or { stopped }; and how to measure what has passed. */
-function check(what, bytes, caller, layout) {
-  const elements = (layout.schema?.tensors ?? []).reduce((sum, { n }) => sum + n, 0);
-  if (what !== 'schema' && elements > MOST_ELEMENTS) return { shown: { stopped: { elements, most: MOST_ELEMENTS } } };
+function check(what, bytes, caller) {
+  const elements = (caller?.tensors ?? []).reduce((sum, { n }) => sum + n, 0);
+  if (elements > MOST_ELEMENTS) return { shown: { stopped: { elements, most: MOST_ELEMENTS } } };
   try {
     if (what === 'frame') return checkedFrame(bytes, caller);
     if (what === 'schema') parseSchema(bytes);
@@ -52,7 +52,7 @@ function check(what, bytes, caller, layout) {
 }
 
 function checkedFrame(bytes, schema) {
-  const frame = parseFrame(bytes, { schema });
+  const frame = parseFrame(bytes, { schema }, { elements: MOST_ELEMENTS });
   return { shown: { passed: true }, tensors: frame.schema.tensors, measure: (i) => measureTensor(frame, i) };
 }
 

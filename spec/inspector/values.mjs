@@ -83,21 +83,27 @@ function unsigned(bytes) {
 
 const NOT_GIVEN = ['base_model', 'round']; // 0 means that the writer gives no value
 
-function number(name, bytes) {
+function number({ name, section }, bytes) {
   const value = unsigned(bytes), text = value < 2n ** 53n ? String(value) : `0x${value.toString(16)}`;
-  if (name === 'flags') return `0x${value.toString(16).padStart(4, '0')}: ${value & 1n ? 'a' : 'no'} schema in the frame`;
+  if (name === 'flags' && section === '6.2') {
+    return `0x${value.toString(16).padStart(4, '0')}: ${value & 1n ? 'a' : 'no'} schema in the frame`;
+  }
   if (name === 'length') return `${text} bytes`;
   return NOT_GIVEN.includes(name) && value === 0n ? `${text}: not given` : text;
 }
 
+/** The bits of a byte, the least significant first. */
+const bitsOf = (byte) => Array.from({ length: 8 }, (_, k) => (byte >> k) & 1).join('');
+
 const LOSSY = new TextDecoder();
 
 /** The value of a field and what it means; of a long field, that of its first 16 bytes. */
-export function meaning({ name, form, begin, end }, bytes) {
+export function meaning(field, bytes) {
+  const { form, begin, end } = field;
   const all = bytes.subarray(begin, end), some = all.subarray(0, 16), more = all.length > 16 ? ' …' : '';
   if (form in LABELS) return `${unsigned(all)}: ${LABELS[form][Number(unsigned(all))] ?? 'unknown'}`;
-  if (form === 'number') return number(name, some);
+  if (form === 'number') return number(field, some);
   if (form === 'text') return `“${printable(LOSSY.decode(all.subarray(0, 1000)))}”`;
-  if (form === 'bits') return Array.from(some, (x) => Array.from({ length: 8 }, (_, k) => (x >> k) & 1).join('')).join(' ') + more;
+  if (form === 'bits') return Array.from(some, bitsOf).join(' ') + more;
   return (form in DTYPE ? elementsText(some, DTYPE[form]) : hex(some)) + more;
 }

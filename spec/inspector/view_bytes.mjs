@@ -101,12 +101,12 @@ export function fieldsView(bytes, fields, fault) {
   const near = (i) => i < ROWS || (fault >= 0 && Math.abs(i - fault) <= 20);
   const rows = fields.map((field, i) => [field, i]).filter(([, i]) => near(i)).map(([field, i]) => {
     const key = el('span', { class: `key p-${field.part} shade-${i % 2}` });
-    const name = el('td', { class: i === fault ? 'name bad' : 'name' }, key, nameOf(field), i === fault ? ' (the check fails here)' : '');
+    const words = nameOf(field) + (i === fault ? ' (the check fails here)' : '');
+    const name = el('td', { class: i === fault ? 'name bad' : 'name' }, key, words);
     const place = field.end - field.begin === 1 ? String(field.begin) : `${field.begin}–${field.end - 1}`;
     return [place, name, el('td', { class: 'value' }, meaning(field, bytes)), field.section];
   });
-  const note = rows.length < fields.length
-    ? `${grouped(rows.length)} of ${counted(fields.length, 'field')}: the first ${ROWS}${fault >= ROWS ? ', and those around the fault' : ''}.`
-    : `All ${counted(fields.length, 'field')}.`;
+  const all = counted(fields.length, 'field'), around = fault >= ROWS ? ', and those around the fault' : '';
+  const note = rows.length < fields.length ? `${grouped(rows.length)} of ${all}: the first ${ROWS}${around}.` : `All ${all}.`;
   return [el('p', { class: 'note' }, note), table('Fields', ['bytes', 'field', 'value', 'section'], rows)];
 }

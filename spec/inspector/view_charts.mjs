@@ -36,20 +36,24 @@ export function pictureView({ bits, n, integers }, all, shape, name) {
 
 /** A histogram; zeros are told in words, since they would dwarf all else. */
 export function histogramView({ bins, from, width, zeros, others, count, least, most }, name) {
-  const all = `${counted(count, 'value')} from ${short(least)} to ${short(most)}`;
-  const words = count ? `${all}; ${zeros ? `${counted(zeros, 'zero')} not drawn` : 'no zeros'}${others ? `; ${others} not finite` : ''}` : 'no values';
-  if (!bins.length) return el('p', { class: 'note' }, count ? `${words}.` : 'No values.');
+  if (!count) return el('p', { class: 'note' }, 'No values.');
+  const left = [zeros ? `${counted(zeros, 'zero')} not drawn` : 'no zeros', ...(others ? [`${others} not finite`] : [])];
+  const words = [`${counted(count, 'value')} from ${short(least)} to ${short(most)}`, ...left].join('; ');
+  if (!bins.length) return el('p', { class: 'note' }, `${words}.`);
   const tallest = bins.reduce((a, b) => Math.max(a, b)), step = 320 / Math.max(bins.length, 24);
   const bars = bins.map((value, b) => {
     const height = value ? Math.max((100 * value) / tallest, 1) : 0;
     const bar = { x: b * step, y: 100 - height, width: Math.max(step - 0.6, 0.6), height };
-    return svg('rect', bar, svg('title', {}, `${short(from + b * width)} to ${short(from + (b + 1) * width)}: ${grouped(value)}`));
+    const range = `${short(from + b * width)} to ${short(from + (b + 1) * width)}`;
+    return svg('rect', bar, svg('title', {}, `${range}: ${grouped(value)}`));
   });
   const end = bins.length * step, zero = (-from / (bins.length * width)) * end;
   const axis = zero > 0 && zero < end ? [svg('line', { x1: zero, x2: zero, y1: 0, y2: 104 })] : [];
   const label = (x, text, anchor) => svg('text', { x, y: 114, 'text-anchor': anchor }, text);
   const middle = zero > 60 && zero < end - 60 ? [label(zero, '0', 'middle')] : [];
-  const labels = [label(0, short(from), 'start'), ...middle, label(Math.max(end, 130), short(from + bins.length * width), 'end')];
+  const last = label(Math.max(end, 130), short(from + bins.length * width), 'end');
+  const labels = [label(0, short(from), 'start'), ...middle, last];
   const view = { viewBox: '0 0 320 118', role: 'img', 'aria-label': `Histogram of ${name}: ${words}`, class: 'histogram' };
-  return el('figure', {}, svg('svg', view, ...bars, ...axis, ...labels), el('figcaption', {}, `${words}; bins of ${short(width)}`));
+  const caption = el('figcaption', {}, `${words}; bins of ${short(width)}`);
+  return el('figure', {}, svg('svg', view, ...bars, ...axis, ...labels), caption);
 }

@@ -4,7 +4,8 @@ import { el } from './dom.mjs';
 import { hex, meaning } from './values.mjs';
 
 const ABOUT = {
-  seed: 'of the noise', weight: 'of all frames together', base_model: 'the model that the update is added to', round: 'of the server',
+  seed: 'of the noise', weight: 'of all frames together', base_model: 'the model that the update is added to',
+  round: 'of the server',
   tensor_count: 'tensors of the schema', schema_digest: 'of the schema’s bytes', frames: 'summed',
 };
 

@@ -20,7 +20,8 @@ const textOf = (what, number) => {
 };
 
 function facts(pairs) {
-  const items = pairs.filter(([, text]) => text !== undefined).flatMap(([name, text]) => [el('dt', {}, name), el('dd', {}, text)]);
+  const known = pairs.filter(([, text]) => text !== undefined);
+  const items = known.flatMap(([name, text]) => [el('dt', {}, name), el('dd', {}, text)]);
   return el('dl', { class: 'facts' }, ...items);
 }
 
@@ -30,7 +31,10 @@ function failed(what, error, title) {
   return [
     el('p', { class: 'verdict fails' }, `${title} [${number}]`),
     el('p', { class: 'must' }, `[${number}] ${textOf(what, number)}`),
-    facts([['code', `${code}, ${error.class}`], ['field', field], ['place', place], ['expected', printable(expected)], ['got', printable(got)]]),
+    facts([
+      ['code', `${code}, ${error.class}`], ['field', field], ['place', place],
+      ['expected', printable(expected)], ['got', printable(got)],
+    ]),
   ];
 }
 
@@ -53,7 +57,8 @@ export function verdictView(what, verdict, checksum) {
       + `${grouped(stopped.most)}. The command fedmrn verify has no such limit.`;
     parts.push(el('p', { class: 'verdict' }, text));
   } else if (late) {
-    parts.push(el('p', { class: 'verdict' }, `Stopped after ${late} seconds, without an answer. Use the command fedmrn verify.`));
+    const text = `Stopped after ${late} seconds without an answer. Use the command fedmrn verify.`;
+    parts.push(el('p', { class: 'verdict' }, text));
   } else {
     parts.push(el('p', { class: 'verdict fails' }, `This page failed, which is a mistake of the page: ${printable(broken)}`));
   }
@@ -65,14 +70,16 @@ export function verdictView(what, verdict, checksum) {
 function needed(what) {
   const how = 'Give it in the second field above: its bytes, the JSON of fedmrn schema, or a frame that embeds it.';
   const [name, made] = what === 'frame'
-    ? ['frame', 'The header was checked. The table is shown as far as it can be read; names, payloads and values need the schema [F-09].']
+    ? ['frame', 'The header was checked. The table is shown as far as it can be read; names and values need the schema [F-09].']
     : ['partial sum', 'No check was made, and the sums cannot be told apart.'];
-  return [el('p', { class: 'verdict' }, `The schema is needed: this ${name} does not contain it.`), el('p', {}, `${made} ${how}`)];
+  const title = `The schema is needed: this ${name} does not contain it.`;
+  return [el('p', { class: 'verdict' }, title), el('p', {}, `${made} ${how}`)];
 }
 
 function checksumText({ found, right }) {
   const word = (x) => `0x${x.toString(16).padStart(8, '0')}`;
-  return found === right ? `The checksum ${word(found)} is right.` : `The checksum is ${word(found)}; that of the bytes is ${word(right)}.`;
+  if (found === right) return `The checksum ${word(found)} is right.`;
+  return `The checksum is ${word(found)}; that of the bytes is ${word(right)}.`;
 }
 
 /** All checks by group: groups before the one at fault have passed, those behind it were not reached. */
