@@ -42,7 +42,6 @@ async function until(condition) {
 }
 
 async function settled(view) {
-  await new Promise((resolve) => setTimeout(resolve, 30));
   await until(() => view.document.body.dataset.state !== 'working');
 }
 

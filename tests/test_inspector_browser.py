@@ -247,6 +247,7 @@ def test_ways_to_give_files(seen):
     assert "[F-10]" in seen["another schema"]["verdict"]
     assert "The schema is needed" in seen["forgotten"]["verdict"]
     assert "All checks of section 7 passed." in seen["no schema"]["verdict"]
+    assert "s.txt is not used: expected the bytes of a schema" in seen["no schema"]["schema"]
 
 
 def test_without_the_schema(seen):

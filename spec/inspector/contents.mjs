@@ -4,6 +4,9 @@ import { DTYPE, FedmrnError, ROLE, buildSchema, parseSchema } from '../decoders/
 
 const startsWith = (bytes, text) => Array.from(text).every((c, i) => bytes[i] === c.charCodeAt(0));
 
+/** Whether bytes begin as a frame or a partial sum does. */
+export const hasMagic = (bytes) => startsWith(bytes, 'FMRN') || startsWith(bytes, 'FMRS');
+
 /** What bytes look like: frame, sum, schema, or json for a schema in JSON. What is nothing else is read as a frame. */
 export function whatIs(bytes) {
   if (startsWith(bytes, 'FMRN')) return 'frame';
@@ -16,7 +19,7 @@ export function whatIs(bytes) {
   }
 }
 
-/** A mistake of who gave a schema; `message` says what is wrong. */
+/** What was given as a schema is none; `message` says what is wrong. */
 export class NoSchema extends Error {}
 
 /** The bytes of a schema that was given as such bytes, as JSON, or in a frame that embeds it. */
@@ -37,7 +40,7 @@ function fromJson(text) {
   try {
     return buildSchema(JSON.parse(text).map(tensorOf)).bytes;
   } catch (error) {
-    if (error instanceof FedmrnError) throw error;
+    if (error instanceof FedmrnError) throw new NoSchema(error.message);
     throw new NoSchema(`expected JSON of a list of tensors with name, shape, masked and dtype, got: ${error.message}`);
   }
 }

@@ -4,7 +4,7 @@ import { start } from './page.mjs';
 import { report } from './report.mjs';
 
 if (typeof document === 'undefined') {
-  self.onmessage = ({ data: { what, bytes, given } }) => report(what, bytes, given, (part) => self.postMessage(part));
+  self.onmessage = ({ data }) => report(data, (part) => self.postMessage(part));
 } else {
   start(document.currentScript.textContent);
 }

@@ -1,7 +1,6 @@
 // The page: takes files, has a worker read them, and shows what it reports.
 
-import { FedmrnError } from '../decoders/js/fedmrn.mjs';
-import { NoSchema, schemaBytes, whatIs } from './contents.mjs';
+import { hasMagic } from './contents.mjs';
 import { el, show } from './dom.mjs';
 import { counted, printable } from './values.mjs';
 import { bytesView, faultAt, fieldsView, partsView } from './view_bytes.mjs';
@@ -29,7 +28,8 @@ class Page {
   constructor(program) {
     this.program = URL.createObjectURL(new Blob([program], { type: 'text/javascript' }));
     this.subject = undefined; // { name, bytes }
-    this.schema = undefined; // the same, bytes of spec 5.1
+    this.schema = undefined; // the same: a schema in any form
+    this.wantsSchema = false; // whether the subject cannot be read without one
     this.worker = undefined;
     this.timer = undefined;
   }
@@ -53,14 +53,21 @@ class Page {
 
   openGiven({ name, bytes, as, schema }) {
     const decoded = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-    if (schema) this.schema = { name: schema.name, bytes: decoded(schema.bytes) };
+    this.schema = schema && { name: schema.name, bytes: decoded(schema.bytes) };
     byId('as').value = as ?? '';
     this.subject = { name, bytes: decoded(bytes) };
     this.read();
   }
 
-  /** Reads files that were chosen or dropped: one to look at, and a schema. */
+  /** Takes files that were chosen or dropped. */
   async take(files, isSchema = false) {
+    document.body.dataset.state = 'working';
+    await this.open(files, isSchema);
+    if (!this.worker) document.body.dataset.state = 'done';
+  }
+
+  /** Reads files: one to look at, and a schema. */
+  async open(files, isSchema) {
     for (const file of files) {
       if (file.size > MOST_BYTES) {
         const most = counted(MOST_BYTES, 'byte');
@@ -69,16 +76,18 @@ class Page {
       }
     }
     const load = async (file) => ({ name: file.name, bytes: new Uint8Array(await file.arrayBuffer()) });
-    const read = await Promise.all(files.map(load));
-    const looksLikeSchema = ({ bytes }) => ['schema', 'json'].includes(whatIs(bytes));
+    let read;
+    try {
+      read = await Promise.all(files.map(load));
+    } catch (error) {
+      this.say(`The browser cannot read this file: ${printable(String(error.message))}`, true);
+      return;
+    }
     if (isSchema) read.forEach((file) => this.useSchema(file));
-    else if (read.length > 1 || this.wantsSchema) {
-      const [schema, subject] = [read.find(looksLikeSchema), read.find((file) => !looksLikeSchema(file))];
-      if (subject) this.subject = subject;
-      if (schema) this.useSchema(schema);
-      else this.read();
-    } else if (read.length) {
-      [this.subject] = read;
+    else if (read.length === 1 && this.wantsSchema && !hasMagic(read[0].bytes)) this.useSchema(read[0]);
+    else if (read.length) {
+      this.subject = read.find(({ bytes }) => hasMagic(bytes)) ?? read[0];
+      this.schema = read.find((file) => file !== this.subject) ?? this.schema;
       this.read();
     }
   }
@@ -86,15 +95,9 @@ class Page {
   /** Takes a schema for frames and partial sums; undefined: none. */
   useSchema(file) {
     if (!file) byId('schema-file').value = '';
-    try {
-      this.schema = file && { name: file.name, bytes: schemaBytes(file.bytes) };
-    } catch (error) {
-      if (!(error instanceof NoSchema || error instanceof FedmrnError)) throw error;
-      this.say(`${printable(file.name)}: ${printable(error.message)}`, true);
-      return;
-    }
-    if (this.subject) this.read();
-    else this.showSchemaName();
+    this.schema = file;
+    this.showSchemaName();
+    this.read();
   }
 
   showSchemaName() {
@@ -111,43 +114,48 @@ class Page {
   read() {
     if (!this.subject) return;
     this.stop();
-    this.wantsSchema = false;
     SECTIONS.forEach((id) => show(id));
     this.showSchemaName();
-    const { name, bytes: raw } = this.subject, seen = byId('as').value || whatIs(raw);
-    let bytes = raw;
-    try {
-      if (seen === 'json') bytes = schemaBytes(raw);
-    } catch (error) {
-      if (!(error instanceof NoSchema || error instanceof FedmrnError)) throw error;
-      this.say(`${printable(name)}: ${printable(error.message)}`, true);
-      return;
-    }
-    const what = seen === 'json' ? 'schema' : seen;
-    const from = seen === 'json' ? ', made from JSON' : '';
-    this.say(`${printable(name)}: read as a ${NAMES[what]} of ${counted(bytes.length, 'byte')}${from}.`);
+    this.say(`${printable(this.subject.name)}: being read.`);
     document.body.dataset.state = 'working';
-    this.run({ what, bytes, given: what === 'schema' ? undefined : this.schema?.bytes });
+    this.run({ bytes: this.subject.bytes, as: byId('as').value, given: this.schema?.bytes });
   }
 
-  run({ what, bytes, given }) {
-    const view = new View(what, bytes);
-    this.worker = new Worker(this.program);
-    this.worker.onmessage = ({ data }) => {
-      view.take(data);
-      if (data.verdict?.missing) this.wantsSchema = true;
+  run(request) {
+    const worker = new Worker(this.program);
+    let view;
+    this.worker = worker;
+    worker.onmessage = ({ data }) => {
+      if (this.worker !== worker) return;
+      if (data.what) view = new View(data.what, data.bytes);
+      if (data.verdict) this.wantsSchema = data.verdict.missing;
+      this.tell(data);
+      view?.take(data);
       if (data.done) this.stop();
     };
-    this.worker.onerror = (event) => {
-      event.preventDefault();
-      view.take({ verdict: { broken: event.message ?? 'the browser did not start a worker' } });
+    const ended = (verdict) => {
+      (view ?? new View('frame', request.bytes)).take({ verdict });
       this.stop();
     };
-    this.timer = setTimeout(() => {
-      view.take({ verdict: { late: PATIENCE } });
-      this.stop();
-    }, 1000 * PATIENCE);
-    this.worker.postMessage({ what, bytes, given });
+    worker.onerror = (event) => {
+      event.preventDefault();
+      ended({ broken: event.message ?? 'the browser did not start a worker' });
+    };
+    this.timer = setTimeout(ended, 1000 * PATIENCE, { late: PATIENCE });
+    worker.postMessage(request);
+  }
+
+  /** Says what a file was read as, or why it was not. */
+  tell({ what, bytes, json, refused, schemaRefused }) {
+    const name = printable(this.subject.name);
+    const from = json ? ', made from JSON' : '';
+    if (what) this.say(`${name}: read as a ${NAMES[what]} of ${counted(bytes.length, 'byte')}${from}.`);
+    if (refused) this.say(`${name}: ${printable(refused)}`, true);
+    if (!schemaRefused) return;
+    const text = `${printable(this.schema.name)} is not used: ${printable(schemaRefused)}`;
+    this.schema = undefined;
+    this.showSchemaName();
+    byId('schema-name').textContent = text;
   }
 
   stop() {

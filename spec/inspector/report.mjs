@@ -1,6 +1,7 @@
 // All that the page shows of some bytes, in parts, as data that can be sent from a worker to a page.
 
 import { Aggregate, DTYPE, FedmrnError, crc32, parseFrame, parseSchema } from '../decoders/js/fedmrn.mjs';
+import { NoSchema, schemaBytes, whatIs } from './contents.mjs';
 import { layoutOf } from './fields.mjs';
 import { Histogram, measureMean, measureTensor } from './measures.mjs';
 
@@ -11,20 +12,44 @@ export const MOST_ELEMENTS = 2 ** 25;
 export const MOST_SHOWN = 60;
 
 /**
- * Passes parts to `send`: first { layout }, then { verdict }, then { tensor, i } for each tensor, then { total }, { done }.
- * @param {'frame' | 'sum' | 'schema'} what
- * @param {Uint8Array} bytes
- * @param {Uint8Array | undefined} given the bytes of the reader's schema
+ * Reads bytes and passes parts to `send`: first { what, bytes }, then { layout }, { verdict }, { tensor, i } for each tensor,
+ * { total }, and { done }. Where the reader's schema is none, { schemaRefused } says so, and it is not used; where JSON is
+ * no schema, { refused }.
+ * @param {object} request
+ * @param {Uint8Array} request.bytes
+ * @param {'' | 'frame' | 'sum' | 'schema'} request.as what they are; '': what they look like
+ * @param {Uint8Array | undefined} request.given the reader's schema in any form
  * @param {(part: object) => void} send
  */
-export function report(what, bytes, given, send) {
-  const caller = given && parseSchema(given);
+export function report({ bytes, as, given }, send) {
+  const seen = as || whatIs(bytes);
+  const read = seen === 'json' ? accepted(bytes, (refused) => send({ refused })) : bytes;
+  if (read) {
+    const what = seen === 'json' ? 'schema' : seen;
+    send({ what, bytes: read, json: seen === 'json' });
+    reportBytes(what, read, what !== 'schema' && given && accepted(given, (schemaRefused) => send({ schemaRefused })), send);
+  }
+  send({ done: true });
+}
+
+/** The bytes of a schema in any form; if it is none, `refuse` is told why. */
+function accepted(bytes, refuse) {
+  try {
+    return schemaBytes(bytes);
+  } catch (error) {
+    if (!(error instanceof NoSchema)) throw error;
+    refuse(error.message);
+    return undefined;
+  }
+}
+
+function reportBytes(what, bytes, given, send) {
+  const caller = given ? parseSchema(given) : undefined;
   const layout = layoutOf(what, bytes, caller);
   send({ layout: sendable(layout), checksum: what === 'schema' ? undefined : checksum(bytes, what === 'frame' ? 52 : 60) });
   const verdict = check(what, bytes, caller);
   send({ verdict: verdict.shown });
   if (verdict.measure) measureAll(verdict, send);
-  send({ done: true });
 }
 
 const sendable = ({ fields, entries, schema, cut }) => ({ fields, entries, tensors: schema?.tensors, cut });
