@@ -78,6 +78,13 @@ def large():
     return fm.encode_bits(bits, schema, seed=1, noise=fm.Bernoulli(1), embed_schema=True)
 
 
+def many():
+    """A frame of more fields than are listed."""
+    zeros = {f"t{i}": np.zeros(1, np.int8) for i in range(12_000)}
+    schema = fm.Schema([fm.Tensor(name, (1,), dtype="int8") for name in zeros])
+    return fm.encode(zeros, schema, seed=1, noise=fm.Uniform(1), embed_schema=True)
+
+
 def wide():
     """A schema of 2^40 elements, and a frame that is far too short for it."""
     schema = fm.Schema([fm.Tensor("w", (2**20, 2**20), masked=True)])
@@ -132,6 +139,7 @@ def cases(folder):
         "bad schema": {"steps": [{"as": "schema"}, {"file": given("s.bin", schema.data[:-3])}]},
         "sum without its schema": {"steps": [{"file": given("s.fmrs", aggregator.to_bytes())}]},
         "large": {"steps": [{"file": given("l.fmrn", large())}]},
+        "many": {"steps": [{"file": given("m.fmrn", many())}]},
         "large and damaged": {"steps": [{"file": given("l.fmrn", bytes(damaged))}]},
         "too many elements": {
             "steps": [{"schema": given("s", schema_bytes)}, {"file": given("w.fmrn", frame)}],
@@ -282,6 +290,11 @@ def test_large_and_hostile_files(seen):
     assert bytes.fromhex(shown["hex"]) == data[:4096]
     assert "the first 65,536 of 90,000 elements" in shown["cards"]
     assert "The first 64 of 90,000 values" in shown["cards"]
+    assert "All checks of section 7 passed." in seen["many"]["verdict"]
+    assert "The first 500 of 12,000 tensors." in seen["many"]["tensors"]
+    assert seen["many"]["rows"][499][1:5] == ["t499", "1", "dense int8", "elements"]
+    assert "300 of 100,002 fields: the first 300." in seen["many"]["fields"]
+    assert "fields that are not listed" in seen["many"]["parts"]
     damaged = seen["large and damaged"]
     assert "[F-27]" in damaged["verdict"]
     assert "where the check fails" in damaged["bytes"]

@@ -1,6 +1,6 @@
 // The fields of a frame, a schema or a partial sum in their order; of damaged bytes, as far as they can be found.
 
-import { parseSchema } from '../decoders/js/fedmrn.mjs';
+import { DEFAULT_LIMITS, parseSchema } from '../decoders/js/fedmrn.mjs';
 import { codedFields } from './payloads.mjs';
 import { Pen, walk } from './pen.mjs';
 import { LABELS, printable } from './values.mjs';
@@ -13,14 +13,13 @@ import { LABELS, printable } from './values.mjs';
  * @property {string} of what it belongs to, or ''
  * @property {string} section of FORMAT.md
  * @property {string} form how it is read: a key of LABELS or DTYPE, or number, text, bits, hex
- * @property {string} part header, schema, table, payload, sums, checksum or rest
+ * @property {string} part header, schema, table, payload, checksum, rest, or further for fields that are not listed
  * @property {number} [tensor]
  *
  * @typedef {object} Layout
  * @property {Field[]} fields
  * @property {object[]} entries what the table, or the sums, say of each tensor, as far as they were read
  * @property {import('../decoders/js/fedmrn.mjs').Schema | undefined} schema the embedded one, or else the given one
- * @property {boolean} cut whether there are more fields than are listed
  */
 
 const HEADER = 48, SUM_HEADER = 56, CHECKSUM = 4; // bytes, spec 6.2, 8.5, 6.6
@@ -51,7 +50,7 @@ function schemaFields(pen) { // spec 5.1, 5.2
     const put = (size, name, form, of) => pen.put(size, name, '5.2', 'schema', form, of ?? `of tensor ${i}`, i);
     const length = pen.number(2, 'name_length', '5.2', 'schema', 'number', `of tensor ${i}`, i);
     const raw = put(length, 'name', 'text'), of = `of “${printable(new TextDecoder().decode(raw))}”`;
-    for (const field of pen.fields.slice(-2)) field.of = of;
+    pen.rename(2, of);
     put(1, 'role', 'role', of);
     put(1, 'dtype', 'dtype', of);
     const rank = pen.number(1, 'rank', '5.2', 'schema', 'number', of, i);
@@ -80,7 +79,8 @@ function frameLayout(bytes, given) {
   walk(() => {
     const { flags, count } = headerFields(pen, 'seed', '6.2');
     if (flags & 1) found.schema = embedded(pen);
-    for (let i = 0; i < (found.schema ? found.schema.tensors.length : count); i++) {
+    const tensors = Math.min(found.schema ? found.schema.tensors.length : count, DEFAULT_LIMITS.tensors);
+    for (let i = 0; i < tensors; i++) {
       entries.push(entryFields(pen, found.schema?.tensors[i], i));
     }
     entries.forEach((entry, i) => payloadFields(pen, entry, i));
@@ -161,10 +161,10 @@ function sumFields(pen, tensor, i, entries) {
 
 /** Adds the bytes that were not read, and the checksum. */
 function finished(pen, section, entries, schema) {
-  if (pen.at < pen.end) pen.add(pen.end, pen.full ? 'further fields, not listed' : 'bytes that belong to no field', section);
+  if (pen.at < pen.end) pen.add(pen.end, 'bytes that belong to no field', section);
   if (pen.end < pen.bytes.length) {
     pen.end = pen.bytes.length;
     pen.add(pen.end, 'checksum', section === '6.1' ? '6.6' : '8.5', 'checksum');
   }
-  return { fields: pen.fields, entries, schema, cut: pen.full };
+  return { fields: pen.fields, entries, schema };
 }

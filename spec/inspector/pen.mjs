@@ -5,13 +5,19 @@ const STOP = Symbol('the bytes end, or have a value that does not tell what foll
 /** The most fields that are listed, so that hostile bytes cost little. */
 export const MOST_FIELDS = 100000;
 
+const FURTHER = { name: 'further fields, not listed', of: '', section: '6.1', form: 'hex', part: 'further' };
+
 export class Pen {
   constructor(bytes, at, end, fields = []) {
     this.bytes = bytes;
     this.at = at;
     this.end = end;
     this.fields = fields;
-    this.full = false;
+  }
+
+  /** Whether further fields are not listed. */
+  get full() {
+    return this.fields.length > MOST_FIELDS;
   }
 
   /** Ends the walk. */
@@ -21,15 +27,18 @@ export class Pen {
 
   /** Adds a field, or as much of it as there is, and returns its bytes; ends the walk if some are missing. */
   put(size, name, section, part, form = 'number', of = '', tensor = undefined) {
-    if (this.fields.length >= MOST_FIELDS) {
-      this.full = true;
-      this.stop();
-    }
     const begin = this.at;
     this.at = Math.min(begin + size, this.end);
-    if (this.at > begin) this.fields.push({ begin, end: this.at, name, of, section, form, part, tensor });
+    if (this.full) this.fields.at(-1).end = this.at;
+    else if (this.fields.length === MOST_FIELDS) this.fields.push({ ...FURTHER, begin, end: this.at });
+    else if (this.at > begin) this.fields.push({ begin, end: this.at, name, of, section, form, part, tensor });
     if (this.at < begin + size) this.stop();
     return this.bytes.subarray(begin, this.at);
+  }
+
+  /** Says to what the last fields belong. */
+  rename(count, of) {
+    if (!this.full) for (const field of this.fields.slice(-count)) field.of = of;
   }
 
   /** Adds a field, and returns its value: exact below 2^53. */

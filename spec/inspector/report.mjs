@@ -52,7 +52,7 @@ function reportBytes(what, bytes, given, send) {
   if (verdict.measure) measureAll(verdict, send);
 }
 
-const sendable = ({ fields, entries, schema, cut }) => ({ fields, entries, tensors: schema?.tensors, cut });
+const sendable = ({ fields, entries, schema }) => ({ fields, entries, tensors: schema?.tensors });
 
 function checksum(bytes, least) {
   if (bytes.length < least) return undefined;

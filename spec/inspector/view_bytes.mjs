@@ -10,6 +10,7 @@ const ROW = 16;
 
 const PARTS = {
   header: 'header', schema: 'schema', table: 'table', payload: 'payloads', checksum: 'checksum', rest: 'bytes of no field',
+  further: 'fields that are not listed',
 };
 
 /** The index of the field at fault: the one at the error's offset, else the first of the tensor's payload; -1 if none. */
