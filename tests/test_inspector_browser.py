@@ -23,6 +23,7 @@ def vectors(name):
 
 FRAMES = {case["id"]: case for case in vectors("frames")}
 SUMS = [case for case in vectors("aggregate") if case["op"] == "mean" and case["result"] == "valid"]
+FORGED = [case for case in vectors("aggregate") if case["op"] == "partial_mean"]
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\u202e"
 
 
@@ -97,7 +98,7 @@ def wide():
 def cases(folder):
     """All that is looked at, in one run of the browser."""
     out = {f"frames/{name}": with_schema(case, "frame") for name, case in FRAMES.items()}
-    out |= {f"sum/{case['id']}": with_schema(case, "partial") for case in SUMS}
+    out |= {f"sum/{case['id']}": with_schema(case, "partial") for case in [*SUMS, *FORGED]}
     out |= {n: with_schema(c, "partial" if "partial" in c else "frame") for n, c in INVALID.items()}
     embedded, schema = example(embed_schema=True)
     bare, _ = example()
@@ -195,6 +196,14 @@ def test_a_partial_sum(seen, case):
     assert len(shown["rows"]) == len(case["schema"])
 
 
+@pytest.mark.parametrize("case", FORGED, ids=[case["id"] for case in FORGED])
+def test_a_mean_that_is_refused(seen, case):
+    verdict = seen[f"sum/{case['id']}"]["verdict"]
+    assert "All checks of section 8.5 passed." in verdict
+    assert "The mean is refused: [A-07]" in verdict
+    assert "MUST be refused with the code sums" in verdict
+
+
 def test_numbers_of_many_checks_are_tried():
     assert len(INVALID) > 60
     assert {number[0] for number in INVALID} == set("FSCP")
@@ -211,6 +220,8 @@ def test_the_check_that_fails_has_its_number_and_its_must(seen, number):
     assert must.replace("`", "") in shown["verdict"]
     assert INVALID[number]["code"] in shown["verdict"]
     assert shown["cards"] is shown["total"] is None
+    data = INVALID[number]["partial" if "partial" in INVALID[number] else "frame"]
+    assert shown["bad"] or not data  # the bytes of the field are marked
     assert [line for line in shown["list"] if line.endswith("stopped here")] != []
 
 
