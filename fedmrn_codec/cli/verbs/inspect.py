@@ -60,8 +60,8 @@ def inspect(
     checksums are not checked: 'fedmrn verify' checks them. With --annotate, all bytes of a frame, a partial
     sum, a tally or a schema are shown and checked, damaged ones too: the first check that fails stands below
     the bytes that do not pass it, with its number in spec/FORMAT.md. With --html, a page is written that
-    shows the same in a browser, with pictures of masks and histograms of the decoded values; it holds the bytes and
-    needs no other file.
+    shows the same in a browser, with pictures of masks and histograms of the decoded values; it holds the
+    bytes and needs no other file.
     """
     files.check_inputs(*frames, schema)
     chosen = {"--annotate": annotate, "--from-annotated": from_annotated, "--html": html is not None}
