@@ -1,4 +1,4 @@
-"""Harnesses of the library's readers of frames and partial sums, in Python."""
+"""Harnesses of the library's readers of frames, partial sums and tallies, in Python."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ from fedmrn_codec.errors import CodecError, FrameError
 
 from . import seeds
 from .harness import Harness, bytes_of, equal, joined, outcome_of
+from .message import read
 from .mutator import messages
 
 MOST = 4096
@@ -29,7 +30,7 @@ def tried(call: Callable[[], Any]) -> tuple[Any, FrameError | None]:
 
 
 class Messages(Harness):
-    """A harness whose inputs are frames or partial sums."""
+    """A harness whose inputs are frames, partial sums or tallies."""
 
     def change(self, rng: random.Random, pool: Sequence[bytes]) -> bytes:
         return messages(rng, pool)
@@ -156,3 +157,48 @@ class Partials(Messages):
             all(state.noise is not None for state in total._sums.masked.values()) and not total._sums.dense
         )
         return "accepted", mean is None, doubled is None, small
+
+
+class Tallies(Messages):
+    """`Tally.from_bytes`, `merge`, `to_bytes`, `Aggregator.add_tally`: one form for a choice of codings."""
+
+    name = "tallies"
+
+    def seeds(self) -> Sequence[bytes]:
+        return joined(seeds.tallies(), seeds.finds(self.name))
+
+    def check(self, data: bytes) -> object:
+        schema = seeds.schema_of(data)
+        if schema is None or schema.elements > MOST:
+            return "unknown schema"
+        tally, error = tried(lambda: fm.Tally.from_bytes(data, schema, backend="numpy"))
+        if tally is None:
+            assert error is not None
+            return outcome_of(error)
+        raw, coded = tally.to_bytes("raw"), tally.to_bytes("rans14")
+        same_form(data, raw, coded)
+        other = fm.Tally.from_bytes(coded, schema, seed=tally.seed, backend="numpy")
+        place = {"round": tally.expected.round, "base_model": tally.expected.base_model}
+        parts, whole = (fm.Aggregator(schema, backend="numpy", **place) for _ in range(2))
+        parts.add_tally(data)
+        try:
+            tally.merge(other)
+        except CodecError as error:
+            equal("the error of a merge with itself", "aggregate", error.code)
+            equal("a tally after a refused merge", raw, tally.to_bytes("raw"))
+            return "heavy"
+        parts.add_tally(other)
+        whole.add_tally(tally.to_bytes("rans14"))
+        equal("the sum of a merge", parts.to_bytes(), whole.to_bytes())
+        return "accepted", raw == coded, tally.frames.bit_length()
+
+
+def same_form(data: bytes, raw: bytes, coded: bytes) -> None:
+    """Check that each tensor of a tally is as it is written, raw or with its counts coded."""
+    tensors = seeds.tensors_of(data[32:48])
+    got, *forms = (read(each, tensors) for each in (data, raw, coded))
+    equal("the header of an accepted tally", got.head, forms[0].head)
+    for part, *wanted in zip(got.parts, *(form.parts for form in forms), strict=True):
+        if part not in wanted:
+            raise AssertionError(f"accepted, but {part} is written as one of {wanted}")
+    equal("what follows the parts", b"", got.rest)

@@ -48,13 +48,9 @@ def write_seeds(folder: Path, items: Iterable[bytes]) -> list[Path]:
 
 
 def inputs() -> list[bytes]:
-    """The inputs to begin with: frames and partial sums with schemas, updates to encode, and the corpus.
-
-    The tallies are in the corpus.
-    """
-    messages = [
-        seeds.with_schema(data) for data in (*seeds.frames(), *seeds.large_frames(), *seeds.partials())
-    ]
+    """The inputs to begin with: messages with schemas, updates to encode, and the corpus."""
+    pool = (*seeds.frames(), *seeds.large_frames(), *seeds.partials(), *seeds.tallies())
+    messages = [seeds.with_schema(data) for data in pool]
     few = bytes((i * 37) % 256 * (i % 9 == 0) for i in range(600))
     scale = (0x3F800000).to_bytes(4, "little")
     updates = [

@@ -1,4 +1,4 @@
-"""A frame or a partial sum as its parts: read without checks, and written with right lengths and sums."""
+"""Frames, partial sums and tallies as their parts: read without checks, written with right lengths."""
 
 import hashlib
 import random
@@ -12,20 +12,23 @@ from fedmrn_codec.conformance import oracle
 MOST = 64
 """The number of entries, tensors and rows that are read; what follows is one payload."""
 
-FRAME, PARTIAL = b"FMRN", b"FMRS"
-HEADS = {FRAME: 48, PARTIAL: 56}
+FRAME, PARTIAL, TALLY = b"FMRN", b"FMRS", b"FMRT"
+HEADS = {FRAME: 48, PARTIAL: 56, TALLY: 60}
 SCALED = (oracle.BINARY, oracle.SIGNED, oracle.GRID)
 
 
 class Part(NamedTuple):
-    """A table entry and its payload; of a partial sum the noise of a tensor and its sums, or a row."""
+    """A table entry and its payload, or of a dense tensor in sums a row.
+
+    Of a partial sum the noise of a tensor and its sums, of a tally the entry of a tensor and its counts.
+    """
 
     entry: bytes
     payload: bytes
 
 
 class Message(NamedTuple):
-    """The parts of a frame or a partial sum, in the order in which they are written.
+    """The parts of a frame, a partial sum or a tally, in the order in which they are written.
 
     Attributes
     ----------
@@ -48,7 +51,7 @@ class Message(NamedTuple):
 
     @property
     def is_frame(self) -> bool:
-        return self.head[:4] != PARTIAL
+        return self.head[:4] not in (PARTIAL, TALLY)
 
     def write(self) -> bytes:
         """The bytes, with the parts as they are."""
@@ -65,13 +68,13 @@ class Message(NamedTuple):
 def read(data: bytes, tensors: oracle.Schema | None = None) -> Message:
     """The parts of any bytes, as far as they have parts; `write` gives the same bytes.
 
-    The tensors of a partial sum's schema tell where its parts end.
+    The tensors of the schema of a partial sum or tally tell where its parts end.
     """
     body, checksum = (data[:-4], data[-4:]) if len(data) >= 4 else (b"", data)
     size = HEADS.get(data[:4], 0)
     head, at, schema = body[:size], min(size, len(body)), None
-    if data[:4] == PARTIAL:
-        parts, at = _sums(body, at, tensors or ())
+    if data[:4] in (PARTIAL, TALLY):
+        parts, at = _sums(body, at, tensors or (), data[:4] == TALLY)
         return Message(head, None, parts, body[at:], checksum)
     if size and len(body) >= 52 and head[6] & 1:
         length = int.from_bytes(body[48:52], "little")
@@ -98,11 +101,14 @@ def _entries(body: bytes, at: int, count: int) -> tuple[list[Part], int]:
     return parts, at
 
 
-def _sums(body: bytes, at: int, tensors: oracle.Schema) -> tuple[list[Part], int]:
+def _sums(body: bytes, at: int, tensors: oracle.Schema, counted: bool) -> tuple[list[Part], int]:
     parts = []
     for tensor in tensors[:MOST]:
         cells = 8 * tensor.elements
-        if tensor.masked:
+        if tensor.masked and counted:
+            length = int.from_bytes(body[at + 8 : at + 16], "little")
+            sizes = [(16, min(length, max(len(body) - at - 16, 0)))]
+        elif tensor.masked:
             sizes = [(8, cells)]
         else:
             rows = min(int.from_bytes(body[at : at + 4], "little"), MOST)
@@ -142,6 +148,8 @@ def repaired(message: Message, rng: random.Random, digest: bytes | None = None, 
             head = head[:6] + struct.pack("<H", schema is not None) + head[8:]
         if schema is not None and rng.random() < often:
             digest = hashlib.sha256(schema).digest()[:16]
+    if head[:4] == TALLY and rng.random() < often:
+        parts = [with_length(part, 8) if len(part.entry) == 16 else part for part in parts]
     if digest is not None and len(head) >= 48 and rng.random() < often:
         head = head[:32] + digest + head[48:]
     data = Message(head, schema, parts, rest, checksum).write()
@@ -150,9 +158,10 @@ def repaired(message: Message, rng: random.Random, digest: bytes | None = None, 
     return data
 
 
-def with_length(part: Part) -> Part:
-    """The part of a frame with the length of its payload in its entry."""
-    return part._replace(entry=part.entry[:4] + struct.pack("<Q", len(part.payload)) + part.entry[12:])
+def with_length(part: Part, at: int = 4) -> Part:
+    """The part of a frame, or of a tally (`at` is 8), with the length of its payload in its entry."""
+    entry = part.entry[:at] + struct.pack("<Q", len(part.payload)) + part.entry[at + 8 :]
+    return part._replace(entry=entry)
 
 
 def needed_minor(parts: Sequence[Part]) -> int:

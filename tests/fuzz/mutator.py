@@ -1,4 +1,4 @@
-"""Changes of bytes: of the fields of frames, partial sums and schemas, of JSON, and of any bytes."""
+"""Changes of bytes: of the fields of frames, partial sums, tallies and schemas, of JSON, and of any bytes."""
 
 import json
 import random
@@ -65,7 +65,8 @@ ENTRY = ((0, 1), (0, 1), (1, 1), (1, 1), (2, 1), (2, 1), (3, 1), (4, 8), (12, 4)
 
 
 def _header(rng: random.Random, message: Message, _: Message) -> Message:
-    return message._replace(head=with_number(rng, message.head, *rng.choice(HEADER)))
+    fields = HEADER + ((56, 4),) * (len(message.head) == 60)  # a tally's `frames`
+    return message._replace(head=with_number(rng, message.head, *rng.choice(fields)))
 
 
 def _at(rng: random.Random, message: Message, change: Callable[[Part], Part]) -> Message:
@@ -205,7 +206,7 @@ def changed_schema(rng: random.Random, data: bytes) -> bytes:
 
 
 def messages(rng: random.Random, pool: Sequence[bytes], often: float = 0.9) -> bytes:
-    """A frame or a partial sum of the pool with one to four changes, mostly with right lengths and sums."""
+    """A message of the pool with one to four changes, mostly with right lengths and sums."""
     data = rng.choice(pool)
     if rng.randrange(24) == 0:
         return any_bytes(rng, data)[:LONGEST]

@@ -11,14 +11,14 @@ from fedmrn_codec.conformance import oracle
 from fedmrn_codec.conformance.module import ModuleTarget
 from fedmrn_codec.conformance.program import CommandTarget
 from fedmrn_codec.conformance.reference import Reference
-from fedmrn_codec.conformance.request import Aggregate, Decode, Merge, Request
+from fedmrn_codec.conformance.request import AddTallies, Aggregate, Decode, Merge, MergeTallies, Request
 from fedmrn_codec.conformance.target import Broken, Outcome, Refused, Target, outcome
 from fedmrn_codec.conformance.verdict import verdict
 
 from . import seeds
-from .codec import Messages
+from .codec import Messages, same_form
 from .harness import joined
-from .message import PARTIAL
+from .message import PARTIAL, TALLY
 
 DECODERS = Path(__file__).resolve().parents[2] / "spec" / "decoders"
 MOST = 3000
@@ -28,7 +28,7 @@ MOST = 3000
 class Programs(Messages):
     """Every implementation gives the oracle's verdict: the same code, or the same bytes.
 
-    An accepted frame or partial sum must also be what the oracle writes for its content.
+    An accepted frame, partial sum or tally must also be what the oracle writes for its content.
 
     Parameters
     ----------
@@ -48,22 +48,33 @@ class Programs(Messages):
         self.pool = ThreadPoolExecutor(len(self.targets))
 
     def seeds(self) -> Sequence[bytes]:
-        return joined(seeds.frames(), seeds.partials(), seeds.finds(self.name))
+        return joined(seeds.frames(), seeds.partials(), seeds.tallies(), seeds.finds(self.name))
 
     def check(self, data: bytes) -> object:
         known = seeds.schema_of(data)
         schema = None if known is None else known.data
         if known is not None and known.elements > MOST:
             return "large"
+        if data[:4] in (PARTIAL, TALLY) and schema is None:
+            return "unknown schema"
         if data[:4] == PARTIAL:
-            if schema is None:
-                return "unknown schema"
             return self._ask(Merge(schema=schema, partials=(data,)))
+        if data[:4] == TALLY:
+            return self._ask_tally(data, schema)
         request = Decode(frame=data, schema=schema, max_elements=MOST)
         found = self._ask(request)
         if isinstance(found, tuple) or schema is None or data[-1] % 8:  # some are summed as well
             return found
         return self._ask(Aggregate(schema=schema, frames=(data, data), weights=(2**38 + 1, 2**37 - data[-1])))
+
+    def _ask_tally(self, data: bytes, schema: bytes) -> object:
+        """Ask for what the bytes are in one of the codings; then some are added."""
+        coding = ("raw", "rans14")[data[-1] % 2]
+        found = self._ask(MergeTallies(schema=schema, tallies=(data,), coding=coding))
+        if isinstance(found, tuple) or data[-2] % 4:
+            return found
+        base_model, round = int.from_bytes(data[16:24], "little"), int.from_bytes(data[24:28], "little")
+        return self._ask(AddTallies(schema=schema, tallies=(data, data), base_model=base_model, round=round))
 
     def _ask(self, request: Request) -> object:
         """Ask all of them; the code of the refusal and its number, or what was accepted."""
@@ -81,6 +92,11 @@ class Programs(Messages):
     @staticmethod
     def _check_form(request: Request) -> None:
         """Check that accepted bytes are the only ones with their meaning."""
+        if isinstance(request, MergeTallies):
+            (data,), schema = request.tallies, oracle.parse_schema(request.schema)
+            tally = oracle.tally_from_bytes(data, schema)
+            same_form(data, oracle.tally_to_bytes(tally), oracle.tally_to_bytes(tally, oracle.RANS14))
+            return
         if isinstance(request, Merge):
             (data,), schema = request.partials, oracle.parse_schema(request.schema)
             again = oracle.partial_to_bytes(oracle.partial_from_bytes(data, schema))

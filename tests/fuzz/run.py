@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from . import compiled, guided
-from .codec import Backends, Frames, Partials
+from .codec import Backends, Frames, Partials, Tallies
 from .harness import Harness, Result, run
 from .models import Journals, Replicas, States
 from .payloads import Codings
@@ -18,14 +18,15 @@ ROOT = Path(__file__).resolve().parents[2]
 HARNESSES: dict[str, Callable[[], Harness]] = {
     each.name: each  # type: ignore[misc]
     for each in (
-        Frames, Backends, Partials, Codings, Requests, Policies, Rules, Replicas, States, Journals, Shell,
-        Programs,
+        Frames, Backends, Partials, Tallies, Codings, Requests, Policies, Rules, Replicas, States, Journals,
+        Shell, Programs,
     )
 }  # fmt: skip
 ABOUT = {
     "frames": "`inspect`, `verify`, `decode`, `Request.check`, `Policy.check`, `Aggregator.add`",
     "backends": "the same on every backend: equal bytes or the same error",
     "partials": "partial sums: `Aggregator.from_bytes`, `merge`, `mean`; one form only",
+    "tallies": "`Tally.from_bytes`, `merge`, `Aggregator.add_tally`; one form only",
     "codings": "payloads of codings 1, 4 and 5, decoded and encoded, with NumPy and Numba",
     "requests": "`Request.from_dict`, `Schema.from_json`",
     "policies": "`Policy.from_toml`",

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 
 import fedmrn_codec as fm
-from fedmrn_codec.conformance import oracle, replay
-from fedmrn_codec.conformance.request import Aggregate, Decode, Merge
+from fedmrn_codec.conformance import oracle, replay, tally_vectors
+from fedmrn_codec.conformance.check import Case
+from fedmrn_codec.conformance.request import AddTallies, Aggregate, Decode, Merge, MergeTallies
+from fedmrn_codec.errors import CodecError
 
 CORPUS = Path(__file__).with_name("corpus")
 LONGEST = 4096
@@ -22,7 +24,7 @@ NOISES = (fm.Uniform(0.01), fm.Gaussian(0.5), fm.Bernoulli(1.0))
 def schemas() -> dict[bytes, fm.Schema]:
     """Every schema of a seed, by its digest; a reader is given the one that its bytes name."""
     found: dict[bytes, fm.Schema] = {}
-    for case in (*replay.frames(), *replay.refusals(), *replay.means(), *replay.bad_partials()):
+    for case in (*_cases(), *_tally_cases()):
         raw = getattr(case.steps[0][0], "schema", None)
         if raw:
             schema = fm.Schema.from_bytes(raw)
@@ -55,6 +57,19 @@ def partials() -> tuple[bytes, ...]:
 
 
 @cache
+def tallies() -> tuple[bytes, ...]:
+    """Tallies, valid and not."""
+    found = []
+    for case in _tally_cases():
+        for request, outcome in case.steps:
+            if isinstance(request, MergeTallies | AddTallies):
+                found += request.tallies
+            if isinstance(outcome, dict) and isinstance(data := outcome.get("tally"), bytes):
+                found.append(data)
+    return _unique((*found, *_made_tallies()))
+
+
+@cache
 def finds(name: str) -> tuple[bytes, ...]:
     """The inputs that earlier runs of a harness have found: a line of hexadecimal digits each."""
     path = CORPUS / f"{name}.txt"
@@ -65,8 +80,16 @@ def _unique(items: tuple[bytes, ...]) -> tuple[bytes, ...]:
     return tuple(dict.fromkeys(item for item in items if len(item) <= LONGEST))
 
 
+def _cases() -> tuple[Case, ...]:
+    return (*replay.frames(), *replay.refusals(), *replay.means(), *replay.bad_partials())
+
+
+def _tally_cases() -> tuple[Case, ...]:
+    return (*tally_vectors.tallies(), *tally_vectors.bad_tallies())
+
+
 def _of_vectors(kind: str) -> Iterator[bytes]:
-    for case in (*replay.frames(), *replay.refusals(), *replay.means(), *replay.bad_partials()):
+    for case in _cases():
         for request, outcome in case.steps:
             if kind == "frame" and isinstance(request, Decode):
                 yield request.frame
@@ -163,6 +186,22 @@ def _made_partials() -> tuple[bytes, ...]:
         total = fm.Aggregator(schema, backend="numpy")
         total.add(data, 3)
         out.append(total.to_bytes())
+    return tuple(out)
+
+
+def _made_tallies() -> tuple[bytes, ...]:
+    """Tallies of a few frames, raw and coded, of those that have masks only."""
+    out = []
+    for i, data in enumerate(made_frames()):
+        schema = schema_of(data)
+        assert schema is not None
+        tally = fm.Tally(schema, weight=3, backend="numpy")
+        try:
+            for _ in range(1 + i % 4):
+                tally.add(data)
+        except CodecError:  # a grid in place of a mask
+            continue
+        out += [tally.to_bytes("raw"), tally.to_bytes("rans14")]
     return tuple(out)
 
 

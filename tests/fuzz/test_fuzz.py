@@ -17,7 +17,7 @@ from fedmrn_codec.cli import summaries
 from fedmrn_codec.conformance.module import ModuleTarget
 from fedmrn_codec.face import downlink_state, replay, request, toml
 from fedmrn_codec.format import checked, codings
-from fedmrn_codec.sums import partial
+from fedmrn_codec.sums import partial, tally_bytes
 
 from . import compiled, mutator, seeds
 from .harness import Finding, Harness, Result, run
@@ -28,8 +28,8 @@ from .programs import Programs
 from .run import ALL, HARNESSES, rows, table
 
 COUNTS = {
-    "frames": 400, "backends": 100, "partials": 1500, "codings": 150, "requests": 1500, "policies": 300,
-    "rules": 500, "replicas": 80, "states": 80, "journals": 30, "shell": 25, "programs": 150,
+    "frames": 400, "backends": 100, "partials": 1500, "tallies": 400, "codings": 150, "requests": 1500,
+    "policies": 300, "rules": 500, "replicas": 80, "states": 80, "journals": 30, "shell": 25, "programs": 150,
 }  # fmt: skip
 needs_c = pytest.mark.skipif(
     not (shutil.which("cc") and shutil.which("make")), reason="cc and make are not both installed"
@@ -107,6 +107,11 @@ FAULTS: dict[str, tuple[Callable[[], Harness], Callable[[pytest.MonkeyPatch], ob
         lambda patch: patch.setattr(partial, "_check_sums", lambda *given: None),
         1500,
     ),
+    "any padding of counts": (
+        HARNESSES["tallies"],
+        lambda patch: patch.setattr(tally_bytes, "_check_padding", lambda *given: None),
+        1500,
+    ),
     "any end of a coded block": (lambda: Codings(["numpy"]), _any_end, 600),
     "any text as a number": (
         HARNESSES["requests"],
@@ -174,7 +179,7 @@ def test_a_fault_in_c_is_found(tmp_path: Path) -> None:
 
 
 def test_the_parts_of_a_message_give_the_same_bytes() -> None:
-    for data in (*seeds.frames(), *seeds.partials(), b"", b"FMRN", b"FMRS" + bytes(60)):
+    for data in (*seeds.frames(), *seeds.partials(), *seeds.tallies(), b"", b"FMRN", b"FMRS" + bytes(60)):
         assert read(data, seeds.tensors_of(data[32:48])).write() == data
 
 

@@ -831,6 +831,42 @@ const own = {
       refusal(() => fedmrn.Tally.fromBytes(sealed(damaged), schema), 'coding', 'C-13');
     }
   },
+  'a-coded-tally-as-long-as-the-raw-one-stays-raw'() { // [E-05], [T-15]: two frames, one of which has each bit
+    const halves = (n, set = n) => {
+      const schema = fedmrn.buildSchema([{ name: 'w', role: ROLE.masked, dtype: DTYPE.float32, shape: [n] }]);
+      const frames = [0, 1].map((k) => {
+        const payload = fedmrn.packMask(Array.from({ length: n }, (_, i) => i < set && i % 2 === k));
+        const entry = { kind: KIND.binary, type: DISTRIBUTION.bernoulli, scale: 0.5, payload };
+        return fedmrn.encodeFrame({ schema, seed: 7n, entries: [entry] });
+      });
+      return { schema, bytes: tallyOf(frames, { schema }).toBytes(CODING.rans14) };
+    };
+    const coded = [19, 20, 21, 24].map((n) => halves(n)); // z is 0 everywhere: 5 bytes in coding 5; raw 5, 5, 6, 6
+    same(coded.map(({ bytes }) => [bytes[62], bytes.length - 80]), [[0, 5], [0, 5], [5, 5], [5, 5]]);
+    const longer = [28, 30, 32].map((set) => halves(32, set).bytes); // 30: 8 bytes in coding 5, and raw 8 too
+    same(longer.map((bytes) => [bytes[62], bytes.length - 80]), [[0, 8], [0, 8], [5, 5]]);
+    const forged = (k, coding, length) => {
+      const { schema, bytes } = coded[k], copy = new Uint8Array(80 + length);
+      copy.set(bytes.subarray(0, 76));
+      copy.set(coded[2].bytes.subarray(76, 81).subarray(0, length), 76);
+      copy.set([coding], 62);
+      copy.set([length], 68);
+      return () => fedmrn.Tally.fromBytes(sealed(copy), schema);
+    };
+    forged(2, CODING.rans14, 5)();
+    for (const [k, length] of [[1, 5], [2, 4], [2, 6], [3, 0]]) {
+      refusal(forged(k, CODING.rans14, length), 'payload_length', 'T-15');
+    }
+    forged(1, CODING.raw, 5)();
+    for (const length of [4, 6]) refusal(forged(1, CODING.raw, length), 'payload_length', 'T-15');
+  },
+  'many-tallies-are-summed-exactly'() { // the same terms again and again, which are below 2^48 each
+    const weight = 2 ** 24 - 1, frames = [0, 1].map((k) => talliedFrame({ k }));
+    const tally = tallyOf(frames, { weight }), counted = new fedmrn.Aggregate(TALLIED), sum = new fedmrn.Aggregate(TALLIED);
+    for (let i = 0; i < 200; i++) counted.addTally(tally);
+    frames.forEach((frame) => sum.add(frame, 200 * weight));
+    same(hex(counted.toBytes().subarray(56, -4)), hex(sum.toBytes().subarray(56, -4)));
+  },
   'bad-tallies'() { // the first fault of several
     const bytes = tallyOf([talliedFrame({ k: 1 }), talliedFrame({ k: 2 })]).toBytes();
     const read = (data, options) => fedmrn.Tally.fromBytes(data, TALLIED, options);
