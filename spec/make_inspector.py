@@ -27,21 +27,28 @@ FURTHER = re.compile(r"^- \[(A-07)\] (.*(?:\n  .*)*)", re.M)
 
 
 def checks() -> dict[str, object]:
-    """The checks of FORMAT.md: groups of frames, partial sums and schemas, and further requirements."""
+    """The checks of FORMAT.md: groups of frames, sums, tallies and schemas, and further requirements."""
     lines = (SPEC / "FORMAT.md").read_text(encoding="utf-8")
     groups: list[dict[str, object]] = []
     sums: list[dict[str, str]] = []
+    tallies: list[dict[str, str]] = []
     for line in lines.splitlines():
         if match := GROUP.fullmatch(line):
             groups.append({"name": match[1], "checks": []})
         elif match := CHECK.fullmatch(line):
             check = {"number": match[1], "text": match[2].replace("`", "")}
-            (sums if match[1].startswith("P") else groups[-1]["checks"]).append(check)  # type: ignore[attr-defined]
-    of_schema = [c for g in groups for c in g["checks"] if "S-01" <= c["number"] <= "S-06"]  # type: ignore[attr-defined]
+            of_their_own = {"P": sums, "T": tallies}
+            of_their_own.get(match[1][0], groups[-1]["checks"]).append(check)  # type: ignore[attr-defined]
+    of_frame = [c for g in groups for c in g["checks"]]  # type: ignore[attr-defined]
+    of_schema = [c for c in of_frame if "S-01" <= c["number"] <= "S-06"]
+    of_coding_5 = [c for c in of_frame if "C-10" <= c["number"] <= "C-14"]
+    at = [c["number"] for c in tallies].index("T-19")
+    counts = [tallies[at], *of_coding_5, *tallies[at + 1 :]]  # in the order of 8.6
     other = {number: " ".join(text.replace("`", "").split()) for number, text in FURTHER.findall(lines)}
     return {
         "frame": groups,
         "sum": [{"name": "partial sum", "checks": sums}],
+        "tally": [{"name": "tally", "checks": tallies[:at]}, {"name": "counts and limbs", "checks": counts}],
         "schema": [{"name": "schema", "checks": of_schema}],
         "other": other,
     }

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import fedmrn_codec as fm
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "fedmrn_codec" / "cli" / "inspector.html"
 CHROMIUM = shutil.which(os.environ.get("CHROMIUM") or "chromium")
@@ -132,6 +134,28 @@ def _receiver():
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/", wait
         server.shutdown()
+
+
+def vectors(name: str) -> list[dict]:
+    """The cases of a vector file."""
+    return json.loads((ROOT / "spec" / "vectors" / f"{name}.json").read_text(encoding="utf-8"))["cases"]
+
+
+def schema_of(case: dict) -> bytes:
+    """The bytes of a vector's schema."""
+    if "schema_bytes" in case:
+        return bytes.fromhex(case["schema_bytes"])
+    tensors = [
+        fm.Tensor(t["name"], tuple(t["shape"]), t["role"] == "masked", t["dtype"]) for t in case["schema"]
+    ]
+    return fm.Schema(tensors).data
+
+
+def with_schema(case: dict, key: str) -> dict:
+    """The steps that show bytes of a vector, its `frame`, `partial` or `tally`, with its schema."""
+    schema = [{"schema": given("s.bin", schema_of(case))}] if case.get("schema") is not None else []
+    as_ = "sum" if key == "partial" else key
+    return {"steps": [*schema, {"as": as_}, {"file": given("x", bytes.fromhex(case[key]))}]}
 
 
 def look(cases: dict[str, dict], folder: Path) -> dict[str, dict]:

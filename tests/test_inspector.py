@@ -95,11 +95,15 @@ def test_the_decoder_is_that_of_the_folder_decoders():
 def test_every_check_of_the_text_is_in_the_page():
     checks = MAKER.checks()
     numbers = [c["number"] for group in [*checks["frame"], *checks["sum"]] for c in group["checks"]]
+    of_tallies = [c["number"] for group in checks["tally"] for c in group["checks"]]
+    numbers += [number for number in of_tallies if number[0] == "T"]
     text = (ROOT / "spec" / "FORMAT.md").read_text(encoding="utf-8")
-    assert numbers == re.findall(r"^\| \[([FSCP]-\d\d)\] \|", text, re.M)
-    assert len(numbers) > 70
+    assert numbers == re.findall(r"^\| \[([FSCPT]-\d\d)\] \|", text, re.M)
+    assert len(numbers) > 90
+    coded = [f"C-{i}" for i in range(10, 15)]
+    assert of_tallies == [*(f"T-{i:02}" for i in range(1, 20)), *coded, "T-20"]  # in the order of 8.6
     decoder = (ROOT / "spec" / "decoders" / "js" / "fedmrn.mjs").read_text(encoding="utf-8")
-    raised = set(re.findall(r"'([FSCP]-\d\d)': '", decoder))
+    raised = set(re.findall(r"'([FSCPT]-\d\d)': '", decoder))
     assert raised == set(numbers)
     assert [c["number"] for c in checks["schema"][0]["checks"]] == [f"S-0{i}" for i in range(1, 7)]
     assert checks["other"]["A-07"].startswith("A mean (8.3) that, once rounded")
@@ -164,6 +168,8 @@ def test_the_command_writes_the_page_with_a_file(run):
     _, given, _ = texts_of(Path("out.html").read_text(encoding="utf-8"))
     assert given["as"] == "sum"
     assert given["schema"] == {"name": "s.json", "bytes": base64.b64encode(SCHEMA.data).decode()}
+    run(0, "a.fmrn", "--html", "out.html", "--as", "tally")
+    assert texts_of(Path("out.html").read_text(encoding="utf-8"))[1]["as"] == "tally"
     assert run(0, "-", "--html", "-", input=Path("a.fmrn").read_bytes()).stdout.startswith("<!doctype html>")
 
 

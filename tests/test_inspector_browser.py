@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from inspector_pages import CHROMIUM, ROOT, given, look
+from inspector_pages import CHROMIUM, ROOT, given, look, vectors, with_schema
 
 import fedmrn_codec as fm
 from fedmrn_codec.cli import inspector
@@ -14,11 +14,6 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
 ]
-
-
-def vectors(name):
-    """The cases of a vector file."""
-    return json.loads((ROOT / "spec" / "vectors" / f"{name}.json").read_text(encoding="utf-8"))["cases"]
 
 
 FRAMES = {case["id"]: case for case in vectors("frames")}
@@ -38,23 +33,6 @@ def first_of_each_number():
 
 
 INVALID = {number: case for number, case in first_of_each_number().items() if number != "F-09"}
-
-
-def schema_of(case):
-    """The bytes of a vector's schema."""
-    if "schema_bytes" in case:
-        return bytes.fromhex(case["schema_bytes"])
-    tensors = [
-        fm.Tensor(t["name"], tuple(t["shape"]), t["role"] == "masked", t["dtype"]) for t in case["schema"]
-    ]
-    return fm.Schema(tensors).data
-
-
-def with_schema(case, key):
-    """The steps that show bytes of a vector with its schema."""
-    schema = [{"schema": given("s.bin", schema_of(case))}] if case.get("schema") is not None else []
-    as_ = "sum" if key == "partial" else "frame"
-    return {"steps": [*schema, {"as": as_}, {"file": given("x", bytes.fromhex(case[key]))}]}
 
 
 def example(**more):

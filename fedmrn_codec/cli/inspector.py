@@ -15,7 +15,7 @@ from ..format.schema import Schema
 PLACE = '<script type="application/json" id="given">null</script>'
 """What the page holds in place of a file."""
 
-AS = {"frame": "frame", "partial-sum": "sum", "schema": "schema"}
+AS = {"frame": "frame", "partial-sum": "sum", "tally": "tally", "schema": "schema"}
 """What the command calls contents, and what the page calls them."""
 
 
@@ -27,8 +27,8 @@ def page(file: str, data: bytes, what: str | None, schema_file: str | None, sche
     file : str
         The path of the file; the page shows its last part.
     data : bytes
-        A frame, a partial sum or a schema, damaged or not.
-    what : {"frame", "partial-sum", "schema"} or None
+        A frame, a partial sum, a tally or a schema, damaged or not.
+    what : {"frame", "partial-sum", "tally", "schema"} or None
         What the bytes are read as; None: what they look like.
     schema_file : str or None
         The path of the schema.

@@ -4,13 +4,16 @@ import { DTYPE, FedmrnError, ROLE, buildSchema, parseSchema } from '../decoders/
 
 const startsWith = (bytes, text) => Array.from(text).every((c, i) => bytes[i] === c.charCodeAt(0));
 
-/** Whether bytes begin as a frame or a partial sum does. */
-export const hasMagic = (bytes) => startsWith(bytes, 'FMRN') || startsWith(bytes, 'FMRS');
+const MAGICS = { FMRN: 'frame', FMRS: 'sum', FMRT: 'tally' };
+const magicOf = (bytes) => Object.keys(MAGICS).find((magic) => startsWith(bytes, magic));
 
-/** What bytes look like: frame, sum, schema, or json for a schema in JSON. What is nothing else is read as a frame. */
+/** Whether bytes begin as a frame, a partial sum or a tally does. */
+export const hasMagic = (bytes) => magicOf(bytes) !== undefined;
+
+/** What bytes look like: frame, sum, tally, schema, or json for a schema in JSON. What is nothing else is read as a frame. */
 export function whatIs(bytes) {
-  if (startsWith(bytes, 'FMRN')) return 'frame';
-  if (startsWith(bytes, 'FMRS')) return 'sum';
+  const magic = magicOf(bytes);
+  if (magic) return MAGICS[magic];
   try {
     parseSchema(bytes);
     return 'schema';

@@ -1,9 +1,9 @@
-// The fields of a frame, a schema or a partial sum in their order; of damaged bytes, as far as they can be found.
+// The fields of a frame, a schema, a partial sum or a tally in their order; of damaged bytes, as far as they can be found.
 
-import { DEFAULT_LIMITS, parseSchema } from '../decoders/js/fedmrn.mjs';
+import { CODING, DEFAULT_LIMITS, parseSchema } from '../decoders/js/fedmrn.mjs';
 import { codedFields } from './payloads.mjs';
 import { Pen, walk } from './pen.mjs';
-import { LABELS, printable } from './values.mjs';
+import { LABELS, bitLength, printable } from './values.mjs';
 
 /**
  * @typedef {object} Field bytes begin to end - 1
@@ -12,22 +12,21 @@ import { LABELS, printable } from './values.mjs';
  * @property {string} name
  * @property {string} of what it belongs to, or ''
  * @property {string} section of FORMAT.md
- * @property {string} form how it is read: a key of LABELS or DTYPE, or number, text, bits, hex
+ * @property {string} form how it is read: a key of LABELS or DTYPE, or number, text, bits, hex; N integers of B bits: packed B N
  * @property {string} part header, schema, table, payload, checksum, rest, or further for fields that are not listed
  * @property {number} [tensor]
  *
  * @typedef {object} Layout
  * @property {Field[]} fields
- * @property {object[]} entries what the table, or the sums, say of each tensor, as far as they were read
+ * @property {object[]} entries what the table, the sums or the tally say of each tensor, as far as they were read
  * @property {import('../decoders/js/fedmrn.mjs').Schema | undefined} schema the embedded one, or else the given one
  */
 
-const HEADER = 48, SUM_HEADER = 56, CHECKSUM = 4; // bytes, spec 6.2, 8.5, 6.6
+const HEADER = 48, SUM_HEADER = 56, TALLY_HEADER = 60, CHECKSUM = 4; // bytes, spec 6.2, 8.5, 8.6, 6.6
 
 /** @returns {Layout} */
 export function layoutOf(what, bytes, given) {
-  if (what === 'schema') return schemaLayout(bytes);
-  return what === 'frame' ? frameLayout(bytes, given) : sumLayout(bytes, given);
+  return { schema: schemaLayout, frame: frameLayout, sum: sumLayout, tally: tallyLayout }[what](bytes, given);
 }
 
 function schemaLayout(bytes) {
@@ -151,6 +150,13 @@ function sumFields(pen, tensor, i, entries) {
     pen.put(8 * tensor.n, 'sums', '8.2', 'payload', 'int64', of, i);
     return;
   }
+  rowFields(pen, tensor, i, entries, '8.5');
+}
+
+/** The rows of a dense tensor, in a partial sum or a tally. */
+function rowFields(pen, tensor, i, entries, section) {
+  const of = nameOf(tensor, i), begin = pen.at;
+  const number = (size, name) => pen.number(size, name, section, 'table', 'number', of, i);
   const rows = number(4, 'rows');
   entries.push({ tensor, rows, length: rows * (4 + 8 * tensor.n), begin });
   for (let k = 0; k < rows; k++) {
@@ -159,12 +165,42 @@ function sumFields(pen, tensor, i, entries) {
   }
 }
 
+function tallyLayout(bytes, given) { // spec 8.6
+  const pen = new Pen(bytes, 0, bytes.length - (bytes.length >= TALLY_HEADER + CHECKSUM ? CHECKSUM : 0));
+  const entries = [];
+  walk(() => {
+    headerFields(pen, 'seed', '8.6');
+    pen.put(8, 'weight', '8.6', 'header', 'number');
+    const frames = pen.number(4, 'frames', '8.6', 'header', 'number');
+    given?.tensors.forEach((tensor, i) => {
+      if (tensor.role === 1) countFields(pen, tensor, i, entries, frames);
+      else rowFields(pen, tensor, i, entries, '8.6');
+    });
+  });
+  return finished(pen, '8.6', entries, given);
+}
+
+function countFields(pen, tensor, i, entries, frames) {
+  const of = nameOf(tensor, i), begin = pen.at;
+  const number = (size, name, form) => pen.number(size, name, '8.6', 'table', form, of, i);
+  const kind = number(1, 'kind', 'kind'), type = number(1, 'distribution', 'distribution');
+  const coding = number(1, 'coding', 'coding');
+  number(1, 'reserved');
+  const scale = pen.float(pen.put(4, 'scale', '8.6', 'table', 'float32', of, i));
+  const length = number(8, 'length'), entry = { tensor, of, kind, type, coding, scale, length, begin };
+  entries.push(entry);
+  const inner = pen.at + length <= pen.end && coding === CODING.rans14 && codedFields(pen, entry, i);
+  const form = coding ? 'hex' : `packed ${bitLength(frames)} ${tensor.n}`;
+  if (inner) pen.take(inner);
+  else pen.put(length, 'counts', coding ? '6.14' : '8.6', 'payload', form, of, i);
+}
+
 /** Adds the bytes that were not read, and the checksum. */
 function finished(pen, section, entries, schema) {
   if (pen.at < pen.end) pen.add(pen.end, 'bytes that belong to no field', section);
   if (pen.end < pen.bytes.length) {
     pen.end = pen.bytes.length;
-    pen.add(pen.end, 'checksum', section === '6.1' ? '6.6' : '8.5', 'checksum');
+    pen.add(pen.end, 'checksum', section === '6.1' ? '6.6' : section, 'checksum');
   }
   return { fields: pen.fields, entries, schema };
 }

@@ -1,7 +1,7 @@
 // What is measured of a tensor: a histogram of its values, and the density and entropy of its mask or integers.
 
 import { DISTRIBUTION, DTYPE, KIND, decodeTensor, draws, elementSize, toFloats } from '../decoders/js/fedmrn.mjs';
-import { reader } from './values.mjs';
+import { bitLength, reader } from './values.mjs';
 
 const HALF = 64; // bins on each side of zero
 const PICTURE = 65536; // elements of a picture, at most
@@ -129,6 +129,34 @@ export function measureTensor(frame, i) {
   }
   const picture = { bits: entry.payload.slice(0, PICTURE / 8), n: Math.min(n, PICTURE) };
   return { ...measured, ...measureMask(entry, frame.seed, i, n), picture };
+}
+
+/** A histogram of counts of 0 to `most`, of which zeros are drawn as well; bins are a power of two wide, and at most 128. */
+export function countHistogram(counts, most) {
+  const shift = Math.max(bitLength(most) - 7, 0), bins = Array((most >> shift) + 1).fill(0);
+  let least = Infinity, largest = -Infinity;
+  for (const c of counts) {
+    bins[c >> shift]++;
+    if (c < least) least = c;
+    if (c > largest) largest = c;
+  }
+  return { bins, from: 0, width: 2 ** shift, others: 0, count: counts.length, least, most: largest };
+}
+
+/** The share of set bits among all bits that were counted, and the entropy of the counts an element. */
+export function measureCounts(counts, frames) {
+  const set = counts.reduce((sum, c) => sum + c, 0);
+  return { density: set / (counts.length * frames), entropy: measureIntegers(counts).entropy };
+}
+
+/** All that is shown of one tensor of a tally: its mean, and the counts of a masked tensor. */
+export function measureTally(tally, mean, i) {
+  const tensor = tally.schema.tensors[i], counts = tally.counts(i), { frames } = tally;
+  const measured = measureMean(mean, tensor);
+  if (!counts || tensor.n === 0) return measured;
+  const counted = { histogram: countHistogram(counts, frames), first: [...counts.subarray(0, FIRST)] };
+  const picture = { counts: counts.slice(0, PICTURE), frames };
+  return { ...measured, ...measureCounts(counts, frames), picture, counted };
 }
 
 /** All that is shown of one tensor of a partial sum: its mean. */

@@ -11,7 +11,7 @@ import { verdictView } from './view_verdict.mjs';
 
 const MOST_BYTES = 2 ** 26;
 const PATIENCE = 60; // seconds
-const NAMES = { frame: 'frame', sum: 'partial sum', schema: 'schema' };
+const NAMES = { frame: 'frame', sum: 'partial sum', tally: 'tally', schema: 'schema' };
 const SECTIONS = ['verdict', 'header', 'parts', 'tensors', 'total', 'cards', 'bytes', 'fields'];
 
 const byId = (id) => document.getElementById(id);
@@ -92,7 +92,7 @@ class Page {
     }
   }
 
-  /** Takes a schema for frames and partial sums; undefined: none. */
+  /** Takes a schema for frames, partial sums and tallies; undefined: none. */
   useSchema(file) {
     if (!file) byId('schema-file').value = '';
     this.schema = file;
@@ -219,7 +219,7 @@ class View {
 
   total(total) {
     this.table();
-    const name = this.what === 'sum' ? 'the mean' : 'the decoded update';
+    const name = this.what === 'frame' ? 'the decoded update' : 'the mean';
     const heading = el('p', { class: 'note' }, `All float tensors of ${name} together.`);
     if (total.count) show('total', heading, histogramView(total, name));
     const note = cardsNote(this.tensors.length);

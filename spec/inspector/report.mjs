@@ -1,9 +1,9 @@
 // All that the page shows of some bytes, in parts, as data that can be sent from a worker to a page.
 
-import { Aggregate, DTYPE, FedmrnError, crc32, parseFrame, parseSchema } from '../decoders/js/fedmrn.mjs';
+import { Aggregate, DTYPE, FedmrnError, Tally, crc32, parseFrame, parseSchema } from '../decoders/js/fedmrn.mjs';
 import { NoSchema, schemaBytes, whatIs } from './contents.mjs';
 import { layoutOf } from './fields.mjs';
-import { Histogram, measureMean, measureTensor } from './measures.mjs';
+import { Histogram, measureMean, measureTally, measureTensor } from './measures.mjs';
 
 /** The most elements that this page decodes. */
 export const MOST_ELEMENTS = 2 ** 25;
@@ -17,7 +17,7 @@ export const MOST_SHOWN = 60;
  * no schema, { refused }.
  * @param {object} request
  * @param {Uint8Array} request.bytes
- * @param {'' | 'frame' | 'sum' | 'schema'} request.as what they are; '': what they look like
+ * @param {'' | 'frame' | 'sum' | 'tally' | 'schema'} request.as what they are; '': what they look like
  * @param {Uint8Array | undefined} request.given the reader's schema in any form
  * @param {(part: object) => void} send
  */
@@ -46,7 +46,7 @@ function accepted(bytes, refuse) {
 function reportBytes(what, bytes, given, send) {
   const caller = given ? parseSchema(given) : undefined;
   const layout = layoutOf(what, bytes, caller);
-  send({ layout: sendable(layout), checksum: what === 'schema' ? undefined : checksum(bytes, what === 'frame' ? 52 : 60) });
+  send({ layout: sendable(layout), checksum: checksum(bytes, LEAST[what]) });
   const verdict = check(what, bytes, caller);
   send({ verdict: verdict.shown });
   if (verdict.measure) measureAll(verdict, send);
@@ -54,8 +54,10 @@ function reportBytes(what, bytes, given, send) {
 
 const sendable = ({ fields, entries, schema }) => ({ fields, entries, tensors: schema?.tensors });
 
+const LEAST = { frame: 52, sum: 60, tally: 64 }; // bytes with a checksum
+
 function checksum(bytes, least) {
-  if (bytes.length < least) return undefined;
+  if (least === undefined || bytes.length < least) return undefined;
   const at = bytes.length - 4, view = new DataView(bytes.buffer, bytes.byteOffset);
   return { found: view.getUint32(at, true), right: crc32(bytes.subarray(0, at)) };
 }
@@ -67,7 +69,7 @@ function check(what, bytes, caller) {
   try {
     if (what === 'frame') return checkedFrame(bytes, caller);
     if (what === 'schema') parseSchema(bytes);
-    else if (caller) return checkedSum(bytes, caller);
+    else if (caller) return what === 'tally' ? checkedTally(bytes, caller) : checkedSum(bytes, caller);
     else return { shown: { missing: true } };
     return { shown: { passed: true } };
   } catch (error) {
@@ -82,10 +84,21 @@ function checkedFrame(bytes, schema) {
 }
 
 function checkedSum(bytes, schema) {
-  const sum = Aggregate.fromBytes(bytes, schema);
+  return withMean(Aggregate.fromBytes(bytes, schema), (mean, i) => measureMean(mean, schema.tensors[i]));
+}
+
+function checkedTally(bytes, schema) {
+  const tally = Tally.fromBytes(bytes, schema), { baseModel, round } = tally;
+  const sum = new Aggregate(schema, { baseModel, round });
+  sum.addTally(tally);
+  return withMean(sum, (mean, i) => measureTally(tally, mean, i));
+}
+
+/** What was checked, with `measure` of the mean of each tensor. */
+function withMean(sum, measure) {
   try {
     const mean = sum.mean();
-    return { shown: { passed: true }, tensors: schema.tensors, measure: (i) => measureMean(mean[i], schema.tensors[i]) };
+    return { shown: { passed: true }, tensors: sum.schema.tensors, measure: (i) => measure(mean[i], i) };
   } catch (error) {
     if (error instanceof FedmrnError) return { shown: { passed: true, mean: plainly(error) } }; // [A-07]
     throw error;
@@ -101,9 +114,9 @@ const isFloat = (dtype) => dtype <= DTYPE.bfloat16; // the four float dtypes hav
 function measureAll({ tensors, measure }, send) {
   const total = new Histogram();
   tensors.forEach(({ n }, i) => {
-    const { histogram, first, picture, ...measured } = measure(i);
+    const { histogram, first, picture, counted, ...measured } = measure(i);
     if (isFloat(tensors[i].dtype)) total.merge(histogram);
-    const detail = i < MOST_SHOWN ? { histogram: histogram.data, first, picture } : {};
+    const detail = i < MOST_SHOWN ? { histogram: histogram.data, first, picture, counted } : {};
     send({ i, tensor: { n, ...measured, ...detail } });
   });
   send({ total: total.data });

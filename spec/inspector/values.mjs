@@ -92,6 +92,16 @@ function number({ name, section }, bytes) {
   return NOT_GIVEN.includes(name) && value === 0n ? `${text}: not given` : text;
 }
 
+/** The number of binary digits of a u32, bits(n) of the format. */
+export const bitLength = (n) => 32 - Math.clz32(n);
+
+/** The complete integers among these bytes, of `n` that have a number of bits each, the least significant first. */
+function packedText(bytes, bits, n) {
+  const bit = (k) => (bytes[k >> 3] >> (k & 7)) & 1;
+  const at = (i) => Array.from({ length: bits }, (_, k) => bit(i * bits + k) * 2 ** k).reduce((sum, x) => sum + x, 0);
+  return Array.from({ length: bits ? Math.min(Math.floor((8 * bytes.length) / bits), n) : 0 }, (_, i) => at(i)).join(' ');
+}
+
 /** The bits of a byte, the least significant first. */
 const bitsOf = (byte) => Array.from({ length: 8 }, (_, k) => (byte >> k) & 1).join('');
 
@@ -105,5 +115,6 @@ export function meaning(field, bytes) {
   if (form === 'number') return number(field, some);
   if (form === 'text') return `“${printable(LOSSY.decode(all.subarray(0, 1000)))}”`;
   if (form === 'bits') return Array.from(some, bitsOf).join(' ') + more;
+  if (form.startsWith('packed ')) return packedText(some, ...form.split(' ').slice(1).map(Number)) + more;
   return (form in DTYPE ? elementsText(some, DTYPE[form]) : hex(some)) + more;
 }

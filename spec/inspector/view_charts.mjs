@@ -1,4 +1,4 @@
-// Pictures: masks and integers as pixels, histograms as bars.
+// Pictures: masks, integers and counts as pixels, histograms as bars.
 
 import { el, svg } from './dom.mjs';
 import { counted, grouped, short } from './values.mjs';
@@ -23,22 +23,35 @@ function canvas(n, width, colour, label) {
   return node;
 }
 
-/** A mask, dark where a bit is set, or the integers of a grid, with a note of what is shown. */
-export function pictureView({ bits, n, integers }, all, shape, name) {
-  const count = integers ? integers.length : n, width = widthOf(shape, count);
-  const bit = (i) => ((bits[i >> 3] >> (i & 7)) & 1 ? SET : CLEAR);
-  const sign = (i) => (integers[i] ? (integers[i] > 0 ? SET : NEGATIVE) : CLEAR);
-  const what = integers ? 'integers: blue above 0, red below' : 'mask: dark where the bit is set';
-  const extent = count < all ? `the first ${grouped(count)} of ${counted(all, 'element')}` : counted(count, 'element');
-  const picture = canvas(count, width, integers ? sign : bit, `${integers ? 'Integers' : 'Mask'} of ${name}, ${extent}`);
-  return el('figure', {}, picture, el('figcaption', {}, `${what}; ${extent}, ${width} a row`));
+const mixed = (share) => CLEAR.map((clear, k) => Math.round(clear + share * (SET[k] - clear)));
+
+/** How the content of a picture is drawn: its number of elements, title, note, and the colour of element i. */
+function drawnAs({ bits, n, integers, counts, frames }) {
+  if (counts) {
+    const note = `counts: the darker, the more of ${counted(frames, 'frame')} have the bit set`;
+    return [counts.length, 'Counts', note, (i) => mixed(counts[i] / frames)];
+  }
+  if (integers) {
+    const sign = (i) => (integers[i] ? (integers[i] > 0 ? SET : NEGATIVE) : CLEAR);
+    return [integers.length, 'Integers', 'integers: blue above 0, red below', sign];
+  }
+  return [n, 'Mask', 'mask: dark where the bit is set', (i) => ((bits[i >> 3] >> (i & 7)) & 1 ? SET : CLEAR)];
 }
 
-/** A histogram; zeros are told in words, since they would dwarf all else. */
-export function histogramView({ bins, from, width, zeros, others, count, least, most }, name) {
+/** A mask, the integers of a grid or the counts of a tally, with a note of what is shown. */
+export function pictureView(picture, all, shape, name) {
+  const [count, title, note, colour] = drawnAs(picture), width = widthOf(shape, count);
+  const extent = count < all ? `the first ${grouped(count)} of ${counted(all, 'element')}` : counted(count, 'element');
+  const drawn = canvas(count, width, colour, `${title} of ${name}, ${extent}`);
+  return el('figure', {}, drawn, el('figcaption', {}, `${note}; ${extent}, ${width} a row`));
+}
+
+/** A histogram; zeros are told in words, since they would dwarf all else, or are undefined where they are drawn as well. */
+export function histogramView({ bins, from, width, zeros, others, count, least, most }, name, word = 'value') {
   if (!count) return el('p', { class: 'note' }, 'No values.');
-  const left = [zeros ? `${counted(zeros, 'zero')} not drawn` : 'no zeros', ...(others ? [`${others} not finite`] : [])];
-  const words = [`${counted(count, 'value')} from ${short(least)} to ${short(most)}`, ...left].join('; ');
+  const ofZeros = zeros === undefined ? [] : [zeros ? `${counted(zeros, 'zero')} not drawn` : 'no zeros'];
+  const left = [...ofZeros, ...(others ? [`${others} not finite`] : [])];
+  const words = [`${counted(count, word)} from ${short(least)} to ${short(most)}`, ...left].join('; ');
   if (!bins.length) return el('p', { class: 'note' }, `${words}.`);
   const tallest = bins.reduce((a, b) => Math.max(a, b)), step = 320 / Math.max(bins.length, 24);
   const bars = bins.map((value, b) => {

@@ -19,7 +19,7 @@ const label = (kind, code) => LABELS[kind][code] ?? `unknown ${code}`;
 
 const noiseOf = (distribution, scale) => `${label('distribution', distribution)} ${float32(scale)}`;
 
-/** How a tensor is sent, as the table of a frame or the sums of a partial sum say it. */
+/** How a tensor is sent, as the table of a frame, or its entry in a partial sum or a tally, says it. */
 function sentAs(entry) {
   if (!entry) return ['', '', ''];
   if (entry.rows !== undefined) return [counted(entry.rows, 'row'), '', ''];
@@ -45,7 +45,7 @@ const HEADS = [
 
 /** The columns that have something to say. */
 function columnsOf(what, measured) {
-  const last = { schema: 3, sum: measured ? 9 : 8, frame: measured ? 11 : 8 }[what];
+  const last = { schema: 3, sum: measured ? 9 : 8, tally: measured ? 10 : 8, frame: measured ? 11 : 8 }[what];
   return [...HEADS.keys()].filter((column) => column <= last && !(what === 'sum' && HEADS[column] === 'coding'));
 }
 
@@ -77,19 +77,27 @@ const EXPLAINED = {
     + 'That of a mask is computed from its density alone, and “given noise” with a probability for each size of the noise '
     + '(section 6.8), which codings 1 and 4 use. That of a grid is the entropy of its integers.',
   sum: 'Density is the share of elements of the mean that are not 0.',
+  tally: 'Density is the mean count divided by the number of frames, so the share of set bits in all masks; of a dense tensor, '
+    + 'the share of elements of the mean that are not 0. Entropy is that of the counts, in bits per element.',
 };
 
-/** A card: the picture of a mask or grid, the histogram of the values, and the first values. */
-export function tensorCard(i, tensor, { n, histogram, first, picture }) {
+/** The first of `n` numbers, to be opened. */
+function firstView(first, n, word, text) {
+  const title = first.length < n ? `The first ${first.length} of ${counted(n, word)}` : counted(n, word);
+  return el('details', {}, el('summary', {}, title), el('p', { class: 'values' }, first.map(text).join(' ')));
+}
+
+/** A card: the picture of a mask, a grid or counts, the histograms of counts and of values, and the first of both. */
+export function tensorCard(i, tensor, { n, histogram, first, picture, counted: counts }) {
   const name = printable(tensor.name);
   const parts = [el('h3', {}, `${i} `, el('bdi', {}, name)), el('p', { class: 'note' }, shapeOf(tensor))];
   if (picture) parts.push(pictureView(picture, n, tensor.shape, name));
-  parts.push(histogramView(histogram, name));
-  if (first.length) {
-    const title = first.length < n ? `The first ${first.length} of ${counted(n, 'value')}` : counted(n, 'value');
-    const text = first.map((x) => (tensor.dtype === 1 ? float32(x) : String(x))).join(' ');
-    parts.push(el('details', {}, el('summary', {}, title), el('p', { class: 'values' }, text)));
+  if (counts) {
+    parts.push(histogramView(counts.histogram, `the counts of ${name}`, 'count'));
+    parts.push(firstView(counts.first, n, 'count', String));
   }
+  parts.push(histogramView(histogram, counts ? `the mean of ${name}` : name));
+  if (first.length) parts.push(firstView(first, n, 'value', tensor.dtype === 1 ? float32 : String));
   return el('article', { class: 'card' }, ...parts);
 }
 

@@ -6,10 +6,13 @@ import { counted, grouped, printable } from './values.mjs';
 
 const MUST = {
   frame: 'A decoder MUST refuse the frame unless', sum: 'A reader MUST refuse the partial sum unless',
-  schema: 'A reader MUST refuse the schema unless',
+  tally: 'A reader MUST refuse the tally unless', schema: 'A reader MUST refuse the schema unless',
 };
-const SECTION = { frame: '7', sum: '8.5', schema: '5.2 and 7.3' };
-const UNASKED = 'No round, base model or seed was expected, so [F-12], [F-13] and [F-14] compared nothing.';
+const SECTION = { frame: '7', sum: '8.5', tally: '8.6', schema: '5.2 and 7.3' };
+const UNASKED = {
+  frame: 'No round, base model or seed was expected, so [F-12], [F-13] and [F-14] compared nothing.',
+  tally: 'No seed was expected, so [T-09] compared nothing.',
+};
 
 /** The groups of checks that are made of some content, in their order. */
 const groupsOf = (what) => CHECKS[what];
@@ -44,7 +47,7 @@ export function verdictView(what, verdict, checksum) {
   const parts = [];
   if (passed) {
     parts.push(el('p', { class: 'verdict passes' }, `All checks of section ${SECTION[what]} passed.`));
-    if (what === 'frame') parts.push(el('p', {}, UNASKED));
+    if (UNASKED[what]) parts.push(el('p', {}, UNASKED[what]));
     if (mean) parts.push(...failed(what, mean, 'The mean is refused:'));
   } else if (error?.code === 'limit') {
     parts.push(...failed(what, error, 'Beyond a limit of this page:'));
@@ -69,9 +72,12 @@ export function verdictView(what, verdict, checksum) {
 
 function needed(what) {
   const how = 'Give it in the second field above: its bytes, the JSON of fedmrn schema, or a frame that embeds it.';
-  const [name, made] = what === 'frame'
-    ? ['frame', 'The header was checked. The table is shown as far as it can be read; names and values need the schema [F-09].']
-    : ['partial sum', 'No check was made, and the sums cannot be told apart.'];
+  const [name, made] = {
+    frame: ['frame', 'The header was checked. The table is shown as far as it can be read; names and values need the schema '
+      + '[F-09].'],
+    sum: ['partial sum', 'No check was made, and the sums cannot be told apart.'],
+    tally: ['tally', 'No check was made, and the counts cannot be told apart.'],
+  }[what];
   const title = `The schema is needed: this ${name} does not contain it.`;
   return [el('p', { class: 'verdict' }, title), el('p', {}, `${made} ${how}`)];
 }
@@ -85,7 +91,7 @@ function checksumText({ found, right }) {
 /** All checks by group: groups before the one at fault have passed, those behind it were not reached. */
 function checkList(what, { error, missing }) {
   const groups = groupsOf(what), number = missing ? 'F-09' : error?.number;
-  const none = what === 'sum' && missing;
+  const none = what !== 'frame' && missing;
   const at = none ? 0 : groups.findIndex(({ checks }) => checks.some((check) => check.number === number));
   const last = at < 0 ? groups.length : at;
   const items = groups.map(({ name, checks }, g) => {
