@@ -37,15 +37,20 @@ PAGES = (
 )
 """Pages that lie outside docs/; in the site they have the same paths."""
 
+FILES = {"fedmrn_codec/cli/inspector.html": "inspector.html"}
+"""Files of the repository that are no pages, and their paths in the site."""
+
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!\w+:|#)([^()\s#]+)(#[^()\s]*)?\)")
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
-    """Add `PAGES` to the files of the site."""
+    """Add `PAGES` and `FILES` to the files of the site."""
     from mkdocs.structure.files import File
 
     for path in PAGES:
         files.append(File.generated(config, path, abs_src_path=str(ROOT / path)))
+    for path, place in FILES.items():
+        files.append(File.generated(config, place, abs_src_path=str(ROOT / path)))
     return files
 
 
@@ -73,7 +78,7 @@ def links(markdown: str, page: str, site: set[str]) -> str:
     def replaced(match: re.Match[str]) -> str:
         image, text, link, anchor = match[1], match[2], match[3], match[4] or ""
         path = posixpath.normpath(posixpath.join(here, link))
-        for found in (path.removeprefix("docs/"), f"{path}/README.md"):
+        for found in (FILES.get(path, path.removeprefix("docs/")), f"{path}/README.md"):
             if found in site:
                 target = posixpath.relpath(found, posixpath.dirname(page) or ".")
                 return f"{image}[{text}]({target}{anchor})"

@@ -59,6 +59,15 @@ Options = Annotated[
     typer.Option("--option", metavar="NAME=VALUE", help="set an option of the method; may be repeated"),
 ]
 
+TensorBoard = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="also write accuracy, loss, bytes, densities and noise scales of each round there, for "
+        "TensorBoard; needs the package tensorboard",
+    ),
+]
+
 
 def _list_presets(given: bool) -> None:
     if given:
@@ -126,6 +135,7 @@ def train(
     demo: Annotated[
         bool, typer.Option(help="train FedAvg and FedMRN, binary and signed, on the digits")
     ] = False,
+    tensorboard: TensorBoard = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON line for each round")] = False,
     list_presets: ListPresets = False,
 ) -> None:
@@ -160,6 +170,7 @@ def train(
             engine=make if engine is Engine.FLOWER else Local,
             verify=verify,
             as_json=as_json,
+            tensorboard=tensorboard,
         )
 
 
@@ -202,6 +213,7 @@ def sweep(
     out: Annotated[
         Path, typer.Option(help="holds one folder for each run; finished rounds in it are skipped")
     ] = Path("runs/sweep"),
+    tensorboard: TensorBoard = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="print the rows of the table as JSON lines")
     ] = False,
@@ -223,7 +235,7 @@ def sweep(
 
         given["options"] = sweep_runs.pairs(option or ())
         runs = sweep_runs.runs(_parts(preset or "digits"), _parts(methods or METHODS), range(seeds), given)
-        failed = console.sweep(Sweep(runs, out, data_root, threads, jobs), as_json=as_json)
+        failed = console.sweep(Sweep(runs, out, data_root, threads, jobs, tensorboard), as_json=as_json)
     if failed:
         raise typer.Exit(EXIT_FAILED)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -14,7 +15,7 @@ from rich.console import Console
 from fedmrn_codec.cli.output import print_table, progress
 from fedmrn_codec.primitives import atomic
 
-from . import data, loop, report
+from . import data, events, loop, report
 from .engines import Engine
 from .engines.local import Local
 from .record import METRICS
@@ -31,14 +32,25 @@ def run(
     engine: Callable[[Settings, data.Dataset], Engine] = Local,
     verify: bool,
     as_json: bool,
+    tensorboard: Path | None = None,
 ) -> None:
-    """Train these runs one after the other, in `out` or, if `several`, each in a folder below it."""
+    """Train these runs one after the other, in `out` or, if `several`, each in a folder below it.
+
+    With `tensorboard`, a folder, the rounds are also written there (`events`), each run as `out` has it.
+    """
+    if tensorboard is not None:
+        events.require()
     messages = Console(stderr=True, highlight=False)
     samples = _load(messages, runs[0].dataset, data_root)
     _say_groups(messages, samples, runs)
     folders = [out / settings.label if several else out for settings in runs]
     for settings, folder in zip(runs, folders, strict=True):
-        _train(settings, samples, folder, engine(settings, samples), verify=verify, as_json=as_json)
+        board = tensorboard and (tensorboard / folder.relative_to(out))
+        with events.Log(folder, board) if board else nullcontext() as log:
+            clients = engine(settings, samples)
+            for line in _train(settings, samples, folder, clients, verify=verify, as_json=as_json):
+                if log is not None:
+                    log.add(line)
     _summary([folder / METRICS for folder in folders], out, as_json)
 
 
@@ -57,8 +69,8 @@ def _say_groups(messages: Console, samples: data.Dataset, runs: list[Settings]) 
 
 def _train(
     settings: Settings, samples: data.Dataset, folder: Path, engine: Engine, *, verify: bool, as_json: bool
-) -> None:
-    """Train one run, with a progress bar for its rounds and one for the clients of the round.
+) -> Iterator[dict[str, Any]]:
+    """Train one run, with a progress bar for its rounds and one for the clients of the round; give its lines.
 
     The clients of a round count as parts of it, so that the time left is known before the first round ends.
     """
@@ -86,6 +98,7 @@ def _train(
                     f"{line['downlink_bytes']:,}  {line['seconds']:.1f} s",
                     soft_wrap=True,
                 )
+            yield line
 
 
 def _summary(files: list[Path], out: Path, as_json: bool) -> None:
@@ -115,6 +128,8 @@ def sweep(planned: Sweep, *, as_json: bool) -> dict[str, str]:
         The names of the runs that failed, each with the reason.
     """
     messages = Console(stderr=True, highlight=False)
+    if planned.tensorboard is not None:
+        events.require()
     left = planned.left()
     for name in sorted({run.settings.dataset for run in left}):
         samples = _load(
@@ -136,6 +151,7 @@ def sweep(planned: Sweep, *, as_json: bool) -> dict[str, str]:
     except (KeyboardInterrupt, SystemExit):
         messages.print("stopped; the finished rounds are kept; run the same command to continue")
         raise
+    planned.log_finished()
     finished = planned.merge()
     rows = report.table(report.load([finished]))
     if as_json:

@@ -16,6 +16,7 @@ from typing import Any
 from fedmrn_codec.backends.threads import processors
 from fedmrn_codec.primitives import atomic
 
+from . import events
 from .record import METRICS, Record, read
 from .sweep_runs import Planned
 
@@ -43,13 +44,21 @@ class Sweep:
         share of the cores.
     jobs : int
         The most runs at the same time; fewer run if their threads would be more than the processors.
+    tensorboard : pathlib.Path, optional
+        Holds one folder for each run, with its events (`events`).
     """
 
     def __init__(
-        self, runs: Sequence[Planned], out: Path, data_root: Path | None, threads: int | None, jobs: int
+        self,
+        runs: Sequence[Planned],
+        out: Path,
+        data_root: Path | None,
+        threads: int | None,
+        jobs: int,
+        tensorboard: Path | None = None,
     ) -> None:
         share = max(1, processors() // jobs)
-        self.out, self.data_root, self.jobs = out, data_root, jobs
+        self.out, self.data_root, self.jobs, self.tensorboard = out, data_root, jobs, tensorboard
         self.runs = [
             replace(
                 run, settings=replace(run.settings, threads=threads or begun_with(out / run.name) or share)
@@ -108,6 +117,13 @@ class Sweep:
         atomic.write(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
         return path
 
+    def log_finished(self) -> None:
+        """Log the rounds that were finished before the sweep was asked to log."""
+        for run in self.runs if self.tensorboard else ():
+            if kept(self.out / run.name, run):
+                assert self.tensorboard is not None
+                events.catch_up(self.out / run.name, self.tensorboard / run.name)
+
     def _run(self, run: Planned, report: Report) -> str | None:
         """Do one run in a process; return the reason if it failed, else None."""
         folder = self.out / run.name
@@ -131,6 +147,8 @@ class Sweep:
         settings = run.settings
         root = None if self.data_root is None else str(self.data_root)
         job = {"settings": settings.as_json(), "folder": str(self.out / run.name), "data_root": root}
+        if self.tensorboard is not None:
+            job["tensorboard"] = str(self.tensorboard / run.name)
         command = [sys.executable, "-m", f"{__package__}.worker", json.dumps(job)]
         environment = environ | dict.fromkeys(THREADS, str(settings.threads))
         with self._lock:  # so that `_stop` ends this process too

@@ -1,8 +1,9 @@
 """One run of a sweep, in a process of its own: `python -m reference_fl.worker JOB`.
 
-JOB is JSON with the keys `settings`, `folder` and `data_root`. The process prints one line of JSON for each
-finished round. It exits when standard input closes, which happens when the parent process ends. It can be
-killed at any moment, and the run can then be continued (`record`).
+JOB is JSON with the keys `settings`, `folder` and `data_root`, and maybe `tensorboard`, a folder for
+events. The process prints one line of JSON for each finished round. It exits when standard input closes,
+which happens when the parent process ends. It can be killed at any moment, and the run can then be
+continued (`record`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 LOCK, PATIENCE = "lock", 10.0  # seconds to wait for an earlier worker of the same run to end
@@ -30,13 +31,17 @@ def main() -> None:
     folder = Path(job["folder"])
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        from . import data, loop
+        from . import data, events, loop
         from .settings import Settings
 
         settings = Settings(**job["settings"])
         root = None if job["data_root"] is None else Path(job["data_root"])
-        for line in loop.run(settings, data.load(settings.dataset, root), folder):
-            print(json.dumps(line), flush=True)
+        board = job.get("tensorboard")
+        with events.Log(folder, Path(board)) if board else nullcontext() as log:
+            for line in loop.run(settings, data.load(settings.dataset, root), folder):
+                if log is not None:
+                    log.add(line)
+                print(json.dumps(line), flush=True)
 
 
 def _exit_with_parent() -> None:

@@ -103,12 +103,14 @@ def test_the_frame_size_in_the_table_is_the_measured_one():
         ("spec/README.md", "[tables/gaussian.bin](tables/gaussian.bin)", "`spec/tables/gaussian.bin`"),
         ("adapters/fedmrn_flower/README.md", "[a](../../docs/results.md)", "[a](../../results.md)"),
         ("adapters/fedmrn_flower/README.md", "[`a`](../../examples/flower_quickstart)", None),
+        ("index.md", "[a](../fedmrn_codec/cli/inspector.html)", "[a](inspector.html)"),
+        ("guides/codec.md", "[a](../../fedmrn_codec/cli/inspector.html#x)", "[a](../inspector.html#x)"),
         ("results.md", "[a](nowhere.md)", "[a](nowhere.md)"),
         ("results.md", "[a](https://example.org/b.md) [a](#b)", "[a](https://example.org/b.md) [a](#b)"),
     ],
 )
 def test_links_of_the_repository_become_links_of_the_site(page, link, moved):
-    site = {*REPOSITORY.PAGES, "results.md", "noise_rule.md", "scales.png"}
+    site = {*REPOSITORY.PAGES, *REPOSITORY.FILES.values(), "results.md", "noise_rule.md", "scales.png"}
     moved = moved or "[`a`](../../examples/flower_quickstart/README.md)"
     assert REPOSITORY.links(f"x {link} y", page, site) == f"x {moved} y"
 

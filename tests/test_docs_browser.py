@@ -30,6 +30,8 @@ PAGES = (
     "architecture.html",
     "results.html",
     "mutation.html",
+    "guides/inspector.html",
+    "inspector.html",
 )
 # The pages in frames of each width; the pages that scroll sideways become the text of this page.
 HARNESS = """<!DOCTYPE html><meta charset="utf-8"><body><script>

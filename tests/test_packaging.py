@@ -124,7 +124,7 @@ def test_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
         on_disk = {f"{place}/{p.name}" for p in (ROOT / source).iterdir() if p.is_file()}
         assert on_disk
         assert on_disk <= set(names)
-    assert "fedmrn_codec/conformance/places.json" in names
+    assert {"fedmrn_codec/conformance/places.json", "fedmrn_codec/cli/inspector.html"} <= set(names)
 
 
 def test_wheel_declares_its_commands(wheel: Path) -> None:

@@ -12,6 +12,7 @@ EXAMPLES = {
         "fedmrn inspect *.fmrn --json",
         "fedmrn inspect --annotate a.fmrn > a.txt",
         "fedmrn inspect --from-annotated a.txt -o again.fmrn",
+        "fedmrn inspect a.fmrn --html a.html",
     ),
     "verify": ("fedmrn verify a.fmrn b.fmrn",),
     "decode": (

@@ -11,7 +11,7 @@ from ... import errors
 from ...face import decoding
 from ...format.schema import Schema
 from ...sums import partial, tally_bytes
-from .. import files, options, schemas, summaries
+from .. import files, inspector, options, schemas, summaries
 from ..output import document, say
 from ..problems import OK, REFUSED, FileProblem, InFile, UsageError, about, describe, human
 
@@ -36,7 +36,17 @@ def inspect(
     ] = False,
     what: Annotated[
         Content | None,
-        typer.Option("--as", help="What --annotate reads the bytes as. Default: what they look like."),
+        typer.Option(
+            "--as", help="What --annotate and --html read the bytes as. Default: what they look like."
+        ),
+    ] = None,
+    html: Annotated[
+        str | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Write a page that shows one file: bytes, pictures of masks, histograms, checks.",
+        ),
     ] = None,
     from_annotated: Annotated[
         bool, typer.Option("--from-annotated", help="Write the bytes of a view that --annotate has printed.")
@@ -49,19 +59,23 @@ def inspect(
     The names of tensors are shown if the schema is known, from --schema or from the frame. Payloads and
     checksums are not checked: 'fedmrn verify' checks them. With --annotate, all bytes of a frame, a partial
     sum, a tally or a schema are shown and checked, damaged ones too: the first check that fails stands below
-    the bytes that do not pass it, with its number in spec/FORMAT.md.
+    the bytes that do not pass it, with its number in spec/FORMAT.md. With --html, a page is written that
+    shows the same in a browser, with pictures of masks and histograms of the decoded values; it holds the
+    bytes and needs no other file.
     """
     files.check_inputs(*frames, schema)
-    if annotate or from_annotated:
-        if annotate and from_annotated:
-            raise UsageError("--annotate and --from-annotated: expected one of them, got both")
-        if as_json or len(frames) > 1:
-            got = "--json" if as_json else f"{len(frames)} files"
-            raise UsageError(f"--annotate and --from-annotated: expected one file and no --json, got {got}")
-        raise typer.Exit(_annotate(frames[0], schema, what) if annotate else _restore(frames[0], out))
-    if what is not None or out != files.PIPE:
-        option, needed = ("--as", "--annotate") if what is not None else ("--output", "--from-annotated")
-        raise UsageError(f"{option}: expected together with {needed}, got it alone")
+    chosen = {"--annotate": annotate, "--from-annotated": from_annotated, "--html": html is not None}
+    mode = _mode(chosen, len(frames), as_json)
+    if what is not None and mode not in ("--annotate", "--html"):
+        raise UsageError("--as: expected together with --annotate or --html, got it alone")
+    if out != files.PIPE and mode != "--from-annotated":
+        raise UsageError("--output: expected together with --from-annotated, got it alone")
+    if mode == "--annotate":
+        raise typer.Exit(_annotate(frames[0], schema, what))
+    if mode == "--from-annotated":
+        raise typer.Exit(_restore(frames[0], out))
+    if html is not None:
+        raise typer.Exit(_page(frames[0], schema, what, html))
     expected = schemas.load(schema)
     shown: dict[str, dict[str, Any]] = {}
     problems: list[tuple[int, dict[str, Any]]] = []
@@ -78,6 +92,17 @@ def inspect(
         for _, problem in problems:
             say(f"error: {human(problem)}")
     raise typer.Exit(min((code for code, _ in problems), default=OK))
+
+
+def _mode(chosen: dict[str, bool], count: int, as_json: bool) -> str | None:
+    """The option that asks for another output than summaries, or None."""
+    given = [option for option, on in chosen.items() if on]
+    if len(given) > 1:
+        raise UsageError(f"{', '.join(chosen)}: expected one of them, got {' and '.join(given)}")
+    if given and (as_json or count > 1):
+        got = "--json" if as_json else f"{count} files"
+        raise UsageError(f"{given[0]}: expected one file and no --json, got {got}")
+    return given[0] if given else None
 
 
 def _annotate(file: str, schema: str | None, what: Content | None) -> int:
@@ -98,6 +123,14 @@ def _restore(file: str, out: str) -> int:
     files.check_output(out)
     with about(file):
         files.write(out, [bytes_of(files.read(file).decode("utf-8", "replace"))])
+    return OK
+
+
+def _page(file: str, schema: str | None, what: Content | None, out: str) -> int:
+    """Write the page that shows a file."""
+    known, data = schemas.load(schema), files.read(file)
+    page = inspector.page(file, data, None if what is None else what.value, schema, known)
+    files.write(out, [page.encode()])
     return OK
 
 

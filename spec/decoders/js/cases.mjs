@@ -721,6 +721,10 @@ const own = {
     const bits = [1, 2].map((k) => fedmrn.unpackMask(talliedMask(k), 11));
     const counts = [...bits[0]].map((bit, i) => bit + bits[1][i]);
     same(hex(bytes.subarray(76, 79)), hex(fedmrn.packMask(counts.flatMap((c) => [c & 1, c >> 1]))));
+    const read = fedmrn.Tally.fromBytes(bytes, TALLIED);
+    same([[...read.counts(0)], read.counts(1), read.counts(3)], [counts, undefined, undefined]);
+    read.counts(0).fill(9); // a copy
+    same([hex(read.toBytes()), new fedmrn.Tally(TALLIED, { weight: 1 }).counts(0)], [hex(bytes), undefined]);
   },
   'a-tally-takes-equal-frames-only'() {
     const tally = tallyOf([talliedFrame({})], { weight: 3 }), before = hex(tally.toBytes());

@@ -2292,6 +2292,16 @@ export class Tally {
   }
 
   /**
+   * The counts of a masked tensor: for each element, the number of frames whose bit is set.
+   * @param {number} index that of the tensor
+   * @returns {Uint32Array | undefined} a copy; undefined for a dense tensor, and for a tally of no frames
+   */
+  counts(index) {
+    const part = this.#parts[index];
+    return part instanceof Counts ? part.counts.slice() : undefined;
+  }
+
+  /**
    * The bytes of the tally. Checks that it has frames, [A-05].
    * @param {number} [coding] CODING.raw, or CODING.rans14 for each masked tensor that it makes shorter, [E-05]
    * @returns {Uint8Array}
