@@ -27,7 +27,9 @@ from vector_cases import (  # noqa: E402
     masks,
     partials,
     secagg,
+    secagg_frames,
     secagg_messages,
+    secagg_refused,
     tallies,
     tallies_invalid,
     words,
@@ -41,6 +43,8 @@ def secagg_cases() -> Iterator[Case]:
     """The cases of secure aggregation."""
     yield from secagg.secagg_cases()
     yield from secagg_messages.message_cases()
+    yield from secagg_refused.more_message_cases()
+    yield from secagg_frames.frame_cases()
 
 
 FILES: dict[str, tuple[str, Callable[[], Iterator[Case]]]] = {

@@ -179,13 +179,14 @@ class Client:
         Raises
         ------
         SecAggError
-            The roster fails a check; or OrderError.
+            The roster fails a check, the last of which is [X-32]; or OrderError.
         """
         with self._lock:
             self._at("shares")
             found = Roster.parse(roster, self._terms, self._max_clients)
             self._check(found)
             me, threshold = found.places[self.id], self._terms.threshold
+            products = self._products(found)
             holders = found.holders(me)
             mine = tuple(
                 sharing.split(secret, threshold, len(holders))
@@ -197,9 +198,9 @@ class Client:
                 if position == me:
                     own = pair
                     continue
-                product = self._agree(found, position)
                 other = found.ids[position]
-                boxes.append(keys.close_box(product, found.digest, self.id, other, b"".join(pair)))
+                box = keys.close_box(products[position], found.digest, self.id, other, b"".join(pair))
+                boxes.append(box)
             commitment = keys.commitment(self._secrets.self_seed, found.digest, self.id)
             message = pack(Type.SHARES, self.id, found.digest, commitment, *boxes)
             self._secrets.shares = {me: own}
@@ -218,16 +219,17 @@ class Client:
 
         Raises
         ------
-        FrameError
-            The frame is not one for the request.
         SecAggError
             The boxes fail a check, an integer is beyond its range, or OrderError.
+        FrameError
+            The boxes are right, but the frame fails a check of FORMAT.md 7; or, as `ReplyError`, its masks
+            are not of the request's kind and noise, [X-37].
         """
         with self._lock:
             self._at("masked")
             roster = self._known
-            checked = self._terms.request.check(frame)
             shares = self._open(boxes, roster)
+            checked = self._checked(frame)
             me = roster.places[self.id]
             layout = Layout(self._terms, len(roster.ids))
             vector, clipped = vector_of(checked, self._weight, layout)
@@ -282,6 +284,19 @@ class Client:
             field = f"call of client {self.id}"
             raise errors.OrderError(field, f"{expected} in state {self.state}", f"`{verb}`")
 
+    def _checked(self, frame: fm.CheckedFrame | bytes) -> fm.CheckedFrame:
+        """A frame with the checks of FORMAT.md 7, all of them before [X-37]."""
+        request = self._terms.request
+        checked = fm.verify(
+            frame,
+            request.schema,
+            round=request.round,
+            base_model=request.base_model,
+            seed=request.seed,
+            limits=request.limits,
+        )
+        return request.check(checked)
+
     def _check(self, roster: Roster) -> None:
         """The checks [X-27] to [X-30] of a roster."""
         place = roster.places.get(self.id)
@@ -292,8 +307,16 @@ class Client:
             roster.check_signatures(self._identities)
         roster.check_holders(self._terms.threshold)
 
+    def _products(self, roster: Roster) -> dict[int, bytes]:
+        """The X25519 products of the box keys, by position of each neighbour; [X-32] of both keys."""
+        private, out = self._pad_private(self._secrets), {}
+        for position in roster.neighbours(roster.places[self.id]):
+            out[position] = self._agree(roster, position)
+            keys.agree(private, roster.pad_key(position), f"client {roster.ids[position]}")
+        return out
+
     def _open(self, boxes: Any, roster: Roster) -> dict[int, tuple[bytes, bytes]]:
-        """The shares in the boxes of a message, by position: [X-11] to [X-22], then [X-31] to [X-33]."""
+        """The shares in the boxes of a message, by position: [X-11] to [X-22], then [X-31] and [X-33]."""
         neighbours = roster.neighbours(roster.places[self.id])
         message = Message(boxes, Type.BOXES, self.id, roster.digest)
         there = message.bitmap(len(neighbours))

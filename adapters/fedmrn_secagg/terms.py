@@ -46,7 +46,7 @@ class Terms:
     Raises
     ------
     ArgumentError
-        A value is of another type or out of range.
+        A value is of another type or out of range, [X-38].
     """
 
     request: fm.Request

@@ -9,6 +9,7 @@ from functools import cache
 from fedmrn_codec.conformance import oracle as o
 from vector_cases import secagg_primitives as primitives
 from vector_cases.basics import Case, chaos, dense, f32, f32s, frame, ints, mask, masked, schema_json
+from vector_cases.secagg_edges import clipped, edges
 from vector_cases.secagg_round import (
     Agreed,
     Member,
@@ -90,7 +91,7 @@ def seven() -> Round:
     return Round(WEIGHTED, members, *left, degree=4, graph_seed=GRAPH_SEED)
 
 
-ROUNDS = {"four": four, "seven": seven}
+ROUNDS = {"four": four, "seven": seven, "edges": edges}
 
 
 def good(name: str, spec: str, comment: str, **fields: object) -> Case:
@@ -170,6 +171,8 @@ def round_case(name: str, r: Round) -> Case:
         if i in r.u3:
             person["vector"] = [part.hex() for part in packed(r.vectors[i], r.size)]
             person["masked"] = r.masked[i].hex()
+            if name == "edges":
+                person["clipped"] = clipped(m)
         if i in r.u4:
             person["reveal"] = r.reveal[i].hex()
         people.append(person)

@@ -84,6 +84,7 @@ def test_frames_that_are_not_for_the_request_are_refused():
     ],
 )
 def test_bad_arguments_of_both_sides(options, words):
+    """[X-38], and arguments of other types."""
     given = {"request": REQUEST, "threshold": 2, **options}
     with pytest.raises(fm.ArgumentError, match=words):
         Server(clients=[1, 2, 3], **given)
