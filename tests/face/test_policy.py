@@ -292,8 +292,8 @@ def test_the_default_length_is_that_of_raw_payloads():
     embedding = changed(embedded=True)
     assert embedding.frame_bytes == len(make(embed_schema=True)) == LENGTH + 4 + len(SCHEMA.data)
     assert changed(kinds=["grid"], step=1).frame_bytes == len(grid())
-    dense_only = changed(kinds=["mask", "grid"]).frame_bytes
-    assert LENGTH < dense_only < len(grid())
+    steps, half = 4 + 4, 4  # of two dense floats; an integer has 4 bytes, an element of `half` 2
+    assert changed(kinds=["mask", "grid"]).frame_bytes == LENGTH + steps + half
     assert changed(max_bytes=9).frame_bytes == 9
     assert dataclasses.replace(embedding, embedded=False).frame_bytes == LENGTH
 
