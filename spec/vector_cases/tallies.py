@@ -102,6 +102,7 @@ def counted() -> Iterator[Counted]:
     yield Counted("example", "the worked example: three masks of one seed", EXAMPLE, EXAMPLE_WEIGHT)
     many = [mixed(k) for k in range(9)]
     yield Counted("mixed", "three frames, counts of two bits, and sums of dense tensors", many[:3], 5)
+    yield Counted("mixed-twice", "two frames of weight 2, with dense tensors", many[3:5], 2)
     yield Counted("mixed-order", "the same frames in another order: the same bytes", [*many[2::-1]], 5)
     yield Counted("mixed-many", "nine frames, counts of four bits", many, 1000)
     yield Counted("mixed-coded", "coding 5 is chosen and not shorter: raw", many, 1000, coding=o.RANS14)
