@@ -8,7 +8,7 @@
 # file shows bytes; it is no replacement for a decoder that makes all checks of section 7.
 meta:
   id: fedmrn
-  title: Frames, schemas and partial sums of fedmrn, format 1.3
+  title: Frames, schemas, partial sums and tallies of fedmrn, format 1.4
   file-extension: fmrn
   license: Apache-2.0
   ks-version: "0.11"
@@ -16,9 +16,9 @@ meta:
   endian: le
   bit-endian: le
 doc: |
-  A frame, a partial sum or an envelope, told apart by its magic. A schema has no magic: its type is `schema`. The
-  tensors of a partial sum can be parsed with its schema alone: type `sums`. The types `coding1`, `coding4` and
-  `coding5` show the parts of entropy-coded payloads of a tensor with a known number of elements.
+  A frame, a partial sum, a tally or an envelope, told apart by its magic. A schema has no magic: its type is `schema`.
+  The tensors of a partial sum or a tally can be parsed with its schema alone: types `sums` and `counts`. The types
+  `coding1`, `coding4` and `coding5` show the parts of entropy-coded payloads of a tensor with a known number of elements.
 seq:
   - id: message
     type:
@@ -26,15 +26,15 @@ seq:
       cases:
         0x4e524d46: frame
         0x53524d46: partial_sum
+        0x54524d46: tally
         0x45524d46: envelope
-        # 0x54524d46, "FMRT", for tallies: their type belongs here.
 instances:
   magic:
-    doc: The first four bytes, as a number; "FMRN", "FMRS" or "FMRE".
+    doc: The first four bytes, as a number; "FMRN", "FMRS", "FMRT" or "FMRE".
     pos: 0
     type: u4
     valid:
-      any-of: [0x4e524d46, 0x53524d46, 0x45524d46]
+      any-of: [0x4e524d46, 0x53524d46, 0x54524d46, 0x45524d46]
 
 enums:
   role:
@@ -559,7 +559,7 @@ types:
         value: "(index == 0 ? true : _parent.differences[index - 1].in_range.as<bool>) and k >= 0 and k <= 78"
 
   coding5:
-    doc: Integers in coding 5, of a tensor that is not empty; C-10 to C-12.
+    doc: Integers in coding 5, of a tensor that is not empty; C-10 to C-12. In a tally, they are c(i) - (n div 2).
     doc-ref: FORMAT.md, 6.14
     params:
       - id: num_elements
@@ -753,7 +753,7 @@ types:
         type: masked_sums(_parent.partial, tensor.num_elements)
         if: tensor.role == role::masked
       - id: dense
-        type: dense_sums(_parent.partial, tensor)
+        type: dense_sums(_parent.partial.weight, tensor)
         if: tensor.role == role::dense
       - id: check_grid
         doc: Part of P-16.
@@ -811,9 +811,12 @@ types:
           : distribution == distribution::gaussian ? 13291661 : 16777215)
 
   dense_sums:
+    doc: The sums of a dense tensor, in a partial sum or a tally.
+    doc-ref: FORMAT.md, 8.4
     params:
-      - id: partial
-        type: partial_sum
+      - id: factor
+        doc: The weight of the partial sum, or the number of frames of the tally.
+        type: u8
       - id: tensor
         type: tensor
     seq:
@@ -831,7 +834,7 @@ types:
           tensor.dtype == dtype::float64 ? 88 : tensor.dtype == dtype::float32 ? 12 : tensor.dtype == dtype::bfloat16 ? 11
           : tensor.dtype == dtype::float16 ? 2 : tensor.element_size == 8 ? 3 : tensor.element_size == 4 ? 2 : 1
       bound:
-        value: partial.weight.as<s8> * 16777215
+        value: factor.as<s8> * 16777215
 
   row:
     params:
@@ -839,22 +842,233 @@ types:
         type: s4
     seq:
       - id: limb
-        doc: P-12.
+        doc: P-12 or T-16.
         type: u4
         valid:
           expr: _ < _parent.num_limbs and (index == 0 or _ > _parent.rows[index - 1].limb)
       - id: limbs
-        doc: P-15.
+        doc: P-15 or T-20.
         type: s8
         repeat: expr
         repeat-expr: _parent.tensor.num_elements
         valid:
           expr: _ <= _parent.bound and _ >= -_parent.bound
       - id: check_not_zero
-        doc: P-15, a row that is all 0 is absent.
+        doc: P-15 or T-20, a row that is all 0 is absent.
         size: 0
         valid:
           expr: limbs.size > 0 and (limbs.min != 0 or limbs.max != 0)
+
+  tally:
+    doc: The counts of set bits of frames of one seed. Its tensors are bytes here; `counts` parses them with the schema.
+    doc-ref: FORMAT.md, 8.6
+    seq:
+      - id: check_size
+        doc: T-01.
+        size: 0
+        valid:
+          expr: _io.size >= 64
+      - id: magic
+        doc: T-02.
+        contents: FMRT
+      - id: major
+        doc: T-03.
+        type: u1
+        valid: 1
+      - id: minor
+        doc: T-03.
+        type: u1
+        valid: 0
+      - id: flags
+        doc: T-04.
+        type: u2
+        valid: 0
+      - id: seed
+        doc: That of every frame.
+        type: u8
+      - id: base_model
+        doc: That of every frame, or 0 if it was not checked.
+        type: u8
+      - id: round
+        doc: That of every frame, or 0 if it was not checked.
+        type: u4
+      - id: tensor_count
+        type: u4
+      - id: schema_digest
+        size: 16
+      - id: weight
+        doc: That of each frame.
+        type: u8
+      - id: num_frames
+        doc: T-05; the field `frames`.
+        type: u4
+        valid:
+          min: 1
+          max: 16777215
+      - id: check_weight
+        doc: T-06, weight times frames is at most 2^39 - 1.
+        size: 0
+        valid:
+          expr: weight > 0 and weight <= 549755813887 / num_frames
+      - id: tensors
+        doc: A structure of the type `counts`.
+        size: _io.size - 64
+      - id: checksum
+        type: u4
+    instances:
+      num_bits:
+        doc: Of a count in coding 0, bits(n); the other instances find it in five steps.
+        value: "steps4 + (num_frames >> steps4 >= 2 ? 2 : 1)"
+      steps1:
+        value: "num_frames >= 65536 ? 16 : 0"
+      steps2:
+        value: "steps1 + (num_frames >> steps1 >= 256 ? 8 : 0)"
+      steps3:
+        value: "steps2 + (num_frames >> steps2 >= 16 ? 4 : 0)"
+      steps4:
+        value: "steps3 + (num_frames >> steps3 >= 4 ? 2 : 0)"
+
+  counts:
+    doc: The tensors of a tally.
+    doc-ref: FORMAT.md, 8.6
+    params:
+      - id: tally
+        type: tally
+      - id: schema
+        type: schema
+    seq:
+      - id: check_tensor_count
+        doc: T-08.
+        size: 0
+        valid:
+          expr: tally.tensor_count == schema.count
+      - id: tensors
+        type: tensor_counts(schema.tensors[_index])
+        repeat: expr
+        repeat-expr: schema.count
+      - id: check_end
+        doc: T-17.
+        size: 0
+        valid:
+          expr: _io.eof
+
+  tensor_counts:
+    params:
+      - id: tensor
+        type: tensor
+    seq:
+      - id: masked
+        type: masked_counts(_parent.tally, tensor.num_elements)
+        if: tensor.role == role::masked
+      - id: dense
+        type: dense_sums(_parent.tally.num_frames, tensor)
+        if: tensor.role == role::dense
+
+  masked_counts:
+    params:
+      - id: tally
+        type: tally
+      - id: num_elements
+        type: u8
+    seq:
+      - id: kind
+        doc: T-10.
+        type: u1
+        enum: kind
+        valid:
+          any-of: [kind::binary, kind::signed]
+      - id: distribution
+        doc: T-11.
+        type: u1
+        enum: distribution
+        valid:
+          any-of: [distribution::uniform, distribution::gaussian, distribution::bernoulli]
+      - id: coding
+        doc: T-12.
+        type: u1
+        enum: coding
+        valid:
+          any-of: [coding::raw, coding::rans14]
+      - id: reserved
+        doc: T-13.
+        type: u1
+        valid: 0
+      - id: scale
+        doc: T-14.
+        type: f4
+        valid:
+          expr: >-
+            _ >= (distribution == distribution::uniform ? 1.9721522630525295e-31
+            : distribution == distribution::gaussian ? 2.465190328815662e-32 : 1.1754943508222875e-38)
+            and _ <= (distribution == distribution::gaussian ? 4.253529586511731e+37 : 3.4028234663852886e+38)
+      - id: length
+        doc: T-15.
+        type: u8
+        valid:
+          expr: "coding == coding::raw ? _ == raw_length : _ < raw_length and _ >= least_length"
+      - id: raw
+        type: raw_counts(num_elements, tally.num_bits, tally.num_frames)
+        size: length
+        if: coding == coding::raw
+      - id: coded
+        type: coding5(num_elements)
+        size: length
+        if: coding == coding::rans14
+    instances:
+      raw_length:
+        value: (num_elements * tally.num_bits + 7) / 8
+      least_length:
+        value: 8 * ((num_elements + 65535) / 65536) - 3
+
+  raw_counts:
+    doc: Counts in coding 0.
+    doc-ref: FORMAT.md, 8.6
+    params:
+      - id: num_elements
+        type: u8
+      - id: num_bits
+        type: s4
+      - id: num_frames
+        type: u4
+    seq:
+      - id: counts
+        doc: T-20, every count is 0 .. n.
+        type: count(num_bits)
+        repeat: expr
+        repeat-expr: num_elements
+        valid:
+          expr: _.value <= num_frames
+      - id: padding
+        doc: T-19.
+        type: b1
+        repeat: expr
+        repeat-expr: (8 - num_elements * num_bits % 8) % 8
+        valid: false
+
+  count:
+    doc: A count, the least significant bit first.
+    params:
+      - id: num_bits
+        type: s4
+    seq:
+      - id: digits
+        type: digit(_index)
+        repeat: expr
+        repeat-expr: num_bits
+    instances:
+      value:
+        value: digits[num_bits - 1].sum
+
+  digit:
+    params:
+      - id: index
+        type: s4
+    seq:
+      - id: bit
+        type: b1
+    instances:
+      sum:
+        value: "(index == 0 ? 0 : _parent.digits[index - 1].sum.as<s4>) + (bit ? 1 << index : 0)"
 
   envelope:
     doc: A frame or a partial sum with the signature of its sender; see ENVELOPE.md.

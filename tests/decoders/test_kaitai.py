@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import zlib
@@ -16,7 +17,7 @@ import pytest
 import fedmrn_codec as fm
 from fedmrn_codec.conformance.oracle import codings, grids
 from fedmrn_codec.primitives.dtypes import DTYPES, round_to_bfloat16
-from fedmrn_codec.sums import partial
+from fedmrn_codec.sums import partial, tally_bytes
 
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 kaitaistruct = pytest.importorskip("kaitaistruct", reason="kaitaistruct is not installed")
@@ -79,6 +80,11 @@ def coded_parts(parser, entry, payload, size):
 def sums_of(parser, data, schema):
     message = parser(stream(data)).message
     return message, parser.Sums(message, parser.Schema(stream(schema.data)), stream(message.tensors))
+
+
+def counts_of(parser, data, schema):
+    message = parser(stream(data)).message
+    return message, parser.Counts(message, parser.Schema(stream(schema.data)), stream(message.tensors))
 
 
 def check_schema(found, schema):
@@ -195,6 +201,61 @@ def test_partial_sums(parser, case):
                 assert [(row.limb, row.limbs) for row in got.dense.rows] == rows
 
 
+@pytest.mark.parametrize("case", params("tallies", "valid"))
+def test_tallies(parser, case):
+    """Every field is the library's, and so is every count; of coded ones, the parts are the oracle's."""
+    schema = schema_of(case)
+    for text in [*case.get("tallies", ()), *([case["tally"]] if "tally" in case else [])]:
+        data = bytes.fromhex(text)
+        message, found = counts_of(parser, data, schema)
+        header, sums = tally_bytes.parse(data, schema, None, "numpy")
+        assert (message.major, message.minor, message.flags) == (header.major, header.minor, header.flags)
+        assert (message.seed, message.base_model, message.round) == (
+            header.seed,
+            header.base_model,
+            header.round,
+        )
+        assert (message.weight, message.num_frames) == (header.weight, header.frames)
+        assert (message.schema_digest, message.tensor_count) == (header.digest, header.tensor_count)
+        assert message.num_bits == header.frames.bit_length()
+        assert message.checksum == zlib.crc32(data[:-4])
+        for stream_number, (got, tensor) in enumerate(zip(found.tensors, schema, strict=True)):
+            if tensor.masked:
+                check_counts(got.masked, sums.masked[stream_number])
+            else:
+                rows = [(limb, row.tolist()) for limb, row in sums.dense.rows(stream_number)]
+                assert [(row.limb, row.limbs) for row in got.dense.rows] == rows
+
+
+def check_counts(got, state):
+    assert int(got.kind) == state.kind
+    assert (int(got.distribution), got.scale) == (state.noise.code, state.noise.scale)
+    if got.coding.name == "raw":
+        assert [each.value for each in got.raw.counts] == state.counts.tolist()
+    else:
+        check_parts(got, got.coded, got._raw_coded)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 5, 2**24 - 1])
+def test_the_weight_of_a_tally_is_bounded_by_its_frames(parser, frames):
+    """[T-06], where the product is the largest one or just above it."""
+    data = bytes.fromhex(next(c["tally"] for c in cases("tallies", "valid") if c["schema"] == []))
+    most = (2**39 - 1) // frames
+    for weight in (1, most):
+        message = parser(stream(data[:48] + struct.pack("<QI", weight, frames) + data[60:])).message
+        assert (message.weight, message.num_frames) == (weight, frames)
+        assert message.num_bits == frames.bit_length()
+    for weight in (0, most + 1, 2**63 + 1):
+        with pytest.raises(kaitaistruct.ValidationExprError) as caught:
+            parser(stream(data[:48] + struct.pack("<QI", weight, frames) + data[60:]))
+        assert "T-06" in place(caught.value)
+
+
+def test_the_tallies_have_both_codings():
+    codings_asked = [case["coding"] for case in cases("tallies", "valid") if "coding" in case]
+    assert set(codings_asked) == {None, "rans14"}
+
+
 @pytest.mark.parametrize("case", params("envelopes", "valid"))
 def test_envelopes(parser, case):
     envelope = parser(stream(bytes.fromhex(case["envelope"]))).message
@@ -207,7 +268,7 @@ def test_envelopes(parser, case):
 def stated(node=KSY):
     """The numbers of the requirements that the description names."""
     if isinstance(node, dict):
-        yield from re.findall(r"\b[CFPS]-\d\d", node.get("doc", ""))
+        yield from re.findall(r"\b[CFPST]-\d\d", node.get("doc", ""))
     for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
         yield from stated(child)
 
@@ -226,9 +287,12 @@ def place(error):
 
 
 def parse_all(parser, case):
-    """Parse a frame or a partial sum, with its coded payloads or its sums."""
+    """Parse a frame, a partial sum or a tally, with its coded payloads, sums or counts."""
     if "partial" in case:
         sums_of(parser, bytes.fromhex(case["partial"]), schema_of(case))
+        return
+    if "tally" in case:
+        counts_of(parser, bytes.fromhex(case["tally"]), schema_of(case))
         return
     frame = parser(stream(bytes.fromhex(case["frame"]))).message
     if case["schema"] is not None:
@@ -236,21 +300,25 @@ def parse_all(parser, case):
             coded_parts(parser, entry, payload, tensor.size)
 
 
-INVALID = [case for name in ("invalid", "partials_invalid") for case in cases(name, "invalid")]
+FILES = "invalid", "partials_invalid", "tallies_invalid"
+INVALID = [case for name in FILES for case in cases(name, "invalid")]
 ERRORS = (EOFError, UnicodeDecodeError, kaitaistruct.ValidationFailedError)
 
 
 def embedded(case):
-    return "partial" not in case and len(case["frame"]) >= 16 and int(case["frame"][12:14], 16) & 1
+    return "frame" in case and len(case["frame"]) >= 16 and int(case["frame"][12:14], 16) & 1
 
 
 def test_what_it_states_is_refused(parser):
     """All invalid vectors of the numbers that the description names, and where it names the number."""
-    numbers = set(stated()) - {"F-32", "S-02"}  # of these, a part: raw integers; names of no byte
-    assert len(numbers) > 40
+    numbers = set(stated()) - {"F-32", "S-02", "T-20"}  # of these, a part: raw integers; names of no byte
+    assert len(numbers) > 55
     chosen = [c for c in INVALID if number_of(c) in numbers - WITH_SCHEMA]
     chosen += [c for c in INVALID if number_of(c) in WITH_SCHEMA and embedded(c)]
-    assert len(chosen) > 250
+    raw = [c for c in INVALID if number_of(c) == "T-20" and "coded" not in c["id"]]
+    assert len(raw) > 10
+    chosen += raw
+    assert len(chosen) > 350
     exact = 0
     for case in chosen:
         with pytest.raises(ERRORS) as caught:
@@ -262,7 +330,7 @@ def test_what_it_states_is_refused(parser):
 
 def test_what_it_does_not_state_is_not_refused(parser):
     """The header says that checksum, digest and the content of coded payloads are not checked."""
-    for number in ("F-27", "S-08", "C-03", "C-08", "C-13", "C-14"):
+    for number in ("F-27", "S-08", "T-18", "C-03", "C-08", "C-13", "C-14"):
         chosen = [c for c in INVALID if number_of(c) == number and "-and-" not in c["id"]]
         accepted = 0
         for case in chosen:
