@@ -131,7 +131,7 @@ def _encoding(check: Large) -> Encode:
 
 
 SUMMED = (
-    oracle.Tensor("dense", False, oracle.FLOAT32, (3_001,)),
+    oracle.Tensor("dense", False, oracle.FLOAT32, (17_003,)),
     oracle.Tensor("mask", True, oracle.FLOAT32, (SIZE,)),
     oracle.Tensor("grid", True, oracle.FLOAT32, (5_003,)),
     oracle.Tensor("wide", True, oracle.FLOAT32, (SIZE,)),
@@ -144,13 +144,13 @@ def _sum() -> Aggregate:
     scale = oracle.f32_from_bits(SCALE)
     frames = []
     for k, coding in enumerate((oracle.RAW, oracle.RANS, oracle.RANS12)):
-        words = struct.unpack("<5003I", hashlib.shake_128(f"sum {k}".encode()).digest(4 * 5_003))
-        values = (oracle.f32_round(Fraction(w - 2**31, 2 ** (w % 60))) for w in words[:3_001])
-        grid = struct.pack("<5003i", *(_integer(w, i) for i, w in enumerate(words)))
+        words = struct.unpack("<17003I", hashlib.shake_128(f"sum {k}".encode()).digest(4 * 17_003))
+        values = (oracle.f32_round(Fraction(w - 2**31, 2 ** (w % 60))) for w in words)
+        grid = struct.pack("<5003i", *(_integer(w, i) for i, w in enumerate(words[:5_003])))
         mask = _mask(f"sum {k}", rare=coding != oracle.RAW)
         kind = oracle.SIGNED if k == 1 else oracle.BINARY
         contents = (
-            oracle.Content(struct.pack("<3001f", *values)),
+            oracle.Content(struct.pack("<17003f", *values)),
             oracle.Content(mask, kind, oracle.GAUSSIAN, scale, coding),
             oracle.Content(grid, oracle.GRID, scale=2.0**-9, coding=oracle.RANS14 if k else oracle.RAW),
             oracle.Content(_integers(k), oracle.GRID, scale=2.0**-9),

@@ -8,7 +8,7 @@ from ..primitives import mask
 from ..primitives.codes import MaskKind
 from ..primitives.noise import Noise
 
-BLOCK = 2**20
+BLOCK = 2**16
 """Elements whose bits are unpacked at a time; a multiple of 8."""
 
 
