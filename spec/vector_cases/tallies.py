@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -103,6 +104,11 @@ def counted() -> Iterator[Counted]:
     many = [mixed(k) for k in range(9)]
     yield Counted("mixed", "three frames, counts of two bits, and sums of dense tensors", many[:3], 5)
     yield Counted("mixed-twice", "two frames of weight 2, with dense tensors", many[3:5], 2)
+    one_of_nine = (dense("b", "float32", 9), dense("d", "float64", 9))
+    sparse = [Content(f32s([0.0] * 8 + [0.375])), Content(struct.pack("<9d", *[0.0] * 8, -3e-300))]
+    yield Counted(
+        "sparse-twice", "weight 2, and dense tensors with one element", [frame(one_of_nine, sparse)] * 2, 2
+    )
     yield Counted("mixed-order", "the same frames in another order: the same bytes", [*many[2::-1]], 5)
     yield Counted("mixed-many", "nine frames, counts of four bits", many, 1000)
     yield Counted("mixed-coded", "coding 5 is chosen and not shorter: raw", many, 1000, coding=o.RANS14)
