@@ -169,7 +169,7 @@ def test_export_writes_the_files(exported, runner, tmp_path):
     assert done.exit_code == 0
     written = {path.name: path.read_bytes() for path in (tmp_path / "new" / "folder").iterdir()}
     assert written == {name: model.SerializeToString() for name, model in exported.items()}
-    assert len(done.stdout.splitlines()) == len(exported) == 37
+    assert len(done.stdout.splitlines()) == len(exported) == 40
 
     chosen = ["--operation", "decode", "--operation", "sample", "--distribution", "gaussian"]
     done = runner.invoke(app, ["export-onnx", "-o", str(tmp_path), *chosen, "--mask", "signed", "--json"])
