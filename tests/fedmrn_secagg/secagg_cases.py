@@ -1,5 +1,7 @@
 """A small model, its frames, and rounds that are played to their end."""
 
+import zlib
+
 import numpy as np
 
 import fedmrn_codec as fm
@@ -86,6 +88,24 @@ class Cohort:
         for i in ids:
             out.add(self.frames[i], self.weights[i])
         return out
+
+
+IDS = [1, 2, 3, 4]
+FRAMES = frames_of(REQUEST, IDS)
+KEY, OTHER_KEY = fm.Key.generate(), fm.Key.generate()
+
+
+def cohort(**options):
+    """Four clients, of whom three are enough if nothing else is said."""
+    return Cohort(REQUEST, FRAMES, **{"threshold": 3, **options})
+
+
+def sealed(message, *changes):
+    """A message with bytes replaced at offsets, and a checksum that is right again."""
+    data = bytearray(message[:-4])
+    for offset, new in changes:
+        data[offset : offset + len(new)] = new
+    return bytes(data) + zlib.crc32(data).to_bytes(4, "little")
 
 
 def same_means(got, wanted):

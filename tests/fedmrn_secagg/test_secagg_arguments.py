@@ -3,31 +3,14 @@
 import copy
 import json
 import pickle
-import zlib
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from secagg_cases import REQUEST, SCHEMA, STEPS, Cohort, frames_of, same_means
+from secagg_cases import FRAMES, IDS, KEY, REQUEST, SCHEMA, STEPS, cohort, frames_of, same_means, sealed
 
 import fedmrn_codec as fm
 from fedmrn_secagg import Client, SecAggError, Server, errors
-
-IDS = [1, 2, 3, 4]
-FRAMES = frames_of(REQUEST, IDS)
-KEY, OTHER_KEY = fm.Key.generate(), fm.Key.generate()
-
-
-def cohort(**options):
-    return Cohort(REQUEST, FRAMES, **{"threshold": 3, **options})
-
-
-def sealed(message, *changes):
-    """A message with bytes replaced at offsets, and a checksum that is right again."""
-    data = bytearray(message[:-4])
-    for offset, new in changes:
-        data[offset : offset + len(new)] = new
-    return bytes(data) + zlib.crc32(data).to_bytes(4, "little")
 
 
 @pytest.mark.parametrize("bad", ["text", None, 5, [1, 2]])

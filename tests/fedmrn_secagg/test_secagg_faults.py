@@ -1,10 +1,8 @@
 """Wrong shares, vectors and signatures, which server and clients find."""
 
-import zlib
-
 import numpy as np
 import pytest
-from secagg_cases import NOISE, REQUEST, Cohort, frames_of
+from secagg_cases import IDS, KEY, NOISE, OTHER_KEY, REQUEST, cohort, sealed
 
 import fedmrn_codec as fm
 from fedmrn_secagg import Client, Server, errors
@@ -12,22 +10,6 @@ from fedmrn_secagg.layout import Layout
 from fedmrn_secagg.outcome import aggregator_of
 from fedmrn_secagg.terms import Terms
 from fedmrn_secagg.vector import Vector
-
-IDS = [1, 2, 3, 4]
-FRAMES = frames_of(REQUEST, IDS)
-KEY, OTHER_KEY = fm.Key.generate(), fm.Key.generate()
-
-
-def cohort(**options):
-    return Cohort(REQUEST, FRAMES, **{"threshold": 3, **options})
-
-
-def sealed(message, *changes):
-    """A message with bytes replaced at offsets, and a checksum that is right again."""
-    data = bytearray(message[:-4])
-    for offset, new in changes:
-        data[offset : offset + len(new)] = new
-    return bytes(data) + zlib.crc32(data).to_bytes(4, "little")
 
 
 def test_wrong_shares_are_found():

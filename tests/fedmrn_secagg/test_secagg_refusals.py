@@ -1,31 +1,14 @@
 """What both sides refuse: calls out of order, foreign messages, too few clients, lengths."""
 
 import tracemalloc
-import zlib
 from dataclasses import replace
 from threading import Barrier, Thread
 
 import pytest
-from secagg_cases import REQUEST, SCHEMA, STEPS, Cohort, frames_of
+from secagg_cases import FRAMES, IDS, KEY, REQUEST, SCHEMA, STEPS, Cohort, cohort, frames_of, sealed
 
 import fedmrn_codec as fm
 from fedmrn_secagg import Client, errors, messages
-
-IDS = [1, 2, 3, 4]
-FRAMES = frames_of(REQUEST, IDS)
-KEY, OTHER_KEY = fm.Key.generate(), fm.Key.generate()
-
-
-def cohort(**options):
-    return Cohort(REQUEST, FRAMES, **{"threshold": 3, **options})
-
-
-def sealed(message, *changes):
-    """A message with bytes replaced at offsets, and a checksum that is right again."""
-    data = bytearray(message[:-4])
-    for offset, new in changes:
-        data[offset : offset + len(new)] = new
-    return bytes(data) + zlib.crc32(data).to_bytes(4, "little")
 
 
 def test_every_call_in_every_state_but_the_right_one_is_refused():
