@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--figure", type=Path, help="draw the speed by size into this PNG file")
     parser.add_argument("--document", type=Path, help="write the tables between the comments of this file")
     parser.add_argument(
-        "--place", default=SPEED, help=f"name in these comments; all tables, but for {SPEED}, the default"
+        "--place", default=SPEED, help=f"name in these comments; {SPEED} gets the main tables, others get all"
     )
     arguments = parser.parse_args(argv)
     names = arguments.names or list(BENCHMARKS)
@@ -98,9 +98,10 @@ def measured(name: str, plan: Plan, markdown: bool = False) -> Section:
 def markdown(sections: dict[str, Section], figure: str | None, whole: bool = False) -> str:
     """Figure and tables for a page: the measured messages or all tables, and the acceptance targets."""
     targets: list[Target] = [target for section in sections.values() for target in section.targets]
-    tables = [section.summary for section in sections.values() if section.summary is not None]
-    parts = [f"{'; '.join(table.notes)}.\n\n{table.markdown()}" for table in tables]
-    if whole:
+    if not whole:
+        tables = [section.summary for section in sections.values() if section.summary is not None]
+        parts = [f"{'; '.join(table.notes)}.\n\n{table.markdown()}" for table in tables]
+    else:
         every = [table for section in sections.values() for table in section.tables]
         parts = [
             "\n\n".join(filter(None, (f"**{table.title}**", "; ".join(table.notes), table.markdown())))

@@ -102,7 +102,9 @@ def read_policy(path: Path) -> fm.Policy:
     """
     policy = fm.Policy.from_toml(path)
     if policy.noise is None:
-        raise SystemExit(f"{path}: expected masks of a stated noise, got {policy.kinds} of {policy.noise}")
+        raise SystemExit(
+            f"{path}: expected masks of a stated noise, got the kinds {policy.kinds} and no noise"
+        )
     return policy
 
 

@@ -180,12 +180,20 @@ def _wrong_members(op: str, members: dict[str, Any]) -> Iterator[tuple[str, dict
             yield f"`{name}` is {json.dumps(value)}", {**members, name: value}
 
 
-def _out_of_range() -> Iterator[tuple[str, dict[str, Any], str]]:
-    """Positions whose sum with the count is too large; the range of each alone is that of a u64 and more."""
+def _malformed_requests() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """An operation, what is wrong with the members of its request, and the members."""
+    for request in _good():
+        members = to_wire(request)
+        for what, wrong in _wrong_members(request.op, members):
+            yield request.op, what, wrong
+        for part in members.get("tensors", ()):
+            for what, wrong in _wrong_members(request.op, part):
+                yield request.op, what, {**members, "tensors": [wrong]}
+    # Positions whose sum with the count is too large, where each alone is in range.
     for request, most in ((_good()[0], 2**66), (_good()[1], 2**48)):
         for start, count in ((most - 2, 3), (most, 1)):
             members = to_wire(request) | {"start": hex(start), "count": count}
-            yield request.op, members, f"start + count is {hex(start + count)}"
+            yield request.op, f"start + count is {hex(start + count)}", members
 
 
 def _malformed(target: CommandTarget) -> str | None:
@@ -197,18 +205,7 @@ def _malformed(target: CommandTarget) -> str | None:
 
 
 def _wrongly_answered(target: CommandTarget) -> Iterator[str]:
-    for request in _good():
-        if PROFILE_OF[request.op] not in target.profiles:
-            continue
-        members = to_wire(request)
-        changed = [*_wrong_members(request.op, members)]
-        for part in members.get("tensors", ()):
-            changed += [(w, {**members, "tensors": [p]}) for w, p in _wrong_members(request.op, part)]
-        for what, wrong in changed:
-            answer = target.exchange(request.op, wrong)
-            if "unsupported" not in answer and (text := _not_refused(answer)):
-                yield f"`{request.op}`, where {what}: {text}"
-    for op, members, what in _out_of_range():
+    for op, what, members in _malformed_requests():
         if PROFILE_OF[op] in target.profiles:
             answer = target.exchange(op, members)
             if "unsupported" not in answer and (text := _not_refused(answer)):
