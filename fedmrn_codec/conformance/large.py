@@ -130,11 +130,15 @@ def _encoding(check: Large) -> Encode:
     )
 
 
+FLOAT64, INT64 = 2, 8
+"""Codes of dtypes (spec 5.3)."""
+
 SUMMED = (
     oracle.Tensor("dense", False, oracle.FLOAT32, (17_003,)),
     oracle.Tensor("mask", True, oracle.FLOAT32, (SIZE,)),
     oracle.Tensor("grid", True, oracle.FLOAT32, (5_003,)),
     oracle.Tensor("wide", True, oracle.FLOAT32, (SIZE,)),
+    oracle.Tensor("whole", False, INT64, (17_003,)),
 )
 WEIGHTS = (3, 2**24 + 1, 600)
 
@@ -155,6 +159,7 @@ def _sum() -> Aggregate:
             oracle.Content(mask, kind, oracle.GAUSSIAN, scale, coding),
             oracle.Content(grid, oracle.GRID, scale=2.0**-9, coding=oracle.RANS14 if k else oracle.RAW),
             oracle.Content(_integers(k), oracle.GRID, scale=2.0**-9),
+            oracle.Content(struct.pack("<17003q", *((w - 2**31) << w % 24 for w in words))),
         )
         frames.append(oracle.encode(oracle.Frame(SEED + k, 0, 0, SUMMED, contents)))
     return Aggregate(schema=oracle.schema_bytes(SUMMED), frames=tuple(frames), weights=WEIGHTS)
@@ -166,9 +171,6 @@ def _integers(k: int) -> bytes:
         f"<{SIZE}i", *struct.unpack(f"<{SIZE}h", hashlib.shake_128(f"wide {k}".encode()).digest(2 * SIZE))
     )
 
-
-FLOAT64 = 2
-"""The code of the dtype (spec 5.3)."""
 
 COUNTED = (
     oracle.Tensor("dense", False, FLOAT64, (9_001,)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -197,12 +198,11 @@ def _parse_table(
     body: memoryview, at: int, header: Header, schema: Schema | None, keep: bool
 ) -> tuple[tuple[Entry, ...], int]:
     """The entries, and the offset at which the payloads end: [F-15] to [F-24], [F-31]; `keep` caches them."""
-    if keep and schema is not None:
+    if keep and schema is not None and header.minor < GRID_MINOR:
         table = bytes(body[at : at + _table_bytes(schema)])
-        try:
-            return _usual_table(table, at, header.minor, schema)
-        except errors.FrameError:
-            pass  # parsed again below: a bad table may be longer, and the error needs offsets in the frame
+        if len(table) == _table_bytes(schema):
+            with suppress(errors.TruncatedError):  # a bad table may be longer: parse it in the frame
+                return _usual_table(table, at, header.minor, schema)
     return _parse_entries(body, at, header.minor, header.tensor_count, schema)
 
 
@@ -221,12 +221,12 @@ def _usual_table(table: bytes, begin: int, minor: int, schema: Schema) -> tuple[
 def _parse_entries(
     body: memoryview, at: int, minor: int, count: int, schema: Schema | None, begin: int = 0
 ) -> tuple[tuple[Entry, ...], int]:
-    """Parse the entries at `body[at]`. `body[0]` is byte `begin` of the frame, and byte 0 in errors."""
+    """Parse the entries at `body[at]`; `body[0]` is byte `begin` of the frame."""
     parsed: list[Fields] = []
     for i in range(count):
         tensor = schema.tensors[i] if schema is not None else None
         name = f"tensor {i}" if tensor is None else repr(tensor.name)
-        fields, at = _parse_entry(body, at, name, tensor, minor)
+        fields, at = _parse_entry(body, at, name, tensor, minor, begin)
         parsed.append(fields)
     needed = max((minor_of(GRID * (kind == "grid"), coding) for kind, *_, coding, _ in parsed), default=0)
     if minor != needed:
@@ -240,40 +240,42 @@ def _parse_entries(
 
 
 def _parse_entry(
-    body: memoryview, at: int, name: str, tensor: Tensor | None, minor: int
+    body: memoryview, at: int, name: str, tensor: Tensor | None, minor: int, begin: int
 ) -> tuple[Fields, int]:
     """The fields of an `Entry` except `offset`, and the offset of the next entry in `body`."""
     left = len(body) - at
     scaled = KINDS | {GRID} if minor >= GRID_MINOR else KINDS
     size = ENTRY.size + (SCALE.size if left and body[at] in scaled else 0)
     if left < size:
-        raise errors.TruncatedError(f"entry of {name}", f"{size} bytes", f"{left} bytes left", at)
+        raise errors.TruncatedError(f"entry of {name}", f"{size} bytes", f"{left} bytes left", begin + at)
     kind, type_code, coding, reserved, length = ENTRY.unpack_from(body, at)
     masked = kind in KINDS
     if kind != DENSE and kind not in scaled:
         known_kinds = "0 (dense), 1 (binary), 2 (signed)" + ", 3 (grid)" * (minor >= GRID_MINOR)
-        raise errors.UnknownKindError(f"kind of {name}", f"one of {known_kinds}", kind, at)
+        raise errors.UnknownKindError(f"kind of {name}", f"one of {known_kinds}", kind, begin + at)
     if tensor is not None and not (tensor.type.is_float if kind == GRID else masked == tensor.masked):
         role = "masked" if tensor.masked else f"dense {tensor.dtype}" if kind == GRID else "dense"
-        raise errors.KindMismatchError(f"kind of {name}", f"a {role} kind, as in the schema", kind, at)
+        raise errors.KindMismatchError(
+            f"kind of {name}", f"a {role} kind, as in the schema", kind, begin + at
+        )
     if not masked:
-        _check_dtype(type_code, name, tensor, at + 1, kind == GRID)
+        _check_dtype(type_code, name, tensor, begin + at + 1, kind == GRID)
     elif type_code not in DISTRIBUTIONS:
         raise errors.UnknownDistributionError(
-            f"distribution of {name}", f"1 to {max(DISTRIBUTIONS)}", type_code, at + 1
+            f"distribution of {name}", f"1 to {max(DISTRIBUTIONS)}", type_code, begin + at + 1
         )
     known = codings.allowed(kind, None if masked else BY_CODE[type_code].name, minor)
     if coding not in known:
         allowed = f"one of {', '.join(str(int(code)) for code in known)}"
-        raise errors.UnknownCodingError(f"coding of {name}", allowed, coding, at + 2)
+        raise errors.UnknownCodingError(f"coding of {name}", allowed, coding, begin + at + 2)
     if reserved:
-        raise errors.ReservedError(f"reserved byte of {name}", "0", reserved, at + 3)
+        raise errors.ReservedError(f"reserved byte of {name}", "0", reserved, begin + at + 3)
     if tensor is not None:
         least, most = codings.lengths(tensor, coding, kind == GRID)
         if not least <= length <= most:
             most_too = f" to {most}" if most > least else ""
             expected = f"{least}{most_too} for {tensor.size} elements"
-            raise errors.PayloadLengthError(f"payload length of {name}", expected, length, at + 4)
+            raise errors.PayloadLengthError(f"payload length of {name}", expected, length, begin + at + 4)
     coded = Coding(coding)
     if kind == DENSE:
         return ("dense", None, BY_CODE[type_code].name, length, coded, None), at + size
@@ -282,11 +284,13 @@ def _parse_entry(
         dtype = BY_CODE[type_code].name
         if not BOUNDS[dtype].allows(scale):
             expected = f"{BOUNDS[dtype]} for {dtype}"
-            raise errors.FrameScaleError(f"step of {name}", expected, scale, at + ENTRY.size)
+            raise errors.FrameScaleError(f"step of {name}", expected, scale, begin + at + ENTRY.size)
         return ("grid", None, dtype, length, coded, scale), at + size
     distribution = DISTRIBUTIONS[type_code]
     if not distribution.allows(scale):
-        raise errors.FrameScaleError(f"scale of {name}", distribution.bounds(), scale, at + ENTRY.size)
+        raise errors.FrameScaleError(
+            f"scale of {name}", distribution.bounds(), scale, begin + at + ENTRY.size
+        )
     return (MaskKind(kind).label, distribution(scale), "float32", length, coded, None), at + size
 
 

@@ -99,19 +99,17 @@ def _unpack(data: np.ndarray, field: str, offset: int) -> tuple[np.ndarray, int]
 
     last = int(data[0])
     check(last < SYMBOLS, f"a last symbol of at most {SYMBOLS - 1}", last, 0)
-    bits = np.unpackbits(data[1 : 2 + last * (2 * MOST_ZEROS + 1) // 8], bitorder="little")
+    packed = data[1 : 2 + last * (2 * MOST_ZEROS + 1) // 8]
+    bits = np.where(np.unpackbits(packed, bitorder="little"), b"1", b"0").tobytes()
     out, at = np.zeros(SYMBOLS, np.uint32), 0
     for s in range(1, last + 1):
-        ahead = bits[at : at + MOST_ZEROS + 1]
-        k = int(ahead.argmax()) if ahead.any() else MOST_ZEROS + 1
-        end = at + 2 * k + 1
-        check(
-            k <= MOST_ZEROS and end <= len(bits), f"{last} frequencies", f"the end of number {s}", 1 + at // 8
-        )
-        out[s] = (1 << k) - 1 + int(bits[at + k + 1 : end] @ (1 << np.arange(k)))
+        one = bits.find(b"1", at, at + MOST_ZEROS + 1)
+        end = 2 * one - at + 1
+        check(one >= 0 and end <= len(bits), f"{last} frequencies", f"the end of number {s}", 1 + at // 8)
+        out[s] = int(b"1" + bits[end - 1 : one : -1], 2) - 1
         at = end
     size = -(-at // 8)
-    check(not bits[at : 8 * size].any(), "padding bits of 0", "others", size)
+    check(b"1" not in bits[at : 8 * size], "padding bits of 0", "others", size)
     total = int(out.sum())
     check(total <= TOTAL, f"a sum of at most {TOTAL}", total, 1)
     check(last == 0 or out[last] > 0, "a frequency of the last symbol other than 0", 0, size)

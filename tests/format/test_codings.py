@@ -53,6 +53,17 @@ def test_coded_frames_are_shorter_or_raw_and_decode_to_the_same(coding, noise, s
 
 
 @pytest.mark.parametrize("coding", CODINGS)
+def test_masks_of_more_blocks_than_are_coded_at_once(coding):
+    size = 2**20 + 2**16 + 3
+    bits, given = {"w": skewed(size, 0.05)}, {"seed": 5, "noise": NOISES[0], "coding": coding}
+    frames = {fm.encode_bits(bits, masked(size), **given, backend=name) for name in CODERS}
+    (frame,) = frames
+    assert fm.verify(frame, masked(size)).tensors[0].coding == coding
+    for name in CODERS:
+        assert fm.decode_bits(frame, masked(size), backend=name)["w"].tobytes() == bits["w"].tobytes()
+
+
+@pytest.mark.parametrize("coding", CODINGS)
 @pytest.mark.parametrize("noise", NOISES[:2])
 def test_the_length_is_close_to_the_conditional_entropy(noise, coding):
     size, seed = 300_000, 5
