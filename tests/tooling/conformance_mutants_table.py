@@ -29,10 +29,10 @@ Key = tuple[str, str]
 def main(results: Path) -> int:
     """Write the table; print the mutants that need a reason, and those that need none."""
     states = latest(results.read_text(encoding="utf-8").splitlines())
-    explained = reasons(DOCUMENT.read_text(encoding="utf-8"))
-    insert(
-        DOCUMENT, "\n".join([*HEAD, *(row(name, states, explained) for name in NAMES)]), "conformance-mutants"
-    )
+    document = DOCUMENT.read_text(encoding="utf-8")
+    explained = reasons(document)
+    rows = [row(name, states, explained) or former(name, document) for name in NAMES]
+    insert(DOCUMENT, "\n".join([*HEAD, *rows]), "conformance-mutants")
     alive = {key for key, state in states.items() if state == "alive"}
     run = {name for name, _ in states}
     for name, mutant in sorted(alive - explained):
@@ -61,15 +61,22 @@ def reasons(document: str) -> set[Key]:
 
 
 def row(name: str, states: dict[Key, str], explained: set[Key]) -> str:
-    """A line of the table."""
+    """A line of the table; empty if the implementation has no results."""
     found = {key: state for key, state in states.items() if key[0] == name and state != "invalid"}
     if not found:
-        return f"| {NAMES[name]} |{' not run |' * 5}"
+        return ""
     alive = [key for key, state in found.items() if state == "alive"]
     known = sum(key in explained for key in alive)
     killed = len(found) - len(alive)
     score = f"{100 * killed / len(found):.1f} %"
     return f"| {NAMES[name]} | {len(found)} | {killed} | {score} | {known} | {len(alive) - known} |"
+
+
+def former(name: str, document: str) -> str:
+    """The line that the document has of an implementation which was not run again."""
+    begin = f"| {NAMES[name]} |"
+    lines = (line for line in document.splitlines() if line.startswith(begin))
+    return next(lines, f"{begin}{' not run |' * 5}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 from conformance_mutants import current, read, run
-from conformance_mutants_table import latest, reasons, row
+from conformance_mutants_table import former, latest, reasons, row
 from kit_checks import Answered, Recorded, kit_checks
 from mutants_of_programs import C, JavaScript
 from mutants_of_python import in_error
@@ -190,4 +190,10 @@ def test_the_table_counts_what_is_explained():
     explained = reasons("| c | f: x | it only saves work |\n| c | f: y |  |\n")
     assert explained == {("c", "f: x")}
     assert row("c", states, explained) == "| C | 3 | 1 | 33.3 % | 1 | 1 |"
-    assert row("js", states, explained) == "| JavaScript | not run | not run | not run | not run | not run |"
+    assert row("js", states, explained) == ""
+
+
+def test_an_implementation_that_was_not_run_again_keeps_its_line():
+    line = "| JavaScript | 3 | 1 | 33.3 % | 1 | 1 |"
+    assert former("js", f"text\n| C | 9 | 9 | 100.0 % | 0 | 0 |\n{line}\n") == line
+    assert former("js", "") == "| JavaScript | not run | not run | not run | not run | not run |"
