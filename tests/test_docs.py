@@ -149,7 +149,7 @@ def test_the_site_fetches_nothing(site):
             (name, name)
             for name in ("fedmrn_codec", "fedmrn_torch", "fedmrn_flower", "fedmrn_nvflare", "fedmrn_secagg")
         ),
-        *((f"fedmrn_codec.adapter_api{part}", "adapter_api") for part in ("", ".torch", ".numba")),
+        *((f"fedmrn_codec.adapter_api{part}", "adapter_api") for part in ("", ".secagg", ".torch", ".numba")),
     ],
 )
 def test_every_public_name_has_an_entry(site, name, page):

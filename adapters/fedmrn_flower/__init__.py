@@ -10,10 +10,10 @@ The method is FedMRN (Li et al., ACM MM 2024); `spec/FORMAT.md` specifies the fr
 """
 
 from fedmrn_codec import Bernoulli, Gaussian, ReplyError, Uniform
+from fedmrn_codec.adapter_api import SecAgg
 
 from .client import mod
 from .request import Request
-from .secagg import SecAgg
 from .strategy import FedMRN
 from .training import arrays, psm
 

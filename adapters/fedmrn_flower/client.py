@@ -12,13 +12,14 @@ from flwr.supercore import log
 
 import fedmrn_codec as fm
 from fedmrn_codec.adapter_api import Fit, fit_of
+from fedmrn_codec.adapter_api.secagg import check_installed
 
 from .checks import CLIPPED, only
 from .order import check_mods
 from .records import Loaded, from_frame, is_frame
 from .replica import HELD, Held, follow, lost
 from .request import Request
-from .secagg import RECORD, check_installed, check_threshold, forget_others, record_of
+from .secagg import RECORD, check_threshold, forget_others, record_of
 
 if TYPE_CHECKING:
     from .secure_client import Part

@@ -9,6 +9,7 @@ from typing import Any
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 import fedmrn_codec as fm
+from fedmrn_codec.adapter_api.secagg import KEYS, MASKED, SHARES, STEPS
 from fedmrn_secagg import Client
 from fedmrn_secagg.errors import OrderError
 
@@ -17,15 +18,11 @@ from .records import to_frame
 from .request import Request
 from .secagg import (
     BEYOND,
-    KEYS,
-    MASKED,
     RECORD,
-    SHARES,
     STEP,
-    STEPS,
-    Agreed,
     answer,
     check_threshold,
+    from_config,
     from_masked,
     message_in,
 )
@@ -55,7 +52,7 @@ class Part:
 
     def __init__(self, request: Request, record: ConfigRecord, context: Context) -> None:
         self._request, self._record, self._context = request, record, context
-        self._agreed = Agreed.from_config(record)
+        self._agreed = from_config(record)
         check_threshold(context, self._agreed.threshold)
         self._options = {**self._agreed.options, **_identity(context, self._agreed.signed)}
 
@@ -101,7 +98,8 @@ class Part:
         """
         key, record = only(reply.content.array_records, "ArrayRecords in the reply")
         name, metrics = only(reply.content.metric_records, "MetricRecords in the reply")
-        client = self._restored(weight=self._agreed.weight(metrics.get(self._agreed.weighted_by)))
+        by = self._agreed.weighted_by
+        client = self._restored(weight=self._agreed.weight(metrics.get(by), f"metric {by!r}"))
         masked = client.masked(to_frame(record), message_in(self._record))
         self._keep(client)
         reply.content = RecordDict({**dict(reply.content), key: from_masked(masked)})

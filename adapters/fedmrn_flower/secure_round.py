@@ -14,13 +14,14 @@ from flwr.supercore import log
 
 import fedmrn_codec as fm
 from fedmrn_codec import ReplyError
-from fedmrn_codec.adapter_api import unsigned
-from fedmrn_secagg import SecAggError, Server
+from fedmrn_codec.adapter_api import SecAgg, unsigned
+from fedmrn_codec.adapter_api.secagg import KEYS, MASKED, REVEAL, SHARES, STEPS
+from fedmrn_secagg import SecAggError, Server, advance
 from fedmrn_secagg.errors import TooFewError
 
 from .checks import CLIPPED, TrainReply, check_metrics, checked_weight, only, take
 from .rounds import Assignment, Replies, Round
-from .secagg import BEYOND, KEYS, MASKED, RECORD, REVEAL, SHARES, STEPS, SecAgg, answer_in, masked_in
+from .secagg import BEYOND, RECORD, answer_in, masked_in, to_config
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,8 @@ class SecureRound:
     def __init__(self, current: Round, settings: SecAgg, grid: Grid, timeout: float) -> None:
         self._current, self._grid, self._timeout = current, grid, timeout
         nodes, first = list(current.assignments), next(iter(current.assignments.values()))
-        run = first.message.metadata.run_id
-        self._agreed = settings.agreed(len(nodes), run, current.settings.weighted_by)
+        session = f"fedmrn_flower run {first.message.metadata.run_id}".encode()
+        self._agreed = settings.agreed(len(nodes), session, current.settings.weighted_by)
         self._out: Replies[MaskedReply] = Replies()
         self._boxes: dict[int, bytes] = {}
         self.lost = 0
@@ -183,14 +184,14 @@ class SecureRound:
 
     def _call(self, step: str, found: dict[int, bytes], sources: Mapping[int, Message]) -> Any:
         """Call a verb of the server, again without each message that it refuses, which is removed."""
-        while True:
-            try:
-                return getattr(self._server, step)(found)
-            except SecAggError as error:
-                if error.client is None:
-                    raise LostError(step, error) from None
-                self._out.refused.append((sources[error.client], error))
-                del found[error.client]
+
+        def refuse(node: int, error: SecAggError) -> None:
+            self._out.refused.append((sources[node], error))
+
+        try:
+            return advance(self._server, step, found, refuse)
+        except SecAggError as error:
+            raise LostError(step, error) from None
 
     def _read(self, reply: Message, assignment: Assignment) -> MaskedReply:
         """Check the records and the metrics of a reply to the training."""
@@ -211,7 +212,7 @@ class SecureRound:
 
     def _record(self, step: str, payload: bytes | None) -> ConfigRecord:
         self.down[step] += len(payload or b"")
-        return self._agreed.to_config(step, payload)
+        return to_config(self._agreed, step, payload)
 
     def _count(self, step: str, node: int, message: bytes) -> bytes:
         self.up[step] += len(message)

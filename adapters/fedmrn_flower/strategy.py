@@ -18,6 +18,7 @@ import fedmrn_codec as fm
 from fedmrn_codec.adapter_api import (
     DEFAULT_LIMITS,
     NoiseSetting,
+    SecAgg,
     SeedPolicy,
     ServerNoise,
     StatePath,
@@ -33,7 +34,6 @@ from .order import check_around, check_inside, clips_on_clients
 from .records import added, restored
 from .request import PREFIX
 from .rounds import Replies, Round, Settings
-from .secagg import SecAgg
 from .traffic import downlink as downlink_traffic
 from .traffic import secure as secure_traffic
 from .traffic import traffic

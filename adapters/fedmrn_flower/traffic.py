@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from flwr.app import MetricRecord
 
+from fedmrn_codec.adapter_api.secagg import STEPS
+
 from .checks import CheckedReply
 from .downlink import Sender
 from .request import PREFIX
 from .rounds import Replies
-from .secagg import STEPS
 
 if TYPE_CHECKING:
     from .secure_round import MaskedReply, SecureRound

@@ -7,8 +7,7 @@ from typing import Any
 from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedYogi, Strategy
 
 import fedmrn_codec as fm
-
-from .secagg import SecAgg
+from fedmrn_codec.adapter_api import SecAgg
 
 MEANS = (FedAvg, FedAvgM, FedAdagrad, FedAdam, FedYogi)
 """The strategies whose `aggregate_train` uses nothing but the weighted mean of the replies."""

@@ -9,6 +9,7 @@ The method is FedMRN (Li et al., ACM MM 2024); `spec/FORMAT.md` specifies the fr
 """
 
 from fedmrn_codec import Bernoulli, Gaussian, ReplyError, Uniform
+from fedmrn_codec.adapter_api import SecAgg
 
 from .aggregator import ExactMean
 from .client import ToFrame
@@ -26,6 +27,7 @@ __all__ = [
     "Gaussian",
     "ReplyError",
     "Request",
+    "SecAgg",
     "ToFrame",
     "ToGrid",
     "Uniform",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
@@ -30,6 +32,31 @@ the client holds, also if its process has been started anew."""
 DOWN = "downlink-bytes"
 """Key, in META of a task's meta, of the length of the frame in it."""
 
+ADVANCE = "fedmrn.advance"
+"""Event with which a workflow shows the model of a round before its tasks; also the key of its `Advance`."""
+
+
+@dataclass
+class Advance:
+    """The model of a coming round, for a workflow that needs the id of what clients will hold.
+
+    Attributes
+    ----------
+    round : int
+        NVFlare's.
+    arrays : mapping of str to array
+    masked : list of str
+        Names of the arrays that clients send as masks.
+    base_model : int or None
+        The answer of `ToGrid`: the id of the rounded model. None: there is no ToGrid, or no frame can
+        represent the model, so that it is sent as it is.
+    """
+
+    round: int
+    arrays: Arrays
+    masked: list[str]
+    base_model: int | None = None
+
 
 class ToGrid(DXOFilter):
     """Replace the model in a task by a frame that leads from the version a client holds to the present one.
@@ -40,7 +67,8 @@ class ToGrid(DXOFilter):
     workflow goes on with its own model, which is not rounded, and adds the mean to it.
 
     A client without `FromGrid` gets the rounded arrays. A model that no frame can represent, because of a NaN
-    for instance, is sent as it is, which is logged once.
+    for instance, is sent as it is, which is logged once. The event `ADVANCE` shows the filter the model of a
+    round before its first task.
 
     Parameters
     ----------
@@ -56,6 +84,21 @@ class ToGrid(DXOFilter):
         self._down: fm.Downlink | None = None
         self._seen: tuple[Any, Any] | None = None
         self._told = False
+        self._shown: int | None = None
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """Round the model of the coming round, and tell the workflow its id."""
+        about = fl_ctx.get_prop(ADVANCE) if event_type == ADVANCE else None
+        if not isinstance(about, Advance):
+            return
+        with self._lock:
+            self._shown = None
+            try:
+                down = self._advance(dict(checked(about.arrays, "model")), about.masked)
+            except fm.CodecError as error:
+                self._tell(error, fl_ctx)
+                return
+            self._shown, about.base_model = about.round, down.model_id
 
     def process_dxo(self, dxo: DXO, shareable: Shareable, fl_ctx: FLContext) -> DXO | None:
         """A new DXO with a frame, or with the rounded arrays; None, so that the task stays as it is."""
@@ -65,9 +108,7 @@ class ToGrid(DXOFilter):
             try:
                 down = self._advanced(dxo, shareable)
             except fm.CodecError as error:
-                if not self._told:
-                    self._told = True
-                    self.log_warning(fl_ctx, f"fedmrn: models are sent as they are, without frames: {error}")
+                self._tell(error, fl_ctx)
                 return None
             known = {**_request(dxo), "base_model": down.model_id}  # both of one version
             held = fl_ctx.get_peer_context().get_prop(HELD)
@@ -89,26 +130,39 @@ class ToGrid(DXOFilter):
         """The downlink at the version of this task; a model is looked at once for all clients."""
         # Some workflows write the next model into the dictionary of the last one.
         seen = dxo.data, task.get_header(AppConstants.CURRENT_ROUND)
+        if self._down is not None and self._shown is not None and self._shown == seen[1]:
+            return self._down
         if self._down is not None and self._seen and self._seen[0] is seen[0] and self._seen[1] == seen[1]:
             return self._down
         arrays = dict(checked(dxo.data, "task"))
-        schema = fm.schema_of(arrays, masked=self._masked(arrays, dxo))
+        down = self._advance(arrays, self._masked(arrays, dxo))
+        self._seen = seen
+        return down
+
+    def _advance(self, arrays: Arrays, masked: Sequence[str]) -> fm.Downlink:
+        """The downlink at the version of these arrays."""
+        names = set(masked)
+        coarse = [name for name, array in arrays.items() if name in names and array.dtype == np.float32]
+        schema = fm.schema_of(arrays, masked=coarse)
         if self._down is None or self._down.schema != schema:
             self._down = fm.Downlink(schema, arrays)
         else:
             self._down.advance(arrays)
-        self._seen = seen
         return self._down
 
+    def _tell(self, error: fm.CodecError, fl_ctx: FLContext) -> None:
+        """Log, once, that models are sent without frames."""
+        if not self._told:
+            self._told = True
+            self.log_warning(fl_ctx, f"fedmrn: models are sent as they are, without frames: {error}")
+
     def _masked(self, arrays: Arrays, dxo: DXO) -> list[str]:
-        """The float32 arrays that clients send as masks."""
+        """The arrays that clients send as masks."""
         if META in dxo.meta:
-            names = {tensor.name for tensor in Request.of(dxo.meta).schema if tensor.masked}
-        elif self.masked is not None:
-            names = set(self.masked)
-        else:
-            names = {name for name, array in arrays.items() if np.ndim(array) >= 2}
-        return [name for name, array in arrays.items() if name in names and array.dtype == np.float32]
+            return [tensor.name for tensor in Request.of(dxo.meta).schema if tensor.masked]
+        if self.masked is not None:
+            return self.masked
+        return [name for name, array in arrays.items() if np.ndim(array) >= 2]
 
 
 class FromGrid(DXOFilter):

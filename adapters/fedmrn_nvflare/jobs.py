@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from nvflare.apis.filter import Filter
 from nvflare.app_common.workflows.base_model_controller import BaseModelController
+from nvflare.app_common.workflows.fedavg import FedAvg
 from nvflare.app_common.workflows.scatter_and_gather import ScatterAndGather
+from nvflare.fuel.utils.class_utils import get_component_init_parameters
 from nvflare.job_config.api import FedJob
 from nvflare.job_config.defs import FilterType
 from nvflare.recipe.spec import Recipe
 
 import fedmrn_codec as fm
+from fedmrn_codec.adapter_api import SecAgg
 
 from .client import ToFrame
 from .downlink import FromGrid, ToGrid
+from .secagg import NO_SINGLE, TASKS
 from .server import FromFrame
 
-PACKAGES = ("fedmrn_codec", "fedmrn_nvflare")
+if TYPE_CHECKING:
+    from .workflow import SecureFedAvg
+
+PACKAGES = ("fedmrn_codec", "fedmrn_nvflare", "fedmrn_secagg")
 DOWNLINKS = ("grid", "raw")
 """The values of the option `downlink` of `attach`."""
+
+NO_FRAMES = "none, since masks are sent as counts, and no frame reaches the server"
+REFUSED = {"output": NO_SINGLE, "coding": NO_FRAMES, "limits": NO_FRAMES}
+"""Settings of `FromFrame` that secure aggregation refuses, with what is expected."""
+
+SINGLE = ("aggregator", "exclude_vars", "aggregation_weights", "enable_tensor_disk_offload")
+"""Options of FedAvg that need single results."""
 
 
 def attach(
@@ -28,6 +43,7 @@ def attach(
     tasks: Sequence[str] = ("train",),
     *,
     downlink: str = "grid",
+    secure: SecAgg | None = None,
     **settings: Any,
 ) -> None:
     """Make the clients of a recipe or a job send frames, and the server too.
@@ -50,36 +66,102 @@ def attach(
     downlink : {"grid", "raw"}
         "grid": clients get the model rounded, as frames of what has changed since the version that they hold.
         "raw": they get the workflow's arrays.
+    secure : SecAgg, optional
+        Secure aggregation: the server obtains the sum of the updates of a round, and no single one. A
+        `SecureFedAvg` takes the place of the job's FedAvg; all clients of a round have one seed, and the mean
+        has equal weights unless `secure` says otherwise. For FedAvg itself, without options that need single
+        results.
     **settings
         Of `FromFrame`: `mask`, `output`, `masked`, `leave_out`, `seed`, `max_weight`, `coding`,
-        `dense_coding`, `bits`, `state`, `limits`.
+        `dense_coding`, `bits`, `state`, `limits`. With `secure` of `SecureFedAvg`: without `output`, `coding`
+        and `limits`, and with `timeout`, the seconds to wait for the results of each task.
 
     Raises
     ------
     fedmrn_codec.ArgumentError
-        A setting is out of range, or the target is neither a recipe nor a job.
+        A setting is out of range, or the target is neither a recipe nor a job; or, with `secure`, the job's
+        workflow or a setting needs single results.
     """
     if not isinstance(target, Recipe | FedJob):
         raise fm.ArgumentError("target", "a Recipe or a FedJob", type(target).__name__)
     if downlink not in DOWNLINKS:
         raise fm.ArgumentError("downlink", f"one of {', '.join(DOWNLINKS)}", repr(downlink))
-    decoder, names = FromFrame(noise, **settings), list(tasks)
-    if isinstance(target, Recipe):
-        target.add_client_output_filter(ToFrame(), tasks=names)
-        target.add_server_input_filter(decoder, tasks=names)
-        if downlink == "grid":
-            target.add_server_output_filter(ToGrid(), tasks=names)
-            target.add_client_input_filter(FromGrid(), tasks=names)
-        job = target._job  # a recipe has no public attribute for its job
+    job = target._job if isinstance(target, Recipe) else target  # a recipe has no public attribute for it
+    names = list(tasks)
+    if secure is None:
+        _add(target, ToFrame(), FilterType.TASK_RESULT, names)
+        job.to_server(FromFrame(noise, **settings), filter_type=FilterType.TASK_RESULT, tasks=names)
     else:
-        job = target
-        job.to_clients(ToFrame(), filter_type=FilterType.TASK_RESULT, tasks=names)
-        job.to_server(decoder, filter_type=FilterType.TASK_RESULT, tasks=names)
-        if downlink == "grid":
-            job.to_server(ToGrid(), filter_type=FilterType.TASK_DATA, tasks=names)
-            job.to_clients(FromGrid(), filter_type=FilterType.TASK_DATA, tasks=names)
+        _secure(target, job, secure, names, noise, settings)
+    if downlink == "grid":
+        job.to_server(ToGrid(), filter_type=FilterType.TASK_DATA, tasks=names)
+        _add(target, FromGrid(), FilterType.TASK_DATA, names)
     job.set_app_packages(sorted({*job.job.app_packages, *PACKAGES}))
     _ignore_refused(job)
+
+
+def _add(target: Recipe | FedJob, client_filter: Filter, filter_type: str, tasks: list[str]) -> None:
+    """Add a filter to all clients; a recipe keeps track of apps for single clients."""
+    if isinstance(target, FedJob):
+        target.to_clients(client_filter, filter_type=filter_type, tasks=tasks)
+    elif filter_type == FilterType.TASK_RESULT:
+        target.add_client_output_filter(client_filter, tasks=tasks)
+    else:
+        target.add_client_input_filter(client_filter, tasks=tasks)
+
+
+def _secure(
+    target: Recipe | FedJob,
+    job: FedJob,
+    secure: SecAgg,
+    tasks: list[str],
+    noise: fm.Noise | str | None,
+    settings: dict[str, Any],
+) -> None:
+    """Put a SecureFedAvg in the place of the job's FedAvg, and add the client's side of it."""
+    if not isinstance(secure, SecAgg):
+        raise fm.ArgumentError("secure", "a SecAgg", type(secure).__name__)
+    for name in settings.keys() & REFUSED:
+        raise fm.ArgumentError(f"{name} with secure", REFUSED[name], repr(settings[name]))
+    server = job._deploy_map.get("server")
+    workflows = server.app_config.workflows if server else []
+    if [type(workflow.controller) for workflow in workflows] != [FedAvg]:
+        expected = "one FedAvg of nvflare.app_common.workflows.fedavg, and no subclass of it"
+        found = ", ".join(type(workflow.controller).__name__ for workflow in workflows) or "none"
+        raise fm.ArgumentError("workflow of the job with secure", expected, found)
+    (workflow,) = workflows
+    controller = _secured(workflow.controller, secure, noise, settings)
+    if controller.task_name not in tasks:
+        raise fm.ArgumentError("tasks with secure", f"{controller.task_name!r}, FedAvg's, among them", tasks)
+    controller.set_communicator(workflow.controller.communicator)
+    workflow.controller = controller
+    from .secure_client import Exchange, ToMasked
+
+    _add(target, ToMasked(), FilterType.TASK_RESULT, tasks)
+    if isinstance(target, Recipe):
+        target._add_to_client_apps(
+            Exchange(), tasks=list(TASKS.values())
+        )  # has no public method for executors
+    else:
+        target.to_clients(Exchange(), tasks=list(TASKS.values()))
+
+
+def _secured(
+    fedavg: FedAvg, secure: SecAgg, noise: fm.Noise | str | None, settings: dict[str, Any]
+) -> SecureFedAvg:
+    """A SecureFedAvg with the options of a FedAvg, as NVFlare itself reads them for a job's configuration."""
+    from .workflow import SecureFedAvg
+
+    for name in SINGLE:
+        if getattr(fedavg, name):
+            raise fm.ArgumentError(f"{name} of FedAvg with secure", NO_SINGLE, repr(getattr(fedavg, name)))
+    attributes = vars(fedavg)
+    options = {
+        name: attributes[name] if name in attributes else attributes[f"_{name}"]
+        for name in get_component_init_parameters(fedavg).keys() - {"args", "kwargs"}
+        if name in attributes or f"_{name}" in attributes
+    }
+    return SecureFedAvg(**options, secure=secure, noise=noise, **settings)
 
 
 def _ignore_refused(job: FedJob) -> None:

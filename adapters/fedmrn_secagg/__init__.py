@@ -14,5 +14,6 @@ All messages are bytes, for any transport. The protocol is that of Bonawitz et a
 from .client import Client
 from .errors import SecAggError
 from .server import Server
+from .steps import advance
 
-__all__ = ["Client", "SecAggError", "Server"]
+__all__ = ["Client", "SecAggError", "Server", "advance"]

@@ -1,8 +1,9 @@
 """The names that an adapter may import in addition to those of `fedmrn_codec`.
 
 An adapter connects the codec to a training or federation framework; those of this repository are in
-`adapters/`. This module, `adapter_api.torch` and `adapter_api.numba` (these two import the package that they
-are named for) are as stable as `fedmrn_codec` itself. All other modules of `fedmrn_codec` are private.
+`adapters/`. This module, `adapter_api.secagg`, `adapter_api.torch` and `adapter_api.numba` (the last two
+import the package that they are named for) are as stable as `fedmrn_codec` itself. All other modules of
+`fedmrn_codec` are private.
 """
 
 from ..face.decoding import checked_names
@@ -19,6 +20,7 @@ from ..primitives.arguments import U64, unsigned
 from ..primitives.grid import BOUNDS as GRID_BOUNDS
 from ..primitives.noise import noise_text, parse_noise
 from .fit import Fit, Misfit, RoundFit, fit_of
+from .secagg import SecAgg
 from .server_noise import NoiseSetting, ServerNoise, StatePath
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "Misfit",
     "NoiseSetting",
     "RoundFit",
+    "SecAgg",
     "SeedPolicy",
     "ServerNoise",
     "StatePath",

@@ -1,5 +1,6 @@
 """The components of the job in `federation_job.py`; NVFlare creates them by their names."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -114,3 +115,31 @@ class Persistor(ModelPersistor):
         """The global model after a round."""
         number = sum(1 for _ in Path(self.folder).glob("model-*.npz"))
         np.savez(Path(self.folder) / f"model-{number}.npz", **model[ModelLearnableKey.WEIGHTS])
+
+
+class Framer(Trainer):
+    """Replies with a frame, which it also writes to a file; site 3 hangs from its second round on."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def execute(self, task_name, shareable, fl_ctx, abort_signal):
+        """The result of one task."""
+        site, dxo = fl_ctx.get_identity_name(), from_shareable(shareable)
+        request = Request.of(dxo.meta)
+        while site == "site-3" and request.round > 1 and not abort_signal.triggered:
+            time.sleep(0.1)
+        rng = np.random.default_rng(WEIGHTS[site])
+        update = {name: on_grid(stepped(rng, array)) for name, array in dxo.data.items()}
+        frame = request.encode(update)
+        (Path(self.folder) / f"{site}-{request.round}.frame").write_bytes(frame)
+        data = {KEY: np.frombuffer(frame, np.uint8)}
+        return DXO(
+            DataKind.WEIGHT_DIFF, data, {MetaKey.NUM_STEPS_CURRENT_ROUND: WEIGHTS[site]}
+        ).to_shareable()
+
+
+def on_grid(array):
+    """A dense update rounded to the grid of secure aggregation, so that the mean of frames is the same."""
+    return array if array.dtype.kind == "i" else np.round(array * 2**18) / np.float32(2**18)

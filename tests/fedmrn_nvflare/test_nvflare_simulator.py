@@ -15,6 +15,7 @@ from federation_parts import KEY, MODEL, WEIGHTS
 import fedmrn_codec as fm
 
 HERE = Path(__file__).parent
+GUIDE = HERE.parents[1] / "adapters" / "fedmrn_nvflare" / "README.md"
 EXAMPLE = HERE.parents[1] / "examples" / "nvflare_digits"
 HONEST = ("site-1", "site-2")
 SCHEMA = fm.Schema(fm.Tensor(n, a.shape, a.ndim > 1, a.dtype.name) for n, a in MODEL.items())
@@ -100,6 +101,31 @@ def test_nvflares_own_mean_of_full_models(tmp_path):
             np.testing.assert_allclose(result[name], array, rtol=0, atol=1e-6)
             assert np.abs(result[name] - base[name]).max() > 1e-3
     check_refusals(log)
+
+
+def test_secure_aggregation_with_a_client_that_drops_out(tmp_path):
+    """Site 3 takes part in round 0, hangs in the training of round 1, and so misses the keys of round 2."""
+    pytest.importorskip("cryptography")
+    pytest.importorskip("Crypto")
+    log = run(HERE / "secure_job.py", tmp_path, cwd=tmp_path)
+    base = MODEL
+    for number, sites in enumerate([(*HONEST, "site-3"), HONEST, HONEST]):
+        frames = [(tmp_path / f"{site}-{number + 1}.frame").read_bytes() for site in sites]
+        aggregator = fm.Aggregator(SCHEMA)
+        for frame in frames:
+            aggregator.add(frame, 1)
+        expected = {name: np.asarray(base[name] + update) for name, update in aggregator.mean().items()}
+        base = loaded(tmp_path / f"model-{number}.npz")
+        assert {n: (a.dtype, a.tobytes()) for n, a in base.items()} == {
+            n: (a.dtype, a.tobytes()) for n, a in expected.items()
+        }
+        assert len({fm.inspect(frame).seed for frame in frames}) == 1
+    sums = re.findall(r"fedmrn: sum of (\d) of 3 clients, total weight (\d)", log)
+    assert sums == [("3", "3"), ("2", "2"), ("2", "2")], log
+    (told,) = re.findall(r"^fedmrn: sum of .*$", GUIDE.read_text(), re.M)
+    assert told in log
+    assert len(re.findall("no accepted answer in `masked` of site-3", log)) == 1
+    assert len(re.findall("no accepted answer in `keys` of site-3", log)) == 1
 
 
 def test_the_example(tmp_path):

@@ -281,3 +281,21 @@ def test_bits_an_element_of_cnn4_with_ten_clients():
     text = (Path(fedmrn_secagg.__file__).parent / "README.md").read_text(encoding="utf-8")
     assert f"sends {8 * sent / elements:.3f} bits a masked element" in text
     assert f"and receives {received:,} bytes" in text
+
+
+def test_a_step_goes_on_without_the_messages_that_are_refused():
+    cohort = Cohort(REQUEST, frames_of(REQUEST, FOUR), threshold=3)
+    messages, refused = cohort.answers("keys", FOUR), []
+    messages[2] = messages[2][:-1]
+    roster = fedmrn_secagg.advance(cohort.server, "keys", messages, lambda *told: refused.append(told))
+    assert sorted(messages) == sorted(set(FOUR) - {2})
+    ((client, error),) = refused
+    assert (client, error.client, type(error)) == (2, 2, errors.TruncatedError)
+    assert isinstance(roster, bytes)
+    assert cohort.server.state == "shares"
+    messages = cohort.answers("shares", messages, roster)
+    messages[9] = b""
+    with pytest.raises(errors.TooFewError):  # and the server is as before
+        fedmrn_secagg.advance(cohort.server, "shares", messages, lambda *told: refused.append(told))
+    assert [client for client, _ in refused] == [2, 9]
+    assert cohort.server.state == "shares"
