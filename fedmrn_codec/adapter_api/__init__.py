@@ -5,6 +5,7 @@ An adapter connects the codec to a training or federation framework; those of th
 are named for) are as stable as `fedmrn_codec` itself. All other modules of `fedmrn_codec` are private.
 """
 
+from ..face.damping import checked_damping
 from ..face.decoding import checked_names
 from ..face.grids import checked_steps
 from ..face.models import Arrays, add, as_update, check_schema, restored, subtract
@@ -39,6 +40,7 @@ __all__ = [
     "as_update",
     "check_schema",
     "check_settings",
+    "checked_damping",
     "checked_limits",
     "checked_names",
     "checked_steps",
