@@ -11,8 +11,9 @@ All messages are bytes, for any transport. The protocol is that of Bonawitz et a
 (CCS 2020); `spec/SECAGG.md` specifies it.
 """
 
+from .accountant import Accountant
 from .client import Client
 from .errors import SecAggError
 from .server import Server
 
-__all__ = ["Client", "SecAggError", "Server"]
+__all__ = ["Accountant", "Client", "SecAggError", "Server"]
