@@ -6,7 +6,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test test-numba test-newest test-lowest test-extras coverage mutation faults fuzz test-integration soak demo conformance conformance-mutants bench bench-server bench-quick bench-history bench-psm bench-servers onnx-web kaitai figure docs convergence wheel dist fashion-mnist clean
+.PHONY: help setup tools test test-numba test-newest test-lowest test-extras coverage mutation faults fuzz test-integration soak demo conformance conformance-mutants bench bench-server bench-quick bench-history bench-psm bench-servers privacy onnx-web kaitai figure docs convergence wheel dist fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,7 +26,7 @@ $(BIN)/python:
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the pinned packages into .venv; this takes a minute or two."
 	@PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
-	  $(BIN)/python -m pip install --quiet -e '.[all,dev,docs]'
+	  $(BIN)/python -m pip install --quiet -e '.[all,privacy,dev,docs]'
 	@touch $@
 
 KAITAI := spec/kaitai/node_modules/.package-lock.json
@@ -150,6 +150,9 @@ bench-psm: setup ## measure the time that PSM adds to a training step of plain S
 
 bench-servers: setup ## measure the memory of a Flower and an NVFlare server with 10 and 100 replies (Flower alone needs 5 GB)
 	$(BIN)/python -m benchmarks.servers
+
+privacy: setup ## compute what damped masks cost and give, for docs/guides/differential_privacy.md
+	$(BIN)/python -m benchmarks.privacy --document docs/guides/differential_privacy.md
 
 onnx-web: setup ## install onnxruntime-web and run the exported ONNX graphs in it (needs Node.js and npm)
 	cd spec/decoders/onnx-web && npm ci --ignore-scripts --no-audit --no-fund

@@ -152,7 +152,7 @@ def test_numpy_is_the_only_requirement_outside_extras(metadata: Message) -> None
 def test_every_extra_is_in_all(metadata: Message) -> None:
     extras = set(metadata.get_all("Provides-Extra") or [])
     runtimes = {"numba", "onnx", "torch", "flower", "nvflare", "envelope", "secagg"}
-    apart = {"all", "dev", "docs", "fuzz", "simulation", "ray"}
+    apart = {"all", "dev", "docs", "fuzz", "simulation", "ray", "privacy"}
     assert extras == runtimes | {"cli", "conformance", "receiver", "reference"} | apart
     inside = _pyproject()["project"]["optional-dependencies"]["all"][0]
     assert set(inside.partition("[")[2].rstrip("]").split(",")) == extras - apart

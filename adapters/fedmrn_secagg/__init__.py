@@ -11,9 +11,10 @@ All messages are bytes, for any transport. The protocol is that of Bonawitz et a
 (CCS 2020); `spec/SECAGG.md` specifies it.
 """
 
+from .accountant import Accountant
 from .client import Client
 from .errors import SecAggError
 from .server import Server
 from .steps import advance
 
-__all__ = ["Client", "SecAggError", "Server", "advance"]
+__all__ = ["Accountant", "Client", "SecAggError", "Server", "advance"]

@@ -56,6 +56,8 @@ class Server:
 
     Attributes
     ----------
+    request : fedmrn_codec.Request
+    largest_weight : int
     state : str
         The step whose messages are waited for: "keys", "shares", "masked", "reveal"; or "done".
     survivors : tuple of int
@@ -80,6 +82,7 @@ class Server:
         identities: keys.Identities | None = None,
     ) -> None:
         self._terms = Terms(request, threshold, largest_weight, step, session, identities is not None)
+        self.request, self.largest_weight = request, self._terms.largest_weight
         self._clients = frozenset(checked_ids(clients))
         if len(self._clients) > self._terms.most_clients:
             raise fm.ArgumentError("clients", f"at most {self._terms.most_clients}", len(self._clients))

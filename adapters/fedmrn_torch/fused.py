@@ -40,6 +40,7 @@ def weight(
     low: float,
     tau: float,
     stochastic: bool,
+    damping: float = 1.0,
 ) -> Tensor:
     """The weight of a forward pass: base + noise * (a sample of PSM).
 
@@ -51,10 +52,12 @@ def weight(
         Seed and number of the draws (`draws.draw`), which are generated block by block.
     low, tau, stochastic
         As in `masking.mask_`.
+    damping
+        As in `masking.clipped_share`.
     """
     out = torch.empty_like(base)
     arrays = (_flat(t) for t in (base, noise, update, out))
-    numbers = (low, *thresholds(low, tau), (1.0 + low) / 2)
+    numbers = (low, *thresholds(low, tau), (1.0 + low) / 2, low * damping, damping)
     _kernel()(*arrays, *map(np.uint64, place), (*map(np.float32, numbers), stochastic))
     return out
 
@@ -87,11 +90,13 @@ def _kernel() -> Any:
         factor: Any,
         offset: Any,
         middle: Any,
+        least: Any,
+        most: Any,
         stochastic: Any,
     ) -> None:
         for i in range(len(out)):
             share = update[i] / noise[i]
-            share = low if share < low else one if share > one else share  # NaN stays NaN
+            share = least if share < least else most if share > most else share  # NaN stays NaN
             threshold = np.float32(draws[i]) * factor + offset
             bit = threshold < share if stochastic else middle <= share
             value = one if bit else low

@@ -70,9 +70,9 @@ def checked_steps(steps: Any, progressive: bool) -> int:
     return int(steps)
 
 
-def clipped_share(update: Tensor, noise: Tensor, low: float) -> Tensor:
-    """The clipped update in units of the noise: float32, in [low, 1]; NaN stays NaN."""
-    return torch.div(update.float(), noise).clamp_(low, 1.0)
+def clipped_share(update: Tensor, noise: Tensor, low: float, damping: float = 1.0) -> Tensor:
+    """The clipped update in units of the noise: float32, in damping * [low, 1]; NaN stays NaN."""
+    return torch.div(update.float(), noise).clamp_(low * damping, damping)
 
 
 def deterministic_bits(share: Tensor, low: float) -> Tensor:
@@ -128,10 +128,15 @@ class Sampler:
         As in `PSM`; if both are false, training does not mask at all.
     private_seed : int
         Unsigned 64-bit seed of the training masks.
+    damping : float
+        As in `PSM`.
     """
 
-    def __init__(self, steps: int, stochastic: bool, progressive: bool, private_seed: int) -> None:
+    def __init__(
+        self, steps: int, stochastic: bool, progressive: bool, private_seed: int, damping: float = 1.0
+    ) -> None:
         self.steps, self.stochastic, self.progressive = steps, stochastic, progressive
+        self.damping = damping
         self.private_seed = private_seed
         self.done = 0
         self.drawn = 0
@@ -230,11 +235,11 @@ class MaskedNoise(nn.Module):
         if sampler.plain:
             return self.base + update
         if not self.training:
-            return self._moved(clipped_share(update, self.noise, self.low))
+            return self._moved(clipped_share(update, self.noise, self.low, sampler.damping))
         place, how = sampler.place(), (self.low, sampler.tau, sampler.stochastic)
         if fused.usable(self.base, self.noise, update):
-            return fused.weight(self.base, self.noise, update, place, *how)
-        share = clipped_share(update, self.noise, self.low)
+            return fused.weight(self.base, self.noise, update, place, *how, sampler.damping)
+        share = clipped_share(update, self.noise, self.low, sampler.damping)
         mask_(share, draw(share.numel(), share.device, *place), *how)
         return self._moved(share)
 

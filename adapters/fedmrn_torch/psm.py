@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import fedmrn_codec as fm
-from fedmrn_codec.adapter_api import fit_of, masked_values
+from fedmrn_codec.adapter_api import checked_damping, fit_of, masked_values
 from fedmrn_codec.errors import UpdateNonFiniteError
 
 from .attach import Attached
@@ -19,6 +19,9 @@ from .draws import checked_private_seed, derived_seed
 from .masking import Sampler, checked_steps, lows
 from .notices import warn
 from .schema import Masked, check_requested, difference, entries, to_numpy
+
+UNDAMPED = {"damping": 1.0, "norm": None}
+"""The settings of states that were saved before there was a damping."""
 
 
 class PSM:
@@ -58,13 +61,19 @@ class PSM:
     private_seed : int, optional
         Unsigned 64-bit, different from `seed`; all masks are derived from the two. By default it comes from
         the operating system. Pass one only to make a run repeatable, and keep it secret (spec 4.3, [M-03]).
+    damping : float
+        Above 0 and at most 1: updates are clipped at `damping` times the scale, in the forward pass and in
+        the frame. Below 1, no mask bit is certain; it needs stochastic signed masks over Bernoulli noise.
+    norm : float, optional
+        Of the frame, as in `fedmrn_codec.encode`; the forward pass does not know it.
 
     Attributes
     ----------
     schema : fedmrn_codec.Schema
         `schema(model, masked)` of the module as it was before.
     clipped : float or None
-        After `finish`: the share of masked elements whose update was larger than the scale of the noise.
+        After `finish`: the share of masked elements whose update was larger than the scale of the noise times
+        the damping.
 
     Raises
     ------
@@ -94,6 +103,8 @@ class PSM:
         stochastic: bool = True,
         progressive: bool = True,
         private_seed: int | None = None,
+        damping: float = 1.0,
+        norm: float | None = None,
     ) -> None:
         found = entries(model, masked)
         self._model = model
@@ -105,11 +116,15 @@ class PSM:
         if not any(entry.masked for entry in found):
             raise fm.ArgumentError("masked", "at least one trainable floating-point parameter", "none")
         noises, low = self._each(noise, "noise"), lows(self._each(mask, "mask"))
+        self._damping, self._norm = checked_damping(damping, norm, self.schema, noise, mask)
+        if self._damping < 1 and not stochastic:
+            raise fm.ArgumentError("damping", "1, since masks are not stochastic", damping)
         self._sampler = Sampler(
             checked_steps(steps, progressive),
             bool(stochastic),
             bool(progressive),
             derived_seed(self._private_seed, seed, "training"),
+            self._damping,
         )
         values = {
             entry.name: fm.noise(noises[entry.name], seed=seed, stream=stream, count=entry.spec.size)
@@ -155,7 +170,7 @@ class PSM:
         remedy : str, optional
             What the user can do about a `SchemaError`; appended to its message.
         **options
-            `stochastic`, `progressive`, `private_seed`, as above.
+            `stochastic`, `progressive`, `private_seed`, `damping`, `norm`, as above.
 
         Raises
         ------
@@ -259,6 +274,7 @@ class PSM:
             **{name: value for name, value in given.items() if value is not None},
         }
         if sampler.stochastic:
+            settings |= {"damping": self._damping, "norm": self._norm}
             frame = fm.encode(update, self.schema, private_seed=self.upload_seed, **settings)
         else:
             dense = {name: update[name] for name in self._dense}
@@ -323,12 +339,10 @@ class PSM:
             From torch: the state of the model does not fit.
         """
         self._require_active("load_state_dict")
-        settings = self._settings()
-        for key, value in settings.items():
-            if state["settings"].get(key) != value:
-                raise fm.ArgumentError(
-                    f"state_dict: {key}", f"{value!r}, as in this PSM", repr(state["settings"].get(key))
-                )
+        given = {**UNDAMPED, **state["settings"]}
+        for key, value in self._settings().items():
+            if (got := given.get(key)) != value:
+                raise fm.ArgumentError(f"state_dict: {key}", f"{value!r}, as in this PSM", repr(got))
         self._model.load_state_dict(state["model"])
         self._private_seed = state["private_seed"]
         self._sampler.private_seed = derived_seed(self._private_seed, self._seed, "training")
@@ -355,7 +369,7 @@ class PSM:
 
     def _warn(self, update: Mapping[str, np.ndarray]) -> None:
         """Warn of what makes a frame worse than the user expects."""
-        sampler, fit = self._sampler, fit_of(update, self.schema, self._noise)
+        sampler, fit = self._sampler, fit_of(self._undamped(update), self.schema, self._noise)
         self.clipped = fit.clipped
         if sampler.progressive and sampler.done != sampler.steps and fit.used > 0:
             _warn_about_steps("1 time" if sampler.done == 1 else f"{sampler.done} times", sampler.steps)
@@ -363,6 +377,13 @@ class PSM:
         if misfit and isinstance(self._noise, fm.Noise):
             remedy = f"{misfit.remedy} on the server, or fm.AdaptiveNoise there, which sets it"
             warn(f"{misfit.found}; {remedy}")
+
+    def _undamped(self, update: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """The masked tensors of an update, divided by the damping."""
+        if self._damping == 1:
+            return update
+        with np.errstate(over="ignore"):
+            return {name: update[name] / np.float32(self._damping) for name in self._masked}
 
     def _dense_now(self, name: str) -> Tensor:
         """A dense tensor, read from the module as it is now."""
@@ -387,6 +408,8 @@ class PSM:
             "steps": self._sampler.steps,
             "stochastic": self._sampler.stochastic,
             "progressive": self._sampler.progressive,
+            "damping": self._damping,
+            "norm": self._norm,
         }
 
     def _each(self, given: Any, field: str) -> dict[str, Any]:

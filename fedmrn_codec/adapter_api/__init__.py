@@ -6,6 +6,7 @@ import the package that they are named for) are as stable as `fedmrn_codec` itse
 `fedmrn_codec` are private.
 """
 
+from ..face.damping import checked_damping
 from ..face.decoding import checked_names
 from ..face.grids import checked_steps
 from ..face.models import Arrays, add, as_update, check_schema, restored, subtract
@@ -42,6 +43,7 @@ __all__ = [
     "as_update",
     "check_schema",
     "check_settings",
+    "checked_damping",
     "checked_limits",
     "checked_names",
     "checked_steps",

@@ -17,6 +17,7 @@ from ..primitives.arguments import U32, U64, unsigned
 from ..primitives.codes import Coding
 from ..primitives.noise import Noise
 from .arrays import checked_arrays, checked_draws, packed_bits
+from .damping import checked_damping, damped
 
 
 def encode(
@@ -33,6 +34,8 @@ def encode(
     dense_coding: CodingValue | Mapping[str, CodingValue] = "raw",
     private_seed: int | None = None,
     draws: Mapping[str, np.ndarray] | None = None,
+    damping: float = 1.0,
+    norm: float | None = None,
     backend: str | None = None,
 ) -> bytes:
     """Encode an update as a frame; the mask bits of masked tensors are sampled (spec 4.3, 6).
@@ -64,6 +67,14 @@ def encode(
         system. Give one only where an experiment must be repeatable, and keep it secret, [M-03].
     draws : mapping of str to array of integers, optional
         The integers r below 2^24 of each masked tensor (spec 4.3), instead of a private seed, for tests.
+    damping : float
+        Above 0 and at most 1: masked elements are clipped at `damping` times the scale. Below 1, every bit of
+        a mask is drawn with a probability between (1 - damping) / 2 and (1 + damping) / 2, and only signed
+        masks over Bernoulli noise are allowed. Frame and decoder do not change, and within the bound the
+        frame still equals the update on average.
+    norm : float, optional
+        With a damping below 1: the largest Euclidean norm of all masked elements together, each divided by
+        its scale. A longer update is multiplied by the factor that makes it as long as that.
     backend : {"numba", "numpy", "torch", "onnx"}, optional
         Default: numba if it is installed, but numpy for the first elements. The bytes do not depend on it.
 
@@ -81,6 +92,9 @@ def encode(
     """
     contents = checked_arrays(update, schema, dense_only=False)
     seed, specs = unsigned(seed, U64, "seed"), mask_specs(schema, noise, mask)
+    damping, norm = checked_damping(damping, norm, schema, noise, mask)
+    if damping < 1:
+        contents |= damped(contents, specs, damping, norm)
     if private_seed is None:
         private_seed = secrets.randbelow(U64)
     elif unsigned(private_seed, U64, "private_seed") == seed:

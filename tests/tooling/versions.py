@@ -36,7 +36,7 @@ SHOWN = (
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MARKED, MARKED_QUICK = "not (slow and integration)", "not slow and not integration"
-EVERYWHERE = "numba,onnx,torch,nvflare,envelope,secagg,cli,conformance,receiver,reference"
+EVERYWHERE = "numba,onnx,torch,nvflare,envelope,secagg,privacy,cli,conformance,receiver,reference"
 CLI, CLI_QUICK = "tests/cli", "tests/cli/test_cli_errors.py tests/cli/test_cli_round_trip.py"
 CODEC = "tests/primitives tests/format tests/sums tests/face tests/backends"
 CODEC_QUICK = "tests/format/test_vectors.py tests/backends/test_backend_automatic.py"
@@ -221,6 +221,13 @@ survivors = server.masked({i: clients[i].masked(one, boxes[i]) for i in (1, 3)})
 assert server.reveal({i: clients[i].reveal(survivors) for i in (1, 3)}).frames == 2
 """
 
+SPENT = """
+import fedmrn_secagg
+accountant = fedmrn_secagg.Accountant(fm.Schema([fm.Tensor("w", (8,), masked=True)]), damping=0.5)
+accountant.spend(10)
+assert 0 < accountant.epsilon(1e-5) < 100
+"""
+
 RECEIVER = f"""
 import subprocess, sys
 example = {str(ROOT / "examples" / "receiver")!r}
@@ -264,6 +271,7 @@ def examples() -> dict[str, str]:
         "envelope": codec + "\nkey = fm.Key.generate()\nring = fm.KeyRing({'ann': key.public})\n"
         "assert fm.unseal(fm.seal(frame, key), ring).frame == frame\n",
         "secagg": codec + SUMS,
+        "privacy": codec + SPENT,
         "cli": codec + save + shell.format(verbs=frames),
         "conformance": codec + shell.format(verbs=["conformance"]),
         "receiver": names + RECEIVER,
