@@ -18,7 +18,7 @@ HEADS += ["threshold", "clipped", "seconds", "share of a round"]
 def grid(section: Section) -> Grid:
     """The messages of secure aggregation by step; without rows if no run of the section has any.
 
-    Bytes are those of one client and round, as means; seconds are medians over rounds, of both sides together;
+    Bytes are those of one client and round, as means; seconds are medians over rounds, of both sides;
     the share is that of the seconds of all rounds. `clipped` is the number of dense floats, of all clients
     and rounds, that were beyond the range of their grid.
     """
