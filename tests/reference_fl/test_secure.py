@@ -9,7 +9,19 @@ import pytest
 import fedmrn_codec as fm
 import fedmrn_secagg
 from fedmrn_codec.cli.app import app
-from reference_fl import beside, data, loop, methods, models, presets, report, secure, sweep_runs, traffic
+from reference_fl import (
+    beside,
+    data,
+    loop,
+    methods,
+    models,
+    partition,
+    presets,
+    report,
+    secure,
+    sweep_runs,
+    traffic,
+)
 from reference_fl.engines import Reply
 from reference_fl.engines.local import Local
 from reference_fl.methods.fedmrn import with_rounded_dense
@@ -90,6 +102,15 @@ def test_the_weight_of_a_client():
     assert methods.build(settings_of()).weight(149) == 149
     assert methods.build(settings_of({"largest_weight": 1})).weight(149) == 1
     assert methods.build(settings_of(secure=True)).weight(149) == 1
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_clients_of_fashion_mnist_have_equal_sizes_but_not_in_dirichlet_partitions(seed):
+    """As docs/results.md says of the weights; the labels of Fashion-MNIST are 6,000 times each of ten."""
+    labels = np.repeat(np.arange(10), 6000)
+    for parts in (partition.iid(labels, 100, seed), partition.labels_per_client(labels, 100, seed, k=3)):
+        assert {len(part) for part in parts} == {600}
+    assert len({len(part) for part in partition.dirichlet(labels, 100, seed, alpha=0.3)}) > 50
 
 
 class Reversed(Local):
