@@ -162,6 +162,7 @@ kaitai: setup $(KAITAI) ## install the compiler of Kaitai Struct and run spec/fe
 	$(BIN)/pytest -q tests/decoders/test_kaitai.py
 
 RESULTS := reference_fl/results
+SECURE  := $(RESULTS)/rule/labels-fedavg-seed0.jsonl $(wildcard $(RESULTS)/secure/*seed?.jsonl)
 IID2    := $(RESULTS)/scales/fashion-mnist-iid-fedavg-seed0.jsonl $(RESULTS)/scales/fashion-mnist-iid-binary-seed0.jsonl
 
 DOWN    := $(RESULTS)/scales/fashion-mnist-iid-fedavg-seed0.jsonl $(RESULTS)/rule/iid-seed0.jsonl $(wildcard $(RESULTS)/downlink/iid-*seed?.jsonl)
@@ -178,6 +179,9 @@ figure: setup ## update the tables and figures of the README and docs/results.md
 	  --document docs/results.md --place skew
 	$(BIN)/python -m reference_fl.report $(RESULTS)/halves $(RESULTS)/scales/fashion-mnist-iid-binary-seed[01].jsonl --rounds 20 \
 	  --document docs/results.md --place halves
+	$(BIN)/python -m reference_fl.report $(SECURE) --document docs/results.md --place secure \
+	  --columns "partition,method,seeds,rounds,mean of last 5,bytes up,bytes down,ratio up,ratio both"
+	$(BIN)/python -m reference_fl.report $(SECURE) --steps --document docs/results.md --place steps
 	$(BIN)/python -m reference_fl.batched.table $(RESULTS)/noise_rule/spread.jsonl $(RESULTS)/noise_rule/choose.jsonl \
 	  --document docs/noise_rule.md --place choose
 	$(BIN)/python -m reference_fl.batched.table $(RESULTS)/noise_rule/confirm.jsonl --document docs/noise_rule.md --place confirm

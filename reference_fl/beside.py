@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-NAMES = ("layers", "objective", "traffic")
-"""The files: counts of mask bits (`mask_counts`), quantities of a smooth objective (`objective`), and the
-bytes of each client (`traffic`)."""
+NAMES = ("layers", "objective", "traffic", "secure")
+"""The files: counts of mask bits (`mask_counts`), quantities of a smooth objective (`objective`), the bytes
+of each client (`traffic`), and the steps of secure aggregation (`secure_steps`)."""
 
 
 def path(metrics: Path, name: str) -> Path:

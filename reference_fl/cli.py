@@ -26,7 +26,7 @@ METHODS = "fedavg,fedmrn-binary,fedmrn-signed"
 DEMO = (("fedavg", None), ("fedmrn", "binary"), ("fedmrn", "signed"))
 SHARED = {
     *("noise", "partition", "model", "rounds", "clients", "clients_per_round"),
-    *("epochs", "batch_size", "learning_rate", "learning_rate_schedule", "downlink"),
+    *("epochs", "batch_size", "learning_rate", "learning_rate_schedule", "downlink", "secure"),
 }
 """The parameters of both verbs that are settings."""
 EXIT_FILES, EXIT_FAILED = 3, 4
@@ -50,6 +50,14 @@ Downlink = Annotated[
         metavar="raw|grid",
         help="the model on its way to the clients: all tensors as they are, or entropy-coded differences of "
         "rounded models",
+    ),
+]
+Secure = Annotated[
+    bool | None,
+    typer.Option(
+        "--secure/--no-secure",
+        help="for fedmrn: the server learns the sum of the updates of a round alone, by secure aggregation; "
+        "masks are signed, noise is Bernoulli, and all clients of a round share a seed",
     ),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="threads of torch")]
@@ -112,6 +120,7 @@ def train(
     learning_rate: LearningRate = None,
     learning_rate_schedule: Schedule = None,
     downlink: Downlink = None,
+    secure: Secure = None,
     option: Options = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     threads: Threads = None,
@@ -205,6 +214,7 @@ def sweep(
     learning_rate: LearningRate = None,
     learning_rate_schedule: Schedule = None,
     downlink: Downlink = None,
+    secure: Secure = None,
     option: Options = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="threads of each run; default: an even share of the cores")

@@ -79,7 +79,12 @@ def run(
                 line = server.round(number, engine, masks, traffic, verify, progress)
                 state = safetensors.torch.save(server.state(), metadata={"round": str(number)})
                 own = objective.line(number, server.evaluated(number)) if objective else None
-                others = {"layers": masks.line(number), "objective": own, "traffic": traffic.line(number)}
+                others = {
+                    "layers": masks.line(number),
+                    "objective": own,
+                    "traffic": traffic.line(number),
+                    "secure": traffic.secure,
+                }
                 record.append(line, state, others)
                 yield line
         progress("round", settings.rounds, settings.rounds)

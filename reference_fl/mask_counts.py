@@ -11,7 +11,10 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import fedmrn_codec as fm
+from fedmrn_codec.adapter_api import masked_values
 
 from . import beside
 
@@ -34,6 +37,22 @@ class MaskCounts:
         for tensor, entry in zip(frame.checked_schema, frame.tensors, strict=True):
             if entry.noise is not None:
                 self._tensors[tensor.name]["scale"] = entry.noise.scale
+
+    def add_sum(self, aggregator: fm.Aggregator, request: fm.Request) -> None:
+        """Count the bits of the signed masks of one seed, of which their sum alone is known.
+
+        Where c of n bits are set, the mean of noise times mask is (2 c - n) / n times the noise.
+        """
+        frames, means = aggregator.frames, aggregator.mean()
+        noises = masked_values(request.schema, request.noise, "noise")
+        for stream, tensor in enumerate(request.schema):
+            if not tensor.masked:
+                continue
+            mean, noise = means[tensor.name].reshape(-1), noises[tensor.name]
+            own = fm.noise(noise, seed=request.seed, stream=stream, count=mean.size).astype(np.float64)
+            ones = int(np.rint(frames * (1 + mean / own) / 2).sum())
+            counts = {"elements": mean.size, "ones": ones, "frames": frames, "scale": noise.scale}
+            self._tensors[tensor.name] = counts
 
     def line(self, number: int) -> dict[str, Any] | None:
         """The line of this round, or None if there were no masks."""

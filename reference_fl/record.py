@@ -6,6 +6,7 @@ bytes are the lengths of the messages, summed over the clients of the round.
 `layers.jsonl`: for methods with masks, the counts of `mask_counts.py`, one line for each round.
 `objective.jsonl`: for smooth models, the quantities of `objective.py`, one line for each round.
 `traffic.jsonl`: the bytes to and from each client of a round, as `traffic.py` writes them.
+`secure.jsonl`: with secure aggregation, the bytes and the time of its steps, as in `secure_steps.py`.
 `state.safetensors`: the state after the last round. The lines are written before the state: if the process
 is killed in between, there is one line too many, which is dropped, and its round is repeated.
 """
@@ -53,6 +54,7 @@ LATER_SETTINGS: dict[str, Any] = {
     "options": {},
     "learning_rate_schedule": "constant",
     "downlink": "raw",
+    "secure": False,
 }  # values for runs that are older than these settings
 
 

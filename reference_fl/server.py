@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,9 @@ from torch import nn
 import fedmrn_codec as fm
 from fedmrn_codec import backends
 
-from . import download, methods, models
+from . import download, methods, models, secure
 from .data import Dataset
-from .engines import Assignment, Engine
+from .engines import Assignment, Engine, Reply
 from .mask_counts import MaskCounts
 from .seeds import derive
 from .settings import Settings
@@ -38,10 +38,19 @@ class Uplink:
     header: int = 0
 
     def add(self, info: methods.Sizes) -> None:
-        """Count one message."""
+        """Count one client's messages."""
         self.mask += info.mask_bytes
         self.dense += info.dense_bytes
         self.header += info.header_bytes
+
+
+@dataclass
+class Counts:
+    """What is counted of one round: mask bits, and bytes by client and by kind."""
+
+    masks: MaskCounts
+    traffic: Traffic
+    uplink: Uplink = field(default_factory=Uplink)
 
 
 class Server:
@@ -54,12 +63,19 @@ class Server:
         Its test samples are used for the evaluation.
     weights : sequence of int
         The number of each client's samples.
+
+    Raises
+    ------
+    ValueError
+        The settings do not fit the method, or name secure aggregation whose packages are not installed.
     """
 
     def __init__(self, settings: Settings, data: Dataset, weights: Sequence[int]) -> None:
         self.settings, self.data, self.weights = settings, data, weights
         self.model = models.build(settings.model, data.in_shape, data.classes, derive(settings.seed, "model"))
         self.method = methods.build(settings)
+        if settings.secure:
+            secure.require()
         self.method.start(self.model)
         self.schema = self.method.schema(self.model)
         self.download = download.build(settings, self.schema, self.model)
@@ -84,25 +100,22 @@ class Server:
                 compare_backends(message, schema)
         for client, message in sent.messages.items():
             traffic.down[client] = len(message) + _size(told)
-        collector = self.method.server(schema, number, sent.base_model, self.download.model)
-        uplink = Uplink()
+        counts = Counts(masks, traffic)
         assigned = [self._assign(number, sent.base_model, told, client) for client in clients]
-        waiting = {each.client: each for each in assigned}
-        progress("client", 0, len(assigned))
-        for reply in engine.replies(sent.broadcast, assigned):
-            its = waiting.pop(reply.client)
-            if verify:
-                compare_backends(*self.method.frame(reply.message, schema))
-            received = collector.add(reply.message, weight=self.weights[its.client], seed=its.seed)
-            uplink.add(received)
-            traffic.up[its.client] = len(reply.message)
-            if self.method.HAS_MASKS and isinstance(received, fm.CheckedFrame):
-                masks.add(received)
-            if reply.memory:
-                self.memories[its.client] = reply.memory
-            progress("client", len(assigned) - len(waiting), len(assigned))
-        assert not waiting
-        self.method.apply_(self.model, collector.mean(), number)
+        collector = self.method.server(schema, number, sent.base_model, self.download.model)
+        exchange = self._exchange(number, sent.base_model, clients)
+        trained = engine.replies(sent.broadcast, assigned)
+        if exchange is not None:
+            exchange.open()
+            trained = exchange.replies(trained, self._compare if verify else None)
+        received = self._received(trained, assigned, progress)
+        if exchange is not None:
+            assert isinstance(collector, fm.Aggregator)
+            self._add_sum(number, collector, exchange, received, counts)
+        else:
+            self._add_frames(collector, received, counts, verify)
+        mean, uplink = collector.mean(), counts.uplink
+        self.method.apply_(self.model, mean, number)
         self.download.advance(self.model)
         accuracy, loss = evaluate(self.evaluated(number), self.data.test_x, self.data.test_y)
         return {
@@ -121,6 +134,69 @@ class Server:
             "downlink_bytes": sum(traffic.down.values()),
             "seconds": round(time.perf_counter() - start, 3),
         }
+
+    def _received(
+        self, replies: Iterator[Reply], assigned: Sequence[Assignment], progress: PROGRESS
+    ) -> Iterator[tuple[Assignment, bytes]]:
+        """The message of each client with its assignment, as they arrive; keeps the clients' states."""
+        waiting = {each.client: each for each in assigned}
+        progress("client", 0, len(assigned))
+        for reply in replies:
+            its = waiting.pop(reply.client)
+            yield its, reply.message
+            if reply.memory:
+                self.memories[its.client] = reply.memory
+            progress("client", len(assigned) - len(waiting), len(assigned))
+        assert not waiting
+
+    def _add_frames(
+        self,
+        collector: methods.Summing,
+        received: Iterator[tuple[Assignment, bytes]],
+        counts: Counts,
+        verify: bool,
+    ) -> None:
+        """Add the message of each client to the collector."""
+        for its, message in received:
+            if verify:
+                self._compare(message)
+            weight = self.method.weight(self.weights[its.client])
+            sizes = collector.add(message, weight=weight, seed=its.seed)
+            counts.uplink.add(sizes)
+            counts.traffic.up[its.client] = len(message)
+            if self.method.HAS_MASKS and isinstance(sizes, fm.CheckedFrame):
+                counts.masks.add(sizes)
+
+    def _exchange(self, number: int, base_model: int, clients: Sequence[int]) -> secure.Exchange | None:
+        """The round's secure aggregation; None in a run without it."""
+        if (terms := self.method.terms()) is None:
+            return None
+        request = self.method.request(self.schema, number, base_model, self.download.model)
+        weights = {client: self.method.weight(self.weights[client]) for client in clients}
+        return secure.Exchange(request, weights, terms)
+
+    def _add_sum(
+        self,
+        number: int,
+        collector: fm.Aggregator,
+        exchange: secure.Exchange,
+        received: Iterator[tuple[Assignment, bytes]],
+        counts: Counts,
+    ) -> None:
+        """Add the sum that secure aggregation reveals to the collector."""
+        for its, message in received:
+            exchange.add(its.client, message)
+        total = exchange.close()
+        collector.merge(total)
+        counts.masks.add_sum(total, exchange.request)
+        for client in exchange.clients:
+            counts.uplink.add(exchange.sizes(client))
+            counts.traffic.up[client] = exchange.sent(client)
+            counts.traffic.down[client] += exchange.received(client)
+        counts.traffic.secure = exchange.line(number)
+
+    def _compare(self, message: bytes) -> None:
+        compare_backends(*self.method.frame(message, self.schema))
 
     def evaluated(self, number: int) -> nn.Module:
         """The model to evaluate after a round: the one that the clients of the next round will hold."""
@@ -163,7 +239,7 @@ class Server:
             client=client,
             round=number,
             base_model=base_model,
-            seed=derive(self.settings.seed, "noise", number, client),
+            seed=self.method.noise_seed(number, client),
             private_seed=derive(self.settings.seed, "private", number, client),
             order_seed=derive(self.settings.seed, "order", number, client),
             instructions=told,

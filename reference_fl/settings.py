@@ -46,6 +46,9 @@ class Settings:
         How the learning rate falls over the rounds: see `rates.parse`.
     downlink : {"raw", "grid"}
         How the model is sent to the clients: see `download`.
+    secure : bool
+        Whether the server learns the sums of updates alone: see `secure`. For fedmrn with signed masks over
+        Bernoulli noise.
     """
 
     dataset: str
@@ -65,6 +68,7 @@ class Settings:
     options: dict[str, Any] = field(default_factory=dict)
     learning_rate_schedule: str = rates.CONSTANT
     downlink: str = RAW
+    secure: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """The settings as a plain dictionary."""
@@ -127,12 +131,13 @@ def defaults(dataset: str, method: str, mask: str | None, **given: Any) -> Setti
     Raises
     ------
     ValueError
-        An unknown method, mask, downlink or setting, or a mask for a method without masks.
+        An unknown method, mask, downlink or setting, a mask for a method without masks, or secure aggregation
+        with settings that it does not allow.
     """
     if method not in LEARNING_RATE:
         raise ValueError(f"method: expected one of {', '.join(sorted(LEARNING_RATE))}, got {method!r}")
     if method in MASKS:
-        mask = mask or "binary"
+        mask = mask or ("signed" if given.get("secure") else "binary")
         if mask not in NOISE:
             raise ValueError(f"mask: expected {' or '.join(NOISE)}, got {mask!r}")
     elif mask is not None:
@@ -161,7 +166,24 @@ def defaults(dataset: str, method: str, mask: str | None, **given: Any) -> Setti
     if settings.downlink not in DOWNLINKS:
         raise ValueError(f"downlink: expected {' or '.join(DOWNLINKS)}, got {settings.downlink!r}")
     settings.rate(1)  # refuses an unknown schedule
+    if not isinstance(settings.secure, bool):
+        raise ValueError(f"secure: expected true or false, got {settings.secure!r}")
+    if settings.secure:
+        _check_secure(settings)
     return settings
+
+
+def _check_secure(settings: Settings) -> None:
+    """Refuse settings with which a sum is not possible, or worse than that of frames (spec 11.4)."""
+    where = "with secure aggregation"
+    if settings.method != "fedmrn":
+        raise ValueError(f"method: expected fedmrn {where}, got {settings.method!r}")
+    if settings.mask != "signed":
+        raise ValueError(f"mask: expected signed {where}, got {settings.mask!r}")
+    if settings.noise != ADAPTIVE and not isinstance(noise_of(settings), fm.Bernoulli):
+        raise ValueError(f"noise: expected {ADAPTIVE} or bernoulli:SCALE {where}, got {settings.noise!r}")
+    if settings.clients_per_round < 2:
+        raise ValueError(f"clients per round: expected at least 2 {where}, got {settings.clients_per_round}")
 
 
 def noise_of(settings: Settings) -> fm.Noise:

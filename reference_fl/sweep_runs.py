@@ -13,7 +13,7 @@ from .settings import Settings
 
 NAMED = (
     *("learning_rate", "learning_rate_schedule", "noise", "rounds"),
-    *("epochs", "batch_size", "clients", "clients_per_round", "downlink"),
+    *("epochs", "batch_size", "clients", "clients_per_round", "downlink", "secure"),
 )
 """The settings that "+NAME=VALUE" can set for one method of a sweep, beside its options."""
 

@@ -11,10 +11,19 @@ from . import beside
 
 @dataclass
 class Traffic:
-    """Bytes of the messages of one round: to each client and from each, by its number."""
+    """Bytes of the messages of one round.
+
+    Attributes
+    ----------
+    down, up : dict of int to int
+        To each client and from each, by its number.
+    secure : dict or None
+        With secure aggregation, the line of the round in `secure.jsonl`.
+    """
 
     down: dict[int, int] = field(default_factory=dict)
     up: dict[int, int] = field(default_factory=dict)
+    secure: dict[str, Any] | None = None
 
     def line(self, number: int) -> dict[str, Any]:
         """The line of a round: three lists, of the clients in ascending order and of their bytes."""

@@ -13,6 +13,7 @@ from torch import nn
 import fedmrn_codec as fm
 
 from ..data import Augment
+from ..secure import Terms
 from ..settings import RAW, Settings
 from ..train import local_train
 
@@ -125,6 +126,18 @@ class Method(Protocol):
 
     def instructions(self) -> dict[str, str]:
         """What the server tells each client of the coming round, beside the model."""
+
+    def noise_seed(self, round: int, client: int) -> int:
+        """The seed of the noise of a client in a round."""
+
+    def weight(self, samples: int) -> int:
+        """The weight in the mean of a client with so many samples."""
+
+    def terms(self) -> Terms | None:
+        """The terms of secure aggregation; None for a server that receives every update."""
+
+    def request(self, schema: fm.Schema, round: int, base_model: int, model: nn.Module) -> fm.Request:
+        """What all clients of a round with secure aggregation are asked for; `model` as in `server`."""
 
     def server(
         self, schema: fm.Schema, round: int, base_model: int, model: nn.Module | None = None

@@ -13,6 +13,8 @@ import fedmrn_codec as fm
 import fedmrn_torch
 from fedmrn_torch.schema import difference
 
+from ..secure import Terms
+from ..seeds import derive
 from ..settings import Settings
 from . import Summing, Task, run_sgd, server_step
 from .collect import FrameSum
@@ -70,6 +72,22 @@ class Base:
     def instructions(self) -> dict[str, str]:
         """Nothing."""
         return {}
+
+    def noise_seed(self, round: int, client: int) -> int:
+        """Another one for each client and round."""
+        return derive(self.settings.seed, "noise", round, client)
+
+    def weight(self, samples: int) -> int:
+        """The number of samples."""
+        return samples
+
+    def terms(self) -> Terms | None:
+        """None: there is no secure aggregation."""
+        return None
+
+    def request(self, schema: fm.Schema, round: int, base_model: int, model: nn.Module) -> fm.Request:
+        """Not called without `terms`."""
+        raise NotImplementedError
 
     def server(
         self, schema: fm.Schema, round: int, base_model: int, model: nn.Module | None = None

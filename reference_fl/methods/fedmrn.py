@@ -14,6 +14,8 @@ import fedmrn_torch
 from fedmrn_codec.adapter_api import check_settings, noise_text, parse_noise
 
 from .. import rates
+from ..secure import Terms
+from ..seeds import derive
 from ..settings import ADAPTIVE, Settings, noise_of
 from ..train import local_steps
 from . import Task, register, run_sgd, scales
@@ -21,6 +23,9 @@ from .base import Base
 
 RULE = "rule"
 """The name of the rule's state among that of the server."""
+
+SECURE_BITS, MOST_BITS = 18, 24
+"""Fraction bits of dense floats with secure aggregation, a range of about 64; and the most."""
 
 
 @register("fedmrn")
@@ -36,6 +41,14 @@ class FedMRN(Base):
     stays proportional to the learning rate; `per_layer`, for a scale that follows the standard deviation of
     each layer. Options of the noise "adaptive": `distribution`, and `bits` of a masked parameter, 0 for the
     rule's own target.
+
+    Options of the sum: `shared_seed` gives all clients of a round one seed, which suits signed masks over
+    Bernoulli noise (spec 11.4). `largest_weight` is 0 for weights that are the clients' numbers of samples,
+    and 1 for equal ones; with a larger bound a client weighs 1 for every `examples` samples, rounded, from
+    1 to the bound. `fraction_bits` rounds dense floats to multiples of 2^-fraction_bits; 0 does not. With
+    secure aggregation (the setting `secure`) the seed is always shared, weights are equal unless a bound is
+    given, and dense floats have 18 fraction bits; these options without it give the same model, bit for
+    bit. `threshold` is the share of a round's clients whose shares restore a secret.
     """
 
     OPTIONS: ClassVar[dict[str, Any]] = {
@@ -45,6 +58,11 @@ class FedMRN(Base):
         "dense_coding": "raw",
         "distribution": "bernoulli",
         "bits": 0.0,
+        "shared_seed": False,
+        "largest_weight": 0,
+        "examples": 0,
+        "fraction_bits": 0,
+        "threshold": 0.7,
         **scales.OPTIONS,
     }
     HAS_MASKS = True
@@ -65,6 +83,32 @@ class FedMRN(Base):
         for name in others:
             default = self.OPTIONS[name]
             self.require(name, self.options[name] == default, f"{default!r} with {kind} noise")
+        self._check_sums()
+
+    def _check_sums(self) -> None:
+        """Refuse options of weights, dense floats and secure aggregation that do not go together."""
+        options, secure = self.options, self.settings.secure
+        largest, bits = options["largest_weight"], options["fraction_bits"]
+        self.require("largest_weight", largest >= 0, "at least 0")
+        needed = "at least 1" if largest > 1 else "0"
+        fits = options["examples"] >= 1 if largest > 1 else options["examples"] == 0
+        self.require("examples", fits, f"{needed} with a largest weight of {largest}")
+        self.require("fraction_bits", 0 <= bits <= MOST_BITS, f"0 to {MOST_BITS}")
+        raw = not (bits or secure) or options["dense_coding"] == "raw"
+        self.require("dense_coding", raw, "'raw' with fraction bits or secure aggregation")
+        self.require("threshold", 0.5 < options["threshold"] <= 1, "above 0.5 and at most 1")
+        if secure:
+            equal = largest <= 1 or self.noise is not None
+            # The sum shows the sum of the weights and not that of their squares, which the rule needs.
+            self.require("largest_weight", equal, "at most 1 with secure aggregation and adaptive noise")
+            # The frame stays on the client, and its bits are counted.
+            for name, only in (("coding", "rans12"), ("distribution", "bernoulli")):
+                self.require(name, options[name] == only, f"{only!r}, the default, with secure aggregation")
+        else:
+            default = self.OPTIONS["threshold"]
+            self.require(
+                "threshold", options["threshold"] == default, f"{default} without secure aggregation"
+            )
 
     def start(self, model: nn.Module) -> None:
         """Broadcast the initial weights unchanged; the rule starts from their spread."""
@@ -97,12 +141,44 @@ class FedMRN(Base):
             progressive=self.options["progressive"],
         ) as psm:
             run_sgd(model, task, s, after_step=lambda step: psm.step())
-            return psm.finish(
+            frame = psm.finish(
                 round=task.round,
                 base_model=task.base_model,
-                coding=self.options["coding"],
+                coding="raw" if s.secure else self.options["coding"],
                 dense_coding=self.options["dense_coding"],
             )
+        if s.secure or not self.options["fraction_bits"]:
+            return frame  # secure aggregation rounds by itself
+        return with_rounded_dense(frame, self.schema(model), self._step, self.options["coding"])
+
+    @property
+    def _step(self) -> float:
+        """Of the grid of dense floats."""
+        return float(2.0 ** -(self.options["fraction_bits"] or SECURE_BITS))
+
+    def noise_seed(self, round: int, client: int) -> int:
+        """Another one for each round, and for each client unless it is shared."""
+        if self.settings.secure or self.options["shared_seed"]:
+            return derive(self.settings.seed, "noise", round)
+        return super().noise_seed(round, client)
+
+    def weight(self, samples: int) -> int:
+        """The number of samples, or the small integer that the options define."""
+        largest, unit = self.options["largest_weight"], self.options["examples"]
+        if largest > 1:
+            return int(min(max((2 * samples + unit) // (2 * unit), 1), largest))
+        return 1 if largest or self.settings.secure else samples
+
+    def terms(self) -> Terms | None:
+        """Those of the options, with secure aggregation."""
+        if not self.settings.secure:
+            return None
+        return Terms(self.options["threshold"], max(self.options["largest_weight"], 1), self._step)
+
+    def request(self, schema: fm.Schema, round: int, base_model: int, model: nn.Module) -> fm.Request:
+        """Signed masks of the round's one seed."""
+        noise = self.rule.noise if self.rule else self._fixed(model, schema, round)
+        return fm.Request(self.noise_seed(round, 0), noise, "signed", round, base_model, schema)
 
     def server(
         self, schema: fm.Schema, round: int, base_model: int, model: nn.Module | None = None
@@ -146,3 +222,25 @@ class FedMRN(Base):
         masked = [tensor.name for tensor in schema if tensor.masked]
         rate = rates.factor(self.settings.learning_rate_schedule, round)
         return scales.round_noise(self.noise, self.options, model, masked, round, rate)
+
+
+def with_rounded_dense(frame: bytes, schema: fm.Schema, step: float, coding: str) -> bytes:
+    """The same masks, with dense floats rounded to the nearest multiple of a power of two, ties to even."""
+    checked = fm.verify(frame, schema)
+    entries = {tensor.name: entry for tensor, entry in zip(schema, checked.tensors, strict=True)}
+    dense = fm.decode(checked, names=[tensor.name for tensor in schema if not tensor.masked])
+    for tensor in schema:
+        if tensor.name in dense and tensor.type.is_float:
+            array = dense[tensor.name]
+            dense[tensor.name] = (np.rint(array.astype(np.float64) / step) * step).astype(array.dtype)
+    return fm.encode_bits(
+        fm.decode_bits(checked),
+        schema,
+        seed=checked.seed,
+        noise={name: entry.noise for name, entry in entries.items() if entry.noise is not None},
+        mask={tensor.name: entries[tensor.name].kind for tensor in schema if tensor.masked},
+        dense=dense,
+        round=checked.round,
+        base_model=checked.base_model,
+        coding=coding,
+    )

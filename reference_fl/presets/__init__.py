@@ -108,7 +108,8 @@ def settings(preset: Preset, method: str, mask: str | None, **given: Any) -> Set
     """
     stated = {key: value for key, value in given.items() if value is not None}
     dataset = stated.pop("dataset", preset.common["dataset"])
-    label = defaults(dataset, method, mask).label
+    secure = stated.get("secure", preset.common.get("secure"))
+    label = defaults(dataset, method, mask, secure=secure).label
     own = {**preset.common, **preset.methods.get(label, {})}
     options = {**own.get("options", {}), **stated.get("options", {})}
     merged = {**own, **stated, "options": options}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from . import HEADS, cells, figure, insert, load, markdown, table, time_table
 from .runs import some_rounds
+from .steps import step_table
 
 
 def main() -> None:
@@ -30,6 +31,11 @@ def main() -> None:
         help="make the table of the time to an accuracy",
     )
     parser.add_argument(
+        "--steps",
+        action="store_true",
+        help="make the table of the messages and the time of secure aggregation",
+    )
+    parser.add_argument(
         "--target",
         type=float,
         action="append",
@@ -44,6 +50,8 @@ def main() -> None:
         parser.error(f"--columns: expected names of {', '.join(HEADS)}, got {', '.join(sorted(unknown))}")
     if arguments.times:
         text = markdown(*time_table(runs, arguments.target))
+    elif arguments.steps:
+        text = markdown(*step_table(runs))
     else:
         rows = (dict(zip(HEADS, cells(row), strict=True)) for row in table(runs))
         text = markdown(heads, [[row[head] for head in heads] for row in rows])

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from fedmrn_codec.primitives import atomic
 
-from . import best, csv_files, figures, grids, times
+from . import best, csv_files, figures, grids, steps, times
 from .figures import Drawing, Styles
 from .grids import Grid
 from .runs import Run
@@ -31,6 +31,7 @@ class Part:
     best: Grid
     accuracy: list[Drawing]
     sizes: list[Drawing]
+    steps: Grid
     masks: list[Drawing]
     to_accuracy: list[Grid]
 
@@ -109,6 +110,7 @@ def _part(section: Section, slug: str, look: Styles, chosen: Sequence[float]) ->
             figures.against_bytes(section, look, "total"),
         ],
         sizes=[figures.kinds_of_bytes(section)],
+        steps=steps.grid(section),
         masks=[drawing for drawing in masks if drawing is not None],
         to_accuracy=[grids.to_accuracy(section, target) for target in targets],
     )

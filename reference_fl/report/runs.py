@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .. import beside, mask_counts, traffic
+from .. import beside, mask_counts, secure_steps, traffic
 from ..record import LATER_SETTINGS, METRICS, read
 
 # Settings that must be equal in all runs of a comparison.
@@ -34,6 +34,8 @@ class Run:
         The lines of `layers.jsonl`; empty for a method without masks, or if the file is missing.
     traffic : list of dict
         The lines of `traffic.jsonl`; empty if the file is missing, as for older runs.
+    secure : list of dict
+        The lines of `secure.jsonl`; empty without secure aggregation, or if the file is missing.
     """
 
     settings: dict[str, Any]
@@ -42,12 +44,14 @@ class Run:
     machine: dict[str, Any] = field(default_factory=dict)
     masks: list[dict[str, Any]] = field(default_factory=list)
     traffic: list[dict[str, Any]] = field(default_factory=list)
+    secure: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def label(self) -> str:
-        """The method, with its mask kind, and its download if that is not raw."""
+        """The method, with its mask kind, secure aggregation, and its download if that is not raw."""
         name, mask, way = (self.settings[key] for key in ("method", "mask", "downlink"))
-        return f"{name}{f' {mask}' if mask else ''}{'' if way == RAW else f', downlink {way}'}"
+        secure = ", secure" if self.settings["secure"] else ""
+        return f"{name}{f' {mask}' if mask else ''}{secure}{'' if way == RAW else f', downlink {way}'}"
 
     @property
     def task(self) -> tuple[Any, ...]:
@@ -109,6 +113,7 @@ def _read(file: Path) -> list[Run]:
     alone = len(runs) == 1
     masks = mask_counts.read(beside.path(file, "layers")) if alone else []
     messages = traffic.read(beside.path(file, "traffic")) if alone else []
+    steps = secure_steps.read(beside.path(file, "secure")) if alone else []
     for header, _ in runs:
         if missing := [key for key in REQUIRED if key not in header["settings"]]:
             expected = ", ".join(REQUIRED)
@@ -121,6 +126,7 @@ def _read(file: Path) -> list[Run]:
             header.get("machine") or {},
             masks,
             messages,
+            steps,
         )
         for header, rounds in runs
         if rounds
@@ -137,8 +143,8 @@ def distinct(runs: Iterable[Run]) -> list[Run]:
     return list(kept.values())
 
 
-def _lines(run: Run) -> tuple[int, int, int]:
-    return len(run.rounds), len(run.masks), len(run.traffic)
+def _lines(run: Run) -> tuple[int, int, int, int]:
+    return len(run.rounds), len(run.masks), len(run.traffic), len(run.secure)
 
 
 def some_rounds(runs: Iterable[Run], first: int = 1, last: int | None = None) -> list[Run]:
@@ -148,7 +154,13 @@ def some_rounds(runs: Iterable[Run], first: int = 1, last: int | None = None) ->
         return [line for line in lines if first <= line["round"] <= (last or line["round"])]
 
     return [
-        replace(run, rounds=some(run.rounds), masks=some(run.masks), traffic=some(run.traffic))
+        replace(
+            run,
+            rounds=some(run.rounds),
+            masks=some(run.masks),
+            traffic=some(run.traffic),
+            secure=some(run.secure),
+        )
         for run in runs
     ]
 
