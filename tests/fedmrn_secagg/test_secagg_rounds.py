@@ -281,3 +281,22 @@ def test_bits_an_element_of_cnn4_with_ten_clients():
     text = (Path(fedmrn_secagg.__file__).parent / "README.md").read_text(encoding="utf-8")
     assert f"sends {8 * sent / elements:.3f} bits a masked element" in text
     assert f"and receives {received:,} bytes" in text
+
+
+@pytest.mark.parametrize("degree", [None, 2])
+def test_the_longest_message_of_each_step_is_known(degree):
+    """The messages of clients that have all their neighbours have just this length."""
+    cohort, answer, found = Cohort(REQUEST, frames_of(REQUEST, SIX), threshold=3, degree=degree), None, []
+    for step in STEPS:
+        longest = cohort.server.longest
+        messages = cohort.answers(step, SIX, answer)
+        found.append({longest} == set(map(len, messages.values())))
+        answer = getattr(cohort.server, step)(messages)
+    assert found == [True] * len(STEPS)
+    assert cohort.server.longest == 0
+    identities = {i: fm.Key.generate() for i in SIX}
+    server = fedmrn_secagg.Server(REQUEST, clients=SIX, threshold=3, identities=identities)
+    client = fedmrn_secagg.Client(
+        SIX[0], REQUEST, threshold=3, identity=identities[SIX[0]], identities=identities
+    )
+    assert server.longest == len(client.keys())
