@@ -6,7 +6,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test test-numba test-newest test-lowest test-extras coverage mutation faults fuzz test-integration soak demo conformance conformance-mutants bench bench-server bench-quick bench-history bench-psm bench-servers privacy onnx-web kaitai figure docs convergence wheel dist fashion-mnist clean
+.PHONY: help setup tools test test-numba test-newest test-lowest test-extras coverage mutation faults fuzz test-integration soak secure-http demo conformance conformance-mutants bench bench-server bench-quick bench-history bench-psm bench-servers privacy onnx-web kaitai figure docs convergence wheel dist fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -123,6 +123,9 @@ RUNS ?= 1
 
 soak: setup ## send FRAMES=100000 to examples/receiver, one in five hostile, and kill it thrice (WORKERS=1 RUNS=1 DOCUMENT=)
 	$(BIN)/python tests/receiver/soak.py --frames $(FRAMES) --workers $(WORKERS) --runs $(RUNS) $(if $(DOCUMENT),--document)
+
+secure-http: setup ## accuracy of examples/secure_http beside FedAvg, in its README with DOCUMENT=1
+	PYTHONPATH=examples/secure_http $(BIN)/python tests/secure_http/measure.py $(if $(DOCUMENT),--document)
 
 demo: setup ## train a small federation and write its report to runs/demo/report
 	$(BIN)/fedmrn train --demo --out runs/demo

@@ -24,6 +24,7 @@ PAGES = (
     "examples/flower_quickstart/README.md",
     "examples/nvflare_digits/README.md",
     "examples/receiver/README.md",
+    "examples/secure_http/README.md",
     "spec/CONFORMANCE.md",
     "spec/COVERAGE.md",
     "spec/ENVELOPE.md",

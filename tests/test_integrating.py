@@ -27,7 +27,7 @@ PAGE = (ROOT / "docs" / "integrating.md").read_text()
 AUDITING = (ROOT / "docs" / "guides" / "auditing.md").read_text()
 PYTHON = re.findall(r"^```python\n(.*?)^```", PAGE + AUDITING, re.M | re.S)
 FILES = {found[1]: text for text in PYTHON if (found := re.match(r"# (\w+\.py)\n", text))}
-(SHELL,) = re.findall(r"^```sh\n(.*?)^```", PAGE, re.M | re.S)
+SHELL, SECURE_SHELL = re.findall(r"^```sh\n(.*?)^```", PAGE, re.M | re.S)
 ROUNDS, LATEST = 8, 120
 
 
@@ -107,14 +107,19 @@ class Eve:
             time.sleep(0.02)
 
 
+def commands(folder, shell, port):
+    """Write the programs of the page; the commands of a block of it, on this port."""
+    for name, text in FILES.items():
+        (folder / name).write_text(text)
+    lines = [line.partition("#")[0].rstrip("& ").replace("8000", str(port)) for line in shell.splitlines()]
+    return [[sys.executable, *shlex.split(line)[1:]] for line in lines]
+
+
 @pytest.fixture(scope="module")
 def federation(tmp_path_factory):
     """The folder after all rounds, and Eve."""
     folder, port = tmp_path_factory.mktemp("http"), free_port()
-    for name, text in FILES.items():
-        (folder / name).write_text(text)
-    lines = [line.partition("#")[0].rstrip("& ").replace("8000", str(port)) for line in SHELL.splitlines()]
-    prepare, serve, *clients = ([sys.executable, *shlex.split(line)[1:]] for line in lines)
+    prepare, serve, *clients = commands(folder, SHELL, port)
     options = {"cwd": folder, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
     subprocess.run(prepare, check=True, timeout=LATEST, **options)
     running = [subprocess.Popen(serve, stdout=subprocess.DEVNULL, **options)]
@@ -145,30 +150,39 @@ def audit(folder):
 
 
 def test_the_pages_have_all_programs():
-    assert set(FILES) == {"net.py", "server.py", "client.py", "audit.py"}
+    assert set(FILES) == {
+        "net.py",
+        "server.py",
+        "client.py",
+        "audit.py",
+        "secure_server.py",
+        "secure_client.py",
+    }
 
 
 def test_the_federation_learns(federation, states, monkeypatch):
-    folder, _ = federation
-    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.syspath_prepend(str(federation[0]))
     import net
 
+    start = states[0].model
+    assert accuracy(net, start) < 0.7
+    plain = fedavg(net, start, {"ann": 0.6, "bob": 0.4})
+    assert accuracy(net, states[ROUNDS].held) > accuracy(net, plain) - 0.01
+
+
+def accuracy(net, arrays):
+    """The share of labels that a model of these arrays gets right, on data of nobody."""
     x, y = net.data("nobody", 5000)
-
-    def accuracy(arrays):
-        trained = net.build()
-        trained.load_state_dict({name: torch.tensor(array) for name, array in arrays.items()})
-        return (trained(x).argmax(1) == y).float().mean().item()
-
-    assert accuracy(states[0].model) < 0.7
-    assert accuracy(states[ROUNDS].held) > accuracy(fedavg(net, states[0].model)) - 0.01
+    trained = net.build()
+    trained.load_state_dict({name: torch.tensor(array) for name, array in arrays.items()})
+    return (trained(x).argmax(1) == y).float().mean().item()
 
 
-def fedavg(net, arrays):
-    """The model after as many rounds of FedAvg with both clients, at half the learning rate."""
+def fedavg(net, arrays, weights):
+    """The model after as many rounds of FedAvg with these clients, at half the learning rate of the page."""
     for _ in range(ROUNDS):
         mean = {name: np.zeros_like(array) for name, array in arrays.items()}
-        for client, weight in (("ann", 0.6), ("bob", 0.4)):
+        for client, weight in weights.items():
             trained, (x, y) = net.build(), net.data(client)
             trained.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
             optimizer = torch.optim.SGD(trained.parameters(), lr=0.3)
@@ -180,6 +194,42 @@ def fedavg(net, arrays):
                 mean[name] += np.float32(weight) * tensor.numpy()
         arrays = mean
     return arrays
+
+
+def test_the_secure_federation_learns(tmp_path, monkeypatch):
+    """The programs of the section on sums; the page's own data for each client, which weigh the same."""
+    pytest.importorskip("cryptography")
+    pytest.importorskip("Crypto")
+    port = free_port()
+    serve, *clients = commands(tmp_path, SECURE_SHELL, port)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import net
+
+    start = {name: tensor.numpy() for name, tensor in net.build().state_dict().items()}
+    np.savez(tmp_path / "start.npz", **start)
+    options = {"cwd": tmp_path, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
+    url = f"http://127.0.0.1:{port}"
+    running = [subprocess.Popen(serve, stdout=subprocess.PIPE, text=True, **options)]
+    try:
+        wait_for(url, running[0])
+        assert answer_to_announced(f"{url}/exchange?client=ann&round=1&step=keys", 2**40) == (
+            413,
+            "message too long",
+        )
+        assert answer(f"{url}/exchange?client=ann&round=1&step=masked", b"x") == (409, "not in this step")
+        assert answer(f"{url}/exchange?client=mallory&round=1&step=keys", b"x") == (409, "not in this step")
+        running += [subprocess.Popen(client, **options) for client in clients]
+        assert [client.wait(LATEST) for client in running[1:]] == [0, 0, 0]
+        held = fm.Replica(fm.schema_of(start)).apply(fetch(f"{url}/model?have=0"))
+    finally:
+        for process in running:
+            process.kill()
+        output, _ = running[0].communicate(timeout=10)
+        for process in running[1:]:
+            process.wait(10)
+    assert output == f"listening on {port}\n"
+    plain = fedavg(net, start, dict.fromkeys(("ann", "bob", "eve"), 1 / 3))
+    assert accuracy(net, held) > accuracy(net, plain) - 0.01
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from . import errors, keys, randomness, sharing
 from .arguments import checked_id, checked_identities, checked_ids
 from .client import BOX_BYTES
 from .layout import Layout
-from .messages import FOR_ALL, Message, Type, digest_of, pack, packed_bitmap
+from .messages import FOR_ALL, LEAST, Message, Type, digest_of, pack, packed_bitmap
 from .outcome import aggregator_of
 from .roster import COMPLETE, NO_SEED, Roster, check_distinct, check_signature
 from .terms import Steps, Terms
@@ -103,6 +103,25 @@ class Server:
 
     def __repr__(self) -> str:
         return f"Server(state={self.state!r}, clients={len(self._clients)})"
+
+    @property
+    def longest(self) -> int:
+        """The bytes of the longest message that a client can send in the present step; 0 after the last one.
+
+        For a transport, which bounds the bodies that it receives before it reads them (spec 13).
+        """
+        with self._lock:
+            if self.state == "done":
+                return 0
+            if self.state == "keys":
+                return LEAST + self._terms.keys_bytes
+            others = self._known.neighbours_each
+            bodies = {
+                "shares": COMMITMENT_BYTES + BOX_BYTES * others,
+                "masked": Layout(self._terms, len(self._known.ids)).size,
+                "reveal": sharing.SECRET_BYTES * (others + 1),
+            }
+            return LEAST + bodies[self.state]
 
     def keys(self, messages: Mapping[int, Any]) -> bytes:
         """The roster, for all clients that have sent keys.

@@ -7,16 +7,12 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .draws import thresholds
-
-TILE = 1024
-"""Number of draws in memory at a time, which fit the L1 cache; a multiple of 8, the draws of a block."""
 
 
 def usable(*tensors: Tensor) -> bool:
@@ -58,7 +54,9 @@ def weight(
     out = torch.empty_like(base)
     arrays = (_flat(t) for t in (base, noise, update, out))
     numbers = (low, *thresholds(low, tau), (1.0 + low) / 2, low * damping, damping)
-    _kernel()(*arrays, *map(np.uint64, place), (*map(np.float32, numbers), stochastic))
+    from .numba_fused import kernel
+
+    kernel(*arrays, *map(np.uint64, place), (*map(np.float32, numbers), stochastic))
     return out
 
 
@@ -70,48 +68,3 @@ def _flat(tensor: Tensor) -> np.ndarray:
 @cache
 def _installed() -> bool:
     return find_spec("numba") is not None
-
-
-@cache
-def _kernel() -> Any:
-    """The kernel, compiled without fast-math: like torch, it rounds each product and each sum separately."""
-    from fedmrn_codec.adapter_api.numba import fill, jit
-
-    one = np.float32(1)
-
-    @jit
-    def tile(
-        base: Any,
-        noise: Any,
-        update: Any,
-        out: Any,
-        draws: Any,
-        low: Any,
-        factor: Any,
-        offset: Any,
-        middle: Any,
-        least: Any,
-        most: Any,
-        stochastic: Any,
-    ) -> None:
-        for i in range(len(out)):
-            share = update[i] / noise[i]
-            share = least if share < least else most if share > most else share  # NaN stays NaN
-            threshold = np.float32(draws[i]) * factor + offset
-            bit = threshold < share if stochastic else middle <= share
-            value = one if bit else low
-            share = value if threshold < one and share == share else share
-            out[i] = base[i] + noise[i] * share
-
-    @jit
-    def kernel(
-        base: Any, noise: Any, update: Any, out: Any, seed: Any, number: Any, how: tuple[Any, ...]
-    ) -> None:
-        words = np.empty(TILE // 2, np.uint32)
-        draws = words.view(np.int16)
-        for a in range(0, len(out), TILE):
-            b = min(a + TILE, len(out))
-            fill(words, seed, number, np.uint64(a // 8))
-            tile(base[a:b], noise[a:b], update[a:b], out[a:b], draws, *how)
-
-    return kernel

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 MOST = 2**39 - 1
@@ -44,6 +46,26 @@ class Clients:
     def weight_of(self, name: str) -> int:
         """The weight of a client in the mean."""
         return self._weights[name]
+
+
+def write_clients(folder: Path, weights: Mapping[str, int]) -> None:
+    """Write clients.json, and for each client a file NAME.token with a new token, to be given to it.
+
+    Parameters
+    ----------
+    folder : Path
+        It exists.
+    weights : mapping of str to int
+        Of all clients, by name.
+    """
+    tokens = {name: secrets.token_hex(16) for name in weights}
+    table = {
+        name: {"token": hashlib.sha256(token.encode()).hexdigest(), "weight": weights[name]}
+        for name, token in tokens.items()
+    }
+    (folder / "clients.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
+    for name, token in tokens.items():
+        (folder / f"{name}.token").write_text(token, encoding="utf-8")
 
 
 def shard_of(client: str, shards: int) -> int:

@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 
+from bounds import RETRY, Limits, Refused, Uploads, add_refusals, known_model, sender_of
 from clients import Clients, shard_of
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 from metrics import Measured, Metrics
 from prometheus_client import CONTENT_TYPE_LATEST
-from shard import Refused, Shard
-from starlette.requests import ClientDisconnect
+from shard import Shard
 
 Around = Callable[[], AbstractAsyncContextManager[None]]
-
-U64_DIGITS = 20
-RETRY = {"Retry-After": "1"}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one process lets clients use; the longest frame is the policy's.
-
-    Parameters
-    ----------
-    uploads : int
-        Frames in memory at the same time: being received, checked or stored.
-    seconds : float
-        For the body of one frame.
-    """
-
-    uploads: int = 64
-    seconds: float = 30.0
 
 
 @dataclass(frozen=True)
@@ -64,9 +44,7 @@ class Receiver:
 
     def sender(self, request: Request) -> str:
         """The client that sent a request, as its token says, if it belongs to this shard."""
-        name = self.clients.name_of(request.headers.get("authorization"))
-        if name is None:
-            raise Refused(401, "token", "Authorization: expected the token of a client, got another or none")
+        name = sender_of(request, self.clients)
         number = shard_of(name, len(self.place.addresses))
         if number != self.place.number:
             path = request.url.path + f"?{request.url.query}".rstrip("?")
@@ -80,25 +58,6 @@ class Receiver:
             raise Refused(
                 401, "token", "Authorization: expected the token of the merger, got another or none"
             )
-
-    async def body(self, request: Request) -> bytes:
-        """The body of a request, if it is short enough and comes in time; no more than that is held."""
-        expected = f"body: expected at most {self.most} bytes"
-        length = request.headers.get("content-length", "0")
-        if not (length.isdecimal() and len(length) <= U64_DIGITS and int(length) <= self.most):
-            raise Refused(413, "frame_length", f"{expected}, got {length[:U64_DIGITS]}")
-        body = bytearray()
-        try:
-            async with asyncio.timeout(self.limits.seconds):
-                async for part in request.stream():
-                    body += part
-                    if len(body) > self.most:
-                        raise Refused(413, "frame_length", f"{expected}, got {len(body)} or more")
-        except TimeoutError:
-            raise Refused(408, "slow", f"body: expected within {self.limits.seconds} s") from None
-        except ClientDisconnect:
-            raise Refused(400, "disconnected", "body: expected to its end, got a closed connection") from None
-        return bytes(body)
 
 
 class Elsewhere(Exception):
@@ -121,14 +80,7 @@ def make_app(receiver: Receiver, around: Around = nullcontext) -> FastAPI:
     _add_client_routes(app, receiver)
     _add_other_routes(app, receiver)
 
-    @app.exception_handler(Refused)
-    async def refused(_: Request, error: Refused) -> Response:
-        receiver.metrics.refused.labels(error.code).inc()
-        # The rest of a body that was not read is not waited for: the connection is closed.
-        headers = (
-            RETRY if error.status == 503 else {"Connection": "close"} if error.status in (408, 413) else {}
-        )
-        return JSONResponse({"code": error.code, "message": str(error)}, error.status, headers)
+    add_refusals(app, lambda code: receiver.metrics.refused.labels(code).inc())
 
     @app.exception_handler(Elsewhere)
     async def elsewhere(_: Request, error: Elsewhere) -> Response:
@@ -138,8 +90,8 @@ def make_app(receiver: Receiver, around: Around = nullcontext) -> FastAPI:
 
 
 def _add_client_routes(app: FastAPI, receiver: Receiver) -> None:
-    shard, metrics = receiver.shard, receiver.metrics
-    uploads = 0
+    shard, metrics, uploads = receiver.shard, receiver.metrics, Uploads(receiver.limits)
+    metrics.uploads.set_function(lambda: uploads.number)
 
     @app.get("/round")
     async def get_round(request: Request) -> Response:
@@ -153,28 +105,16 @@ def _add_client_routes(app: FastAPI, receiver: Receiver) -> None:
     async def get_model(request: Request) -> Response:
         """The frame from the model whose id is `have` to that of the round; without it, the whole model."""
         receiver.sender(request)
-        have = request.query_params.get("have", "0")
-        known = int(have) if have.isascii() and have.isdecimal() and len(have) <= U64_DIGITS else 0
-        return Response(await shard.model(known), media_type="application/octet-stream")
+        return Response(await shard.model(known_model(request)), media_type="application/octet-stream")
 
     @app.post("/frames/{client}")
     async def post_frame(client: str, request: Request) -> Response:
         """A frame of a client: 202 when it is on the disk, also if it is the same one again."""
-        nonlocal uploads
         if receiver.sender(request) != client:
             raise Refused(403, "client", "path: expected the client whose token was sent, got another")
-        if uploads >= receiver.limits.uploads:
-            raise Refused(
-                503, "busy", f"uploads: expected at most {receiver.limits.uploads} at the same time"
-            )
-        uploads += 1
-        metrics.uploads.set(uploads)
-        try:
-            data = await receiver.body(request)
+        with uploads.one():
+            data = await uploads.body(request, receiver.most)
             new = await shard.accept(client, receiver.clients.weight_of(client), data)
-        finally:
-            uploads -= 1
-            metrics.uploads.set(uploads)
         (metrics.accepted if new else metrics.repeated).inc()
         return Response(status_code=202)
 

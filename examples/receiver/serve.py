@@ -11,16 +11,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
-import uvicorn
+from bounds import Limits
 from clients import Clients
+from hosting import GRACE, begin_log, host
 from merger import Merger, Plan, RemoteShard
-from routes import Around, Limits, Place, Receiver, make_app
+from routes import Around, Place, Receiver, make_app
 from shard import Shard
 from store import FrameStore, ModelStore
 
@@ -28,25 +28,8 @@ import fedmrn_codec as fm
 
 log = logging.getLogger("receiver")
 
-LINES, MINUTE, PAUSE, GRACE = 100, 60.0, 0.5, 10
-"""Lines of the log in a minute; seconds before a worker is started again, and to finish what is running."""
-
-
-class Bounded(logging.Filter):
-    """Passes a bounded number of lines a minute of each logger, whatever strangers send."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._minute, self._passed = 0, Counter[str]()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether this line is written."""
-        if (minute := int(record.created // MINUTE)) != self._minute:
-            self._minute, self._passed = minute, Counter()
-        self._passed[record.name] += 1
-        if self._passed[record.name] == LINES:
-            record.msg, record.args = "further lines of this minute are left out", ()
-        return self._passed[record.name] <= LINES
+PAUSE = 0.5
+"""Seconds before a worker is started again."""
 
 
 def options() -> argparse.Namespace:
@@ -140,21 +123,7 @@ def serve(given: argparse.Namespace, number: int, token: str, around: Around = n
         Limits(given.uploads, given.upload_seconds),
         Place(number, tuple(given.addresses)),
     )
-    for name in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again at its end: then all is done
-        signal.signal(name, lambda *_: None)
-    uvicorn.run(
-        make_app(receiver, around),
-        host=given.host,
-        port=given.port + number,
-        http="h11",  # it bounds the length of headers, which httptools does not
-        ws="none",
-        loop="asyncio",
-        access_log=False,
-        log_config=None,
-        proxy_headers=False,
-        limit_concurrency=given.connections,
-        timeout_graceful_shutdown=GRACE,
-    )
+    host(make_app(receiver, around), given.host, given.port + number, given.connections)
 
 
 def serve_alone(given: argparse.Namespace) -> None:
@@ -213,10 +182,7 @@ def _end_with_supervisor() -> None:
 def main() -> None:
     """Do what the command line asks for."""
     given = options()
-    handler = logging.StreamHandler()
-    handler.addFilter(Bounded())
-    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(level=logging.INFO, format=form, handlers=[handler])
+    begin_log()
     if given.worker is not None:
         token = sys.stdin.readline().strip()
         threading.Thread(target=_end_with_supervisor, daemon=True).start()

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
+from bounds import Refused
 from rounds import Round
 from store import FrameStore
 
@@ -27,14 +28,6 @@ SHORT = 2**14
 
 STALE = ("round", "base_model")
 """Codes of frames that are for another round: the client asks for a new request."""
-
-
-class Refused(Exception):
-    """A request is refused, with this HTTP status, and a code for programs."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.code = status, code
 
 
 def over(round: Round) -> Refused:

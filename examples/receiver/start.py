@@ -1,13 +1,11 @@
 """Makes the folder of a small federation: `python start.py FOLDER CLIENT...`; replace it by your own."""
 
-import hashlib
-import json
-import secrets
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from clients import write_clients
 
 import fedmrn_codec as fm
 
@@ -32,14 +30,7 @@ def main() -> None:
         codings=["raw", "float16"],
     )
     (folder / "policy.toml").write_text(policy.to_toml(), encoding="utf-8")
-    tokens = {name: secrets.token_hex(16) for name in names}
-    table = {
-        name: {"token": hashlib.sha256(token.encode()).hexdigest(), "weight": SAMPLES}
-        for name, token in tokens.items()
-    }
-    (folder / "clients.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
-    for name, token in tokens.items():
-        (folder / f"{name}.token").write_text(token, encoding="utf-8")
+    write_clients(folder, dict.fromkeys(names, SAMPLES))
 
 
 if __name__ == "__main__":

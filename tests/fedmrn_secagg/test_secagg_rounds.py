@@ -299,3 +299,22 @@ def test_a_step_goes_on_without_the_messages_that_are_refused():
         fedmrn_secagg.advance(cohort.server, "shares", messages, lambda *told: refused.append(told))
     assert [client for client, _ in refused] == [2, 9]
     assert cohort.server.state == "shares"
+
+
+@pytest.mark.parametrize("degree", [None, 2])
+def test_the_longest_message_of_each_step_is_known(degree):
+    """The messages of clients that have all their neighbours have just this length."""
+    cohort, answer, found = Cohort(REQUEST, frames_of(REQUEST, SIX), threshold=3, degree=degree), None, []
+    for step in STEPS:
+        longest = cohort.server.longest
+        messages = cohort.answers(step, SIX, answer)
+        found.append({longest} == set(map(len, messages.values())))
+        answer = getattr(cohort.server, step)(messages)
+    assert found == [True] * len(STEPS)
+    assert cohort.server.longest == 0
+    identities = {i: fm.Key.generate() for i in SIX}
+    server = fedmrn_secagg.Server(REQUEST, clients=SIX, threshold=3, identities=identities)
+    client = fedmrn_secagg.Client(
+        SIX[0], REQUEST, threshold=3, identity=identities[SIX[0]], identities=identities
+    )
+    assert server.longest == len(client.keys())

@@ -340,3 +340,12 @@ def test_the_global_random_state_is_left_alone():
     psm.step()
     psm.finish()
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_compiled_kernels_can_be_kept_on_the_disk():
+    """Numba finds the code of a kernel by the values of its closure, which are others in each process."""
+    pytest.importorskip("numba")
+    from fedmrn_torch import numba_fused
+
+    for kernel in (numba_fused.kernel, numba_fused.tile):
+        assert getattr(kernel, "py_func", kernel).__closure__ is None

@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
+import hosting
 import pytest
 import serve
 import shard
@@ -339,16 +340,16 @@ def test_weights_that_no_sum_can_hold(tmp_path):
 
 
 def test_the_log_is_bounded():
-    kept, bounded = [], serve.Bounded()
+    kept, bounded = [], hosting.Bounded()
     for name in ("uvicorn.error", "receiver"):
         for number in range(1000):
             record = logging.LogRecord(name, logging.WARNING, "", 0, "line %d", (number,), None)
             record.created = 1e9
             if bounded.filter(record):
                 kept.append(record.getMessage())
-    assert len(kept) == 2 * serve.LINES
-    assert kept[serve.LINES - 1] == "further lines of this minute are left out"
-    assert kept[serve.LINES] == "line 0"
+    assert len(kept) == 2 * hosting.LINES
+    assert kept[hosting.LINES - 1] == "further lines of this minute are left out"
+    assert kept[hosting.LINES] == "line 0"
 
 
 def test_the_round_survives_its_bytes():

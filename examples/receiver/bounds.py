@@ -1,0 +1,125 @@
+"""What a server lets strangers use: bodies of bounded length, in bounded time, not too many at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from clients import Clients
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+
+U64_DIGITS = 20
+RETRY = {"Retry-After": "1"}
+
+
+class Refused(Exception):
+    """A request is refused, with this HTTP status, and a code for programs."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one process lets clients use; how long a body may be is said for each one.
+
+    Parameters
+    ----------
+    uploads : int
+        Bodies in memory at the same time: being received, checked or stored.
+    seconds : float
+        For one body.
+    """
+
+    uploads: int = 64
+    seconds: float = 30.0
+
+
+class Uploads:
+    """The bodies that are in memory at present.
+
+    Parameters
+    ----------
+    limits : Limits
+
+    Attributes
+    ----------
+    number : int
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits, self.number = limits, 0
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Make room for one more body until the end of the block; Refused if there is none."""
+        if self.number >= self._limits.uploads:
+            expected = f"uploads: expected at most {self._limits.uploads} at the same time"
+            raise Refused(503, "busy", expected)
+        self.number += 1
+        try:
+            yield
+        finally:
+            self.number -= 1
+
+    async def body(self, request: Request, most: int) -> bytes:
+        """The body of a request, if it is short enough and comes in time; no more than that is held.
+
+        Parameters
+        ----------
+        request : Request
+        most : int
+            Bytes.
+
+        Raises
+        ------
+        Refused
+        """
+        expected = f"body: expected at most {most} bytes"
+        length = request.headers.get("content-length", "0")
+        if not (length.isdecimal() and len(length) <= U64_DIGITS and int(length) <= most):
+            raise Refused(413, "frame_length", f"{expected}, got {length[:U64_DIGITS]}")
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._limits.seconds):
+                async for part in request.stream():
+                    body += part
+                    if len(body) > most:
+                        raise Refused(413, "frame_length", f"{expected}, got {len(body)} or more")
+        except TimeoutError:
+            raise Refused(408, "slow", f"body: expected within {self._limits.seconds} s") from None
+        except ClientDisconnect:
+            raise Refused(400, "disconnected", "body: expected to its end, got a closed connection") from None
+        return bytes(body)
+
+
+def add_refusals(app: FastAPI, count: Callable[[str], object] = str) -> None:
+    """Answer refused requests with status, code and message; `count` is called with the code of each."""
+
+    @app.exception_handler(Refused)
+    async def refused(_: Request, error: Refused) -> Response:
+        count(error.code)
+        # The rest of a body that was not read is not waited for: the connection is closed.
+        headers = (
+            RETRY if error.status == 503 else {"Connection": "close"} if error.status in (408, 413) else {}
+        )
+        return JSONResponse({"code": error.code, "message": str(error)}, error.status, headers)
+
+
+def sender_of(request: Request, clients: Clients) -> str:
+    """The client that sent a request, as its token says; Refused if it has none."""
+    name = clients.name_of(request.headers.get("authorization"))
+    if name is None:
+        raise Refused(401, "token", "Authorization: expected the token of a client, got another or none")
+    return name
+
+
+def known_model(request: Request) -> int:
+    """The id of the model that a client has, as `?have=ID` says; 0 if it has none."""
+    have = request.query_params.get("have", "0")
+    return int(have) if have.isascii() and have.isdecimal() and len(have) <= U64_DIGITS else 0
