@@ -61,12 +61,20 @@ def peaks_of(*arguments: str, module: str = "benchmarks.memory") -> list[int]:
     return [int(line) for line in result.stdout.split()]
 
 
-def growth(call: Callable[[], object]) -> int:
-    """The bytes by which resident memory rises during a call, at the peak."""
+def growth(call: Callable[[], object], before: int | None = None) -> int:
+    """The bytes by which resident memory rises during a call, at the peak.
+
+    Parameters
+    ----------
+    call : callable
+    before : int, optional
+        The resident bytes to compare with; by default those right before the call.
+    """
     gc.collect()
     if CLEAR.exists():
         CLEAR.write_text(RESET_PEAK)
-    before = resident()
+    if before is None:
+        before = resident()
     call()
     return max(_highest() - before, 0)
 
