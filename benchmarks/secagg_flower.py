@@ -83,7 +83,7 @@ class Nodes:
             arrived = inflated(request)
             try:
                 reply = self.app(arrived, self.contexts[id])
-            except ValueError as error:  # too few neighbours, for example; a node replies so
+            except Exception as error:  # a node replies so, whatever stops its app
                 reply = Message(Error(1, str(error)), reply_to=arrived)
             answer = deflated(reply)
         self.ledger.up[id] += bytes_of(answer)

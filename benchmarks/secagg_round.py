@@ -1,8 +1,8 @@
 """A whole secure round, each role in a process of its own, beside the same round without protection.
 
 Without protection, the same clients encode the same frames, and the server adds those of the clients that
-have sent a masked vector. Both means must have the same bytes. Time is CPU time; memory is measured in a round
-of its own, since the allocator is then told to return all memory at once.
+have sent a masked vector. Both means must have the same bytes. Time is CPU time; memory is measured in a
+round of its own, since the allocator is then told to return all memory at once.
 """
 
 from __future__ import annotations
