@@ -5,7 +5,9 @@ As in NVFlare's filters, each tensor is a vector of its own; the server adds vec
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import tenseal
@@ -40,6 +42,14 @@ def play(updates: Mapping[int, Arrays], ledger: Ledger, silent: Mapping[int, str
     of_clients = tenseal.context_from(builder.get_serialized_context(is_client=True))
     of_server = tenseal.context_from(builder.get_serialized_context())
     there = {id: update for id, update in updates.items() if id not in silent}
+    with silence():
+        return play_in(of_clients, of_server, there, ledger)
+
+
+def play_in(
+    of_clients: tenseal.Context, of_server: tenseal.Context, there: Mapping[int, Arrays], ledger: Ledger
+) -> bool:
+    """Play a round of these clients in their context and in the server's."""
     sums: list[tenseal.CKKSVector] = []
     for id, update in there.items():
         with ledger.of_client(id):
@@ -60,3 +70,17 @@ def play(updates: Mapping[int, Arrays], ledger: Ledger, silent: Mapping[int, str
         if any(np.abs(np.subtract(a, b)).max() > ERROR for a, b in zip(got, wanted, strict=True)):
             raise AssertionError("the decrypted sum is not that of the updates")
     return True
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Drop what TenSEAL writes: for each vector of several ciphertexts, that they cannot be multiplied."""
+    kept = os.dup(1), os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1), os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept[0], 1), os.dup2(kept[1], 2)
+        for each in (*kept, nowhere):
+            os.close(each)

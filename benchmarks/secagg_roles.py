@@ -24,7 +24,7 @@ import fedmrn_secagg
 from fedmrn_codec import backends
 from fedmrn_codec.backends.automatic import LOAD
 
-from .memory import growth, resident
+from .peak import growth, resident
 
 STEPS = ("keys", "shares", "masked", "reveal")
 ENCODE, PLAIN = "encode", "plain"

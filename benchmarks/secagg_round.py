@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from .memory import ALLOCATOR, MIB
+from .peak import ALLOCATOR, MIB
 from .plan import Plan
 from .secagg_roles import ENCODE, PLAIN, STEPS, Cohort, Costs
 from .tables import Section, Table, number

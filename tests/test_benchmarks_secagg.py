@@ -52,7 +52,7 @@ def test_every_step_of_the_clients_that_stay_has_a_time(seconds):
 
 
 def test_peaks_are_those_of_one_client_and_of_all_messages():
-    cohort = replace(COHORT, size=800_000)
+    cohort = replace(COHORT, size=400_000)
     peaks = secagg_round.play(cohort, 1, "bytes")
     vector = 3 * cohort.size // 8
     client = peaks.client_median(lambda costs: costs["masked"])
