@@ -141,9 +141,9 @@ bench-server: setup ## measure a server's round of 100,000,000 parameters, talli
 
 # TenSEAL is compared with and nothing else: it has a folder of its own, outside .venv.
 bench-secagg: setup ## compare secure aggregation with no protection, Flower's SecAgg+ and TenSEAL: docs/benchmarks.md
-	@$(BIN)/uv pip install --quiet --no-deps --target build/tenseal 'tenseal>=0.3.16,<0.4' --python $(BIN)/python \
+	@$(BIN)/uv pip install --quiet --no-deps --target .tenseal 'tenseal>=0.3.16,<0.4' --python $(BIN)/python \
 	  || echo "TenSEAL cannot be installed here: its row is empty"
-	PYTHONPATH=build/tenseal $(BIN)/python -m benchmarks secure-round secure-peers --document docs/benchmarks.md --place secagg
+	PYTHONPATH=.tenseal $(BIN)/python -m benchmarks secure-round secure-peers --document docs/benchmarks.md --place secagg
 
 bench-quick: setup ## run a short version of bench in about a minute; only print the results
 	$(BIN)/python -m benchmarks --quick $(if $(RUN),--run $(RUN))
@@ -242,5 +242,5 @@ fashion-mnist: ## install the Fashion-MNIST data set (Debian, as root)
 	  "run 'apt-get install dataset-fashion-mnist' as root."; exit 1; fi
 
 clean: ## remove .venv, caches and built files; keep runs/
-	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .tenseal
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

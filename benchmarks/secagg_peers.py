@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from importlib.util import find_spec
 
 import numpy as np
@@ -247,6 +248,8 @@ def notes_of(plan: Plan, parameters: int, rounds: int) -> list[str]:
         from . import secagg_ckks
 
         notes.append(f"CKKS as NVFlare sets it: {secagg_ckks.settings()}, a vector for each tensor")
+    frameworks = [name for name in ("flwr", "nvflare", "tenseal") if find_spec(name) is not None]
+    notes.append(", ".join(f"{name} {version(name)}" for name in frameworks))
     return notes
 
 
