@@ -6,7 +6,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test test-numba test-newest test-lowest test-extras coverage mutation faults fuzz test-integration soak secure-http demo conformance conformance-mutants bench bench-server bench-quick bench-history bench-psm bench-servers privacy onnx-web kaitai figure docs convergence wheel dist fashion-mnist clean
+.PHONY: help setup tools test test-numba test-newest test-lowest test-extras coverage mutation faults fuzz test-integration soak secure-http demo conformance conformance-mutants bench bench-server bench-secagg bench-quick bench-history bench-psm bench-servers privacy onnx-web kaitai figure docs convergence wheel dist fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -142,6 +142,12 @@ bench: setup ## compare the codec with its alternatives, in ratios; update the f
 bench-server: setup ## measure a server's round of 100,000,000 parameters, tallies, secure sums and refused frames: docs/benchmarks.md
 	$(BIN)/python -m benchmarks downlink tallies secagg hostile --largest --document docs/benchmarks.md --place server
 
+# TenSEAL is compared with and nothing else: it has a folder of its own, outside .venv.
+bench-secagg: setup ## compare secure aggregation with no protection, Flower's SecAgg+ and TenSEAL: docs/benchmarks.md
+	@$(BIN)/uv pip install --quiet --no-deps --target .tenseal 'tenseal>=0.3.16,<0.4' --python $(BIN)/python \
+	  || echo "TenSEAL cannot be installed here: its row is empty"
+	PYTHONPATH=.tenseal $(BIN)/python -m benchmarks secure-round secure-peers --document docs/benchmarks.md --place secagg
+
 bench-quick: setup ## run a short version of bench in about a minute; only print the results
 	$(BIN)/python -m benchmarks --quick $(if $(RUN),--run $(RUN))
 
@@ -246,5 +252,5 @@ fashion-mnist: ## install the Fashion-MNIST data set (Debian, as root)
 	  "run 'apt-get install dataset-fashion-mnist' as root."; exit 1; fi
 
 clean: ## remove .venv, caches and built files; keep runs/
-	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .tenseal
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

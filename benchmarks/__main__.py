@@ -12,7 +12,21 @@ from typing import TYPE_CHECKING
 
 from reference_fl.report.documents import insert
 
-from . import clients, coding, density, downlink, hostile, kernels, memory, secagg, startup, tallies, uplink
+from . import (
+    clients,
+    coding,
+    density,
+    downlink,
+    hostile,
+    kernels,
+    memory,
+    secagg,
+    secagg_peers,
+    secagg_round,
+    startup,
+    tallies,
+    uplink,
+)
 from .figure import drawing
 from .plan import QUICK, TRIAL, Plan, machine
 from .tables import Section, Target, targets_table
@@ -32,7 +46,12 @@ BENCHMARKS: dict[str, ModuleType] = {
     "hostile": hostile,
     "secagg": secagg,
     "startup": startup,
+    "secure-round": secagg_round,
+    "secure-peers": secagg_peers,
 }
+APART = "secure-round", "secure-peers"
+"""Those that run only if they are named, as in `make bench-secagg`: they take minutes."""
+
 LARGEST = 10**8
 SPEED = "speed"
 """The place in docs/benchmarks.md of the figure, the messages and the targets of `make bench`."""
@@ -43,7 +62,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="compare the codec with what a user would use instead"
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)}; default: all")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"{', '.join(BENCHMARKS)}; default: all but {' and '.join(APART)}",
+    )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--quick", action="store_true", help="about a minute in all")
     how.add_argument("--trial", action="store_true", help="tiny sizes, only to test the program")
@@ -62,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--place", default=SPEED, help=f"name in these comments; {SPEED} gets the main tables, others get all"
     )
     arguments = parser.parse_args(argv)
-    names = arguments.names or list(BENCHMARKS)
+    names = arguments.names or [name for name in BENCHMARKS if name not in APART]
     if unknown := set(names) - set(BENCHMARKS):
         parser.error(f"NAME: expected {', '.join(BENCHMARKS)}, got {', '.join(sorted(unknown))}")
     if arguments.figure is not None and "kernels" not in names:

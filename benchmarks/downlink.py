@@ -18,7 +18,8 @@ import fedmrn_codec as fm
 from fedmrn_codec import backends
 from fedmrn_codec.format import rans14
 
-from .memory import MIB, growth, peaks_of
+from .memory import peaks_of
+from .peak import MIB, growth
 from .plan import Plan
 from .tables import Section, Table, Target, number
 from .timing import Work, measure

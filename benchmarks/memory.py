@@ -1,33 +1,23 @@
 """Peak memory of one call in a process of its own, without its input and its sums.
 
 `python -m benchmarks.memory NAME SIZE` prints the bytes for encoding and for adding: the peak of resident
-memory after the call, minus the resident memory before it. On Linux the peak is reset before the call.
-Elsewhere it is that of getrusage, which never falls: memory that the imports had used before is then
-subtracted from the result.
+memory after the call, minus the resident memory before it.
 """
 
 from __future__ import annotations
 
-import gc
 import itertools
 import os
-import resource
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from .contenders import COPY, every
+from .peak import ALLOCATOR, MIB, growth
 from .plan import Plan
 from .tables import Section, Table, Target, number
 
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-RESET_PEAK = "5"  # proc(5): sets the peak to the memory that is resident now
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536"}
-"""For glibc: freed arrays are returned to the system at once, so none is resident before the call."""
-
 AGGREGATE = "aggregate"
-MIB = 2**20
 
 
 def run(plan: Plan) -> Section:
@@ -59,35 +49,6 @@ def peaks_of(*arguments: str, module: str = "benchmarks.memory") -> list[int]:
     if result.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{result.stderr}")
     return [int(line) for line in result.stdout.split()]
-
-
-def growth(call: Callable[[], object]) -> int:
-    """The bytes by which resident memory rises during a call, at the peak."""
-    gc.collect()
-    if CLEAR.exists():
-        CLEAR.write_text(RESET_PEAK)
-    before = resident()
-    call()
-    return max(_highest() - before, 0)
-
-
-def _field(name: str) -> int:
-    """A value of /proc/self/status, in bytes."""
-    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(name + ":"))
-    return 1024 * int(line.split()[1])
-
-
-def resident() -> int:
-    """The resident bytes of this process; without /proc, the peak so far."""
-    return _field("VmRSS") if STATUS.exists() else _highest()
-
-
-def _highest() -> int:
-    # After exec, Linux's getrusage still includes the parent's memory; VmHWM is that of this program alone.
-    if STATUS.exists():
-        return _field("VmHWM")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def aggregate(model: str, count: int) -> int:

@@ -33,6 +33,15 @@ class Plan:
         A folder of `fedmrn train`; coding 1 is measured on the frames of its next round.
     frames : int
         The maximum number of these frames; each needs the training of a client.
+    cohort : int
+        Clients of a secure round; one in ten of them drops out, but at least two.
+    vector : int
+        Masked elements of a secure round.
+    sparse : tuple of int
+        Degree and threshold of its sparse graph; those of spec/SECAGG.md 12 for 100 clients. For other
+        numbers of clients they are as small as a round allows, without its security.
+    network : str
+        The network of the comparison of secure aggregation with others.
     """
 
     sizes: tuple[int, ...] = (10**4, 10**5, 10**6, 10**7)
@@ -44,10 +53,38 @@ class Plan:
     processes: int = 7
     run: Path | None = None
     frames: int = 10
+    cohort: int = 100
+    vector: int = 10**6
+    sparse: tuple[int, int] = (42, 21)
+    network: str = "cnn4"
 
 
-QUICK = Plan((10**4, 10**6), 2**21, (1, 10, 50), rounds=5, limit=1.5, processes=2, frames=2)
-TRIAL = Plan((1000,), 5000, (1, 3), "cnn2", rounds=3, limit=0.5, processes=1, frames=1)
+QUICK = Plan(
+    (10**4, 10**6),
+    2**21,
+    (1, 10, 50),
+    rounds=5,
+    limit=1.5,
+    processes=2,
+    frames=2,
+    cohort=20,
+    vector=10**5,
+    sparse=(12, 7),
+)
+TRIAL = Plan(
+    (1000,),
+    5000,
+    (1, 3),
+    "cnn2",
+    rounds=3,
+    limit=0.5,
+    processes=1,
+    frames=1,
+    cohort=6,
+    vector=1000,
+    sparse=(4, 3),
+    network="cnn2",
+)
 
 
 def every_thread() -> int:

@@ -33,7 +33,8 @@ from fedmrn_flower import records
 from fedmrn_nvflare.arrays import from_frame
 from fedmrn_nvflare.replies import ALGORITHM
 
-from .memory import MIB, growth, peaks_of, resident
+from .memory import peaks_of
+from .peak import MIB, growth, resident
 from .tables import Table, Target, number, targets_table
 
 NOISE = fm.Uniform(0.01)
