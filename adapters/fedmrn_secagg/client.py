@@ -133,7 +133,7 @@ class Client:
         Raises
         ------
         ArgumentError
-            The bytes are no state, or that of a client with other agreed values; or as in `Client`.
+            The bytes are damaged, or no state, or one with other agreed values; or as in `Client`.
         """
         state = restored(data)
         out = cls(state.id, request, **options)

@@ -9,7 +9,7 @@ import numpy as np
 from secagg_vectors import ROUNDS, drawn, randomness_of, terms_of
 
 import fedmrn_codec as fm
-from fedmrn_secagg import Client, SecAggError, Server
+from fedmrn_secagg import Client, Server
 from fedmrn_secagg.client import vector_of
 from fedmrn_secagg.layout import Layout
 from fedmrn_secagg.terms import Terms
@@ -299,6 +299,3 @@ def _update(schema: fm.Schema, rng: np.random.Generator, steps: Mapping[str, flo
         else:
             out[tensor.name] = rng.integers(0, 2, tensor.shape).astype(tensor.type.numpy)
     return out
-
-
-__all__ = ["STEPS", "Member", "Record", "SecAggError", "records"]
