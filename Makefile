@@ -69,6 +69,7 @@ test-newest: setup tools ## run the tests with the newest versions that are allo
 test-lowest: setup tools ## run the tests with the lowest versions that are allowed: docs/versions.md (several GB)
 	$(BIN)/python tests/tooling/versions.py lowest --tests "$(TESTS)" $(if $(QUICK),--quick) --only "$(ONLY)"
 
+# Some of the extras, with the other rows of the table left as they are: EXTRAS="secagg,envelope".
 test-extras: setup ## install the wheel with each extra alone and run an example of each: docs/versions.md (several GB)
 	$(BIN)/python tests/tooling/versions.py extras --only "$(EXTRAS)"
 

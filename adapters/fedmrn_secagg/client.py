@@ -15,7 +15,7 @@ from .arguments import checked_id, checked_identities, checked_key, checked_weig
 from .layout import Layout
 from .messages import FOR_ALL, Message, Type, digest_of, pack
 from .roster import Roster, keys_head
-from .secret_state import Secrets, restored, saved
+from .secret_state import Secrets, check, restored, saved
 from .terms import Steps, Terms
 from .vector import Vector
 
@@ -133,14 +133,18 @@ class Client:
         Raises
         ------
         ArgumentError
-            The bytes are no state, or that of a client with other agreed values; or as in `Client`.
+            The bytes are damaged, or no state, or one with other agreed values; or as in `Client`.
         """
         state = restored(data)
         out = cls(state.id, request, **options)
         if state.agreement != out._terms.agreement:
             raise fm.ArgumentError("state", "that of a client with these agreed values", "another")
         if state.roster is not None:
-            out._roster = Roster.parse(state.roster, out._terms, out._max_clients)
+            try:
+                out._roster = Roster.parse(state.roster, out._terms, out._max_clients)
+            except errors.SecAggError as error:
+                raise fm.ArgumentError(f"state, roster, {error.field}", error.expected, error.got) from None
+        check(state, out._roster, out._terms)
         out._secrets, out._public = state.secrets, state.public
         out.state, out.clipped = state.state, state.clipped
         return out

@@ -1,12 +1,13 @@
 """A local Flower deployment: a superlink with supernodes or the simulation engine; all stopped at the end."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -31,7 +32,7 @@ class Deployment:
     """
 
     def __init__(self, home: Path, *options: str, **environment: str) -> None:
-        self.home, self.port, self.options = home, free_port(), options
+        self.home, self.port, self.options, self.joined = home, free_port(), options, 0
         self.environment = {
             **os.environ,
             "PATH": f"{BIN}:{os.environ['PATH']}",  # flwr starts its own programs by name
@@ -112,6 +113,14 @@ class Deployment:
             config,
         )
 
+    def join(self, **roles: str) -> dict[str, psutil.Process]:
+        """Start a supernode with each role, by name, and wait until the superlink knows all of them."""
+        nodes = {name: self.supernode(name, f"role='{role}'") for name, role in roles.items()}
+        self.joined += len(nodes)
+        log = self.home / "superlink.log"
+        self.wait(lambda: log.read_text().count("Activated node_id") == self.joined, 300)
+        return nodes
+
     def answers(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
@@ -155,3 +164,47 @@ class Deployment:
 def kill(process: psutil.Process) -> None:
     with suppress(psutil.NoSuchProcess):
         process.send_signal(signal.SIGKILL)  # psutil first checks that the id is still this process's
+
+
+class Run:
+    """An app that runs on a deployment with a node for each of some roles; see `running`.
+
+    Attributes
+    ----------
+    flower : Deployment
+    out : pathlib.Path
+        Where the server and the clients write what they see.
+    nodes : dict of str to psutil.Process
+        By role.
+    """
+
+    def __init__(self, flower: Deployment, app: Path, out: Path, roles: tuple[str, ...]) -> None:
+        self.flower, self.out = flower, out
+        self.nodes = flower.join(**dict(zip(roles, roles, strict=True)))
+        self._process = flower.start("run", "flwr", "run", str(app), "here", "--stream")
+
+    def wait_for(self, name: str) -> None:
+        """Wait until the app has written a file, or has ended."""
+        self.flower.wait(lambda: (self.out / name).exists() or self._process.poll() is not None, 600)
+
+    def kill(self, role: str) -> None:
+        """Kill the node of a role, with all its processes."""
+        self.flower.kill_tree(self.nodes[role])
+
+    def finish(self) -> None:
+        """Wait until the app has ended, and keep its log."""
+        self.flower.wait(lambda: self._process.poll() is not None, 600)
+        shutil.copyfile(self.flower.home / "run.log", self.out / "log")
+
+
+@contextmanager
+def running(folders, app: Path, *roles: str):
+    """Run an app with a node for each role to its end; yields the `Run`.
+
+    `folders` is pytest's `tmp_path_factory`.
+    """
+    home, out = folders.mktemp("home"), folders.mktemp("out")
+    with Deployment(home, FEDMRN_TEST_OUT=str(out)) as flower:
+        run = Run(flower, shutil.copytree(app, home / "app"), out, roles)
+        yield run
+        run.finish()

@@ -1,12 +1,11 @@
 """A Flower deployment with an honest client, one that sends bad frames, and one that is killed."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from deployment import Deployment
+from deployment import running
 
 import fedmrn_codec as fm
 
@@ -26,19 +25,11 @@ COUNTED = {
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     """The files that the server wrote in a run of six rounds."""
-    home, out = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("out")
-    app = shutil.copytree(APP, home / "app")
-    superlink = home / "superlink.log"
-    with Deployment(home, FEDMRN_TEST_OUT=str(out)) as flower:
-        nodes = {role: flower.supernode(role, f"role='{role}'") for role in ("honest", "attacker", "victim")}
-        flower.wait(lambda: superlink.read_text().count("Activated node_id") == 3, 300)
-        run = flower.start("run", "flwr", "run", str(app), "here", "--stream")
-        flower.wait(lambda: (out / "victim-trains").exists() or run.poll() is not None, 600)
-        (out / "addresses").write_text("\n".join(flower.addresses()))
-        flower.kill_tree(nodes["victim"])
-        flower.wait(lambda: run.poll() is not None, 600)
-        shutil.copyfile(home / "run.log", out / "log")
-    return out
+    with running(tmp_path_factory, APP, "honest", "attacker", "victim") as run:
+        run.wait_for("victim-trains")
+        (run.out / "addresses").write_text("\n".join(run.flower.addresses()))
+        run.kill("victim")
+    return run.out
 
 
 def model(out, number):

@@ -1,11 +1,10 @@
 """A Flower deployment in which a node is killed and restarted, one joins late, and one loses the model."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
-from deployment import Deployment
+from deployment import running
 
 APP = Path(__file__).with_name("joining_app")
 ROUNDS = range(1, 6)
@@ -16,22 +15,12 @@ NODES = {1: 2, 2: 2, 3: 3, 4: 3, 5: 3}  # that reply; the killed one never does
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     """The files that the server and the clients wrote in a run of five rounds."""
-    home, out = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("out")
-    app = shutil.copytree(APP, home / "app")
-    superlink = home / "superlink.log"
-    with Deployment(home, FEDMRN_TEST_OUT=str(out)) as flower:
-        nodes = {role: flower.supernode(role, f"role='{role}'") for role in ("steady", "victim")}
-        flower.wait(lambda: superlink.read_text().count("Activated node_id") == 2, 300)
-        run = flower.start("run", "flwr", "run", str(app), "here", "--stream")
-        flower.wait(lambda: (out / "model2.json").exists() or run.poll() is not None, 600)
-        flower.kill_tree(nodes["victim"])
-        flower.supernode("restarted", "role='victim'")
-        flower.supernode("late", "role='late'")
-        flower.wait(lambda: superlink.read_text().count("Activated node_id") == 4, 300)
-        (out / "joined").touch()
-        flower.wait(lambda: run.poll() is not None, 600)
-        shutil.copyfile(home / "run.log", out / "log")
-    return out
+    with running(tmp_path_factory, APP, "steady", "victim") as run:
+        run.wait_for("model2.json")
+        run.kill("victim")
+        run.flower.join(restarted="victim", late="late")
+        (run.out / "joined").touch()
+    return run.out
 
 
 def metrics(out, kind, number):

@@ -1,12 +1,11 @@
 """A Flower deployment with secure aggregation, in which nodes are killed in two steps of the protocol."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from deployment import Deployment
+from deployment import running
 
 import fedmrn_codec as fm
 
@@ -24,20 +23,11 @@ SUMMED = {
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     """The files that the server and the clients wrote in a run of two rounds."""
-    home, out = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("out")
-    app = shutil.copytree(APP, home / "app")
-    superlink = home / "superlink.log"
-    with Deployment(home, FEDMRN_TEST_OUT=str(out)) as flower:
-        nodes = {role: flower.supernode(role, f"role='{role}'") for role in ROLES}
-        flower.wait(lambda: superlink.read_text().count("Activated node_id") == len(ROLES), 300)
-        run = flower.start("run", "flwr", "run", str(app), "here", "--stream")
+    with running(tmp_path_factory, APP, *ROLES) as run:
         for number in SUMMED:
-            waits = out / f"victim{number}-waits"
-            flower.wait(lambda waits=waits: waits.exists() or run.poll() is not None, 600)
-            flower.kill_tree(nodes[f"victim{number}"])
-        flower.wait(lambda: run.poll() is not None, 600)
-        shutil.copyfile(home / "run.log", out / "log")
-    return out
+            run.wait_for(f"victim{number}-waits")
+            run.kill(f"victim{number}")
+    return run.out
 
 
 def metrics(out, number):

@@ -1,6 +1,7 @@
 """Bad arguments, frames for other requests, what objects show of their secrets, and saved clients."""
 
 import copy
+import hashlib
 import json
 import pickle
 from dataclasses import replace
@@ -185,20 +186,100 @@ def test_states_that_are_damaged_or_of_other_rounds_are_refused():
     c = cohort()
     c.play(until=2)
     data = c.clients[1].to_bytes()
-    secret = json.loads(data)["key_seed"]
-    for bad in (
-        b"",
-        b"{}",
-        b"[]",
-        b"5",
-        data[:-9],
-        data.replace(b'"version": 1', b'"version": 2'),
-        "\ud800",
-        None,
-    ):
+    secret = json.loads(data[32:])["key_seed"]
+    some = [0, 31, 32, 40, len(data) // 2, data.index(secret.encode()), len(data) - 1]
+    flipped = [data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :] for at in some]
+    for bad in (b"", b"{}", data[:-9], data + b" ", data[32:], *flipped, "\ud800", None, 5, [1]):
         with pytest.raises(fm.ArgumentError, match=r"bytes of Client\.to_bytes") as caught:
             Client.from_bytes(bad, REQUEST, threshold=3)
         assert secret not in str(caught.value)
         assert caught.value.__suppress_context__
     with pytest.raises(fm.ArgumentError, match="with these agreed values"):
         Client.from_bytes(data, REQUEST, threshold=2)
+    with pytest.raises(fm.ArgumentError, match="roster, number of clients: expected at most 3, got 4"):
+        Client.from_bytes(data, REQUEST, threshold=3, max_clients=3)
+    assert Client.from_bytes(bytearray(data), REQUEST, threshold=3).state == "shared"
+
+
+def with_entries(data, **entries):
+    """A saved state with other entries, and a digest that is right again."""
+    body = json.dumps(json.loads(data[32:]) | entries).encode()
+    return hashlib.sha256(b"fedmrn secagg 1 state\0" + body).digest() + body
+
+
+SHARE = "00" * 16
+NO_STATES = [
+    (step, entries)
+    for step, several in {
+        0: [
+            {"version": 2},
+            {"version": True},
+            {"state": "done"},
+            {"state": ["new"]},
+            {"state": "keyed"},
+            {"id": "1"},
+            {"id": 1.0},
+            {"clipped": 0},
+            {"public": "00" * 64},
+            {"box_private": "00" * 32},
+            {"shares": [[0, SHARE, SHARE]]},
+            {"shares": 5},
+            {"roster": 5},
+        ],
+        1: [
+            {"state": "shared"},
+            {"box_private": "00" * 31},
+            {"key_seed": ""},
+            {"self_seed": "00" * 17},
+            {"self_seed": None},
+            {"public": ""},
+            {"public": "00" * 128},
+            {"shares": [[0, SHARE, SHARE]]},
+        ],
+        2: [
+            {"roster": None},
+            {"roster": ""},
+            {"id": 2},
+            {"id": 9},
+            {"public": "00" * 64},
+            {"shares": []},
+            {"shares": [[1, SHARE, SHARE]]},
+            {"shares": [[0, SHARE, SHARE], [1, SHARE, SHARE]]},
+            {"shares": [[0, SHARE, "00"]]},
+            {"shares": [[0, SHARE]]},
+            {"shares": [[0.0, SHARE, SHARE]]},
+            {"shares": [[1e400, SHARE, SHARE]]},
+            {"shares": [["0", SHARE, SHARE]]},
+            {"clipped": 0},
+        ],
+        3: [
+            {"clipped": None},
+            {"clipped": -1},
+            {"clipped": "0"},
+            {"shares": [[1, SHARE, SHARE]]},
+            {"shares": [[0, SHARE, SHARE], [4, SHARE, SHARE]]},
+            {"shares": [[0, SHARE, SHARE], [-1, SHARE, SHARE]]},
+            {"state": "shared"},
+        ],
+    }.items()
+    for entries in several
+]
+
+
+@pytest.mark.parametrize(("step", "entries"), NO_STATES, ids=str)
+def test_states_that_no_client_can_have_are_refused(step, entries):
+    c = cohort()
+    if step:
+        c.play(until=step)
+    data = c.clients[1].to_bytes()
+    assert with_entries(data) == data
+    with pytest.raises(fm.ArgumentError) as caught:
+        Client.from_bytes(with_entries(data, **entries), REQUEST, threshold=3)
+    assert caught.value.field.startswith("state")
+
+
+def test_states_without_end_are_refused():
+    body = b'{"version": ' + b"[" * 100_000
+    digest = hashlib.sha256(b"fedmrn secagg 1 state\0" + body).digest()
+    with pytest.raises(fm.ArgumentError, match=r"bytes of Client\.to_bytes"):
+        Client.from_bytes(digest + body, REQUEST, threshold=3)

@@ -1,13 +1,12 @@
 """The vectors of spec/SECAGG.md: its parts, rounds with fixed randomness, messages to be refused."""
 
-import json
 import re
-import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 from Crypto.Protocol import SecretSharing
+from secagg_vectors import CASES, ROUNDS, randomness_of, terms_of
 
 import fedmrn_codec as fm
 import fedmrn_secagg
@@ -18,9 +17,7 @@ from fedmrn_secagg.terms import Terms
 from fedmrn_secagg.vector import Vector
 
 ROOT = Path(__file__).resolve().parents[2]
-CASES = json.loads((ROOT / "spec" / "vectors" / "secagg.json").read_text())["cases"]
 TEXT = (ROOT / "spec" / "SECAGG.md").read_text(encoding="utf-8")
-ROUNDS = {case["id"]: case for case in CASES if case["kind"] == "round"}
 STEPS = ("keys", "roster", "shares", "boxes", "masked", "survivors", "reveal")
 
 
@@ -28,33 +25,6 @@ def cases(kind):
     found = [pytest.param(case, id=case["id"]) for case in CASES if case["kind"] == kind]
     assert found
     return pytest.mark.parametrize("case", found)
-
-
-def f32(bits):
-    return struct.unpack("<f", struct.pack("<I", int(bits, 16)))[0]
-
-
-def terms_of(agreed):
-    """Request and options of a case."""
-    tensors = [
-        fm.Tensor(t["name"], tuple(t["shape"]), t["role"] == "masked", t["dtype"]) for t in agreed["schema"]
-    ]
-    noise = {"uniform": fm.Uniform, "gaussian": fm.Gaussian, "bernoulli": fm.Bernoulli}
-    request = fm.Request(
-        int(agreed["seed"], 16),
-        noise[agreed["distribution"]](f32(agreed["scale"])),
-        agreed["mask"],
-        agreed["round"],
-        int(agreed["base_model"], 16),
-        fm.Schema(tensors),
-    )
-    options = {
-        "threshold": agreed["threshold"],
-        "largest_weight": agreed["largest_weight"],
-        "step": {name: f32(bits) for name, bits in agreed["steps"].items()},
-        "session": bytes.fromhex(agreed["session"]),
-    }
-    return request, options
 
 
 @cases("agreement")
@@ -104,14 +74,6 @@ def test_pads(case):
     other.pad(bytes.fromhex(case["key"]), negative=True)
     other.add(one)
     assert not any(other.to_bytes())
-
-
-def randomness_of(client, threshold):
-    """What a client of a case draws, in the order in which it does."""
-    first = [bytes.fromhex(client[name]) for name in ("box_private", "key_seed", "self_seed")]
-    rest = [*reversed(client["self_coefficients"]), *reversed(client["key_coefficients"])]
-    assert len(rest) == 2 * (threshold - 1)
-    return first, list(map(bytes.fromhex, rest))
 
 
 def known_keys(others):

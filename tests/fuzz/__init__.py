@@ -6,5 +6,5 @@
 
 A harness (`harness.py`) has a function of bytes that raises an exception if a reader does what it must not.
 Its inputs are those of the vectors and of `corpus/`, changed by a mutator that knows the structure
-(`mutator.py`).
+(`mutator.py`, `secagg_mutator.py`).
 """

@@ -11,6 +11,8 @@ from .harness import Harness, Result, run
 from .models import Journals, Replicas, States
 from .payloads import Codings
 from .programs import Programs
+from .secagg import SecAggClient, SecAggServer, SecAggStates
+from .secagg_rounds import SecAggRounds
 from .shell import Shell
 from .texts import Policies, Requests, Rules
 
@@ -19,7 +21,7 @@ HARNESSES: dict[str, Callable[[], Harness]] = {
     each.name: each  # type: ignore[misc]
     for each in (
         Frames, Backends, Partials, Tallies, Codings, Requests, Policies, Rules, Replicas, States, Journals,
-        Shell, Programs,
+        SecAggServer, SecAggClient, SecAggStates, SecAggRounds, Shell, Programs,
     )
 }  # fmt: skip
 ABOUT = {
@@ -34,6 +36,10 @@ ABOUT = {
     "replicas": "`Replica.apply`: a refused frame changes nothing",
     "states": "`Downlink.from_bytes`",
     "journals": "`replay` of changed journals",
+    "secagg-server": "messages to `fedmrn_secagg.Server`: the code of the first check, or the right sum",
+    "secagg-client": "messages to `fedmrn_secagg.Client`: the code of the first check, or the right sum",
+    "secagg-states": "`fedmrn_secagg.Client.from_bytes`, and the rest of the round",
+    "secagg-rounds": "rounds with several faults: the sum of the survivors' frames, or none",
     "shell": "the verbs of `fedmrn` on any files",
     "programs": "oracle, library, C and JavaScript: the same code or the same bytes",
     compiled.NAME: "`fedmrn.h` with sanitizers: frames, partial sums, tallies, codings, `fedmrn_apply`",

@@ -18,6 +18,9 @@ from fedmrn_codec.conformance.module import ModuleTarget
 from fedmrn_codec.face import downlink_state, replay, request, toml
 from fedmrn_codec.format import checked, codings
 from fedmrn_codec.sums import partial, tally_bytes
+from fedmrn_secagg import Client, Server, client
+from fedmrn_secagg.errors import ChecksumError
+from fedmrn_secagg.messages import Message
 
 from . import compiled, mutator, seeds
 from .harness import Finding, Harness, Result, run
@@ -29,7 +32,8 @@ from .run import ALL, HARNESSES, rows, table
 
 COUNTS = {
     "frames": 400, "backends": 100, "partials": 1500, "tallies": 400, "codings": 150, "requests": 1500,
-    "policies": 300, "rules": 500, "replicas": 80, "states": 80, "journals": 30, "shell": 25, "programs": 150,
+    "policies": 300, "rules": 500, "replicas": 80, "states": 80, "journals": 30, "secagg-server": 200,
+    "secagg-client": 150, "secagg-states": 100, "secagg-rounds": 30, "shell": 25, "programs": 150,
 }  # fmt: skip
 needs_c = pytest.mark.skipif(
     not (shutil.which("cc") and shutil.which("make")), reason="cc and make are not both installed"
@@ -95,6 +99,18 @@ def _any_end(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(numpy_rans12, "decode", lambda *given: (np.zeros(0, np.int64), *right(*given)[1:]))
 
 
+def _any_checksum(patch: pytest.MonkeyPatch) -> None:
+    right = Message.body
+
+    def wrong(self: Message, size: int) -> memoryview:
+        try:
+            return right(self, size)
+        except ChecksumError:
+            return self.view[48:-4]
+
+    patch.setattr(Message, "body", wrong)
+
+
 FAULTS: dict[str, tuple[Callable[[], Harness], Callable[[pytest.MonkeyPatch], object], int]] = {
     "any length of a payload": (
         HARNESSES["frames"],
@@ -138,6 +154,24 @@ FAULTS: dict[str, tuple[Callable[[], Harness], Callable[[pytest.MonkeyPatch], ob
     "exceptions of a journal as they are": (
         Journals,
         lambda patch: patch.setattr(replay, "_reported", contextlib.nullcontext),
+        100,
+    ),
+    "any checksum of a message to a server": (HARNESSES["secagg-server"], _any_checksum, 600),
+    "any survivors": (
+        HARNESSES["secagg-client"],
+        lambda patch: patch.setattr(Client, "_check_survivors", lambda *given: None),
+        600,
+    ),
+    "any state of a client": (
+        HARNESSES["secagg-states"],
+        lambda patch: patch.setattr(client, "check", lambda *given: None),
+        600,
+    ),
+    "pads of clients that have dropped out": (
+        HARNESSES["secagg-rounds"],
+        lambda patch: patch.setattr(
+            Server, "_needed", lambda self, alive: [p for p in sorted(self._boxes) if alive[p]]
+        ),
         100,
     ),
     "a verb that fails": (

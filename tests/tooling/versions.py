@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "versions.md"
 SHOWN = (
     *("numpy", "numba", "onnx", "onnxruntime", "torch", "flwr", "nvflare", "ray"),
+    *("cryptography", "pycryptodome"),
     *("typer", "click", "rich", "safetensors", "scikit-learn", "matplotlib", "hypothesis"),
 )
 """The packages in the tables."""
@@ -40,6 +41,7 @@ EVERYWHERE = "numba,onnx,torch,nvflare,envelope,secagg,privacy,cli,conformance,r
 CLI, CLI_QUICK = "tests/cli", "tests/cli/test_cli_errors.py tests/cli/test_cli_round_trip.py"
 CODEC = "tests/primitives tests/format tests/sums tests/face tests/backends"
 CODEC_QUICK = "tests/format/test_vectors.py tests/backends/test_backend_automatic.py"
+SECAGG = "tests/fedmrn_secagg"
 FLOWER, OTHERS = "tests/fedmrn_flower", "tests/fedmrn_nvflare tests/fedmrn_torch"
 
 
@@ -69,7 +71,9 @@ def environments(lowest: bool, quick: bool) -> list[Environment]:
         wanted = f"{EVERYWHERE},flower", third
         others = [version for version in ("3.11", "3.12", "3.13") if version != here]
         found += [Environment(f"Python {version}, Flower", version, *wanted) for version in others]
-    return [*found, Environment(f"Python {here}", here, f"{EVERYWHERE},ray", first, more)]
+    found.append(Environment(f"Python {here}", here, f"{EVERYWHERE},ray", first, more))
+    # Without other packages that ask for `cryptography`; with Hypothesis, which the extra `conformance` has.
+    return [*found, Environment(f"Python {here}, secagg", here, "secagg,conformance", SECAGG, more)]
 
 
 def interpreter(version: str) -> Path | None:
@@ -282,8 +286,11 @@ def examples() -> dict[str, str]:
 
 
 def extras(chosen: str) -> int:
-    """Install the wheel with each extra alone, run its example, and write the table; 0 if all succeed."""
-    failed, columns = [], []
+    """Install the wheel with each extra alone, run its example, and write the table; 0 if all succeed.
+
+    With names of extras, separated by commas, others are not tested, and their rows stay.
+    """
+    failed, found = [], {}
     wanted = set(filter(None, chosen.split(",")))
     if unknown := wanted - set(examples()):
         sys.exit(f"extras: expected some of {', '.join(filter(None, examples()))}, got {', '.join(unknown)}")
@@ -301,18 +308,27 @@ def extras(chosen: str) -> int:
             variables = os.environ | {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
             variables.pop("PYTHONPATH", None)
             done = subprocess.run([python, "-c", program], cwd=home / "work", env=variables, check=False)
-            listed = versions(python)
-            columns.append((extra or "none", listed, done.returncode))
+            found[extra or "none"] = row(extra or "none", versions(python), done.returncode)
             failed += [extra] if done.returncode else []
             shutil.rmtree(home)
-    if not chosen:
-        lines = ["| extra | example | installed |", "|---|---|---|"]
-        for extra, listed, code in columns:
-            shown = ", ".join(f"{name} {version}" for name, version in sorted(listed.items()))
-            lines.append(f"| {extra} | {'fails' if code else 'runs'} | {shown} |")
-        insert(DOCUMENT, "\n".join(lines), "extras")
+    kept = rows_of("extras") | found
+    names = [extra or "none" for extra in examples()]
+    lines = ["| extra | example | installed |", "|---|---|---|", *(kept[n] for n in names if n in kept)]
+    insert(DOCUMENT, "\n".join(lines), "extras")
     print(f"failed: {', '.join(failed)}" if failed else "every example runs")
     return bool(failed)
+
+
+def row(extra: str, listed: dict[str, str], code: int) -> str:
+    """The row of an extra: whether its example has run, and the versions installed with it."""
+    shown = ", ".join(f"{name} {version}" for name, version in sorted(listed.items()))
+    return f"| {extra} | {'fails' if code else 'runs'} | {shown} |"
+
+
+def rows_of(place: str) -> dict[str, str]:
+    """The rows of a table of the page, by the name in their first cell."""
+    part = DOCUMENT.read_text().partition(f"<!-- {place}:")[2].partition(f"<!-- end of {place}")[0]
+    return {line.split(" | ")[0].strip("| "): line for line in part.splitlines() if line.startswith("| ")}
 
 
 def main() -> int:
@@ -321,7 +337,7 @@ def main() -> int:
     parser.add_argument("mode", choices=["newest", "lowest", "extras"])
     parser.add_argument("--tests", default="", help="other tests than those of each environment")
     parser.add_argument("--quick", action="store_true", help="leave out slow tests")
-    only = "extras, separated by commas (the table is not written), or headings of columns, by semicolons"
+    only = "extras, separated by commas, or headings of columns, by semicolons; the rest of the table stays"
     parser.add_argument("--only", default="", help=only)
     parser.add_argument("--workers", default="auto", help="of pytest-xdist")
     given = parser.parse_args()
