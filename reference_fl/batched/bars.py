@@ -77,7 +77,7 @@ def by_task(runs: list[Run]) -> dict[str, dict[str, Seeds]]:
 def confirmed(runs: list[Run], chosen: set[str], simulated: set[str]) -> str:
     """The table of FedAvg, EDEN and the rule: a row a task, over the seeds that all three have."""
     heads = ["task", "first run", "seeds", "FedAvg, %", "EDEN, %", "rule, %", "to FedAvg", "to EDEN"]
-    heads += ["spread", "bits", "bytes: FedAvg", "EDEN", "rule", "bars missed"]
+    heads += ["spread", "bits", "bytes: FedAvg", "bytes: EDEN", "bytes: rule", "bars missed"]
     rows = []
     for task, methods in by_task(runs).items():
         seeds = sorted(set.intersection(*(set(methods.get(name, ())) for name in METHODS)))
