@@ -197,6 +197,9 @@ figure: setup ## update the tables and figures of the README and docs/results.md
 	$(BIN)/python -m reference_fl.batched.table $(RESULTS)/noise_rule/confirm.jsonl --document docs/noise_rule.md --place confirm
 	$(BIN)/python -m reference_fl.batched.table $(RESULTS)/noise_rule/robust.jsonl --document docs/noise_rule.md --place robust
 	$(BIN)/python -m reference_fl.batched.table $(RESULTS)/noise_rule/clients.jsonl --document docs/noise_rule.md --place clients
+	$(BIN)/python -m reference_fl.batched.bars $(RESULTS)/noise_rule/frames --chosen $(RESULTS)/noise_rule/spread.jsonl \
+	  $(RESULTS)/noise_rule/choose.jsonl --simulated $(RESULTS)/noise_rule/confirm.jsonl --document docs/noise_rule.md --place frames
+	$(BIN)/python -m reference_fl.batched.bars $(RESULTS)/noise_rule/frames --disturbed --document docs/noise_rule.md --place disturbed
 	$(BIN)/python -m reference_fl.report $(IID2) $(RESULTS)/rule/iid-seed0.jsonl --document docs/noise_rule.md --place cnn4
 	$(BIN)/python -m reference_fl.report $(IID2) $(RESULTS)/rule/iid-*seed0.jsonl --rounds 20 --document docs/noise_rule.md --place cnn4-variants
 	$(BIN)/python -m reference_fl.report $(RESULTS)/rule/labels-*seed0.jsonl --document docs/noise_rule.md --place cnn4-labels

@@ -159,10 +159,14 @@ def _add_line(file: BinaryIO, line: dict[str, Any]) -> None:
 
 def header_line(settings: Settings, engine: str | None = None) -> dict[str, Any]:
     """The first line of a run: its settings, the commit, the machine and the engine."""
+    return {"settings": settings.as_json(), **made_by(), "engines": [engine or LOCAL]}
+
+
+def made_by() -> dict[str, Any]:
+    """The commit of this source tree, and the machine with the versions of Python, torch and the codec."""
     import torch
 
     return {
-        "settings": settings.as_json(),
         "commit": _commit(),
         "machine": {
             "processor": _processor(),
@@ -171,7 +175,6 @@ def header_line(settings: Settings, engine: str | None = None) -> dict[str, Any]
             "torch": torch.__version__,
             "fedmrn_codec": fm.__version__,
         },
-        "engines": [engine or LOCAL],
     }
 
 

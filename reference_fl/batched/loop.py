@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from .tasks import Task
 
 EDEN_ERROR = math.pi / 2 - 1  # squared error over energy of EDEN at one bit (Vargaftik et al., ICML 2022)
 KINDS, DISTRIBUTIONS = ("binary", "signed"), ("uniform", "gaussian", "bernoulli")
+METHODS = ("fedavg", "eden", *(f"{kind}-{distribution}" for kind in KINDS for distribution in DISTRIBUTIONS))
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,13 @@ class Settings:
     options: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, text: str) -> Settings:
-        """From the words."""
+    def parse(cls, text: str, known: Collection[str] = METHODS) -> Settings:
+        """From the words; a method that is not `known` is refused."""
         method, _, rest = text.partition(":")
         options = {}
         for part in filter(None, rest.split(",")):
             key, _, value = part.partition("=")
             options[key] = float(value)
-        known = ["fedavg", "eden", *(f"{k}-{d}" for k in KINDS for d in DISTRIBUTIONS)]
         if method not in known:
             raise ValueError(f"method: expected one of {', '.join(known)}, got {method!r}")
         return cls(method, options)
@@ -87,14 +87,7 @@ class Server:
 
     def round(self, number: int) -> dict[str, Any]:
         """One round; what there is to record of it."""
-        task = self.task
-        sampled = int(self.own.get("sampled", task.sampled))
-        if drop := self.own.get("drop"):
-            sampled = max(1, int((torch.rand(sampled, generator=self.generator) >= drop).sum()))
-        chosen = torch.randperm(task.clients, generator=self.choice)[:sampled]
-        parts = [self.parts[k] for k in chosen]
-        batches = draw_batches(parts, task.batch, task.epochs, self.choice)
-        buffers = {n: b.expand(sampled, *b.shape).clone() for n, b in self.buffers.items()}
+        _, batches, buffers = self._draw()
         if self.rule is None:
             masked, dense = self._train(buffers, batches, None)
             record: dict[str, Any] = {}
@@ -110,6 +103,16 @@ class Server:
         for name, buffer in buffers.items():
             self.buffers[name] = torch.tensordot(batches.weights, buffer, 1)
         return record
+
+    def _draw(self) -> tuple[list[int], Batches, Buffers]:
+        """The round's clients, what they train on, and their copies of the buffers."""
+        task = self.task
+        sampled = int(self.own.get("sampled", task.sampled))
+        if drop := self.own.get("drop"):
+            sampled = max(1, int((torch.rand(sampled, generator=self.generator) >= drop).sum()))
+        chosen = torch.randperm(task.clients, generator=self.choice)[:sampled].tolist()
+        batches = draw_batches([self.parts[k] for k in chosen], task.batch, task.epochs, self.choice)
+        return chosen, batches, {n: b.expand(sampled, *b.shape).clone() for n, b in self.buffers.items()}
 
     def _train(self, buffers: Buffers, batches: Batches, effective: Any) -> tuple[Tensor, Tensor]:
         task = self.task
@@ -202,8 +205,12 @@ def _short(values: np.ndarray) -> list[float]:
 
 def run(task: Task, text: str, seed: int, rounds: int | None = None) -> Iterator[dict[str, Any]]:
     """Records of a run, one a round: accuracy, loss, seconds, and of masks what `Server` records."""
-    server = Server(task, Settings.parse(text), seed)
-    for number in range(1, (rounds or task.rounds) + 1):
+    return records(Server(task, Settings.parse(text), seed), rounds)
+
+
+def records(server: Server, rounds: int | None = None) -> Iterator[dict[str, Any]]:
+    """Do the rounds of a server, by default as many as its task has; yield the record of each."""
+    for number in range(1, (rounds or server.task.rounds) + 1):
         begin = time.perf_counter()
         record = server.round(number)
         accuracy, loss = server.test()
