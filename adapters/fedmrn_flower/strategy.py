@@ -132,6 +132,8 @@ class FedMRN(Strategy):
         self._secure = checked_secure(secure, strategy, self.each)
         mask = mask or ("binary" if secure is None else "signed")
         self._noise = ServerNoise(noise, mask, bits=bits, state=state)
+        if secure is not None:
+            secure.check_noise(self._noise.adaptive)
         unsigned(max_weight, 2**39, "max_weight"), checked_limits(limits)
         coding = self._noise.coding(coding if secure is None else coding or "raw")
         check_settings({}, mask, coding, dense_coding)

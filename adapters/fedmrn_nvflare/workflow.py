@@ -101,6 +101,7 @@ class SecureFedAvg(FedAvg):
             raise fm.ArgumentError("identities of secure", expected, f"{len(self._settings.identities)} keys")
         fixed = parse_noise(noise) if isinstance(noise, str) else noise
         self._noise = ServerNoise(fixed, mask, bits=bits, state=state)
+        self._settings.check_noise(self._noise.adaptive)
         check_settings({}, mask, "raw", dense_coding)
         self.secure = settings_to_json(self._settings)
         self.noise = None if fixed is None else noise_text(fixed)

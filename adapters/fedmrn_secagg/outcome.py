@@ -15,6 +15,8 @@ from .vector import Vector
 def aggregator_of(total: Vector, survivors: int) -> fm.Aggregator:
     """The aggregator that holds what the survivors' frames give.
 
+    If some weight is above 1, it has no `statistics`: the squares of the weights are not known.
+
     Parameters
     ----------
     total : Vector
@@ -50,7 +52,9 @@ def aggregator_of(total: Vector, survivors: int) -> fm.Aggregator:
         raise errors.SumError(error.field, error.expected, error.got) from None
     aggregator = request.aggregator()
     aggregator.add_tally(tally)
-    return aggregator
+    if frames == survivors:
+        return aggregator
+    return fm.Aggregator.from_bytes(aggregator.to_bytes(), request.schema)
 
 
 def _counts(total: Vector, frames: int) -> dict[str, np.ndarray]:

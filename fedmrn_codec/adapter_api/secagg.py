@@ -63,7 +63,8 @@ class SecAgg:
         1: all updates weigh the same. More: the weight of a client is the number of its examples divided by
         `examples`, rounded, from 1 to this bound.
     examples : int, optional
-        The examples that one unit of weight stands for; needed if `largest_weight` is above 1.
+        The examples that one unit of weight stands for; needed if `largest_weight` is above 1. The noise is
+        then a fixed one, see `check_noise`.
     step : float, or mapping of str to float, optional
         Of the grids of dense float arrays, as in `fedmrn_secagg.Server`.
     degree : int, optional
@@ -111,6 +112,20 @@ class SecAgg:
         if isinstance(self.threshold, int):
             return self.threshold
         return max(2, math.ceil(round(self.threshold * clients, 9)))
+
+    def check_noise(self, adaptive: bool) -> None:
+        """Refuse weights beside a noise that a rule sets.
+
+        The rule takes the noise of the mean from the squares of the weights, and the sum shows the weights
+        alone.
+
+        Raises
+        ------
+        fedmrn_codec.ArgumentError
+        """
+        if adaptive and self.largest_weight > 1:
+            expected = "1 with the noise of a rule, which would need each weight; or a fixed noise"
+            raise errors.ArgumentError("largest_weight", expected, self.largest_weight)
 
     def agreed(self, clients: int, session: bytes, weighted_by: str) -> Agreed:
         """The agreed values of a round; `session` is for settings that have none."""

@@ -449,6 +449,14 @@ def test_settings_out_of_range(options, field):
         SecAgg(**options)
 
 
+@pytest.mark.parametrize("adaptive", [None, fm.AdaptiveNoise(fm.Schema([]), {}, mask="signed")])
+def test_weights_beside_the_noise_of_a_rule(adaptive):
+    secure = SecAgg(threshold=3, largest_weight=2, examples=10)
+    with pytest.raises(fm.ArgumentError, match=r"^largest_weight: expected 1 with the noise of a rule"):
+        FedMRN(FedAvg(), secure=secure, noise=adaptive)
+    FedMRN(FedAvg(), secure=secure, noise=fm.Bernoulli(0.01))
+
+
 def test_a_step_that_does_not_fit_the_schema():
     server = strategy(secure=SecAgg(threshold=2, step={"conv.weight": 0.5}))
     with pytest.raises(fm.CodecError, match=r"conv\.weight"):

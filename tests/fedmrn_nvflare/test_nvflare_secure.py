@@ -393,6 +393,11 @@ def test_options_of_fedavg_for_single_results_are_refused(option):
         fedmrn_nvflare.attach(job_of(**option), secure=SecAgg(threshold=2))
 
 
+def test_weights_beside_the_noise_of_a_rule_are_refused():
+    with pytest.raises(fm.ArgumentError, match=r"^largest_weight: expected 1 with the noise of a rule"):
+        Job(SecAgg(threshold=2, largest_weight=7, examples=30), noise=None)
+
+
 def test_other_workflows_are_refused():
     job = FedJob("job", min_clients=2)
     flow = ScatterAndGather(

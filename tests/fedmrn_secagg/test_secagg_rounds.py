@@ -69,6 +69,12 @@ def test_weights_count_as_so_many_frames():
     got = cohort.play({ids[3]: 2})
     assert got.frames == got.weight == 1 + 7 + 30
     assert same_means(got, cohort.expected(ids[:3]))
+    with pytest.raises(fm.AggregateError):  # they would take the squares of the weights from their sum
+        got.statistics()
+    cohort = Cohort(
+        REQUEST, frames_of(REQUEST, ids), threshold=2, weights=dict.fromkeys(ids, 1), largest_weight=30
+    )
+    assert all(seen.square_weights == 1 / 4 for seen in cohort.play({}).statistics().values())
 
 
 @pytest.mark.parametrize("mask", ["binary", "signed"])
