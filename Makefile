@@ -172,15 +172,15 @@ kaitai: setup $(KAITAI) ## install the compiler of Kaitai Struct and run spec/fe
 	$(BIN)/pytest -q tests/decoders/test_kaitai.py
 
 RESULTS := reference_fl/results
-SECURE  := $(RESULTS)/rule/labels-fedavg-seed0.jsonl $(wildcard $(RESULTS)/secure/*seed?.jsonl)
+SECURE  := $(wildcard $(RESULTS)/rule/labels-fedavg-seed?.jsonl $(RESULTS)/rule/labels-fedmrn-signed-seed?.jsonl $(RESULTS)/secure/*seed?.jsonl)
 IID2    := $(RESULTS)/scales/fashion-mnist-iid-fedavg-seed0.jsonl $(RESULTS)/scales/fashion-mnist-iid-binary-seed0.jsonl
 
 DOWN    := $(RESULTS)/scales/fashion-mnist-iid-fedavg-seed0.jsonl $(RESULTS)/rule/iid-seed0.jsonl $(wildcard $(RESULTS)/downlink/iid-*seed?.jsonl)
-FIRST   := $(IID2) $(RESULTS)/rule/iid-seed0.jsonl $(RESULTS)/downlink/iid-fedmrn-binary-seed0.jsonl $(wildcard $(RESULTS)/rule/labels-*seed0.jsonl)
+FIRST   := $(IID2) $(RESULTS)/rule/iid-seed0.jsonl $(RESULTS)/downlink/iid-fedmrn-binary-seed0.jsonl $(wildcard $(RESULTS)/rule/labels-*seed?.jsonl)
 
 figure: setup ## update the tables and figures of the README and docs/results.md from reference_fl/results
 	$(BIN)/python -m reference_fl.report $(FIRST) -o docs/accuracy.png --total --document README.md \
-	  --columns "partition,method,rounds,mean of last 5,bytes up,bytes down,ratio up,ratio both"
+	  --columns "partition,method,seeds,rounds,mean of last 5,bytes up,bytes down,ratio up,ratio both"
 	$(BIN)/python -m reference_fl.report $(RESULTS)/protocol -o docs/protocol.png --document docs/results.md --place protocol
 	$(BIN)/python -m reference_fl.report $(RESULTS)/ablation $(RESULTS)/protocol/fashion-mnist-iid-fedmrn-binary-seed0.jsonl \
 	  --rounds 10 --document docs/results.md --place ablation
@@ -202,8 +202,8 @@ figure: setup ## update the tables and figures of the README and docs/results.md
 	$(BIN)/python -m reference_fl.batched.bars $(RESULTS)/noise_rule/frames --disturbed --document docs/noise_rule.md --place disturbed
 	$(BIN)/python -m reference_fl.report $(IID2) $(RESULTS)/rule/iid-seed0.jsonl --document docs/noise_rule.md --place cnn4
 	$(BIN)/python -m reference_fl.report $(IID2) $(RESULTS)/rule/iid-*seed0.jsonl --rounds 20 --document docs/noise_rule.md --place cnn4-variants
-	$(BIN)/python -m reference_fl.report $(RESULTS)/rule/labels-*seed0.jsonl --document docs/noise_rule.md --place cnn4-labels
-	$(BIN)/python -m reference_fl.report $(RESULTS)/rule/bits-*seed0.jsonl --document docs/noise_rule.md --place cnn2-bits
+	$(BIN)/python -m reference_fl.report $(RESULTS)/rule/labels-*seed?.jsonl --document docs/noise_rule.md --place cnn4-labels
+	$(BIN)/python -m reference_fl.report $(RESULTS)/rule/bits-*seed0.jsonl -o docs/rates.png --rates --document docs/noise_rule.md --place cnn2-bits
 	$(BIN)/python -m reference_fl.convergence report $(RESULTS)/convergence/*.jsonl -o docs/convergence.png \
 	  --document docs/convergence.md
 	$(BIN)/python -m reference_fl.report $(DOWN) -o docs/downlink.png --total --document docs/downlink.md --place downlink

@@ -26,6 +26,9 @@ def main() -> None:
     )
     parser.add_argument("--total", action="store_true", help="the figure counts received bytes too")
     parser.add_argument(
+        "--rates", action="store_true", help="the figure has a point for each row, against the bytes sent"
+    )
+    parser.add_argument(
         "--times",
         action="store_true",
         help="make the table of the time to an accuracy",
@@ -57,7 +60,8 @@ def main() -> None:
         text = markdown(heads, [[row[head] for head in heads] for row in rows])
     print(text)
     if arguments.output:
-        figure(runs, arguments.output, "total" if arguments.total else "uplink")
+        way = "rates" if arguments.rates else "total" if arguments.total else "uplink"
+        figure(runs, arguments.output, way)
     if arguments.document:
         insert(arguments.document, text, arguments.place)
 

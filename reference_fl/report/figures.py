@@ -89,20 +89,26 @@ class Drawing:
 
 
 @contextmanager
-def _look() -> Iterator[None]:
+def drawn_alike() -> Iterator[None]:
+    """Figures that are made within look the same on every machine."""
     with mpl.rc_context(LOOK):
         yield
 
 
 def styles(sections: Sequence[Section]) -> Styles:
     """A colour, marker and line style for each label, the same in all figures of a report."""
+    return styles_of(all_labels(sections))
+
+
+def styles_of(labels: Sequence[str]) -> Styles:
+    """A colour, marker and line style for each of these labels."""
     return {
         label: {
             "color": COLOURS[i % len(COLOURS)],
             "marker": MARKERS[i % len(MARKERS)],
             "linestyle": DASHES[i // len(COLOURS) % len(DASHES)],
         }
-        for i, label in enumerate(all_labels(sections))
+        for i, label in enumerate(labels)
     }
 
 
@@ -188,7 +194,7 @@ def _name_panels(panels: Sequence[Axes]) -> None:
 
 def _legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    texts = [_wrapped(label, LONG) for label in labels]
+    texts = [wrapped(label, LONG) for label in labels]
     figure.legend(handles, texts, loc="outside lower left", ncols=_legend_columns(labels), fontsize=8.5)
 
 
@@ -198,18 +204,18 @@ def _legend_columns(labels: Sequence[str]) -> int:
 
 
 def _legend_lines(labels: Sequence[str]) -> int:
-    lines = [1 + _wrapped(label, LONG).count("\n") for label in labels]
+    lines = [1 + wrapped(label, LONG).count("\n") for label in labels]
     return -(-sum(lines) // _legend_columns(labels))
 
 
-def _wrapped(text: str, width: int) -> str:
+def wrapped(text: str, width: int) -> str:
     """Wrap the text into lines of at most `width` characters."""
     return "\n".join(textwrap.wrap(text, width)) or text
 
 
 def against_rounds(section: Section, look: Styles) -> Drawing:
     """Draw accuracy against rounds."""
-    with _look():
+    with drawn_alike():
         figure, (*_, axes) = _new_curves(section, look, _round_numbers)
         axes.set_xlabel("round")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
@@ -220,7 +226,7 @@ def against_rounds(section: Section, look: Styles) -> Drawing:
 def against_bytes(section: Section, look: Styles, name: str) -> Drawing:
     """Draw accuracy against "uplink" or "total" bytes: one client's below the axes, all clients' above."""
     value, what = WAYS[name]
-    with _look():
+    with drawn_alike():
         figure, panels = _new_curves(section, look, _sent(value))
         axes = panels[-1]
         figure.set_figheight(figure.get_figheight() + 0.4)
@@ -238,8 +244,8 @@ def against_bytes(section: Section, look: Styles, name: str) -> Drawing:
 def kinds_of_bytes(section: Section) -> Drawing:
     """Draw the shares of mask, dense and header bytes in the messages of each method."""
     rows = section.rows[::-1]
-    names = [_wrapped(row.label, SHORT) for row in rows]
-    with _look():
+    names = [wrapped(row.label, SHORT) for row in rows]
+    with drawn_alike():
         lines = sum(2 + name.count("\n") for name in names)
         figure, (axes,) = _new([kind for kind, _ in KINDS], [0.7 + 0.18 * lines])
         whole = np.array([row.per_message(uplink) for row in rows])
@@ -270,7 +276,7 @@ def mask_layers(section: Section, row: Row) -> Drawing | None:
     if not shares:
         return None
     shades = mpl.colormaps["viridis"](np.linspace(0, 0.85, len(shares)))
-    with _look():
+    with drawn_alike():
         panels = 3 if scales else 2
         figure, (upper, lower, *lowest) = _new(list(shares), [2.1] * panels)
         for i, (tensor, by_round) in enumerate(shares.items()):
@@ -285,7 +291,7 @@ def mask_layers(section: Section, row: Row) -> Drawing | None:
                 axes.plot(rounds, [np.mean(scales[tensor][r]) for r in rounds], **style)
         _at_least(upper, 0.1)
         _at_least(lower, 0.1, top=1.005)
-        upper.set_title(_wrapped(row.label, LONG))
+        upper.set_title(wrapped(row.label, LONG))
         upper.set_ylabel("mask density")
         lower.set_ylabel("entropy, bits a mask bit")
         for axes in lowest:
@@ -339,7 +345,7 @@ def overview(sections: Sequence[Section], name: str = "uplink") -> Drawing:
     """Draw accuracy against "uplink" or "total" bytes and against rounds, in one row for each task."""
     value, what = WAYS[name]
     look = styles(sections)
-    with _look():
+    with drawn_alike():
         columns = 4 if max(map(len, look)) <= SHORT else 2
         limits = [ranges(section) for section in sections]
         heights = [height for each in limits for height in [1.4, 3.4][-len(each) :]]
@@ -366,6 +372,6 @@ def overview(sections: Sequence[Section], name: str = "uplink") -> Drawing:
             left.set_xlabel(f"{what} by a client that takes part in every round")
             right.set_xlabel("round")
             handles |= dict(zip(*left.get_legend_handles_labels()[::-1], strict=True))
-        texts = [_wrapped(label, LONG) for label in handles]
+        texts = [wrapped(label, LONG) for label in handles]
         figure.legend(list(handles.values()), texts, loc="outside lower center", ncols=columns)
     return Drawing("accuracy", f"Test accuracy against bytes {what} and rounds.", figure)

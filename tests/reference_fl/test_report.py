@@ -13,6 +13,7 @@ from made_runs import BINARY, MACHINE, as_lines, counts, header, line, write
 
 from reference_fl import report
 from reference_fl.report import figures, grids, page, times
+from reference_fl.report.rate_curve import rate_curve
 from reference_fl.report.runs import contradicting, distinct, read_all, some_rounds
 from reference_fl.report.sections import Spread, sections
 
@@ -407,6 +408,20 @@ def test_the_readme_s_table_and_figure(many, tmp_path):
     document.write_text("no place\n")
     with pytest.raises(ValueError, match=r"places 'results' in .*README.md: expected 1, got 0"):
         report.insert(document, "table", "results")
+
+
+def test_a_point_for_each_rate(tmp_path):
+    for bits, accuracy in ((0.5, 0.9), (0.1, 0.8)):
+        write(tmp_path / "runs" / f"{bits}", [accuracy] * 6, **BINARY, options={"bits": bits})
+    write(tmp_path / "runs" / "fedavg", [0.85] * 6)
+    (axes,) = rate_curve(section_of(tmp_path / "runs")).figure.axes
+    lines = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+    assert [y for _, y in lines.pop("fedavg")] == [0.85, 0.85]
+    assert lines == {"fedmrn binary": [[3000, 0.8], [3000, 0.9]]}
+    write(tmp_path / "runs" / "skewed", partition="labels:3")
+    with pytest.raises(ValueError, match="runs: expected those of one task, got 2 tasks"):
+        report.figure(report.load([tmp_path / "runs"]), tmp_path / "f.png", "rates")
+    assert not (tmp_path / "f.png").exists()
 
 
 def test_a_table_of_chosen_columns(many, tmp_path):
