@@ -20,6 +20,9 @@ from secure_http_cases import (
     write_folder,
 )
 
+SECONDS = 3
+"""Of a step: long enough for clients on a busy machine, which have nothing to import any more."""
+
 
 def start_clients(running, address, folder, names, last=None):
     """Clients without training, which begin together; `last` has the round and the step of those that end."""
@@ -43,7 +46,7 @@ def test_a_client_is_killed_in_each_step(tmp_path):
     steady = ("ann", "bob", "cyd")
     write_folder(tmp_path, [*steady, *last], 3, identities=True)
     with ended([]) as running:
-        server, address = start_server(tmp_path, rounds=2, seconds=1.5, training=1.5)
+        server, address = start_server(tmp_path, rounds=1, seconds=SECONDS, training=SECONDS)
         running.append(server)
         clients = start_clients(running, address, tmp_path, [*steady, *last], last)
         for name in steady:
@@ -51,19 +54,17 @@ def test_a_client_is_killed_in_each_step(tmp_path):
             assert output.startswith("the server answers 410")
             assert clients[name].returncode == 0
         assert {clients[name].wait(LATEST) for name in last} == {-9}
-    first, second = lines_of(tmp_path)
+    (first,) = lines_of(tmp_path)
     assert first["dropouts"] == {name: step for name, (_, step) in last.items()}
     assert first["survivors"] == ["ann", "bob", "cyd", "gus"]
-    assert second["dropouts"] == dict.fromkeys(last, "keys")
-    assert second["survivors"] == list(steady)
-    assert (first["lost"], second["lost"], first["refused"]) == (None, None, {})
+    assert (first["lost"], first["refused"]) == (None, {})
 
 
 def test_a_lost_round_and_a_client_that_comes_back(tmp_path):
     """The model stays in the lost round; a client that is started again takes part in the next one."""
     write_folder(tmp_path, ("ann", "bob"), 2)
     with ended([]) as running:
-        server, address = start_server(tmp_path, rounds=2, seconds=1, training=1)
+        server, address = start_server(tmp_path, rounds=2, seconds=SECONDS, training=SECONDS)
         running.append(server)
         clients = start_clients(running, address, tmp_path, ("ann", "bob"), {"bob": ("1", "masked")})
         wait_until(lambda: len(lines_of(tmp_path)) == 1, server, clients["ann"])
