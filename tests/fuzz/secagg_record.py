@@ -119,13 +119,12 @@ class Record:
     def ask(self, client: Client, step: str, given: Any, frame: bytes | None = None) -> bytes:
         """The message of a client for a step; it draws what it draws in the record."""
         member = self.members[client.id]
+        if step == "masked":
+            return client.masked(member.frame if frame is None else frame, given)
+        if step == "reveal":
+            return client.reveal(given)
         with drawn(member.secrets, member.coefficients):
-            if step == "keys":
-                return client.keys()
-            if step == "masked":
-                return client.masked(member.frame if frame is None else frame, given)
-            answer: bytes = getattr(client, step)(given)
-            return answer
+            return client.keys() if step == "keys" else client.shares(given)
 
     @staticmethod
     def given(answer: Any, id: int) -> Any:
