@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 import fedmrn_codec as fm
-from fedmrn_codec.adapter_api import U64, unsigned
+from fedmrn_codec.adapter_api import U64, check_version, positive_number, unsigned
 
 from .divergence import ORDERS, excess
 from .server import Server
@@ -82,8 +82,8 @@ class Accountant:
         self, schema: fm.Schema, *, damping: float, norm: float | None = None, colluding: int = 0
     ) -> None:
         self.schema = _checked_schema(schema)
-        self.damping = _number(damping, "damping", LARGEST_DAMPING)
-        self.norm = None if norm is None else _number(norm, "norm", math.inf)
+        self.damping = _up_to(damping, "damping", LARGEST_DAMPING)
+        self.norm = None if norm is None else positive_number(norm, "norm")
         self.colluding = unsigned(colluding, U64, "colluding")
         self._spent: Counter[int] = Counter()
 
@@ -136,7 +136,7 @@ class Accountant:
         ImportError
             The package dp-accounting is missing.
         """
-        number = _number(delta, "delta", LARGEST_DELTA)
+        number = _up_to(delta, "delta", LARGEST_DELTA)
         if not self._spent:
             return 0.0
         divergences = self.divergences()
@@ -201,9 +201,7 @@ class Accountant:
         CodecError
             An entry is missing, of another type or out of range, or of another version.
         """
-        if not isinstance(entries, Mapping) or entries.get("version") != VERSION:
-            got = entries.get("version") if isinstance(entries, Mapping) else type(entries).__name__
-            raise fm.ArgumentError("state of Accountant", f"one of version {VERSION}", repr(got))
+        check_version(entries, VERSION, "state of Accountant")
         try:
             schema = fm.Schema.from_json(entries["schema"])
             options = {name: entries[name] for name in ("damping", "norm", "colluding")}
@@ -229,13 +227,9 @@ def _checked_schema(schema: Any) -> fm.Schema:
     return schema
 
 
-def _number(value: Any, field: str, most: float) -> float:
+def _up_to(value: Any, field: str, most: float) -> float:
     """A number above 0, and at most `most`."""
-    number = float(value) if isinstance(value, int | float | np.floating) else math.nan
-    if not 0 < number <= most or math.isinf(number) or isinstance(value, bool):
-        bound = "" if math.isinf(most) else f" and at most {most:g}"
-        raise fm.ArgumentError(field, f"a finite number above 0{bound}", repr(value))
-    return number
+    return positive_number(value, field, most, f"a finite number above 0 and at most {most:g}")
 
 
 def _converted(orders: np.ndarray, divergences: np.ndarray, delta: float) -> float:

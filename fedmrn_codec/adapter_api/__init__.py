@@ -17,7 +17,7 @@ from ..format.limits import DEFAULT_LIMITS, checked_limits
 from ..format.mask_spec import masked_values
 from ..format.parsing import Expected
 from ..format.schema import first_difference
-from ..primitives.arguments import U64, unsigned
+from ..primitives.arguments import U64, check_version, positive_number, unsigned
 from ..primitives.grid import BOUNDS as GRID_BOUNDS
 from ..primitives.noise import noise_text, parse_noise
 from .fit import Fit, Misfit, RoundFit, fit_of
@@ -43,6 +43,7 @@ __all__ = [
     "as_update",
     "check_schema",
     "check_settings",
+    "check_version",
     "checked_damping",
     "checked_limits",
     "checked_names",
@@ -52,6 +53,7 @@ __all__ = [
     "masked_values",
     "noise_text",
     "parse_noise",
+    "positive_number",
     "restored",
     "subtract",
     "unsigned",

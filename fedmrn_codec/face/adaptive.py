@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import errors
 from ..format.schema import Schema, Tensor
+from ..primitives.arguments import check_version
 from ..primitives.codes import MaskKind
 from ..primitives.noise import BY_NAME, Noise
 from ..sums.statistics import MaskStatistics
@@ -237,9 +238,7 @@ class AdaptiveNoise:
         CodecError
             An entry is missing, of another type or out of range, or of another version.
         """
-        if not isinstance(entries, Mapping) or entries.get("version") != VERSION:
-            got = entries.get("version") if isinstance(entries, Mapping) else type(entries).__name__
-            raise errors.ArgumentError("state of AdaptiveNoise", f"one of version {VERSION}", repr(got))
+        check_version(entries, VERSION, "state of AdaptiveNoise")
         out = cls.__new__(cls)
         try:
             schema, tensors = Schema.from_json(entries["schema"]), entries["tensors"]

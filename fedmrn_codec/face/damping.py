@@ -16,10 +16,9 @@ import numpy as np
 from .. import errors
 from ..format.mask_spec import MaskSpec, MaskValue, mask_specs
 from ..format.schema import Schema
+from ..primitives.arguments import positive_number
 from ..primitives.codes import MaskKind
 from ..primitives.noise import Bernoulli, Noise
-
-LARGEST = float(np.finfo(np.float64).max)
 
 
 def checked_damping(
@@ -38,7 +37,7 @@ def checked_damping(
         without a `damping` below 1; or such a damping is given for masks that are not signed, or over other
         noise than Bernoulli's, some of whose bits are certain.
     """
-    damping = _positive(damping, "damping", "a number above 0 and at most 1", 1.0)
+    damping = positive_number(damping, "damping", 1.0, "a number above 0 and at most 1")
     if damping == 1:
         if norm is not None:
             raise errors.ArgumentError("damping", "a number below 1, since there is a norm", damping)
@@ -49,7 +48,7 @@ def checked_damping(
             raise errors.ArgumentError("damping", "1, or signed masks over Bernoulli noise", got)
     if norm is None:
         return damping, None
-    return damping, _positive(norm, "norm", "a finite number above 0", LARGEST)
+    return damping, positive_number(norm, "norm")
 
 
 def damped(
@@ -97,10 +96,3 @@ def _towards_zero(values: Any) -> Any:
     rounded = np.asarray(values).astype(np.float32)
     larger = np.abs(rounded.astype(np.float64)) > np.abs(values)
     return np.where(larger, np.nextafter(rounded, np.float32(0)), rounded)
-
-
-def _positive(value: Any, field: str, expected: str, most: float) -> float:
-    number = float(value) if isinstance(value, int | float | np.floating) else math.nan
-    if not 0 < number <= most or isinstance(value, bool):
-        raise errors.ArgumentError(field, expected, repr(value))
-    return number

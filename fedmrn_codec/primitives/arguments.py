@@ -1,6 +1,14 @@
-"""Checks of integer arguments, and the values that mean "not given"."""
+"""Checks of arguments that are numbers, and the values that mean "not given"."""
 
 from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
 
 from .. import errors
 
@@ -49,6 +57,48 @@ def positive_weight(weight: int) -> int:
     if number < 1 or isinstance(weight, bool):
         raise errors.AggregateError("weight", "a positive integer", weight)
     return number
+
+
+def positive_number(
+    value: Any, field: str, most: float = sys.float_info.max, expected: str = "a finite number above 0"
+) -> float:
+    """Check a number above 0 and at most `most`, and return it as a Python float.
+
+    Parameters
+    ----------
+    value : int or float
+        Of Python or, if it is a float, of NumPy.
+    field : str
+        The argument's name, for the error message.
+    most : float
+    expected : str
+        What the error message says that is expected.
+
+    Raises
+    ------
+    ArgumentError
+        `value` is not such a number; True is none either.
+    """
+    number = math.nan
+    if isinstance(value, int | float | np.floating) and not isinstance(value, bool):
+        with suppress(OverflowError):  # an integer beyond the floats
+            number = float(value)
+    if not 0 < number <= most:
+        raise errors.ArgumentError(field, expected, value if isinstance(value, int) else repr(value))
+    return number
+
+
+def check_version(entries: Any, version: int, what: str) -> None:
+    """Check that a saved state is a mapping with this entry "version".
+
+    Raises
+    ------
+    ArgumentError
+        It is not; `what` is the state's name in the error message.
+    """
+    if not isinstance(entries, Mapping) or entries.get("version") != version:
+        got = entries.get("version") if isinstance(entries, Mapping) else type(entries).__name__
+        raise errors.ArgumentError(what, f"one of version {version}", repr(got))
 
 
 def given(value: int | None) -> int | None:

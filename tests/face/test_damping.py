@@ -141,14 +141,39 @@ def test_a_request_passes_it_on():
 
 
 @pytest.mark.parametrize(
-    "damping", [0, -0.1, 1.01, 2, float("nan"), float("inf"), True, None, "0.5", np.array([0.5, 0.5])]
+    "damping",
+    [
+        0,
+        -0.1,
+        1.01,
+        2,
+        float("nan"),
+        float("inf"),
+        True,
+        None,
+        "0.5",
+        np.array([0.5, 0.5]),
+        pytest.param(10**400, id="10^400"),
+    ],
 )
 def test_a_damping_that_is_none_is_refused(damping):
     with pytest.raises(fm.ArgumentError, match=r"^damping: expected a number above 0 and at most 1, got "):
         encode(np.zeros(3, np.float32), 0.01, damping=damping)
 
 
-@pytest.mark.parametrize("norm", [0, -1, float("nan"), float("inf"), True, "1"])
+@pytest.mark.parametrize(
+    "norm",
+    [
+        0,
+        -1,
+        float("nan"),
+        float("inf"),
+        True,
+        "1",
+        pytest.param(10**400, id="10^400"),
+        pytest.param(10**5000, id="10^5000"),
+    ],
+)
 def test_a_norm_that_is_none_is_refused(norm):
     with pytest.raises(fm.ArgumentError, match=r"^norm: expected a finite number above 0, got "):
         encode(np.zeros(3, np.float32), 0.01, damping=0.5, norm=norm)

@@ -375,7 +375,19 @@ def test_a_damping_that_protects_nobody_is_refused(damping):
         Accountant(schema_of(5), damping=damping)
 
 
-@pytest.mark.parametrize("norm", [0, -1, float("inf"), float("nan"), True, "1"])
+@pytest.mark.parametrize(
+    "norm",
+    [
+        0,
+        -1,
+        float("inf"),
+        float("nan"),
+        True,
+        "1",
+        pytest.param(10**400, id="10^400"),
+        pytest.param(10**5000, id="10^5000"),
+    ],
+)
 def test_a_norm_that_is_none_is_refused(norm):
     with pytest.raises(fm.ArgumentError, match=r"^norm: expected a finite number above 0, got "):
         Accountant(schema_of(5), damping=0.5, norm=norm)
