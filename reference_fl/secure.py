@@ -9,7 +9,6 @@ client drops out.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,15 +16,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import fedmrn_codec as fm
+from fedmrn_codec.adapter_api.secagg import check_installed, threshold_of
 
 from .engines import Reply
 from .secure_steps import DOWN, UP
 
 if TYPE_CHECKING:
     from fedmrn_secagg import Client, Server
-
-LEAST = 2
-"""Clients of a sum, and shares that restore a secret."""
 
 
 def require() -> None:
@@ -37,10 +34,9 @@ def require() -> None:
         A package of the extra `secagg` is not installed.
     """
     try:
-        import fedmrn_secagg  # noqa: F401
-    except ModuleNotFoundError as error:
-        expected = "the packages cryptography and pycryptodome (pip install 'fedmrn-codec[secagg]')"
-        raise ValueError(f"secure aggregation: expected {expected}, got none ({error})") from None
+        check_installed()
+    except fm.BackendError as error:
+        raise ValueError(f"secure aggregation: expected {error.expected}, got none ({error.got})") from None
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ class Terms:
 
     def threshold(self, clients: int) -> int:
         """The threshold of a round of so many clients."""
-        return max(LEAST, math.ceil(round(self.share * clients, 9)))
+        return threshold_of(self.share, clients)
 
     def arguments(self, clients: int) -> dict[str, Any]:
         """The arguments that both sides of the protocol take."""

@@ -10,9 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from fedmrn_codec.adapter_api.secagg import STEPS
+
 from . import beside
 
-UP, DOWN = ("keys", "shares", "masked", "reveal"), ("roster", "boxes", "survivors")
+UP, DOWN = STEPS, ("roster", "boxes", "survivors")
 """The messages from the clients and to them, in the order of the protocol (spec/SECAGG.md)."""
 
 WHAT = "the steps of secure aggregation"

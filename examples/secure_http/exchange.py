@@ -163,19 +163,20 @@ class Exchange:
     async def _end_step(self) -> None:
         """Give the messages to the protocol; then the next step begins, or the round is lost."""
         step, self._ending = self.step, True
-        messages, answer = self._messages, None
-        while answer is None:
-            try:
-                answer = await asyncio.to_thread(getattr(self._server, step), messages)
-            except fedmrn_secagg.SecAggError as error:
-                if error.client is not None:
-                    self._refuse(error.client, step, error)
-                    continue
-                if step != KEYS or not isinstance(error, TooFewError):
-                    self.lost = f"{step}: {error}"
-                self._ending = False
-                return
-        for id in self._awaited - set(messages):
+        refused: dict[int, fedmrn_secagg.SecAggError] = {}
+        given = self._server, step, self._messages, refused.__setitem__
+        try:
+            answer = await asyncio.to_thread(fedmrn_secagg.advance, *given)
+        except fedmrn_secagg.SecAggError as error:
+            answer = None
+            if step != KEYS or not isinstance(error, TooFewError):
+                self.lost = f"{step}: {error}"
+        for id, error in refused.items():
+            self._refuse(id, step, error)
+        if answer is None:
+            self._ending = False
+            return
+        for id in self._awaited - set(self._messages):
             self.left.setdefault(self._names[id], step)
         self._begin_after(step, answer)
 
@@ -195,7 +196,6 @@ class Exchange:
     def _refuse(self, id: int, step: str, error: fedmrn_secagg.SecAggError) -> None:
         name = self._names[id]
         self.refused[name], self.left[name] = f"{error.code}: {error}", step
-        del self._messages[id]
         self._awaited.discard(id)
 
     def _check_still_in(self, name: str) -> None:

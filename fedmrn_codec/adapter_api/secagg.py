@@ -24,7 +24,9 @@ __all__ = [
     "Agreed",
     "SecAgg",
     "check_installed",
+    "threshold_of",
     "typed_entry",
+    "weight_of",
 ]
 
 KEYS = "keys"
@@ -111,7 +113,7 @@ class SecAgg:
         """The threshold of a round for which so many clients were sampled."""
         if isinstance(self.threshold, int):
             return self.threshold
-        return max(2, math.ceil(round(self.threshold * clients, 9)))
+        return threshold_of(self.threshold, clients)
 
     def check_noise(self, adaptive: bool) -> None:
         """Refuse weights beside a noise that a rule sets.
@@ -216,7 +218,17 @@ class Agreed:
             return 1
         if not isinstance(examples, int) or isinstance(examples, bool) or examples < 1:
             raise errors.ReplyError(field, "an integer, at least 1", repr(examples))
-        return min(max((2 * examples + self.examples) // (2 * self.examples), 1), self.largest_weight)
+        return weight_of(examples, self.examples, self.largest_weight)
+
+
+def threshold_of(share: float, clients: int) -> int:
+    """The threshold that is a share of so many clients, rounded up, and at least 2."""
+    return max(2, math.ceil(round(share * clients, 9)))
+
+
+def weight_of(examples: int, unit: int, largest: int) -> int:
+    """The weight of so many examples: 1 for every `unit`, rounded to nearest, from 1 to `largest`."""
+    return min(max((2 * examples + unit) // (2 * unit), 1), largest)
 
 
 def check_installed() -> None:

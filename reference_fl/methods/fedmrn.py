@@ -12,6 +12,7 @@ from torch import nn
 import fedmrn_codec as fm
 import fedmrn_torch
 from fedmrn_codec.adapter_api import check_settings, noise_text, parse_noise
+from fedmrn_codec.adapter_api.secagg import weight_of
 
 from .. import rates
 from ..secure import Terms
@@ -166,7 +167,7 @@ class FedMRN(Base):
         """The number of samples, or the small integer that the options define."""
         largest, unit = self.options["largest_weight"], self.options["examples"]
         if largest > 1:
-            return int(min(max((2 * samples + unit) // (2 * unit), 1), largest))
+            return weight_of(samples, unit, largest)
         return 1 if largest or self.settings.secure else samples
 
     def terms(self) -> Terms | None:

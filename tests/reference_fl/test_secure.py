@@ -328,7 +328,7 @@ def test_options_that_make_no_sense_are_refused(options, given, words):
 
 
 def test_a_missing_package_is_named(digits, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "fedmrn_secagg", None)
+    monkeypatch.setitem(sys.modules, "Crypto.Protocol.SecretSharing", None)
     with pytest.raises(
         ValueError, match=r"secure aggregation: expected the packages cryptography and pycrypto"
     ):
