@@ -7,25 +7,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from . import names, run, task
+from .summary import summary
 
-LAST = 8  # rounds of the mean
 
-
-def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """A run in one line: means of the last rounds, the accuracies of all, the tensors every fifth round."""
-    last = records[-LAST:]
-    found: dict[str, Any] = {
-        "last": round(float(np.mean([r["accuracy"] for r in last])), 5),
-        "last_loss": round(float(np.mean([r["loss"] for r in last])), 5),
-        "seconds": round(sum(r["seconds"] for r in records), 1),
-        "accuracy": [r["accuracy"] for r in records],
-    }
-    if "bits" in records[0]:
-        found["bits"] = round(float(np.mean([r["bits"] for r in last])), 4)
+def entry(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """A run in one line: its summary, and the tensors of every fifth round."""
+    found = summary(records)
+    if "bits" in found:
         keys = ("scale", "density", "signal", "noise", "true_signal", "true_size", "weights")
         shown = [r for r in records if r["round"] in (1, 2, 3) or r["round"] % 5 == 0]
         found["tensors"] = [{k: r[k] for k in ("round", *keys)} for r in shown]
@@ -54,7 +45,7 @@ def main() -> None:
                 if (name, method, seed, rounds) in done:
                     continue
                 records = list(run(task(name), method, seed, rounds))
-                line = {"task": name, "method": method, "seed": seed, "rounds": rounds, **summary(records)}
+                line = {"task": name, "method": method, "seed": seed, "rounds": rounds, **entry(records)}
                 with args.out.open("a") as file:
                     file.write(json.dumps(line) + "\n")
                 print(name, method, seed, line["last"], line.get("bits"), line["seconds"], flush=True)

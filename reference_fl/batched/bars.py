@@ -17,9 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
-from ..report import insert
 from ..report.documents import markdown
-from .table import Run, read
+from .table import Run, add_document, put, read
 
 IID, SKEWED = 0.5, 1.0  # points
 DISTURBED, AFTER = 0.5, 20
@@ -131,8 +130,7 @@ def main() -> None:
     parser.add_argument("--disturbed", action="store_true", help="the table of disturbances")
     parser.add_argument("--chosen", nargs="*", type=Path, default=[], help="simulations to choose the rule")
     parser.add_argument("--simulated", nargs="*", type=Path, default=[], help="simulations after the choice")
-    parser.add_argument("--document", type=Path, help="write the table here, between the comments of --place")
-    parser.add_argument("--place", help="the name in these comments")
+    add_document(parser)
     args = parser.parse_args()
     runs = read(sorted(args.folder.glob("*.jsonl")))
     if args.disturbed:
@@ -140,10 +138,7 @@ def main() -> None:
     else:
         chosen, simulated = ({run["task"] for run in read(files)} for files in (args.chosen, args.simulated))
         text = confirmed(runs, chosen, simulated)
-    if args.document is None:
-        print(text)
-    else:
-        insert(args.document, text, args.place)
+    put(text, args)
 
 
 if __name__ == "__main__":

@@ -14,29 +14,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..record import made_by
 from . import names, task
 from .framed import RATES, parse, run
+from .summary import last_of, summary
 
-LAST = 8  # rounds of the mean
 SHOWN = (1, 2, 3, 5)  # and every tenth: the rounds whose scales are kept
 
 
-def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """A run in one entry: means of the last rounds, all accuracies, the bytes of a message, some scales."""
-    last = records[-LAST:]
-    found: dict[str, Any] = {
-        "last": round(float(np.mean([r["accuracy"] for r in last])), 5),
-        "last_loss": round(float(np.mean([r["loss"] for r in last])), 5),
-        "seconds": round(sum(r["seconds"] for r in records), 1),
-        "bytes": round(float(np.mean([r["bytes"] for r in last])), 1),
-        "accuracy": [r["accuracy"] for r in records],
-    }
-    if "bits" in records[0]:
-        found["bits"] = round(float(np.mean([r["bits"] for r in last])), 4)
+def entry(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """A run in one entry: its summary, the bytes of a message in the last rounds, and some scales."""
+    found = summary(records) | {"bytes": last_of(records, "bytes", 1)}
     if "scale" in records[0]:
         shown = [r for r in records if r["round"] in SHOWN or r["round"] % 10 == 0]
         found["scales"] = [{"round": r["round"], "scale": r["scale"]} for r in shown]
@@ -50,7 +40,7 @@ def confirm(name: str, method: str, seed: int, rounds: int | None, folder: Path)
     lines = path.read_text().splitlines() if path.exists() else []
     if any((r["method"], r["rounds"]) == (method, rounds) for r in map(json.loads, lines)):
         return None
-    found = summary(list(run(task(name), method, seed, rounds)))
+    found = entry(list(run(task(name), method, seed, rounds)))
     line = {"task": name, "method": method, "seed": seed, "rounds": rounds, **found, **made_by()}
     with path.open("a") as file:
         file.write(json.dumps(line) + "\n")

@@ -50,6 +50,20 @@ def table(runs: list[Run]) -> str:
     return "\n".join(lines)
 
 
+def add_document(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `put` reads."""
+    parser.add_argument("--document", type=Path, help="write the table here, between the comments of --place")
+    parser.add_argument("--place", help="the name in these comments")
+
+
+def put(text: str, arguments: argparse.Namespace) -> None:
+    """Print a table, or write it into the document."""
+    if arguments.document is None:
+        print(text)
+    else:
+        insert(arguments.document, text, arguments.place)
+
+
 def main() -> None:
     """Print the table of the files that are named, or write it into a document."""
     parser = argparse.ArgumentParser(
@@ -58,14 +72,9 @@ def main() -> None:
     parser.add_argument(
         "files", nargs="+", type=Path, help="lines of runs, as reference_fl.batched writes them"
     )
-    parser.add_argument("--document", type=Path, help="write the table here, between the comments of --place")
-    parser.add_argument("--place", help="the name in these comments")
+    add_document(parser)
     arguments = parser.parse_args()
-    text = table(read(arguments.files))
-    if arguments.document is None:
-        print(text)
-    else:
-        insert(arguments.document, text, arguments.place)
+    put(table(read(arguments.files)), arguments)
 
 
 if __name__ == "__main__":

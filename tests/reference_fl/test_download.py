@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from run_lines import run
 
 import fedmrn_codec as fm
 from fedmrn_codec.cli.app import app
-from reference_fl import beside, data, download, loop, methods, models, server, sweep_runs, traffic
+from reference_fl import beside, data, download, methods, models, server, sweep_runs, traffic
 from reference_fl.engines.local import Local
 from reference_fl.mask_counts import MaskCounts
 from reference_fl.record import METRICS, STATE, read
@@ -24,11 +25,6 @@ KINDS = [("fedavg", None), ("eden", None), ("fedmrn", "binary")]
 @pytest.fixture(scope="module")
 def digits():
     return data.load("digits")
-
-
-def run(settings, digits, folder, **kwargs):
-    lines = loop.run(settings, digits, folder, **kwargs)
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
 class Kept(Local):

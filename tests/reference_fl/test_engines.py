@@ -4,9 +4,10 @@ import json
 from dataclasses import replace
 
 import pytest
+from run_lines import run
 
 from fedmrn_codec.cli.app import app
-from reference_fl import data, engines, loop, methods
+from reference_fl import data, engines, methods
 from reference_fl.engines import Assignment, ClientError
 from reference_fl.engines.clients import Clients
 from reference_fl.engines.local import Local
@@ -32,11 +33,6 @@ def digits():
 def settings_of(method="fedavg", mask=None, options=None, **more):
     fixed = {"noise": "uniform:0.005"} if "schedule" in (options or {}) else {}
     return defaults("digits", method, mask, options=options or {}, **(SMALL | fixed | more))
-
-
-def run(settings, digits, folder, **kwargs):
-    lines = loop.run(settings, digits, folder, **kwargs)
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
 class Scattered(Local):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import typer
+from run_lines import run, run_killed_within_a_round
 
 import fedmrn_codec as fm
 from reference_fl import cli, data, loop, methods, models
@@ -31,11 +32,6 @@ def settings_of(method, mask=None, options=None, **given):
     return defaults(
         "digits", method, mask, options=options or {}, **{**TINY, **OTHER.get(method, {}), **given}
     )
-
-
-def run(settings, digits, folder, **kwargs):
-    lines = loop.run(settings, digits, folder, **kwargs)
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
 def listened(method, monkeypatch):
@@ -116,22 +112,7 @@ REMEMBERING = [
 def test_a_run_killed_within_a_round_resumes_equal(method, options, digits, tmp_path):
     settings = settings_of(method, None, options, rounds=3, epochs=1, clients=20)
     want = run(settings, digits, tmp_path / "whole")
-
-    class Killed(Exception):
-        pass
-
-    trained = []
-
-    def kill(what, done, of):
-        trained.append(what == "client" and done == 1)
-        if sum(trained) == 2:  # the first client of the second round
-            raise Killed
-
-    with pytest.raises(Killed):
-        run(settings, digits, tmp_path / "parts", progress=kill)
-    ((_, kept),) = read(tmp_path / "parts" / METRICS)
-    assert len(kept) == 1
-    assert run(settings, digits, tmp_path / "parts") == want
+    assert run_killed_within_a_round(settings, digits, tmp_path / "parts") == want
     assert (tmp_path / "parts" / STATE).read_bytes() == (tmp_path / "whole" / STATE).read_bytes()
 
 

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from run_lines import run, run_killed_within_a_round
 
 import fedmrn_codec as fm
 import fedmrn_secagg
@@ -12,7 +13,6 @@ from fedmrn_codec.cli.app import app
 from reference_fl import (
     beside,
     data,
-    loop,
     methods,
     models,
     partition,
@@ -42,11 +42,6 @@ def digits():
 
 def settings_of(options=None, **given):
     return defaults("digits", "fedmrn", "signed", options=options or {}, **{**TINY, **given})
-
-
-def run(settings, digits, folder, **kwargs):
-    lines = loop.run(settings, digits, folder, **kwargs)
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
 def beside_of(folder, name):
@@ -130,22 +125,7 @@ def test_the_order_of_the_replies_changes_nothing(digits, tmp_path):
 def test_a_run_killed_within_a_round_resumes_equal(digits, tmp_path):
     settings = settings_of(secure=True, downlink="grid")
     want = run(settings, digits, tmp_path / "whole")
-
-    class Killed(Exception):
-        pass
-
-    trained = []
-
-    def kill(what, done, of):
-        trained.append(what == "client" and done == 1)
-        if sum(trained) == 2:  # the first client of the second round
-            raise Killed
-
-    with pytest.raises(Killed):
-        run(settings, digits, tmp_path / "parts", progress=kill)
-    ((_, kept),) = read(tmp_path / "parts" / METRICS)
-    assert len(kept) == 1
-    assert run(settings, digits, tmp_path / "parts") == want
+    assert run_killed_within_a_round(settings, digits, tmp_path / "parts") == want
     for name in (STATE, "layers.jsonl", "traffic.jsonl"):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     steps = [
