@@ -22,11 +22,11 @@ import numpy as np
 import fedmrn_codec as fm
 import fedmrn_secagg
 from fedmrn_codec import backends
+from fedmrn_codec.adapter_api.secagg import STEPS
 from fedmrn_codec.backends.automatic import LOAD
 
 from .peak import growth, resident
 
-STEPS = ("keys", "shares", "masked", "reveal")
 ENCODE, PLAIN = "encode", "plain"
 """The work of a client and of the server without protection."""
 

@@ -14,10 +14,8 @@ from bounds import Refused
 
 import fedmrn_codec as fm
 import fedmrn_secagg
+from fedmrn_codec.adapter_api.secagg import KEYS, MASKED, REVEAL, SHARES, STEPS
 from fedmrn_secagg.errors import TooFewError
-
-STEPS = KEYS, SHARES, MASKED, REVEAL = "keys", "shares", "masked", "reveal"
-"""The steps of a round, named after the verbs of both sides, and the message of the clients in each."""
 
 
 class Exchange:

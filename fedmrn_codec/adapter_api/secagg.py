@@ -118,8 +118,8 @@ class SecAgg:
     def check_noise(self, adaptive: bool) -> None:
         """Refuse weights beside a noise that a rule sets.
 
-        The rule takes the noise of the mean from the squares of the weights, and the sum shows the weights
-        alone.
+        The rule estimates the error of the mean from the sum of the squares of the weights. Secure
+        aggregation reveals the sum of the weights only.
 
         Raises
         ------

@@ -201,7 +201,7 @@ def _parse_table(
     if keep and schema is not None and header.minor < GRID_MINOR:
         table = bytes(body[at : at + _table_bytes(schema)])
         if len(table) == _table_bytes(schema):
-            with suppress(errors.TruncatedError):  # a bad table may be longer: parse it in the frame
+            with suppress(errors.TruncatedError):  # bad entries may be longer: read them below
                 return _usual_table(table, at, header.minor, schema)
     return _parse_entries(body, at, header.minor, header.tensor_count, schema)
 
