@@ -172,15 +172,25 @@ kaitai: setup $(KAITAI) ## install the compiler of Kaitai Struct and run spec/fe
 	$(BIN)/pytest -q tests/decoders/test_kaitai.py
 
 RESULTS := reference_fl/results
-SECURE  := $(wildcard $(RESULTS)/rule/labels-fedavg-seed?.jsonl $(RESULTS)/rule/labels-fedmrn-signed-seed?.jsonl $(RESULTS)/secure/*seed?.jsonl)
-IID2    := $(RESULTS)/scales/fashion-mnist-iid-fedavg-seed0.jsonl $(RESULTS)/scales/fashion-mnist-iid-binary-seed0.jsonl
+SCALES  := $(RESULTS)/scales/fashion-mnist-iid
+DOWN    := $(RESULTS)/downlink/iid
+TABLE   := $(RESULTS)/reference
+# CNN4 with two local epochs. Runs on IID data that belong to other experiments, too, are in the folders of those.
+SKEWED  := $(wildcard $(TABLE)/labels-*seed?.jsonl $(TABLE)/dirichlet-*seed?.jsonl)
+EVERY   := $(wildcard $(TABLE)/*seed?.jsonl $(SCALES)-fedavg-seed?.jsonl $(SCALES)-binary-seed?.jsonl) \
+  $(RESULTS)/rule/iid-seed0.jsonl $(wildcard $(DOWN)-fedmrn-binary-raw-seed?.jsonl)
+# The README leaves out signed masks and SignSGD, and has the grid.
+FIRST   := $(filter-out $(wildcard $(TABLE)/*-signed-* $(TABLE)/*-signsgd-*),$(EVERY)) $(wildcard $(DOWN)-fedmrn-binary-seed?.jsonl)
+SECURE  := $(wildcard $(SCALES)-fedavg-seed?.jsonl $(TABLE)/iid-fedavg-seed?.jsonl $(TABLE)/labels-fedavg-seed?.jsonl \
+  $(TABLE)/iid-fedmrn-signed-seed?.jsonl $(TABLE)/labels-fedmrn-signed-seed?.jsonl $(RESULTS)/secure/*seed?.jsonl)
 
-DOWN    := $(RESULTS)/scales/fashion-mnist-iid-fedavg-seed0.jsonl $(RESULTS)/rule/iid-seed0.jsonl $(wildcard $(RESULTS)/downlink/iid-*seed?.jsonl)
-FIRST   := $(IID2) $(RESULTS)/rule/iid-seed0.jsonl $(RESULTS)/downlink/iid-fedmrn-binary-seed0.jsonl $(wildcard $(RESULTS)/rule/labels-*seed?.jsonl)
+IID2    := $(SCALES)-fedavg-seed0.jsonl $(SCALES)-binary-seed0.jsonl
+GRID    := $(SCALES)-fedavg-seed0.jsonl $(RESULTS)/rule/iid-seed0.jsonl $(wildcard $(DOWN)-*seed?.jsonl)
+SUMMARY := --columns "partition,method,seeds,rounds,mean of last 5,bytes up,bytes down,ratio up,ratio both"
 
 figure: setup ## update the tables and figures of the README and docs/results.md from reference_fl/results
-	$(BIN)/python -m reference_fl.report $(FIRST) -o docs/accuracy.png --total --document README.md \
-	  --columns "partition,method,seeds,rounds,mean of last 5,bytes up,bytes down,ratio up,ratio both"
+	$(BIN)/python -m reference_fl.report $(FIRST) -o docs/accuracy.png --total --document README.md $(SUMMARY)
+	$(BIN)/python -m reference_fl.report $(EVERY) -o docs/reference.png --document docs/results.md --place reference $(SUMMARY)
 	$(BIN)/python -m reference_fl.report $(RESULTS)/protocol -o docs/protocol.png --document docs/results.md --place protocol
 	$(BIN)/python -m reference_fl.report $(RESULTS)/ablation $(RESULTS)/protocol/fashion-mnist-iid-fedmrn-binary-seed0.jsonl \
 	  --rounds 10 --document docs/results.md --place ablation
@@ -189,8 +199,7 @@ figure: setup ## update the tables and figures of the README and docs/results.md
 	  --document docs/results.md --place skew
 	$(BIN)/python -m reference_fl.report $(RESULTS)/halves $(RESULTS)/scales/fashion-mnist-iid-binary-seed[01].jsonl --rounds 20 \
 	  --document docs/results.md --place halves
-	$(BIN)/python -m reference_fl.report $(SECURE) --document docs/results.md --place secure \
-	  --columns "partition,method,seeds,rounds,mean of last 5,bytes up,bytes down,ratio up,ratio both"
+	$(BIN)/python -m reference_fl.report $(SECURE) --document docs/results.md --place secure $(SUMMARY)
 	$(BIN)/python -m reference_fl.report $(SECURE) --steps --document docs/results.md --place steps
 	$(BIN)/python -m reference_fl.batched.table $(RESULTS)/noise_rule/spread.jsonl $(RESULTS)/noise_rule/choose.jsonl \
 	  --document docs/noise_rule.md --place choose
@@ -200,15 +209,15 @@ figure: setup ## update the tables and figures of the README and docs/results.md
 	$(BIN)/python -m reference_fl.batched.bars $(RESULTS)/noise_rule/frames --chosen $(RESULTS)/noise_rule/spread.jsonl \
 	  $(RESULTS)/noise_rule/choose.jsonl --simulated $(RESULTS)/noise_rule/confirm.jsonl --document docs/noise_rule.md --place frames
 	$(BIN)/python -m reference_fl.batched.bars $(RESULTS)/noise_rule/frames --disturbed --document docs/noise_rule.md --place disturbed
-	$(BIN)/python -m reference_fl.report $(IID2) $(RESULTS)/rule/iid-seed0.jsonl --document docs/noise_rule.md --place cnn4
+	$(BIN)/python -m reference_fl.report $(filter-out $(SKEWED),$(EVERY)) --document docs/noise_rule.md --place cnn4
 	$(BIN)/python -m reference_fl.report $(IID2) $(RESULTS)/rule/iid-*seed0.jsonl --rounds 20 --document docs/noise_rule.md --place cnn4-variants
-	$(BIN)/python -m reference_fl.report $(RESULTS)/rule/labels-*seed?.jsonl --document docs/noise_rule.md --place cnn4-labels
+	$(BIN)/python -m reference_fl.report $(SKEWED) --document docs/noise_rule.md --place cnn4-labels
 	$(BIN)/python -m reference_fl.report $(RESULTS)/rule/bits-*seed0.jsonl -o docs/rates.png --rates --document docs/noise_rule.md --place cnn2-bits
 	$(BIN)/python -m reference_fl.convergence report $(RESULTS)/convergence/*.jsonl -o docs/convergence.png \
 	  --document docs/convergence.md
-	$(BIN)/python -m reference_fl.report $(DOWN) -o docs/downlink.png --total --document docs/downlink.md --place downlink
-	$(BIN)/python -m reference_fl.report $(DOWN) --from-round 10 --document docs/downlink.md --place later
-	$(BIN)/python -m reference_fl.report $(DOWN) --times --document docs/downlink.md --place times
+	$(BIN)/python -m reference_fl.report $(GRID) -o docs/downlink.png --total --document docs/downlink.md --place downlink
+	$(BIN)/python -m reference_fl.report $(GRID) --from-round 10 --document docs/downlink.md --place later
+	$(BIN)/python -m reference_fl.report $(GRID) --times --document docs/downlink.md --place times
 	$(BIN)/python -m reference_fl.report $(wildcard $(RESULTS)/downlink/full-*seed?.jsonl) --from-round 10 \
 	  --columns "data,method,seeds,rounds,mean of last 5,bytes up,bytes down" --document docs/downlink.md --place full
 
