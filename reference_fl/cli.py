@@ -57,7 +57,7 @@ Secure = Annotated[
     typer.Option(
         "--secure/--no-secure",
         help="for fedmrn: the server learns the sum of the updates of a round alone, by secure aggregation; "
-        "masks are signed, noise is Bernoulli, and all clients of a round share a seed",
+        "noise is Bernoulli, and all clients of a round share a seed",
     ),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="threads of torch")]

@@ -39,9 +39,10 @@ class MaskCounts:
                 self._tensors[tensor.name]["scale"] = entry.noise.scale
 
     def add_sum(self, aggregator: fm.Aggregator, request: fm.Request) -> None:
-        """Count the bits of the signed masks of one seed, of which their sum alone is known.
+        """Count the bits of the masks of one seed, of which their sum alone is known.
 
-        Where c of n bits are set, the mean of noise times mask is (2 c - n) / n times the noise.
+        Where c of n bits are set, the mean of noise times mask is c / n times the noise with binary masks,
+        and (2 c - n) / n times the noise with signed ones.
         """
         frames, means = aggregator.frames, aggregator.mean()
         noises = masked_values(request.schema, request.noise, "noise")
@@ -50,7 +51,8 @@ class MaskCounts:
                 continue
             mean, noise = means[tensor.name].reshape(-1), noises[tensor.name]
             own = fm.noise(noise, seed=request.seed, stream=stream, count=mean.size).astype(np.float64)
-            ones = int(np.rint(frames * (1 + mean / own) / 2).sum())
+            share = mean / own if request.mask == "binary" else (1 + mean / own) / 2
+            ones = int(np.rint(frames * share).sum())
             counts = {"elements": mean.size, "ones": ones, "frames": frames, "scale": noise.scale}
             self._tensors[tensor.name] = counts
 

@@ -47,8 +47,7 @@ class Settings:
     downlink : {"raw", "grid"}
         How the model is sent to the clients: see `download`.
     secure : bool
-        Whether the server learns the sums of updates alone: see `secure`. For fedmrn with signed masks over
-        Bernoulli noise.
+        Whether the server learns the sums of updates alone: see `secure`. For fedmrn over Bernoulli noise.
     """
 
     dataset: str
@@ -137,7 +136,7 @@ def defaults(dataset: str, method: str, mask: str | None, **given: Any) -> Setti
     if method not in LEARNING_RATE:
         raise ValueError(f"method: expected one of {', '.join(sorted(LEARNING_RATE))}, got {method!r}")
     if method in MASKS:
-        mask = mask or ("signed" if given.get("secure") else "binary")
+        mask = mask or "binary"
         if mask not in NOISE:
             raise ValueError(f"mask: expected {' or '.join(NOISE)}, got {mask!r}")
     elif mask is not None:
@@ -178,8 +177,6 @@ def _check_secure(settings: Settings) -> None:
     where = "with secure aggregation"
     if settings.method != "fedmrn":
         raise ValueError(f"method: expected fedmrn {where}, got {settings.method!r}")
-    if settings.mask != "signed":
-        raise ValueError(f"mask: expected signed {where}, got {settings.mask!r}")
     if settings.noise != ADAPTIVE and not isinstance(noise_of(settings), fm.Bernoulli):
         raise ValueError(f"noise: expected {ADAPTIVE} or bernoulli:SCALE {where}, got {settings.noise!r}")
     if settings.clients_per_round < 2:

@@ -62,8 +62,7 @@ class FedMRN(Strategy):
     noise : fedmrn_codec.Noise, mapping of str to Noise, or fedmrn_codec.AdaptiveNoise, optional
         A fixed noise, of all masked tensors or of each by name; or a rule that has been made before. Default:
         a rule that starts from the weights of the first model.
-    mask : {"binary", "signed"}, optional
-        By default "binary", with `secure` "signed".
+    mask : {"binary", "signed"}
     bits : float, optional
         Bits of a masked parameter to which the rule steers binary masks, as in `AdaptiveNoise`.
     state : path, optional
@@ -113,7 +112,7 @@ class FedMRN(Strategy):
         strategy: Strategy,
         *,
         noise: NoiseSetting = None,
-        mask: str | None = None,
+        mask: str = "binary",
         bits: float | None = None,
         state: StatePath = None,
         schema: fm.Schema | None = None,
@@ -130,7 +129,6 @@ class FedMRN(Strategy):
         check_inside(strategy, FedMRN)
         self.each = not is_mean(strategy) if each is None else each
         self._secure = checked_secure(secure, strategy, self.each)
-        mask = mask or ("binary" if secure is None else "signed")
         self._noise = ServerNoise(noise, mask, bits=bits, state=state)
         if secure is not None:
             secure.check_noise(self._noise.adaptive)

@@ -65,7 +65,7 @@ class SecureFedAvg(FedAvg):
     secure : SecAgg or dict
         A dict has its values by name, as in a job's configuration.
     noise, mask, masked, leave_out, seed, max_weight, dense_coding, bits, state
-        As in `FromFrame`; the default mask is "signed". An integer seed gives each round the seed of
+        As in `FromFrame`. An integer seed gives each round the seed of
         `fedmrn_codec.choose_seed` for the client "all clients".
     timeout : int
         Seconds to wait for the results of each task, the training included; 0: for ever.
@@ -81,7 +81,7 @@ class SecureFedAvg(FedAvg):
         *args: Any,
         secure: SecAgg | Mapping[str, Any],
         noise: fm.Noise | str | None = None,
-        mask: str = "signed",
+        mask: str = "binary",
         masked: list[str] | None = None,
         leave_out: list[str] | None = None,
         seed: int | None = None,

@@ -71,7 +71,7 @@ class Federation:
         with np.load(folder / "start.npz", allow_pickle=False) as file:
             self._model: Arrays = {name: file[name] for name in file.files}
         self._schema = fm.schema_of(self._model)
-        self._rule = fm.AdaptiveNoise(self._schema, self._model, mask="signed")
+        self._rule = fm.AdaptiveNoise(self._schema, self._model)
         self._down = fm.Downlink(self._schema, self._model)
         self._store, number = ModelStore(folder / "rounds.db"), 1
         if (last := self._store.last()) is not None:
@@ -120,7 +120,7 @@ class Federation:
     def _begin(self, number: int) -> None:
         seed = fm.choose_seed(None, number, 0)  # unpredictable, the same one for all clients
         base_model = self._down.model_id
-        request = fm.Request(seed, self._rule.noise, "signed", number, base_model, self._schema)
+        request = fm.Request(seed, self._rule.noise, "binary", number, base_model, self._schema)
         self.exchange = Exchange(request, self._agreed, self._plan.wanted)
 
     def _apply(self) -> None:

@@ -43,13 +43,13 @@ class FedMRN(Base):
     each layer. Options of the noise "adaptive": `distribution`, and `bits` of a masked parameter, 0 for the
     rule's own target.
 
-    Options of the sum: `shared_seed` gives all clients of a round one seed, which suits signed masks over
-    Bernoulli noise (spec 11.4). `largest_weight` is 0 for weights that are the clients' numbers of samples,
-    and 1 for equal ones; with a larger bound a client weighs 1 for every `examples` samples, rounded, from
-    1 to the bound. `fraction_bits` rounds dense floats to multiples of 2^-fraction_bits; 0 does not. With
-    secure aggregation (the setting `secure`) the seed is always shared, weights are equal unless a bound is
-    given, and dense floats have 18 fraction bits; these options without it give the same model, bit for
-    bit. `threshold` is the share of a round's clients whose shares restore a secret.
+    Options of the sum: `shared_seed` gives all clients of a round one seed, which suits Bernoulli noise
+    (spec 11.4). `largest_weight` is 0 for weights that are the clients' numbers of samples, and 1 for equal
+    ones; with a larger bound a client weighs 1 for every `examples` samples, rounded, from 1 to the bound.
+    `fraction_bits` rounds dense floats to multiples of 2^-fraction_bits; 0 does not. With secure
+    aggregation (the setting `secure`) the seed is always shared, weights are equal unless a bound is given,
+    and dense floats have 18 fraction bits; these options without it give the same model, bit for bit.
+    `threshold` is the share of a round's clients whose shares restore a secret.
     """
 
     OPTIONS: ClassVar[dict[str, Any]] = {
@@ -177,9 +177,10 @@ class FedMRN(Base):
         return Terms(self.options["threshold"], max(self.options["largest_weight"], 1), self._step)
 
     def request(self, schema: fm.Schema, round: int, base_model: int, model: nn.Module) -> fm.Request:
-        """Signed masks of the round's one seed."""
+        """Masks of the round's one seed."""
         noise = self.rule.noise if self.rule else self._fixed(model, schema, round)
-        return fm.Request(self.noise_seed(round, 0), noise, "signed", round, base_model, schema)
+        mask = self.settings.mask or "binary"
+        return fm.Request(self.noise_seed(round, 0), noise, mask, round, base_model, schema)
 
     def server(
         self, schema: fm.Schema, round: int, base_model: int, model: nn.Module | None = None

@@ -108,8 +108,7 @@ def settings(preset: Preset, method: str, mask: str | None, **given: Any) -> Set
     """
     stated = {key: value for key, value in given.items() if value is not None}
     dataset = stated.pop("dataset", preset.common["dataset"])
-    secure = stated.get("secure", preset.common.get("secure"))
-    label = defaults(dataset, method, mask, secure=secure).label
+    label = defaults(dataset, method, mask).label
     own = {**preset.common, **preset.methods.get(label, {})}
     options = {**own.get("options", {}), **stated.get("options", {})}
     merged = {**own, **stated, "options": options}

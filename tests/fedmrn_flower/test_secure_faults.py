@@ -449,7 +449,7 @@ def test_settings_out_of_range(options, field):
         SecAgg(**options)
 
 
-@pytest.mark.parametrize("adaptive", [None, fm.AdaptiveNoise(fm.Schema([]), {}, mask="signed")])
+@pytest.mark.parametrize("adaptive", [None, fm.AdaptiveNoise(fm.Schema([]), {})])
 def test_weights_beside_the_noise_of_a_rule(adaptive):
     secure = SecAgg(threshold=3, largest_weight=2, examples=10)
     with pytest.raises(fm.ArgumentError, match=r"^largest_weight: expected 1 with the noise of a rule"):

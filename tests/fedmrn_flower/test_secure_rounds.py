@@ -36,14 +36,15 @@ def secrets(grid):
 
 @pytest.mark.parametrize("downlink", ["raw", "grid"])
 @pytest.mark.parametrize("adaptive", [False, True])
-def test_the_model_is_that_of_the_plain_mean(downlink, adaptive):
+@pytest.mark.parametrize("mask", ["binary", "signed"])
+def test_the_model_is_that_of_the_plain_mean(downlink, adaptive, mask):
     grid = SecureGrid()
-    server = strategy(downlink=downlink, **({"noise": None} if adaptive else {}))
+    server = strategy(downlink=downlink, mask=mask, **({"noise": None} if adaptive else {}))
     arrays = record()
     for number in (1, 2, 3):
         grid.frames.clear()
         request, new, metrics = played(server, grid, number, arrays)
-        assert (request.mask, request.coding) == ("signed", "raw")
+        assert (request.mask, request.coding) == (mask, "raw")
         assert all(
             isinstance(noise, fm.Bernoulli)
             for noise in (request.noise.values() if adaptive else [request.noise])
@@ -70,7 +71,7 @@ def test_the_rule_moves_as_after_a_plain_round():
     rule, scales = None, []
     for number in (1, 2, 3):
         request, arrays, metrics = played(server, grid, number, arrays)
-        rule = rule or fm.AdaptiveNoise(request.schema, model, mask="signed")
+        rule = rule or fm.AdaptiveNoise(request.schema, model)
         assert request.noise == rule.noise
         scales.append(metrics["fedmrn.scale.w"])
         assert scales[-1] == rule.noise["w"].scale

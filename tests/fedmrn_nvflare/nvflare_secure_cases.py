@@ -229,4 +229,4 @@ def same(arrays, wanted):
 
 def rule_of(model, request):
     """A rule as it is before its first round."""
-    return fm.AdaptiveNoise(request.schema, model, mask="signed")
+    return fm.AdaptiveNoise(request.schema, model, mask=request.mask)

@@ -55,13 +55,14 @@ def by_round(job):
 
 @pytest.mark.parametrize("downlink", ["raw", "grid"])
 @pytest.mark.parametrize("adaptive", [False, True])
-def test_the_model_is_that_of_the_plain_mean(downlink, adaptive):
-    job = Job(downlink=downlink, rounds=3, **({"noise": None} if adaptive else {})).run()
+@pytest.mark.parametrize("mask", ["binary", "signed"])
+def test_the_model_is_that_of_the_plain_mean(downlink, adaptive, mask):
+    job = Job(downlink=downlink, mask=mask, rounds=3, **({"noise": None} if adaptive else {})).run()
     assert job.asked == [(step, name) for _ in range(3) for step in STEPS for name in NAMES]
     base, requests = MODEL, by_round(job)
     assert len({request.seed for request in requests}) == len(requests) == 3
     for number, request in enumerate(requests):
-        assert (request.mask, request.coding, request.round) == ("signed", "raw", number + 1)
+        assert (request.mask, request.coding, request.round) == (mask, "raw", number + 1)
         assert (request.base_model == fm.model_id(base)) == (downlink == "raw")
         assert request.seed == fm.choose_seed(5, number + 1, "all clients")
         assert same(job.models[number], expected(base, request, frames_of(job, number)))

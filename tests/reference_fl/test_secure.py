@@ -40,8 +40,8 @@ def digits():
     return data.load("digits")
 
 
-def settings_of(options=None, **given):
-    return defaults("digits", "fedmrn", "signed", options=options or {}, **{**TINY, **given})
+def settings_of(options=None, mask=None, **given):
+    return defaults("digits", "fedmrn", mask, options=options or {}, **{**TINY, **given})
 
 
 def beside_of(folder, name):
@@ -54,7 +54,14 @@ def learnt(lines):
 
 @pytest.mark.parametrize(
     "given",
-    [{}, {"noise": "bernoulli:0.02"}, {"downlink": "grid"}, {"options": {"server_momentum": 0.5}}],
+    [
+        {},
+        {"mask": "signed"},
+        {"noise": "bernoulli:0.02"},
+        {"mask": "signed", "noise": "bernoulli:0.02"},
+        {"downlink": "grid"},
+        {"options": {"server_momentum": 0.5}},
+    ],
     ids=str,
 )
 def test_it_gives_the_model_of_frames_with_one_seed_and_equal_weights(given, digits, tmp_path):
@@ -249,7 +256,6 @@ def test_rounding_dense_floats_keeps_the_masks():
     [
         (("fedavg", None), {}, "method: expected fedmrn with secure aggregation, got 'fedavg'"),
         (("postmask", "signed"), {}, "method: expected fedmrn with secure aggregation, got 'postmask'"),
-        (("fedmrn", "binary"), {}, "mask: expected signed with secure aggregation, got 'binary'"),
         (("fedmrn", "signed"), {"noise": "uniform:0.01"}, "noise: expected adaptive or bernoulli:SCALE with"),
         (
             ("fedmrn", "signed"),
@@ -337,27 +343,25 @@ def test_the_rule_needs_squares_of_weights_that_a_sum_does_not_show():
 
 def test_the_setting_in_the_shell_in_presets_and_in_sweeps(capsys, tmp_path):
     tiny = ["--clients=4", "--clients-per-round=3", "--epochs=1", "--rounds=1", "--threads=1"]
-    with pytest.raises(SystemExit) as left:
-        app(["train", *tiny, "--secure", "--out", str(tmp_path / "run")], prog_name="fedmrn")
-    assert left.value.code == 0
-    assert "fedmrn signed, secure" in capsys.readouterr().out
-    ((header, _),) = read(tmp_path / "run" / METRICS)
-    assert (header["settings"]["secure"], header["settings"]["mask"]) == (True, "signed")
-    with pytest.raises(SystemExit) as left:
-        app(["train", *tiny, "--secure", "--mask=binary", "--out", str(tmp_path / "no")], prog_name="fedmrn")
-    assert left.value.code == 2
-    assert "mask: expected signed with secure aggregation, got 'binary'" in capsys.readouterr().err
-    entries = ["fedmrn-signed", "fedmrn-signed+secure=true", "fedmrn-signed+secure=true+threshold=0.9"]
+    for mask, more in (("binary", []), ("signed", ["--mask=signed"])):
+        with pytest.raises(SystemExit) as left:
+            app(["train", *tiny, "--secure", *more, "--out", str(tmp_path / mask)], prog_name="fedmrn")
+        assert left.value.code == 0
+        assert f"fedmrn {mask}, secure" in capsys.readouterr().out
+        ((header, _),) = read(tmp_path / mask / METRICS)
+        assert (header["settings"]["secure"], header["settings"]["mask"]) == (True, mask)
+    entries = ["fedmrn", "fedmrn+secure=true", "fedmrn+secure=true+threshold=0.9"]
     plain, sums, higher = sweep_runs.runs(["digits"], entries, [0], {})
     assert (plain.settings.secure, sums.settings.secure) == (False, True)
     assert higher.settings.options == {"threshold": 0.9}
     assert len({plain.name, sums.name, higher.name}) == 3
     (tmp_path / "mine.toml").write_text('dataset = "digits"\nsecure = true\nlearning_rate = 0.5\n')
     mine = presets.load(str(tmp_path / "mine.toml"))
-    assert presets.settings(mine, "fedmrn", None).mask == "signed"
+    assert presets.settings(mine, "fedmrn", None).secure
     assert not presets.settings(mine, "fedmrn", None, secure=False).secure
     labels = presets.load("fmnist-labels")
-    assert presets.settings(labels, "fedmrn", None, secure=True).learning_rate == 0.03  # of signed masks
+    for mask, rate in ((None, 0.06), ("signed", 0.03)):
+        assert presets.settings(labels, "fedmrn", mask, secure=True).learning_rate == rate
 
 
 def test_a_run_from_before_this_setting_continues(digits, tmp_path):

@@ -146,7 +146,7 @@ def test_two_rounds(tmp_path, identities):
         assert code_of(made.get("/round")) == (410, "over")
         assert code_of(made.get("/rounds/3/keys")) == (409, "round")
     model, down = make_model(), fm.Downlink(fm.schema_of(make_model()), make_model())
-    rule = fm.AdaptiveNoise(fm.schema_of(model), model, mask="signed")
+    rule = fm.AdaptiveNoise(fm.schema_of(model), model)
     for number in (1, 2):
         requests = [frames[number, name][0] for name in NAMES]
         assert {request.base_model for request in requests} == {down.model_id}
@@ -215,9 +215,9 @@ def test_the_training_of_the_digits():
     torch.manual_seed(0)
     arrays = digits.arrays_of(digits.build())
     schema, before = fm.schema_of(arrays), digits.accuracy(arrays)
-    rule = fm.AdaptiveNoise(schema, arrays, mask="signed")
+    rule = fm.AdaptiveNoise(schema, arrays)
     for number in (1, 2):
-        request = fm.Request(number, rule.noise, "signed", number, fm.model_id(arrays), schema)
+        request = fm.Request(number, rule.noise, "binary", number, fm.model_id(arrays), schema)
         total = request.aggregator()
         for part in range(3):
             total.add(digits.frame_of(request, arrays, digits.part_of(part, 3)), 1)
