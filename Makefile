@@ -181,8 +181,9 @@ EVERY   := $(wildcard $(TABLE)/*seed?.jsonl $(SCALES)-fedavg-seed?.jsonl $(SCALE
   $(RESULTS)/rule/iid-seed0.jsonl $(wildcard $(DOWN)-fedmrn-binary-raw-seed?.jsonl)
 # The README leaves out signed masks and SignSGD, and has the grid.
 FIRST   := $(filter-out $(wildcard $(TABLE)/*-signed-* $(TABLE)/*-signsgd-*),$(EVERY)) $(wildcard $(DOWN)-fedmrn-binary-seed?.jsonl)
-SECURE  := $(wildcard $(SCALES)-fedavg-seed?.jsonl $(TABLE)/iid-fedavg-seed?.jsonl $(TABLE)/labels-fedavg-seed?.jsonl \
-  $(TABLE)/iid-fedmrn-signed-seed?.jsonl $(TABLE)/labels-fedmrn-signed-seed?.jsonl $(RESULTS)/secure/*seed?.jsonl)
+# FedAvg and the rule, and the rule with secure aggregation, where the partition gives clients equal sizes.
+SECURE  := $(filter-out $(wildcard $(TABLE)/dirichlet-* $(TABLE)/*-paper-* $(TABLE)/*-eden-* $(TABLE)/*-signsgd-* $(SCALES)-binary-*),$(EVERY)) \
+  $(wildcard $(RESULTS)/secure/*seed?.jsonl)
 
 IID2    := $(SCALES)-fedavg-seed0.jsonl $(SCALES)-binary-seed0.jsonl
 GRID    := $(SCALES)-fedavg-seed0.jsonl $(RESULTS)/rule/iid-seed0.jsonl $(wildcard $(DOWN)-*seed?.jsonl)
@@ -206,6 +207,7 @@ figure: setup ## update the tables and figures of the README and docs/results.md
 	$(BIN)/python -m reference_fl.batched.table $(RESULTS)/noise_rule/confirm.jsonl --document docs/noise_rule.md --place confirm
 	$(BIN)/python -m reference_fl.batched.table $(RESULTS)/noise_rule/robust.jsonl --document docs/noise_rule.md --place robust
 	$(BIN)/python -m reference_fl.batched.table $(RESULTS)/noise_rule/clients.jsonl --document docs/noise_rule.md --place clients
+	$(BIN)/python -m reference_fl.batched.table $(RESULTS)/noise_rule/shared.jsonl --document docs/noise_rule.md --place shared
 	$(BIN)/python -m reference_fl.batched.bars $(RESULTS)/noise_rule/frames --chosen $(RESULTS)/noise_rule/spread.jsonl \
 	  $(RESULTS)/noise_rule/choose.jsonl --simulated $(RESULTS)/noise_rule/confirm.jsonl --document docs/noise_rule.md --place frames
 	$(BIN)/python -m reference_fl.batched.bars $(RESULTS)/noise_rule/frames --disturbed --document docs/noise_rule.md --place disturbed

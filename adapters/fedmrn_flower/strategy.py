@@ -64,7 +64,8 @@ class FedMRN(Strategy):
         a rule that starts from the weights of the first model.
     mask : {"binary", "signed"}
     bits : float, optional
-        Bits of a masked parameter to which the rule steers binary masks, as in `AdaptiveNoise`.
+        Bits of a masked parameter to which the rule steers binary masks, as in `AdaptiveNoise`; not with
+        `secure`.
     state : path, optional
         A file that keeps the rule when the server stops: it is written after each round, and read at the
         first round if it exists.
@@ -132,6 +133,8 @@ class FedMRN(Strategy):
         self._noise = ServerNoise(noise, mask, bits=bits, state=state)
         if secure is not None:
             secure.check_noise(self._noise.adaptive)
+            if bits is not None:
+                raise fm.ArgumentError("bits", "none with secure, where all masks take the same bytes", bits)
         unsigned(max_weight, 2**39, "max_weight"), checked_limits(limits)
         coding = self._noise.coding(coding if secure is None else coding or "raw")
         check_settings({}, mask, coding, dense_coding)

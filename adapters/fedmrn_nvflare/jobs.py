@@ -30,7 +30,7 @@ DOWNLINKS = ("grid", "raw")
 """The values of the option `downlink` of `attach`."""
 
 NO_FRAMES = "none, since masks are sent as counts, and no frame reaches the server"
-REFUSED = {"output": NO_SINGLE, "coding": NO_FRAMES, "limits": NO_FRAMES}
+REFUSED = {"output": NO_SINGLE, "coding": NO_FRAMES, "limits": NO_FRAMES, "bits": NO_FRAMES}
 """Settings of `FromFrame` that secure aggregation refuses, with what is expected."""
 
 SINGLE = ("aggregator", "exclude_vars", "aggregation_weights", "enable_tensor_disk_offload")
@@ -73,8 +73,8 @@ def attach(
         results.
     **settings
         Of `FromFrame`: `mask`, `output`, `masked`, `leave_out`, `seed`, `max_weight`, `coding`,
-        `dense_coding`, `bits`, `state`, `limits`. With `secure` of `SecureFedAvg`: without `output`, `coding`
-        and `limits`, and with `timeout`, the seconds to wait for the results of each task.
+        `dense_coding`, `bits`, `state`, `limits`. With `secure` of `SecureFedAvg`: without `output`,
+        `coding`, `bits` and `limits`, and with `timeout`, the seconds to wait for the results of each task.
 
     Raises
     ------

@@ -64,7 +64,7 @@ class SecureFedAvg(FedAvg):
         Of `nvflare.app_common.workflows.fedavg.FedAvg`, without an aggregator.
     secure : SecAgg or dict
         A dict has its values by name, as in a job's configuration.
-    noise, mask, masked, leave_out, seed, max_weight, dense_coding, bits, state
+    noise, mask, masked, leave_out, seed, max_weight, dense_coding, state
         As in `FromFrame`. An integer seed gives each round the seed of
         `fedmrn_codec.choose_seed` for the client "all clients".
     timeout : int
@@ -87,7 +87,6 @@ class SecureFedAvg(FedAvg):
         seed: int | None = None,
         max_weight: float = 2**31 - 1,
         dense_coding: str = "raw",
-        bits: float | None = None,
         state: str | None = None,
         timeout: int = TIMEOUT,
         **kwargs: Any,
@@ -100,13 +99,13 @@ class SecureFedAvg(FedAvg):
             expected = "none, since clients of this adapter have no identity keys"
             raise fm.ArgumentError("identities of secure", expected, f"{len(self._settings.identities)} keys")
         fixed = parse_noise(noise) if isinstance(noise, str) else noise
-        self._noise = ServerNoise(fixed, mask, bits=bits, state=state)
+        self._noise = ServerNoise(fixed, mask, state=state)
         self._settings.check_noise(self._noise.adaptive)
         check_settings({}, mask, "raw", dense_coding)
         self.secure = settings_to_json(self._settings)
         self.noise = None if fixed is None else noise_text(fixed)
         self.mask, self.masked, self.leave_out, self.seed = mask, masked, leave_out, seed
-        self.max_weight, self.dense_coding, self.bits, self.state = max_weight, dense_coding, bits, state
+        self.max_weight, self.dense_coding, self.state = max_weight, dense_coding, state
         self.timeout = unsigned(timeout, 2**31, "timeout")
         self._boxes: dict[str, bytes] = {}
 

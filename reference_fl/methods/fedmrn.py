@@ -103,7 +103,7 @@ class FedMRN(Base):
             # The sum shows the sum of the weights and not that of their squares, which the rule needs.
             self.require("largest_weight", equal, "at most 1 with secure aggregation and adaptive noise")
             # The frame stays on the client, and its bits are counted.
-            for name, only in (("coding", "rans12"), ("distribution", "bernoulli")):
+            for name, only in (("coding", "rans12"), ("distribution", "bernoulli"), ("bits", 0.0)):
                 self.require(name, options[name] == only, f"{only!r}, the default, with secure aggregation")
         else:
             default = self.OPTIONS["threshold"]

@@ -457,6 +457,11 @@ def test_weights_beside_the_noise_of_a_rule(adaptive):
     FedMRN(FedAvg(), secure=secure, noise=fm.Bernoulli(0.01))
 
 
+def test_bits_beside_secure_aggregation():
+    with pytest.raises(fm.ArgumentError, match=r"^bits: expected none with secure, where .*, got 0\.5$"):
+        FedMRN(FedAvg(), secure=SecAgg(threshold=3), bits=0.5)
+
+
 def test_a_step_that_does_not_fit_the_schema():
     server = strategy(secure=SecAgg(threshold=2, step={"conv.weight": 0.5}))
     with pytest.raises(fm.CodecError, match=r"conv\.weight"):

@@ -371,7 +371,7 @@ def test_attached(api, tmp_path):
     assert not [path for path in Path(tmp_path / "out").rglob("*") if "fedmrn" in path.name]
 
 
-@pytest.mark.parametrize("name", ["output", "coding", "limits"])
+@pytest.mark.parametrize("name", ["output", "coding", "limits", "bits"])
 def test_settings_for_single_results_are_refused(name):
     with pytest.raises(fm.ArgumentError, match=rf"^{name} with secure: expected none, since "):
         fedmrn_nvflare.attach(job_of(), secure=SecAgg(threshold=2), **{name: "FRAME"})

@@ -304,6 +304,7 @@ def test_settings_that_make_no_sense_are_refused(label, given, words):
         ),
         ({"examples": 9}, {}, "examples of fedmrn: expected 0 with a largest weight of 0, got 9"),
         ({"fraction_bits": 25}, {}, "fraction_bits of fedmrn: expected 0 to 24, got 25"),
+        ({"bits": 0.5}, {}, "bits of fedmrn: expected 0.0, the default, with secure aggregation, got 0.5"),
         ({"bits": 0.5}, {"noise": "bernoulli:0.1"}, "bits of fedmrn: expected 0.0 with fixed noise, got 0.5"),
     ],
     ids=str,
