@@ -267,7 +267,7 @@ def test_many_clients_on_a_sparse_graph():
 
 
 def test_arrays_of_an_unchanged_training_are_masked():
-    """An update that the masks represent exactly, sent as full weights and as differences."""
+    """An update that signed masks represent exactly, sent as full weights and as differences."""
 
     def train(site):
         def run(task):
@@ -283,7 +283,7 @@ def test_arrays_of_an_unchanged_training_are_masked():
         return run
 
     model = {"w": np.zeros((4, 5), np.float32), "b": np.zeros(3, np.float32)}
-    job = Job(model=model)
+    job = Job(model=model, mask="signed")
     for site in job.sites.values():
         site.train = train(site)
     job.run()
