@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
+from itertools import repeat
 from typing import NamedTuple
 
 from . import oracle
@@ -160,7 +162,8 @@ def _frame(pen: _Pen, schema: oracle.Schema | None) -> None:
         except oracle.Refusal:
             schema = None
         pen.at += size
-    tensors = [None] * count if schema is None else schema
+    # The count may be damaged: a table of so many entries ends with the bytes.
+    tensors: Iterable[oracle.Tensor | None] = repeat(None, count) if schema is None else schema
     entries = [
         _entry(pen, tensor, f"of tensor {position}" if tensor is None else f"of {tensor.name!r}")
         for position, tensor in enumerate(tensors)

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -112,6 +113,17 @@ def test_damaged_bytes_are_shown_and_come_back(given, data):
         assert 0 <= view.fault.offset <= len(damaged.data)
         assert {number[0] for number in view.fault.numbers} <= set(CHECKS[damaged.what])
         assert view.fault.numbers
+
+
+def test_a_damaged_number_of_tensors_takes_no_memory():
+    frame = next(given.data for given in WITHOUT_SCHEMA if given.what == "frame" and len(given.data) > 40)
+    damaged = Input(frame[:28] + b"\xff\xff\xff\xff" + frame[32:], "frame")
+    tracemalloc.start()
+    try:
+        assert covers(fields_of(damaged), damaged.data)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
 
 
 def refusal(given):
