@@ -63,7 +63,7 @@ class FedMRN(Strategy):
         A fixed noise, of all masked tensors or of each by name; or a rule that has been made before. Default:
         a rule that starts from the weights of the first model.
     mask : {"binary", "signed"}
-        The kind of all masks; `noise`, if it is a rule, must be for the same.
+        The kind of all masks. If `noise` is a rule, it must have been made for this kind.
     bits : float, optional
         Bits of a masked parameter to which the rule steers binary masks, as in `AdaptiveNoise`; not with
         `secure`.

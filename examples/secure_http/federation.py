@@ -120,7 +120,7 @@ class Federation:
     def _begin(self, number: int) -> None:
         seed = fm.choose_seed(None, number, 0)  # unpredictable, the same one for all clients
         base_model = self._down.model_id
-        request = fm.Request(seed, self._rule.noise, "binary", number, base_model, self._schema)
+        request = fm.Request(seed, self._rule.noise, self._rule.mask, number, base_model, self._schema)
         self.exchange = Exchange(request, self._agreed, self._plan.wanted)
 
     def _apply(self) -> None:

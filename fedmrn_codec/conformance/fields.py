@@ -162,7 +162,7 @@ def _frame(pen: _Pen, schema: oracle.Schema | None) -> None:
         except oracle.Refusal:
             schema = None
         pen.at += size
-    # The count may be damaged: a table of so many entries ends with the bytes.
+    # A damaged count may be as large as 2^32 - 1; `_entry` stops where the bytes end.
     tensors: Iterable[oracle.Tensor | None] = repeat(None, count) if schema is None else schema
     entries = [
         _entry(pen, tensor, f"of tensor {position}" if tensor is None else f"of {tensor.name!r}")

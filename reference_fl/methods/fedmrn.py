@@ -71,10 +71,11 @@ class FedMRN(Base):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.noise = None if settings.noise == ADAPTIVE else noise_of(settings)
+        self.mask = settings.mask or "binary"
         self.rule: fm.AdaptiveNoise | None = None
         self._sum: fm.Aggregator | None = None
         codings = self.options["coding"], self.options["dense_coding"]
-        check_settings({} if self.noise is None else self.noise, settings.mask, *codings)
+        check_settings({} if self.noise is None else self.noise, self.mask, *codings)
         known = (*scales.SCHEDULES, scales.AS_RATE)
         self.require("schedule", self.options["schedule"] in known, f"one of {', '.join(known)}")
         self.require("over", self.options["over"] >= 1, "at least 1")
@@ -119,7 +120,7 @@ class FedMRN(Base):
             self.rule = fm.AdaptiveNoise(
                 schema,
                 state,
-                mask=self.settings.mask or "binary",
+                mask=self.mask,
                 distribution=self.options["distribution"],
                 bits=self.options["bits"] or None,
             )
@@ -135,7 +136,7 @@ class FedMRN(Base):
             model,
             seed=task.seed,
             noise=self.round_noise(model, self.schema(model), task),
-            mask=s.mask or "binary",
+            mask=self.mask,
             steps=local_steps(len(task.y), s.batch_size, s.epochs),
             private_seed=task.private_seed,
             stochastic=self.options["stochastic"],
@@ -177,10 +178,9 @@ class FedMRN(Base):
         return Terms(self.options["threshold"], max(self.options["largest_weight"], 1), self._step)
 
     def request(self, schema: fm.Schema, round: int, base_model: int, model: nn.Module) -> fm.Request:
-        """Masks of the round's one seed."""
+        """What all clients of a round are asked for: masks over noise of one seed."""
         noise = self.rule.noise if self.rule else self._fixed(model, schema, round)
-        mask = self.settings.mask or "binary"
-        return fm.Request(self.noise_seed(round, 0), noise, mask, round, base_model, schema)
+        return fm.Request(self.noise_seed(round, 0), noise, self.mask, round, base_model, schema)
 
     def server(
         self, schema: fm.Schema, round: int, base_model: int, model: nn.Module | None = None
