@@ -89,6 +89,9 @@ def test_the_frame_size_in_the_table_is_the_measured_one():
     zeros = {t.name: np.zeros(t.shape, t.type.numpy) for t in schema}
     frame = fm.encode(zeros, schema, seed=1, noise=fm.Uniform(0.01))
     assert f"this format {len(frame):,} " in PAGES["docs/index.md"]
+    row = re.search(r"\| iid \| fedmrn binary, .*noise adaptive \|.*", PAGES["docs/results.md"])
+    with_the_rule = row.group().split(" | ")[5]  # mean bytes up in the table of the reference runs
+    assert f"with the default noise {with_the_rule}, " in PAGES["docs/index.md"]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ TASK = ("dataset", "partition", "model", "clients", "clients_per_round", "epochs
 REPEATED = ("seed", "rounds", "threads")
 RAW = LATER_SETTINGS["downlink"]
 """The download in which every client receives all tensors as they are."""
+IN_LABEL = ("mask", "downlink", "secure")
+"""Settings that `Run.label` names."""
 REQUIRED = (*TASK, "method", "mask", "seed", "rounds")
 
 
@@ -47,11 +49,16 @@ class Run:
     secure: list[dict[str, Any]] = field(default_factory=list)
 
     @property
+    def kind(self) -> str:
+        """The method, with its mask kind."""
+        name, mask = self.settings["method"], self.settings["mask"]
+        return f"{name}{f' {mask}' if mask else ''}"
+
+    @property
     def label(self) -> str:
-        """The method, with its mask kind, secure aggregation, and its download if that is not raw."""
-        name, mask, way = (self.settings[key] for key in ("method", "mask", "downlink"))
-        secure = ", secure" if self.settings["secure"] else ""
-        return f"{name}{f' {mask}' if mask else ''}{secure}{'' if way == RAW else f', downlink {way}'}"
+        """The kind, with secure aggregation, and the download if that is not raw."""
+        secure, way = self.settings["secure"], self.settings["downlink"]
+        return f"{self.kind}{', secure' if secure else ''}{'' if way == RAW else f', downlink {way}'}"
 
     @property
     def task(self) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .runs import RAW, TASK, Run
+from .runs import IN_LABEL, RAW, TASK, Run
 
 FLOAT32 = "fedavg"
 RECENT = 5
@@ -140,7 +140,7 @@ def sections(runs: Iterable[Run]) -> list[Section]:
         Section(
             name=_name(task, groups),
             task=dict(zip(TASK, task, strict=True)),
-            rows=tuple(Row(_label(of[0], distinguishing[of[0].label]), tuple(of)) for of in rows.values()),
+            rows=tuple(Row(_label(of[0], distinguishing[of[0].kind]), tuple(of)) for of in rows.values()),
         )
         for task, rows in groups.items()
     ]
@@ -172,15 +172,18 @@ def _place(run: Run) -> tuple[Any, ...]:
 
 
 def _distinguishing(groups: Iterable[dict[str, list[Run]]]) -> dict[str, list[str]]:
-    """For each method and mask kind, the settings that differ between its rows of one section."""
+    """For each method and mask kind, the settings that differ between its rows of one section.
+
+    Those that a run's label has anyway, its download and secure aggregation, are not among them.
+    """
     found: dict[str, list[str]] = {}
     for rows in groups:
         variants: dict[str, list[dict[str, Any]]] = {}
         for of in rows.values():
-            variants.setdefault(of[0].label, []).append(of[0].variant)
-        for label, these in variants.items():
-            keys = found.setdefault(label, [])
-            every = sorted({key for variant in these for key in variant})
+            variants.setdefault(of[0].kind, []).append(of[0].variant)
+        for kind, these in variants.items():
+            keys = found.setdefault(kind, [])
+            every = sorted({key for variant in these for key in variant} - set(IN_LABEL))
             differ = [key for key in every if len({repr(variant.get(key)) for variant in these}) > 1]
             keys.extend(key for key in differ if key not in keys)
     return found

@@ -28,12 +28,11 @@ def table(runs: Iterable[Run]) -> list[dict[str, Any]]:
 def _line(section: Section, row: Row) -> dict[str, Any]:
     exact = exact_line(section, row)
     bytes_of = {key: round(exact[key]) for key in exact if key.endswith("_bytes_per_client_round")}
-    ratios = {key: value and round(value, 2) for key, value in exact.items() if key.startswith("ratio")}
-    return {**exact, **bytes_of, **ratios}
+    return {**exact, **bytes_of}
 
 
 def exact_line(section: Section, row: Row) -> dict[str, Any]:
-    """The row of `table`, with bytes and ratios that are not rounded."""
+    """The row of `table`, with bytes that are not rounded."""
     dense = section.float32
     last, recent, best = row.last, row.recent, row.best
     return {

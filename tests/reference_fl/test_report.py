@@ -178,7 +178,7 @@ def test_the_table_and_its_markdown(many):
         ("labels:3", "fedavg", 1, 4),
     ]
     assert rows[1]["uplink_bytes_per_client_round"] == 3000
-    assert rows[1]["ratio"] == pytest.approx(80_100 / 3000, abs=0.005)
+    assert rows[1]["ratio"] == 80_100 / 3000
     lines = report.markdown(report.HEADS, map(report.cells, rows)).splitlines()
     assert lines[3] == (
         "| digits | iid | fedmrn binary | 2 | 4 "
@@ -194,15 +194,32 @@ def test_both_directions_are_compared_with_a_float32_download(tmp_path):
     assert [row["downlink_bytes_per_client_round"] for row in rows.values()] == [82_000, 3000, 3000]
     ups = [80_100, 80_100, 3000]
     assert [row["uplink_bytes_per_client_round"] for row in rows.values()] == ups
-    assert [row["ratio"] for row in rows.values()] == [round(80_100 / up, 2) for up in ups]
-    assert [row["ratio_both"] for row in rows.values()] == [
-        round(162_100 / both, 2) for both in (162_100, 83_100, 6000)
-    ]
+    assert [row["ratio"] for row in rows.values()] == [80_100 / up for up in ups]
+    assert [row["ratio_both"] for row in rows.values()] == [1, 162_100 / 83_100, 162_100 / 6000]
     (section,) = sections(report.load([tmp_path]))
     assert [row[-3:] for row in grids.sizes(section).rows] == [
         ["82,000", "1.0", "1.0"],
         ["3,000", "1.0", "2.0"],
         ["3,000", "26.7", "27.0"],
+    ]
+
+
+def test_ratios_are_rounded_once(tmp_path):
+    write(tmp_path / "a"), write(tmp_path / "b", **BINARY, downlink="grid", down=[5463] * 5)
+    rows = report.table(report.load([tmp_path]))
+    assert 19.15 < rows[1]["ratio_both"] < 19.1549  # to two digits first, and then to one, it would be 19.1
+    assert report.cells(rows[1])[-1] == "19.2"
+
+
+def test_a_setting_is_named_in_every_row_of_a_mask_kind(tmp_path):
+    rule = {**BINARY, "noise": "adaptive"}
+    write(tmp_path / "a", **BINARY), write(tmp_path / "b", **rule)
+    write(tmp_path / "c", **rule, downlink="grid"), write(tmp_path / "d", **rule, secure=True)
+    assert [row.label for row in section_of(tmp_path).rows] == [
+        "fedmrn binary, noise adaptive",
+        "fedmrn binary, noise uniform:0.01",
+        "fedmrn binary, downlink grid, noise adaptive",
+        "fedmrn binary, secure, noise adaptive",
     ]
 
 
