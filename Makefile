@@ -1,5 +1,5 @@
 # All targets use .venv, with pinned versions. Nothing is installed globally, except the Debian packages that
-# `tools`, `conformance`, `fuzz` and `fashion-mnist` install where they run as root.
+# `tools` (part of `test` and `coverage`), `conformance`, `fuzz` and `fashion-mnist` install where they run as root.
 # Another interpreter: make setup PYTHON=python3.12
 PYTHON ?= python3
 BIN    := .venv/bin
@@ -179,8 +179,8 @@ TABLE   := $(RESULTS)/reference
 SKEWED  := $(wildcard $(TABLE)/labels-*seed?.jsonl $(TABLE)/dirichlet-*seed?.jsonl)
 EVERY   := $(wildcard $(TABLE)/*seed?.jsonl $(SCALES)-fedavg-seed?.jsonl $(SCALES)-binary-seed?.jsonl) \
   $(RESULTS)/rule/iid-seed0.jsonl $(wildcard $(DOWN)-fedmrn-binary-raw-seed?.jsonl)
-# The README leaves out signed masks, SignSGD and, on IID data, the paper's scale, and has the grid.
-FIRST   := $(filter-out $(wildcard $(TABLE)/*-signed-* $(TABLE)/*-signsgd-* $(TABLE)/iid-*-paper-* $(SCALES)-binary-*),$(EVERY)) \
+# The README leaves out Dirichlet partitions, signed masks, SignSGD and, on IID data, the paper's scale, and has the grid.
+FIRST   := $(filter-out $(wildcard $(TABLE)/dirichlet-* $(TABLE)/*-signed-* $(TABLE)/*-signsgd-* $(TABLE)/iid-*-paper-* $(SCALES)-binary-*),$(EVERY)) \
   $(wildcard $(DOWN)-fedmrn-binary-seed?.jsonl)
 # FedAvg and the rule, and the rule with secure aggregation, where the partition gives clients equal sizes.
 SECURE  := $(filter-out $(wildcard $(TABLE)/dirichlet-* $(TABLE)/*-paper-* $(TABLE)/*-eden-* $(TABLE)/*-signsgd-* $(SCALES)-binary-*),$(EVERY)) \

@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +27,7 @@ import fedmrn_codec as fm
 from fedmrn_codec.primitives import atomic
 
 from . import beside
+from .commit import commit
 
 if TYPE_CHECKING:  # `settings` imports torch, which reading a record does not need
     from .settings import Settings
@@ -167,7 +167,7 @@ def made_by() -> dict[str, Any]:
     import torch
 
     return {
-        "commit": _commit(),
+        "commit": commit(Path(__file__).parent),
         "machine": {
             "processor": _processor(),
             "cores": os.cpu_count(),
@@ -211,25 +211,6 @@ def _finished_rounds(path: Path) -> int:
         return 0
     with safetensors.safe_open(path, "np") as file:
         return int(file.metadata()["round"])
-
-
-def _commit() -> str | None:
-    """The commit of this source tree, "+" appended if it has changes; None outside a checkout."""
-    here = Path(__file__).resolve().parent
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changes = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit + ("+" if changes else "")
 
 
 def _processor() -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fault_rows import FAULTS, Row
 
+from reference_fl.commit import short_commit
 from reference_fl.report import insert, markdown
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "testing.md"
@@ -42,7 +43,9 @@ def main() -> int:
         rows += found
         print(markdown(HEADS, map(cells, found)), flush=True)
     if not given.only and not given.quick and not failed:
-        insert(DOCUMENT, markdown(HEADS, map(cells, rows)), "faults")
+        most_points = f", at most {given.points} points each" if given.points else ""
+        text = f"Run at commit {short_commit(DOCUMENT)}{most_points}.\n\n{markdown(HEADS, map(cells, rows))}"
+        insert(DOCUMENT, text, "faults")
     return int(failed)
 
 

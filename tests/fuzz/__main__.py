@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from reference_fl.commit import short_commit
 from reference_fl.report import insert
 
 from . import run, seeds
@@ -43,7 +44,7 @@ def main() -> int:
     names = [name.strip() for name in given.only.split(",") if name.strip()] or list(run.ALL)
     if unknown := [name for name in names if name not in run.ALL]:
         parser.error(f"--only: expected some of {', '.join(run.ALL)}, got {', '.join(unknown)}")
-    version = run.commit()
+    version = short_commit(run.ROOT / "SECURITY.md")
     results = run.run_all(names, given.seconds, given.seed, tell)
     made = run.rows(results, version)
     print(f"\n{run.table(made)}")

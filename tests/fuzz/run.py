@@ -1,6 +1,5 @@
 """All harnesses, one after the other: their time, their results, and the table of them."""
 
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -140,14 +139,3 @@ def table(new: Mapping[str, str], former: str = "") -> str:
 def former(document: str) -> str:
     """The table that a document has between its comments."""
     return document.partition("<!-- fuzzing")[2].partition("<!-- end of fuzzing -->")[0]
-
-
-def commit() -> str:
-    """The commit that is tested, with a + if files other than SECURITY.md have changed since."""
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-        return done.stdout.strip()
-
-    changed = git("status", "--porcelain", "--", ".", ":!SECURITY.md")
-    return git("rev-parse", "--short=7", "HEAD") + "+" * bool(changed)

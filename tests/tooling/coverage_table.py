@@ -7,9 +7,11 @@ from typing import Any
 
 from coverage import Coverage
 
+from reference_fl.commit import short_commit
 from reference_fl.report import insert
 
 ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = ROOT / "docs" / "testing.md"
 
 
 def main() -> None:
@@ -23,7 +25,7 @@ def main() -> None:
     files = json.loads((ROOT / "htmlcov" / "coverage.json").read_text())["files"]
     table = packages(files)
     print(table)
-    insert(ROOT / "docs" / "testing.md", table, "coverage")
+    insert(DOCUMENT, f"Measured at commit {short_commit(DOCUMENT)}.\n\n{table}", "coverage")
 
 
 def packages(files: dict[str, Any]) -> str:

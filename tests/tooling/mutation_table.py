@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from reference_fl.commit import short_commit
 from reference_fl.report import insert
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,7 +22,7 @@ MODULES = (
     "face/policy_arguments.py", "face/policy_toml.py", "face/terms.py", "face/intake.py", "face/request.py",
     "face/envelope.py", "face/keys.py", "sums/state.py", "sums/partial.py", "sums/exact.py",
 )  # fmt: skip
-HEAD = ["| module | mutants | killed | explained | unexplained |", "|---|---|---|---|---|"]
+HEAD = ["| module | mutants | killed | explained | unexplained | commit |", "|---|---|---|---|---|---|"]
 
 
 def main(results: Path) -> int:
@@ -29,7 +30,8 @@ def main(results: Path) -> int:
     alive = latest(results.read_text().splitlines())
     document = DOCUMENT.read_text()
     explained = explanations(document)
-    rows = [row(module, alive, explained) or former(module, document) for module in MODULES]
+    commit = short_commit(DOCUMENT)
+    rows = [row(module, alive, explained, commit) or former(module, document) for module in MODULES]
     insert(DOCUMENT, "\n".join([*HEAD, *rows]), "mutants")
     run = {module for module, _ in alive}
     missing = sorted(key for key, is_alive in alive.items() if is_alive and key not in explained)
@@ -54,20 +56,20 @@ def explanations(document: str) -> set[tuple[str, str]]:
     return {(module, mutant) for module, mutant, reason in rows if reason}
 
 
-def row(module: str, alive: dict[tuple[str, str], bool], explained: set[tuple[str, str]]) -> str:
+def row(module: str, alive: dict[tuple[str, str], bool], explained: set[tuple[str, str]], commit: str) -> str:
     """A line of the table; empty if the module was not run."""
     found = {key: state for key, state in alive.items() if key[0] == module}
     if not found:
         return ""
     left = [key for key, state in found.items() if state]
     reasons = sum(key in explained for key in left)
-    return cells(module, [len(found), len(found) - len(left), reasons, len(left) - reasons])
+    return cells(module, [len(found), len(found) - len(left), reasons, len(left) - reasons, commit])
 
 
 def former(module: str, document: str) -> str:
     """The line that the table has of a module that was not run."""
     found = re.search(rf"^\| {re.escape(module)} \|.*\|$", document, re.MULTILINE)
-    return found[0] if found else cells(module, ["not run"] * 4)
+    return found[0] if found else cells(module, ["not run"] * 5)
 
 
 def cells(module: str, values: Sequence[object]) -> str:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from reference_fl.commit import short_commit
 from reference_fl.report import insert
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,17 +136,6 @@ def test(python: Path, tests: str, marked: str, workers: str) -> tuple[int, str]
     return process.returncode, re.sub(r" in .*|=", "", counted[-1]).strip() if counted else "no test"
 
 
-def commit() -> str:
-    """The commit that is tested, with a + if files other than the page of the tables have changed since."""
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-        return done.stdout.strip()
-
-    changed = git("status", "--porcelain", "--", ".", f":!{DOCUMENT.relative_to(ROOT)}")
-    return git("rev-parse", "--short=7", "HEAD") + "+" * bool(changed)
-
-
 def run(mode: str, chosen: str, quick: bool, workers: str, only: str) -> int:
     """Test the environments of one mode, and write the table after each; 0 if every test passes.
 
@@ -168,7 +158,7 @@ def run(mode: str, chosen: str, quick: bool, workers: str, only: str) -> int:
             marked = MARKED_QUICK if quick else MARKED
             code, counts = test(inside, tests, marked, workers)
             tests += ", without slow and integration tests" if quick else ""
-            about = {"commit": commit(), "tests": tests, "result": counts}
+            about = {"commit": short_commit(DOCUMENT), "tests": tests, "result": counts}
             columns[each.heading] = {f"`{name}`": its for name, its in versions(inside).items()} | about
             worst = max(worst, code)
         write(mode, columns)
