@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -230,6 +231,42 @@ def test_the_secure_federation_learns(tmp_path, monkeypatch):
     assert output == f"listening on {port}\n"
     plain = fedavg(net, start, dict.fromkeys(("ann", "bob", "eve"), 1 / 3))
     assert accuracy(net, held) > accuracy(net, plain) - 0.01  # as the page says
+
+
+def test_a_secure_round_that_nobody_goes_on_with_is_lost(tmp_path):
+    """Two clients stop after the keys; the third sends shares without keys. The next round has all three."""
+    fedmrn_secagg = pytest.importorskip("fedmrn_secagg", exc_type=ImportError)
+    port = free_port()
+    prepare = commands(tmp_path, SHELL, port)[0]
+    serve, *clients = commands(tmp_path, SECURE_SHELL, port)
+    program = FILES["secure_server.py"].replace("ROUNDS, SECONDS = 8, 30", "ROUNDS, SECONDS = 2, 2")
+    assert program != FILES["secure_server.py"]
+    (tmp_path / "secure_server.py").write_text(program)
+    options = {"cwd": tmp_path, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
+    subprocess.run(prepare, check=True, timeout=LATEST, **options)
+    url = f"http://127.0.0.1:{port}"
+    running = [subprocess.Popen(serve, stdout=subprocess.PIPE, text=True, **options)]
+    try:
+        wait_for(url, running[0])
+        request = fm.Request.from_dict(json.loads(fetch(f"{url}/round?client=ann")))
+
+        def keys(name, id):
+            message = fedmrn_secagg.Client(id, request, threshold=2).keys()
+            return fetch(f"{url}/exchange?client={name}&round=1&step=keys", message)
+
+        with ThreadPoolExecutor() as pool:
+            assert len(set(pool.map(keys, ("ann", "bob"), (1, 2)))) == 1  # the roster
+        stray = answer(f"{url}/exchange?client=eve&round=1&step=shares", b"x")
+        assert stray == (409, "not in this step")
+        running += [subprocess.Popen(client, **options) for client in clients]
+        assert [client.wait(LATEST) for client in running[1:]] == [0, 0, 0]
+    finally:
+        for process in running:
+            process.kill()
+        output, _ = running[0].communicate(timeout=10)
+        for process in running[1:]:
+            process.wait(10)
+    assert "round 1 is lost: clients with shares: expected at least 2, got 0" in output
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from nvflare.apis.executor import Executor
 from nvflare.apis.filter import Filter
+from nvflare.apis.job_def import ALL_SITES
 from nvflare.app_common.workflows.base_model_controller import BaseModelController
 from nvflare.app_common.workflows.fedavg import FedAvg
 from nvflare.app_common.workflows.scatter_and_gather import ScatterAndGather
@@ -54,7 +56,8 @@ def attach(
     imports this library, which must be installed on the server and on every client; NVFlare does not copy
     its files into the job.
 
-    Call it after adding the workflow and, in a job with an app for each client, after adding the clients.
+    Call it last, when the job has its workflow and its clients. Where each client has an app of its own, all
+    of them get the filters.
 
     Parameters
     ----------
@@ -79,35 +82,48 @@ def attach(
     Raises
     ------
     fedmrn_codec.ArgumentError
-        A setting is out of range, or the target is neither a recipe nor a job; or, with `secure`, the job's
-        workflow or a setting needs single results.
+        A setting is out of range; the target is neither a recipe nor a job, or a job that has no workflow or
+        no clients yet; or, with `secure`, the job's workflow or a setting needs single results.
     """
     if not isinstance(target, Recipe | FedJob):
         raise fm.ArgumentError("target", "a Recipe or a FedJob", type(target).__name__)
     if downlink not in DOWNLINKS:
         raise fm.ArgumentError("downlink", f"one of {', '.join(DOWNLINKS)}", repr(downlink))
     job = target._job if isinstance(target, Recipe) else target  # a recipe has no public attribute for it
+    if isinstance(target, FedJob):
+        _check_complete(target)
     names = list(tasks)
     if secure is None:
-        _add(target, ToFrame(), FilterType.TASK_RESULT, names)
+        _add(target, ToFrame(), filter_type=FilterType.TASK_RESULT, tasks=names)
         job.to_server(FromFrame(noise, **settings), filter_type=FilterType.TASK_RESULT, tasks=names)
     else:
         _secure(target, job, secure, names, noise, settings)
     if downlink == "grid":
         job.to_server(ToGrid(), filter_type=FilterType.TASK_DATA, tasks=names)
-        _add(target, FromGrid(), FilterType.TASK_DATA, names)
+        _add(target, FromGrid(), filter_type=FilterType.TASK_DATA, tasks=names)
     job.set_app_packages(sorted({*job.job.app_packages, *PACKAGES}))
     _ignore_refused(job)
 
 
-def _add(target: Recipe | FedJob, client_filter: Filter, filter_type: str, tasks: list[str]) -> None:
-    """Add a filter to all clients; a recipe keeps track of apps for single clients."""
-    if isinstance(target, FedJob):
-        target.to_clients(client_filter, filter_type=filter_type, tasks=tasks)
-    elif filter_type == FilterType.TASK_RESULT:
-        target.add_client_output_filter(client_filter, tasks=tasks)
-    else:
-        target.add_client_input_filter(client_filter, tasks=tasks)
+def _check_complete(job: FedJob) -> None:
+    """Refuse a job to which parts are still to be added: the filters and settings would miss them."""
+    for what, there in (("workflow", _workflows(job)), ("clients", job.clients)):
+        if not there:
+            raise fm.ArgumentError(f"{what} of the job", "at least one, added before `attach`", "none")
+
+
+def _workflows(job: FedJob) -> list[Any]:
+    server = job._deploy_map.get("server")
+    return list(server.app_config.workflows) if server else []
+
+
+def _add(target: Recipe | FedJob, part: Filter | Executor, **where: Any) -> None:
+    """Add a filter or an executor to every client: to the app that all have, or else to that of each."""
+    if isinstance(target, Recipe):
+        target._add_to_client_apps(part, **where)  # has no public method for executors
+        return
+    for client in [ALL_SITES] if ALL_SITES in target.clients else target.clients:
+        target.to(part, client, **where)
 
 
 def _secure(
@@ -123,8 +139,7 @@ def _secure(
         raise fm.ArgumentError("secure", "a SecAgg", type(secure).__name__)
     for name in settings.keys() & REFUSED:
         raise fm.ArgumentError(f"{name} with secure", REFUSED[name], repr(settings[name]))
-    server = job._deploy_map.get("server")
-    workflows = server.app_config.workflows if server else []
+    workflows = _workflows(job)
     if [type(workflow.controller) for workflow in workflows] != [FedAvg]:
         expected = "one FedAvg of nvflare.app_common.workflows.fedavg, and no subclass of it"
         found = ", ".join(type(workflow.controller).__name__ for workflow in workflows) or "none"
@@ -137,13 +152,8 @@ def _secure(
     workflow.controller = controller
     from .secure_client import Exchange, ToMasked
 
-    _add(target, ToMasked(), FilterType.TASK_RESULT, tasks)
-    if isinstance(target, Recipe):
-        target._add_to_client_apps(
-            Exchange(), tasks=list(TASKS.values())
-        )  # has no public method for executors
-    else:
-        target.to_clients(Exchange(), tasks=list(TASKS.values()))
+    _add(target, ToMasked(), filter_type=FilterType.TASK_RESULT, tasks=tasks)
+    _add(target, Exchange(), tasks=list(TASKS.values()))
 
 
 def _secured(
@@ -166,8 +176,7 @@ def _secured(
 
 def _ignore_refused(job: FedJob) -> None:
     """Set `ignore_result_error` where it is None; FedAvg would end the job at the first refused result."""
-    server = job._deploy_map.get("server")
-    for workflow in server.app_config.workflows if server else ():
+    for workflow in _workflows(job):
         controller = workflow.controller
         if isinstance(controller, BaseModelController) and controller._ignore_result_error is None:
             controller._ignore_result_error = True

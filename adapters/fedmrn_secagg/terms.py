@@ -17,6 +17,9 @@ from .messages import label
 MOST_FRAMES = 2**24 - 1
 """The largest number of clients times the largest weight."""
 
+MOST_BYTES = 2**38
+"""Of a section of a vector: the keystream of one nonce (spec 6.4)."""
+
 MOST_SESSION = 255
 """Bytes."""
 
@@ -71,6 +74,9 @@ class Terms:
                 "largest_weight", f"at most {MOST_FRAMES} with all clients", self.largest_weight
             )
         self.steps  # noqa: B018 - checks them
+        if self.threshold > self.most_clients or max(self._dense_bytes) > MOST_BYTES:
+            got = sum(tensor.size for tensor in self.request.schema)
+            raise fm.ArgumentError("schema", f"sections of at most {MOST_BYTES} bytes", f"{got} elements")
 
     @cached_property
     def steps(self) -> dict[str, float]:
@@ -82,10 +88,19 @@ class Terms:
         given = self.step if isinstance(self.step, Mapping) else dict.fromkeys(defaults, self.step)
         return checked_steps({**defaults, **given}, dense)
 
-    @property
+    @cached_property
     def most_clients(self) -> int:
-        """The largest number of clients whose sums do not wrap around."""
-        return MOST_FRAMES // self.largest_weight
+        """The largest number of clients whose sums do not wrap around, and whose fields have a keystream."""
+        groups = sum(-(-tensor.size // 8) for tensor in self.request.schema if tensor.masked)
+        bits = min(MOST_BYTES // max(groups, 1), MOST_FRAMES.bit_length())
+        return ((1 << bits) - 1) // self.largest_weight
+
+    @property
+    def _dense_bytes(self) -> tuple[int, int]:
+        """The bytes of the sections 2 and 3."""
+        dense = [tensor for tensor in self.request.schema if not tensor.masked]
+        floats = sum(tensor.size for tensor in dense if tensor.type.is_float)
+        return 4 * (1 + floats), 8 * (sum(tensor.size for tensor in dense) - floats)
 
     @property
     def keys_bytes(self) -> int:
@@ -94,7 +109,7 @@ class Terms:
 
     @cached_property
     def agreement(self) -> bytes:
-        """C of spec 2: the digest of all agreed values."""
+        """A of spec 2: the digest of all agreed values."""
         request = self.request
         noise = masked_values(request.schema, request.noise, "noise")
         parts = [

@@ -15,9 +15,6 @@ from .layout import Layout
 COUNTER = bytes(4)
 """The initial block counter, which the package takes with the nonce."""
 
-MOST_BYTES = 2**38
-"""Of a section: the keystream of one nonce."""
-
 
 class Vector:
     """A vector, a masked vector, or a sum of some; at first zeros.

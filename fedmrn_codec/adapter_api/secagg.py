@@ -74,7 +74,7 @@ class SecAgg:
     session : bytes, optional
         At most 255, to which all keys are bound. By default made from the id of the framework's run or job.
     identities : mapping of client to fedmrn_codec.Key, optional
-        The public Ed25519 key of each client, by its id in Flower and by its name in NVFlare. Clients then
+        The public Ed25519 key of each client, by its id in Flower; NVFlare refuses them. Clients then
         sign their keys, and need keys of their own, which the adapter's guide says how to configure.
 
     Raises

@@ -56,7 +56,7 @@ def number(id: int) -> bytes:
 
 
 def agreement(agreed: Agreed) -> bytes:
-    """C (2)."""
+    """A (2)."""
     kind, distribution, scale = agreed.masks
     data = label("agreement") + bytes([len(agreed.session)]) + agreed.session
     data += struct.pack("<QQIB", agreed.seed, agreed.base_model, agreed.round, kind)

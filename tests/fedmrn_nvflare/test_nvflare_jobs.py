@@ -21,6 +21,7 @@ from nvflare_cases import MODEL, Context, Federation, bytes_of
 
 import fedmrn_codec as fm
 import fedmrn_nvflare
+from fedmrn_nvflare import SecAgg
 
 
 def configs(folder):
@@ -36,11 +37,12 @@ def recipe(tmp_path):
     return FedAvgRecipe(name="job", min_clients=2, train_script=str(script), model=model)
 
 
-def job(ignore=None):
+def job(ignore=None, clients=("@ALL",)):
     out = FedJob("job", min_clients=2)
     out.to_server(FedAvg(num_clients=2, num_rounds=1, ignore_result_error=ignore))
     out.to_server(Persistor("nowhere"), id="persistor")
-    out.to_clients(Trainer(), tasks=["train"])
+    for client in clients:
+        out.to(Trainer(), client, tasks=["train"])
     return out
 
 
@@ -68,6 +70,30 @@ def test_attached(api, tmp_path):
     assert chain["filters"] == [{"path": "fedmrn_nvflare.downlink.FromGrid", "args": {}}]
     assert server["workflows"][0]["args"]["ignore_result_error"] is True
     assert not [path for path in Path(tmp_path / "out").rglob("*") if "fedmrn" in path.name]
+
+
+@pytest.mark.parametrize("secure", [None, SecAgg(threshold=2)])
+def test_clients_with_an_app_each_keep_it(secure, tmp_path):
+    target = job(clients=("site-1", "site-2"))
+    fedmrn_nvflare.attach(target, secure=secure)
+    target.export_job(str(tmp_path / "out"))
+    clients = sorted((tmp_path / "out").rglob("config_fed_client.json"))
+    assert [path.parent.parent.name for path in clients] == ["app_site-1", "app_site-2"]
+    for path in clients:
+        config = json.loads(path.read_text())
+        assert config["executors"][0]["executor"]["path"].endswith("Trainer")
+        assert len(config["executors"]) == (1 if secure is None else 2)
+        assert len(config["task_result_filters"]) == len(config["task_data_filters"]) == 1
+
+
+def test_a_job_without_its_parts_is_refused():
+    target = FedJob("job", min_clients=2)
+    with pytest.raises(fm.ArgumentError, match=r"workflow of the job: expected at least one, .* got none"):
+        fedmrn_nvflare.attach(target)
+    target.to_server(FedAvg(num_clients=2, num_rounds=1))
+    with pytest.raises(fm.ArgumentError, match=r"clients of the job: expected at least one, .* got none"):
+        fedmrn_nvflare.attach(target)
+    assert not target._deploy_map["server"].app_config.task_result_filters
 
 
 @pytest.mark.parametrize("api", ["recipe", "job"])

@@ -408,6 +408,7 @@ def test_other_workflows_are_refused():
         shareable_generator_id="generator",
     )
     job.to_server(flow)
+    job.to_clients(Trainer(), tasks=["train"])
     job.to_server(FullModelShareableGenerator(), id="generator")
     job.to_server(InTimeAccumulateWeightedAggregator(), id="aggregator")
     with pytest.raises(
