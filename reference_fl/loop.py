@@ -66,7 +66,7 @@ def run(
     engine = engine or Local(settings, data)
     weights = [len(part) for part in split(settings, data)]
     server = Server(settings, data, weights)
-    with Record.open(folder, settings, engine.name) as record:
+    with Record.open(folder, settings, engine.name, server.method.options) as record:
         if (kept := record.load_state()) is not None:
             server.restore(safetensors.torch.load(kept))
         objective = Objective(server.model, settings, data) if isinstance(server.model, Smooth) else None

@@ -1,8 +1,9 @@
 """The files of a run: one line of JSON for each round, and the state that the next round needs.
 
-`metrics.jsonl`: the first line holds the settings, the commit, the machine and the engines of the run (the
-result does not depend on the last three). Each further line is a finished round with the keys `ROUND_KEYS`;
-bytes are the lengths of the messages, summed over the clients of the round.
+`metrics.jsonl`: the first line holds the settings, all options of the method, the commit, the machine and the
+engines of the run (the result does not depend on the last two); and, for each time that another commit or
+machine resumed the run, these and the number of rounds before. Each further line is a finished round with the
+keys `ROUND_KEYS`; bytes are the lengths of the messages, summed over the clients of the round.
 `layers.jsonl`: for methods with masks, the counts of `mask_counts.py`, one line for each round.
 `objective.jsonl`: for smooth models, the quantities of `objective.py`, one line for each round.
 `traffic.jsonl`: the bytes to and from each client of a round, as `traffic.py` writes them.
@@ -72,7 +73,13 @@ class Record:
         self._file: BinaryIO | None = None
 
     @classmethod
-    def open(cls, folder: Path, settings: Settings, engine: str | None = None) -> Record:
+    def open(
+        cls,
+        folder: Path,
+        settings: Settings,
+        engine: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Record:
         """Open the record of a new or a resumed run; of the settings only the number of rounds may differ.
 
         Parameters
@@ -81,6 +88,9 @@ class Record:
         settings : Settings
         engine : str, optional
             The name of the engine for the remaining rounds.
+        options : mapping of str to object, optional
+            The options of the method, with the defaults for those that `settings` does not name: a later
+            version may have others. Not compared with a run that is older than this line of the record.
 
         Raises
         ------
@@ -88,10 +98,13 @@ class Record:
             The folder holds a run with other settings, or files that are not those of a run.
         """
         folder.mkdir(parents=True, exist_ok=True)
+        new = header_line(settings, engine, options)
         if not (folder / METRICS).exists():
-            return cls(folder, header_line(settings, engine), [])
-        ((header, rounds),) = read(folder / METRICS) or [(header_line(settings, engine), [])]
+            return cls(folder, new, [])
+        ((header, rounds),) = read(folder / METRICS) or [(new, [])]
         before, now = {**LATER_SETTINGS, **header["settings"]}, settings.as_json()
+        if options is not None and "options" in header:
+            before, now = {**header["options"], **before}, {**options, **now}
         changed = [key for key in now if key != "rounds" and before.get(key) != now[key]]
         if changed:
             raise ValueError(
@@ -102,7 +115,9 @@ class Record:
         if len(rounds) < done:
             what = f"rounds in {folder / METRICS}"
             raise ValueError(f"{what}: expected at least {done}, as {STATE} states, got {len(rounds)}")
-        header["settings"] = {**now, "rounds": max(done, settings.rounds)}
+        header["settings"] = {**settings.as_json(), "rounds": max(done, settings.rounds)}
+        if done < settings.rounds:
+            _add_resumption(header, done)
         engines = header.setdefault("engines", [LOCAL])
         if engine is not None and engine not in engines and done < settings.rounds:
             engines.append(engine)
@@ -157,9 +172,19 @@ def _add_line(file: BinaryIO, line: dict[str, Any]) -> None:
     os.fsync(file.fileno())
 
 
-def header_line(settings: Settings, engine: str | None = None) -> dict[str, Any]:
-    """The first line of a run: its settings, the commit, the machine and the engine."""
-    return {"settings": settings.as_json(), **made_by(), "engines": [engine or LOCAL]}
+def header_line(
+    settings: Settings, engine: str | None = None, options: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The first line of a run: settings, all options of the method, commit, machine and engine."""
+    completed = {} if options is None else {"options": dict(options)}
+    return {"settings": settings.as_json(), **completed, **made_by(), "engines": [engine or LOCAL]}
+
+
+def _add_resumption(header: dict[str, Any], done: int) -> None:
+    """Note another commit or machine than before for the rounds after `done`."""
+    now, last = made_by(), header.get("resumed", [header])[-1]
+    if {key: last.get(key) for key in now} != now:
+        header.setdefault("resumed", []).append({"after": done, **now})
 
 
 def made_by() -> dict[str, Any]:

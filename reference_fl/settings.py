@@ -114,6 +114,12 @@ LEARNING_RATE = {
     "fedbat": 0.1,
     "fedpm": 0.1,
 }
+SIGNED_LEARNING_RATE = 0.03
+"""FedMRN's with signed masks, which send the whole step."""
+
+ORDINARY = ("postmask", "signsgd", "topk", "terngrad", "drive", "eden", "fedsparsify")
+"""The methods that compress an ordinary update: a preset's learning rate for FedAvg is theirs, too."""
+
 MASKS = ("fedmrn", "postmask")
 """The methods that have a mask kind and a noise."""
 
@@ -149,7 +155,9 @@ def defaults(dataset: str, method: str, mask: str | None, **given: Any) -> Setti
         noise=None if mask is None else ADAPTIVE if method == "fedmrn" else NOISE[mask],
         partition="iid",
         batch_size=BATCH_SIZE.get(dataset, 64),
-        learning_rate=LEARNING_RATE[method],
+        learning_rate=SIGNED_LEARNING_RATE
+        if method == "fedmrn" and mask == "signed"
+        else LEARNING_RATE[method],
         seed=0,
         threads=2,
         **row,

@@ -106,6 +106,9 @@ class Method(Protocol):
     """Whether the bits of its frames are masks, so that counting them is useful. In methods that send signs
     (`signs`) the bits are as random as the noise."""
 
+    options: dict[str, Any]
+    """Those of `OPTIONS` and `SERVER_OPTIONS`, as the settings or the defaults have them."""
+
     def __init__(self, settings: Settings) -> None: ...
 
     def schema(self, model: nn.Module) -> fm.Schema:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from ..settings import NOISE, Settings, defaults
+from ..settings import NOISE, ORDINARY, Settings, defaults
 
 FOLDER = Path(__file__).parent
 NOT_HERE = {"method", "mask", "seed", "threads", "options"}  # settings of a run, not of an experiment
@@ -109,7 +109,9 @@ def settings(preset: Preset, method: str, mask: str | None, **given: Any) -> Set
     stated = {key: value for key, value in given.items() if value is not None}
     dataset = stated.pop("dataset", preset.common["dataset"])
     label = defaults(dataset, method, mask).label
-    own = {**preset.common, **preset.methods.get(label, {})}
+    fedavg = preset.methods.get("fedavg", {})
+    shared = {key: fedavg[key] for key in ("learning_rate",) if key in fedavg and method in ORDINARY}
+    own = {**preset.common, **shared, **preset.methods.get(label, {})}
     options = {**own.get("options", {}), **stated.get("options", {})}
     merged = {**own, **stated, "options": options}
     del merged["dataset"]

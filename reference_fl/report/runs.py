@@ -38,6 +38,8 @@ class Run:
         The lines of `traffic.jsonl`; empty if the file is missing, as for older runs.
     secure : list of dict
         The lines of `secure.jsonl`; empty without secure aggregation, or if the file is missing.
+    options : dict or None
+        All options of the method, with the defaults of the version that ran; None for older runs.
     """
 
     settings: dict[str, Any]
@@ -47,6 +49,7 @@ class Run:
     masks: list[dict[str, Any]] = field(default_factory=list)
     traffic: list[dict[str, Any]] = field(default_factory=list)
     secure: list[dict[str, Any]] = field(default_factory=list)
+    options: dict[str, Any] | None = None
 
     @property
     def kind(self) -> str:
@@ -105,7 +108,26 @@ def read_all(paths: Sequence[Path]) -> list[Run]:
     ValueError
         A file does not hold metrics, or its settings lack one of `REQUIRED`.
     """
-    return [run for path in paths for file in _files(path) for run in _read(file)]
+    return _told_apart([run for path in paths for file in _files(path) for run in _read(file)])
+
+
+def _told_apart(runs: Sequence[Run]) -> list[Run]:
+    """The runs; where the default of an option has changed between them, their settings name its value."""
+    unnamed = [
+        {key: value for key, value in (run.options or {}).items() if key not in run.settings["options"]}
+        for run in runs
+    ]
+    values: dict[tuple[str, str], set[str]] = {}
+    for run, defaults in zip(runs, unnamed, strict=True):
+        for key, value in defaults.items():
+            values.setdefault((run.kind, key), set()).add(repr(value))
+    told = []
+    for run, defaults in zip(runs, unnamed, strict=True):
+        changed = {key: value for key, value in defaults.items() if len(values[run.kind, key]) > 1}
+        told.append(
+            replace(run, settings={**run.settings, "options": {**run.settings["options"], **changed}})
+        )
+    return told
 
 
 def _files(path: Path) -> list[Path]:
@@ -134,6 +156,7 @@ def _read(file: Path) -> list[Run]:
             masks,
             messages,
             steps,
+            header.get("options"),
         )
         for header, rounds in runs
         if rounds

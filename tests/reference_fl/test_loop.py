@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 import fedmrn_codec as fm
-from reference_fl import data, loop, methods, models, report, server
+from reference_fl import data, loop, methods, models, record, report, server
 from reference_fl.record import METRICS, ROUND_KEYS, STATE, Record, read
 from reference_fl.seeds import derive
 from reference_fl.settings import defaults, split
@@ -125,6 +126,37 @@ def test_other_settings_are_refused(digits, tmp_path):
     (tmp_path / METRICS).write_text("no metrics\n")
     with pytest.raises(ValueError, match=r"metrics.jsonl, line 1: expected metrics, got JSONDecodeError"):
         Record.open(tmp_path, defaults("digits", "fedavg", None, **TINY))
+
+
+def test_the_record_has_all_options_and_a_run_goes_on_with_the_same(digits, tmp_path, monkeypatch):
+    settings = defaults("digits", "fedmrn", "binary", **{**TINY, "rounds": 1})
+    run(settings, digits, tmp_path)
+    ((header, _),) = read(tmp_path / METRICS)
+    assert header["options"] == methods.build(settings).options
+    assert header["options"]["coding"] == "rans12"
+    monkeypatch.setitem(methods.METHODS["fedmrn"].OPTIONS, "coding", "raw")  # as in another version
+    longer = defaults("digits", "fedmrn", "binary", **TINY)
+    with pytest.raises(ValueError, match=r"metrics.jsonl: coding expected 'raw', got 'rans12'"):
+        loop.run(longer, digits, tmp_path).__next__()
+    named = defaults("digits", "fedmrn", "binary", **TINY, options={"coding": "raw"})
+    with pytest.raises(ValueError, match="metrics.jsonl"):
+        loop.run(named, digits, tmp_path).__next__()
+
+
+def test_the_record_names_the_commits_that_resumed_it(digits, tmp_path, monkeypatch):
+    one = defaults("digits", "fedavg", None, **{**TINY, "rounds": 1})
+    monkeypatch.setattr(record, "commit", lambda _: "a" * 40)
+    run(one, digits, tmp_path)
+    run(replace(one, rounds=2), digits, tmp_path)
+    ((header, _),) = read(tmp_path / METRICS)
+    assert header["commit"] == "a" * 40
+    assert "resumed" not in header
+    monkeypatch.setattr(record, "commit", lambda _: "b" * 40)
+    run(replace(one, rounds=3), digits, tmp_path)
+    run(replace(one, rounds=3), digits, tmp_path)  # nothing is left to do
+    ((header, _),) = read(tmp_path / METRICS)
+    assert header["commit"] == "a" * 40
+    assert [(each["after"], each["commit"]) for each in header["resumed"]] == [(2, "b" * 40)]
 
 
 def test_global_random_state_is_not_touched(digits, tmp_path):

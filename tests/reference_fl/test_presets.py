@@ -3,7 +3,7 @@
 import pytest
 
 from reference_fl import data, models, partition, presets, sweep_runs
-from reference_fl.settings import DATASET_DEFAULTS, LEARNING_RATE, defaults
+from reference_fl.settings import DATASET_DEFAULTS, LEARNING_RATE, ORDINARY, defaults
 
 # Li et al., ACM MM 2024: data set, model, rounds, alpha, labels per client.
 PROTOCOL = {
@@ -44,11 +44,26 @@ def test_each_preset_can_be_used(name):
         assert presets.settings(preset, method, None).method == method
 
 
+@pytest.mark.parametrize("name", presets.names())
+def test_methods_that_compress_an_update_have_the_rate_of_fedavg(name):
+    preset = presets.load(name)
+    rate = presets.settings(preset, "fedavg", None).learning_rate
+    for method in ORDINARY:
+        assert presets.settings(preset, method, None).learning_rate == rate
+    assert presets.settings(preset, "fedmrn", "binary").learning_rate == 2 * rate
+    assert presets.settings(preset, "fedmrn", "signed").learning_rate == rate
+    assert presets.settings(preset, "fedpm", None).learning_rate == LEARNING_RATE["fedpm"]
+
+
 def test_presets_and_the_data_sets_defaults_agree():
     for name in presets.names():
         common = presets.load(name).common
         plain = defaults(common["dataset"], "fedavg", None)
         assert plain.batch_size == common["batch_size"]
+        if name.startswith(("fmnist", "digits")):
+            for mask in ("binary", "signed"):
+                own = presets.settings(presets.load(name), "fedmrn", mask).learning_rate
+                assert defaults(common["dataset"], "fedmrn", mask).learning_rate == own
         for key, value in DATASET_DEFAULTS[common["dataset"]].items():
             assert common[key] == value, (name, key)
     assert {presets.load(name).common["dataset"] for name in presets.names()} == set(data.names())

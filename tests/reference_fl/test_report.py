@@ -223,6 +223,19 @@ def test_a_setting_is_named_in_every_row_of_a_mask_kind(tmp_path):
     ]
 
 
+def test_runs_whose_defaults_differ_are_different_rows(tmp_path):
+    options = {"coding": "raw", "schedule": "constant"}
+    for name, own in (("old", None), ("raw", options), ("coded", {**options, "coding": "rans12"})):
+        write(tmp_path / name, seed=3 if name == "old" else 4, **BINARY)
+        path = tmp_path / name / "metrics.jsonl"
+        first, *lines = path.read_text().splitlines()
+        completed = {**json.loads(first), "options": own} if own else json.loads(first)
+        path.write_text("\n".join([json.dumps(completed), *lines, ""]))
+    assert [row.label for row in section_of(tmp_path / "old", tmp_path / "raw").rows] == ["fedmrn binary"]
+    labels = [row.label for row in section_of(tmp_path).rows]
+    assert labels == ["fedmrn binary", "fedmrn binary, coding rans12", "fedmrn binary, coding raw"]
+
+
 def test_fedavg_on_a_grid_is_no_float32(tmp_path):
     write(tmp_path / "a", downlink="grid", down=[10] * 5), write(tmp_path / "b", **BINARY)
     rows = report.table(report.load([tmp_path]))
