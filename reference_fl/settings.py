@@ -156,7 +156,7 @@ def defaults(dataset: str, method: str, mask: str | None, **given: Any) -> Setti
         partition="iid",
         batch_size=BATCH_SIZE.get(dataset, 64),
         learning_rate=SIGNED_LEARNING_RATE
-        if method == "fedmrn" and mask == "signed"
+        if (method, mask) == ("fedmrn", "signed")
         else LEARNING_RATE[method],
         seed=0,
         threads=2,

@@ -25,7 +25,7 @@ class LimbSums:
         self._size = size
         self._all: np.ndarray | None = None
         self._few: list[tuple[np.ndarray, np.ndarray]] = []  # indices, which ascend, and sums
-        self._whole = 0  # of the parts in _few, those of finished arrays
+        self._whole = 0  # of the parts in _few, those of finished arrays; the indices of the others ascend
         self._count, self._most = 0, size // 2
 
     def add(self, begin: int, sums: np.ndarray) -> None:
@@ -33,11 +33,13 @@ class LimbSums:
         if self._all is not None:
             self._all[begin : begin + len(sums)] += sums
             return
+        if len(self._few) > self._whole and self._few[-1][0][-1] >= begin:
+            self.finish()  # what was added before was another array, and the indices of a part ascend
         at = np.flatnonzero(sums != 0)
         self._add_few(at + begin, sums[at])
 
     def finish(self) -> None:
-        """Join what has been added, to ascending elements, since the last call."""
+        """Join what has been added since the last call, to elements that ascend."""
         if len(self._few) - self._whole > 1:
             added = self._few[self._whole :]
             joined = np.concatenate([at for at, _ in added]), np.concatenate([sums for _, sums in added])
@@ -51,7 +53,7 @@ class LimbSums:
         self.finish()
         if other._all is not None:
             self.add(0, other._all if weight == 1 else weight * other._all)
-        for at, sums in other._few:
+        for at, sums in list(other._few):  # a copy, since `other` may be this one
             self._add_few(at, sums if weight == 1 else weight * sums)
             self.finish()
 

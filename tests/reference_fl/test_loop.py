@@ -139,7 +139,7 @@ def test_the_record_has_all_options_and_a_run_goes_on_with_the_same(digits, tmp_
     with pytest.raises(ValueError, match=r"metrics.jsonl: coding expected 'raw', got 'rans12'"):
         loop.run(longer, digits, tmp_path).__next__()
     named = defaults("digits", "fedmrn", "binary", **TINY, options={"coding": "raw"})
-    with pytest.raises(ValueError, match="metrics.jsonl"):
+    with pytest.raises(ValueError, match=r"metrics\.jsonl"):
         loop.run(named, digits, tmp_path).__next__()
 
 

@@ -156,12 +156,23 @@ def test_sums_of_a_limb_are_those_of_an_array(steps, others, ends):
 
 def _played(steps):
     sums, expected = LimbSums(20), np.zeros(20, np.int64)
-    last = 0
     for begin, values, finish in steps:
         part = np.array(values[: 20 - begin], np.int64)
-        if begin < last or finish:
+        if finish:
             sums.finish()
-        last = begin + len(part)
         sums.add(begin, part)
         expected[begin : begin + len(part)] += part
     return sums, expected
+
+
+@given(STEPS, STEPS)
+def test_a_limb_may_be_merged_into_itself_and_goes_on(steps, others):
+    sums, expected = _played(steps)
+    sums.merge(sums)
+    sums.merge(sums, 3)
+    expected *= 8
+    for begin, values, _ in others:
+        part = np.array(values[: 20 - begin], np.int64)
+        sums.add(begin, part)
+        expected[begin : begin + len(part)] += part
+    np.testing.assert_array_equal(sums.part(slice(0, 20)), expected)
