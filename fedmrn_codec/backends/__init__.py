@@ -201,7 +201,7 @@ def get(name: str | None = None) -> Backend:
         raise errors.BackendError("backend", f"one of {', '.join(MODULES)}", repr(name))
     try:
         return _load(name)
-    except ModuleNotFoundError as error:
+    except ImportError as error:  # also of a package that refuses the versions of others
         expected = f"its packages (pip install 'fedmrn-codec[{name}]')"
         raise errors.BackendError(f"backend {name!r}", expected, error) from None
 

@@ -8,6 +8,8 @@ frames never wait, and a process with many of them still gets the faster backend
 from __future__ import annotations
 
 import importlib
+import logging
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from ..primitives.codes import Coding
 from ..primitives.noise import Noise
 from . import Backend, Coder, CountPacker, GridCoder, accumulate_many
 from .rans_parts import Coded
+
+log = logging.getLogger("fedmrn_codec")
 
 LOAD = 2**23
 """The elements that NumPy handles in the time of importing Numba and loading code, 0.25 s of one core."""
@@ -49,7 +53,7 @@ class Automatic:
         """The module for a call with so many elements."""
         if function not in self._ready:
             total = Automatic.served + elements
-            if total <= LOAD or (total <= COMPILE and not self._has_code(function)):
+            if total <= LOAD or not _numba_works() or (total <= COMPILE and not self._has_code(function)):
                 Automatic.served = total
                 return _module(self._plain)
             self._ready.add(function)
@@ -205,6 +209,17 @@ class AutomaticCountPacker(Automatic):
     def unpack(self, payload: np.ndarray, bits: int, out: np.ndarray) -> None:
         chosen: CountPacker = self.choose("unpack", len(out))
         chosen.unpack(payload, bits, out)
+
+
+@cache
+def _numba_works() -> bool:
+    """Whether Numba can be imported: its versions refuse those of NumPy that they do not know."""
+    try:
+        importlib.import_module("numba")
+    except ImportError as error:
+        log.warning("Numba is installed and cannot be imported; NumPy is used, which is slower: %s", error)
+        return False
+    return True
 
 
 def _module(name: str) -> Any:

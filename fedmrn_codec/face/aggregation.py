@@ -107,7 +107,7 @@ class Aggregator(Changing):
             elif entry.step is not None and tensor.masked:
                 sources[stream] = Grid(entry.step)
             elif entry.step is not None:
-                contents[stream] = checked.elements(stream)
+                contents[stream] = checked.elements(stream, self._backend_name)
         self._add(sources, checked.seed, contents, weight)
         return checked
 

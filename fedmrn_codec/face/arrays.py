@@ -65,7 +65,8 @@ def check_names(given: Mapping[str, Any], required: list[str], field: str) -> No
         raise errors.UpdateError(field, "a mapping of names to arrays", type(given).__name__)
     if missing := [name for name in required if name not in given]:
         raise errors.UpdateError(field, "every name of the schema", f"nothing for {missing}")
-    if extra := [name for name in given if name not in set(required)]:
+    known = set(required)
+    if extra := [name for name in given if name not in known]:
         raise errors.UpdateError(field, "only names of the schema", extra)
 
 

@@ -11,7 +11,7 @@ from ..format.checked import CheckedFrame
 from ..format.frame import Buffer, Info, as_view
 from ..format.limits import DEFAULT_LIMITS, Limits
 from ..format.parsing import Expected, parse
-from ..format.schema import Schema
+from ..format.schema import Schema, Tensor
 from ..primitives import mask as masks
 from ..primitives.arguments import U64, unsigned
 from ..primitives.noise import Noise, checked_noise
@@ -57,20 +57,27 @@ def decode(
         `names` has a name that the schema does not have, or the backend does not exist.
     """
     checked = CheckedFrame.open(data, Expected(schema, round, base_model, seed), limits)
-    kernels = backends.get(backend)
+    backends.get(backend)  # refuses an unknown one before anything is decoded
     chosen = checked_names(names, checked.checked_schema)
     out: dict[str, np.ndarray] = {}
-    for stream, (tensor, entry) in enumerate(zip(checked.checked_schema, checked.tensors, strict=True)):
+    for stream, tensor in enumerate(checked.checked_schema):
         if tensor.name not in chosen:
             continue
-        content = checked.elements(stream, backend)
-        if entry.noise is None:
-            out[tensor.name] = (content.copy() if entry.step is None else content).reshape(tensor.shape)
-            continue
-        values = np.empty(tensor.size, np.float32)
-        kernels.decode(entry.noise, entry.mask_kind, checked.seed, stream, content, values)
-        out[tensor.name] = values.reshape(tensor.shape)
+        out[tensor.name] = decode_tensor(checked, stream, tensor, backend)
     return out
+
+
+def decode_tensor(
+    checked: CheckedFrame, stream: int, tensor: Tensor, backend: str | None = None
+) -> np.ndarray:
+    """One tensor of a frame, that of the schema's place `stream`, as `decode` gives it."""
+    entry, content = checked.tensors[stream], checked.elements(stream, backend)
+    if entry.noise is None:
+        return (content.copy() if entry.step is None else content).reshape(tensor.shape)
+    values = np.empty(tensor.size, np.float32)
+    kernels = backends.get(backend)
+    kernels.decode(entry.noise, entry.mask_kind, checked.seed, stream, content, values)
+    return values.reshape(tensor.shape)
 
 
 def decode_bits(

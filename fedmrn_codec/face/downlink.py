@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from typing import Self
 
@@ -84,10 +85,10 @@ class Downlink:
     ) -> None:
         self.schema, self.keep = schema, unsigned(keep, U64, "keep")
         self._backend = backend
-        self._fixed = None if step is None else _exponents(step, schema)
         elements = _elements(schema, model)
         dtypes = dtypes_of(schema, model)
-        exponents = self._fixed if first is None else _exponents(first, schema)
+        self._fixed = None if step is None else _exponents(step, schema, dtypes)
+        exponents = self._fixed if first is None else _exponents(first, schema, dtypes)
         if exponents is None:
             vectors = _vectors(schema)
             wanted = {
@@ -158,6 +159,8 @@ class Downlink:
     def frame(self, have: int | None = None) -> bytes:
         """The frame that leads a client to the present version; computed once for each `have`.
 
+        Several threads may call it, also beside `advance` in another: each frame is that of one version.
+
         Parameters
         ----------
         have : int, optional
@@ -169,12 +172,14 @@ class Downlink:
         bytes
             For `Replica.apply`, or for `decode` and a sum with the model that the client holds.
         """
+        held, history, frames = self._held, self._history, self._frames  # those of one version
         known = have or 0
-        if known not in (0, self.model_id) and known not in self._history:
+        if known not in (0, held.id) and known not in history:
             known = 0
-        if known not in self._frames:
-            self._frames[known] = self._frame_from(known) or self._held.whole_frame(self._backend)
-        return self._frames[known]
+        if (frame := frames.get(known)) is None:
+            frame = self._frame_from(known, held, history) or held.whole_frame(self._backend)
+            frames[known] = frame
+        return frame
 
     def to_bytes(self) -> bytes:
         """The state, for a server that may be stopped between two rounds."""
@@ -206,21 +211,21 @@ class Downlink:
         out._frames = {0: whole}
         return out
 
-    def _frame_from(self, known: int) -> bytes | None:
+    def _frame_from(self, known: int, held: GridModel, history: Mapping[int, bytes]) -> bytes | None:
         """The frame from a kept version; None from 0, or if a difference is out of bounds."""
-        ids = list(self._history)
+        ids = list(history)
         if known == 0:
             return None
         if ids and known == ids[-1]:
-            return self._history[known]
-        base = self._held
+            return history[known]
+        base = held
         try:
             for each in reversed(ids[ids.index(known) :] if known in ids else []):
-                frame = CheckedFrame.open(self._history[each], Expected(self.schema))
+                frame = CheckedFrame.open(history[each], Expected(self.schema))
                 base = base.moved(frame, self._backend, -1)
         except errors.GridError:  # an older version lies on no grid that has the present one
             return None
-        return self._held.frame_from(base, known, self._backend)
+        return held.frame_from(base, known, self._backend)
 
     def _chosen(self, elements: Mapping[str, np.ndarray]) -> dict[str, int]:
         """The exponents of the next version: from what the round changed, and not without need."""
@@ -345,12 +350,18 @@ def _elements(schema: Schema, model: Arrays) -> dict[str, np.ndarray]:
     return out
 
 
-def _exponents(step: Steps, schema: Schema) -> dict[str, int]:
+def _exponents(step: Steps, schema: Schema, dtypes: Mapping[str, str]) -> dict[str, int]:
     steps = checked_steps(step, schema)
     floats = {tensor.name for tensor in schema if tensor.type.is_float}
     if missing := sorted(floats - set(steps)):
         raise errors.ArgumentError("step", "one for each float tensor", f"nothing for {missing}")
-    return {name: _floor_log2(its) for name, its in steps.items()}
+    out = {name: _floor_log2(its) for name, its in steps.items()}
+    for name, exponent in out.items():
+        bounds = BOUNDS[dtypes[name]]
+        if not bounds.allows(2.0**exponent):  # a masked tensor may have another dtype in the model
+            expected = f"{bounds}, since its dtype is {dtypes[name]}"
+            raise errors.ArgumentError(f"step of {name!r}", expected, steps[name])
+    return out
 
 
 def _vectors(schema: Schema) -> set[str]:
@@ -369,9 +380,20 @@ def _square_errors(held: GridModel, elements: Mapping[str, np.ndarray]) -> dict[
     out = {}
     for name in held.integers:
         own = _own(held, name)
-        difference = np.subtract(elements[name], own, dtype=np.float64 if own.itemsize == 8 else np.float32)
-        out[name] = float(np.vdot(difference, difference)) / max(difference.size, 1)
+        with np.errstate(over="ignore"):
+            difference = np.subtract(
+                elements[name], own, dtype=np.float64 if own.itemsize == 8 else np.float32
+            )
+        out[name] = _mean_square(difference)
     return out
+
+
+def _mean_square(values: np.ndarray) -> float:
+    """0 of no values; at most the largest float, where the sum is beyond it."""
+    square = float(np.vdot(values, values))
+    if not square < math.inf:  # float32, whose squares are beyond it
+        square = float(np.vdot(wide := values.astype(np.float64), wide))
+    return min(square, sys.float_info.max) / max(values.size, 1)
 
 
 def _floor_log2(value: float) -> int:
@@ -390,7 +412,7 @@ def _largest(elements: np.ndarray) -> float:
 def _size(elements: np.ndarray) -> float:
     """The root of the mean square; 0 of no elements."""
     wide = elements.astype(np.float32) if elements.itemsize < 4 else elements
-    return math.sqrt(float(np.vdot(wide, wide)) / max(wide.size, 1))
+    return math.sqrt(_mean_square(wide))
 
 
 def _bounded(exponent: int, largest: float, dtype: str) -> int:

@@ -97,7 +97,7 @@ def encode(
         contents |= damped(contents, specs, damping, norm)
     if private_seed is None:
         private_seed = secrets.randbelow(U64)
-    elif unsigned(private_seed, U64, "private_seed") == seed:
+    elif (private_seed := unsigned(private_seed, U64, "private_seed")) == seed:
         raise errors.ArgumentError("private_seed", "a value other than the public seed", private_seed)
     kernels = backends.get(backend)
     for stream, tensor in enumerate(schema):

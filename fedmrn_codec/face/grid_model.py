@@ -108,9 +108,10 @@ class GridModel:
                 contents[name] = subtract(self.others[name], base.others[name])
                 continue
             own, its = self._tensor(name), base._tensor(name)
-            difference, exponent = _sum(own, its, -1)
-            if not _within(difference, DTYPES[tensor.dtype]):
+            found = _sum(own, its, -1)
+            if found is None or not _within(found[0], DTYPES[tensor.dtype]):
                 return None
+            difference, exponent = found
             contents[name], steps[name] = difference.astype(np.int32), 2.0**exponent
         return grid_frame(self.schema, contents, steps, 0, 0, base_id, False, "rans14", backend)
 
@@ -139,11 +140,13 @@ class GridModel:
                 continue
             if entry.step is None:
                 raise errors.KindMismatchError(f"kind of {name!r}", "a grid", entry.kind, entry.offset)
-            total, exponent = _sum(self._tensor(name), (content, math.frexp(entry.step)[1] - 1), sign)
-            zeros = _trailing_zeros(total) if self.integers[name].any() else 0
-            rise = min(zeros, BOUNDS[self.dtypes[name]].largest_exponent - exponent)
-            total >>= rise
-            if not _within(total, DTYPES[self.dtypes[name]]):
+            found = _sum(self._tensor(name), (content, math.frexp(entry.step)[1] - 1), sign)
+            if found is not None:
+                total, exponent = found
+                zeros = _trailing_zeros(total) if self.integers[name].any() else 0
+                rise = min(zeros, BOUNDS[self.dtypes[name]].largest_exponent - exponent)
+                total >>= rise
+            if found is None or not _within(total, DTYPES[self.dtypes[name]]):
                 expected = f"integers of at most {BOUNDS[self.dtypes[name]].largest}"
                 raise errors.GridError(f"{name!r} plus its update", expected, "a larger one", entry.offset)
             integers[name], exponents[name] = total.astype(np.int32), exponent + rise
@@ -159,19 +162,36 @@ def dtypes_of(schema: Schema, model: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _sum(one: tuple[np.ndarray, int], other: tuple[np.ndarray, int], sign: int) -> tuple[np.ndarray, int]:
-    """The sum of integers (int32) on two grids, or the difference if the sign is -1: int64, and its exponent.
+Grid = tuple[np.ndarray, int]
+"""Integers (int32) and the exponent of their step."""
 
-    Zeros lie on every grid. An integer that needs more than 62 bits in the finer steps is out of bounds in
-    the result too.
+
+def _sum(one: Grid, other: Grid, sign: int) -> Grid | None:
+    """The sum of integers on two grids, or the difference if the sign is -1: int64, and its exponent.
+
+    Zeros lie on every grid. None if the sum is out of bounds in all steps of which it is a multiple.
     """
-    exponent = min((each for integers, each in (one, other) if integers.any()), default=other[1])
-    finer = []
-    for integers, own in (one, other):
-        shift = own - exponent if integers.any() else 0
-        wide = integers.astype(np.int64)
-        finer.append(wide << shift if shift <= MOST_SHIFT else np.where(wide, np.iinfo(np.int64).max // 4, 0))
+    pair = [one, other]
+    if _spread(pair) > MOST_SHIFT:
+        # In their largest steps, some integer of the finer grid is odd, and so is the sum in that step: it
+        # has no larger one, and the integers of the coarser grid need more bits in it than there may be.
+        pair = [_in_largest_step(each) for each in pair]
+        if _spread(pair) > MOST_SHIFT:
+            return None
+    exponent = min((own for integers, own in pair if integers.any()), default=other[1])
+    finer = [integers.astype(np.int64) << (own - exponent if integers.any() else 0) for integers, own in pair]
     return finer[0] + sign * finer[1], exponent
+
+
+def _spread(grids: list[Grid]) -> int:
+    """How many bits the exponents of grids differ by, without those of zeros alone."""
+    exponents = [own for integers, own in grids if integers.any()]
+    return max(exponents, default=0) - min(exponents, default=0)
+
+
+def _in_largest_step(grid: Grid) -> Grid:
+    zeros = _trailing_zeros(grid[0])
+    return grid[0] >> zeros, grid[1] + zeros
 
 
 def _trailing_zeros(integers: np.ndarray) -> int:

@@ -142,18 +142,18 @@ class Journal:
         about = self._versions(server)
         frame = b"" if self._downlink is None else self._downlink.frame(self._model_id)
         about = {"request": request.to_json(), "frames": described} | about
+        number, its_id = request.round, int(about["model_id"])
         former = self.folder, self.round, self.digest
         journal_files.discard_after(*former)  # if it could not be discarded when it failed
         try:
-            self.digest = journal_files.write(
-                self.folder, request.round, self.digest, about, data, frame, arrays
-            )
+            digest = journal_files.write(self.folder, number, self.digest, about, data, frame, arrays)
+            # Together, since an interrupt may come between two lines.
+            self.digest, self.round, self._model, self._model_id = digest, number, server, its_id
         except BaseException:
             with suppress(Exception):
                 journal_files.discard_after(*former)
             raise
-        self.round, self._model, self._model_id = request.round, server, int(about["model_id"])
-        return self.digest
+        return digest
 
     def close(self) -> None:
         """Release the folder for other writers; the journal is complete without this."""

@@ -131,7 +131,7 @@ class Tally(Changing):
         contents = checked.payloads(self._backend_name)
         for stream, entry in enumerate(checked.tensors):
             if entry.step is not None:
-                contents[stream] = checked.elements(stream)
+                contents[stream] = checked.elements(stream, self._backend_name)
         with self._lock:
             self._check_sound()
             self._check_room(1)

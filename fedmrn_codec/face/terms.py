@@ -17,7 +17,7 @@ from ..format.schema import Schema, Tensor
 from ..primitives.codes import MaskKind
 from ..primitives.dtypes import is_finite, widen_bfloat16
 from ..primitives.noise import Noise
-from .decoding import decode
+from .decoding import decode, decode_tensor
 from .models import add, check_schema
 
 MASKS = frozenset(MaskKind.labels())
@@ -117,9 +117,9 @@ class Terms:
         if self.max_norm is None:
             return
         squares = 0.0
-        for tensor in self.schema:
+        for stream, tensor in enumerate(self.schema):
             if tensor.type.is_float:  # one tensor at a time, since all together may be large
-                squares += _squares(decode(checked, names=[tensor.name])[tensor.name], tensor)
+                squares += _squares(decode_tensor(checked, stream, tensor), tensor)
         norm = math.sqrt(squares)
         if norm > self.max_norm:
             raise errors.NormBoundError("norm of the update", f"at most {self.max_norm}", norm)

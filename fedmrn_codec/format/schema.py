@@ -63,11 +63,11 @@ class Tensor:
         if self.masked not in (False, True):
             raise errors.SchemaError(f"masked of {self.name!r}", "a bool", repr(self.masked))
         object.__setattr__(self, "masked", bool(self.masked))
-        product = math.prod(max(d, 1) for d in shape)
-        if len(shape) > MAX_RANK or min(shape, default=0) < 0 or product > MAX_PRODUCT:
-            raise errors.SchemaError(
-                f"shape of {self.name!r}", "at most 32 dimensions and 2^48 elements", shape
-            )
+        expected = "at most 32 dimensions and 2^48 elements"
+        if len(shape) > MAX_RANK:
+            raise errors.SchemaError(f"shape of {self.name!r}", expected, f"{len(shape)} dimensions")
+        if min(shape, default=0) < 0 or math.prod(max(d, 1) for d in shape) > MAX_PRODUCT:
+            raise errors.SchemaError(f"shape of {self.name!r}", expected, shape)
         if self.dtype not in DTYPES:
             raise errors.SchemaError(
                 f"dtype of {self.name!r}", f"one of {', '.join(DTYPES)}", repr(self.dtype)

@@ -1,6 +1,7 @@
 """The default backend: NumPy first, then Numba, with the same bits; and the message before a compilation."""
 
 import logging
+import os
 import subprocess
 import sys
 
@@ -149,3 +150,36 @@ def test_without_a_cache_it_is_announced_too(monkeypatch, caplog):
 
 def no_folder(*_):
     raise RuntimeError("no locator available")
+
+
+BROKEN = """
+import logging, sys
+import numpy as np
+import fedmrn_codec as fm
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+schema = fm.Schema([fm.Tensor("w", (2**22,), masked=True)])
+frame = fm.encode_bits({"w": np.zeros(2**22, bool)}, schema, seed=1, noise=fm.Bernoulli(1.0))
+server = fm.Aggregator(schema)
+for seed in range(4):
+    server.add(frame, 1)
+assert not server.mean()["w"].any()
+try:
+    fm.decode(frame, schema, backend="numba")
+except fm.BackendError as error:
+    print("refused:", error)
+"""
+
+
+def test_a_numba_that_cannot_be_imported_leaves_numpy(tmp_path):
+    """Numba's versions refuse the versions of NumPy that they do not know, with an ImportError."""
+    (tmp_path / "numba").mkdir()
+    said = "Numba needs NumPy 2.1 or less. Got NumPy 9.9."
+    (tmp_path / "numba" / "__init__.py").write_text(f"raise ImportError({said!r})\n")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-c", BROKEN], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first == f"Numba is installed and cannot be imported; NumPy is used, which is slower: {said}"
+    assert second.startswith("refused: backend 'numba': expected its packages")

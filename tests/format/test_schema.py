@@ -20,7 +20,7 @@ SHAPE = "shape of 'a': expected at most 32 dimensions and 2^48 elements"
         ([("\ud800", (1,))], "tensor name: expected valid Unicode, got '\\ud800'"),
         ([(3, (1,))], "tensor name: expected a string, got 3"),
         ([("a", (-1,))], f"{SHAPE}, got (-1,)"),
-        ([("a", (1,) * 33)], f"{SHAPE}, got (1, 1, "),
+        ([("a", (1,) * 33)], f"{SHAPE}, got 33 dimensions"),
         ([("a", (2**25, 2**24))], f"{SHAPE}, got (33554432, 16777216)"),
         ([("a", (2**49, 0))], f"{SHAPE}, got (562949953421312, 0)"),
         ([("a", (1.5,))], "shape of 'a': expected a tuple of integers, got (1.5,)"),
