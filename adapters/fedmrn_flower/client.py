@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from logging import WARNING
 from typing import TYPE_CHECKING
 
-from flwr.app import Context, Error, Message, MessageType, RecordDict
+from flwr.app import ArrayRecord, Context, Error, Message, MessageType, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
 from flwr.common.constant import ErrorCode
 from flwr.supercore import log
@@ -71,7 +72,8 @@ def mod(msg: Message, context: Context, call_next: ClientAppCallable) -> Message
         held = follow(msg, context, None if request is None else request.base_model)
     except fm.CodecError as error:
         return lost(error, msg)
-    reply = _encoded(msg, call_next(msg, context), request, part)
+    received = dict(msg.content.array_records)  # an app may answer with the content of the message
+    reply = _encoded(msg, received, call_next(msg, context), request, part)
     if part is None and not reply.has_error() and reply.content.array_records:
         try:
             check_threshold(context, 0)
@@ -111,8 +113,17 @@ def _keep(held: Held, context: Context, reply: Message) -> None:
         metrics[HELD] = held.id
 
 
-def _encoded(msg: Message, reply: Message, request: Request | None, part: Part | None) -> Message:
-    """The reply with a frame in place of its arrays, if the message requests one, or a masked vector."""
+def _encoded(
+    msg: Message,
+    records: Mapping[str, ArrayRecord],
+    reply: Message,
+    request: Request | None,
+    part: Part | None,
+) -> Message:
+    """The reply with a frame in place of its arrays, if the message requests one, or a masked vector.
+
+    `records` are the message's ArrayRecords as the app received them.
+    """
     try:
         if request is None or reply.has_error():
             if request is None and _is_training(msg, reply):
@@ -121,7 +132,7 @@ def _encoded(msg: Message, reply: Message, request: Request | None, part: Part |
         check_mods("[fedmrn_flower.mod, {}]")
         key, trained = only(reply.content.array_records, "ArrayRecords in the reply")
         if not is_frame(trained):
-            _, received = only(msg.content.array_records, "ArrayRecords in the message")
+            _, received = only(records, "ArrayRecords in the message")
             update = fm.difference(Loaded(trained), Loaded(received), request.schema)
             reply.content[key] = from_frame(request.encode(update))
             _report(reply, fit_of(update, request.schema, request.noise), request, msg.metadata.run_id)

@@ -140,6 +140,7 @@ class FromFrame(DXOFilter):
         self._sum: fm.Aggregator | None = None
         self._sum_round = 0
         self._assignments: dict[str, Assignment] = {}
+        self._counted: dict[str, str] = {}  # the task of the last result that the rule has seen, by client
         self._model: Model | None = None
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
@@ -177,9 +178,12 @@ class FromFrame(DXOFilter):
         check_meta(dxo, self.max_weight)
         clipped = clipped_of(dxo)
         with self._lock:
-            self._noise.see(frame, clipped)
-            if self._sum is not None and self._sum_round == assignment.request.round:
-                self._sum.add(frame, 1)
+            # NVFlare drops a result that is sent again only after this filter; the rule sees it once.
+            if self._counted.get(client) != assignment.task:
+                self._counted[client] = assignment.task
+                self._noise.see(frame, clipped)
+                if self._sum is not None and self._sum_round == assignment.request.round:
+                    self._sum.add(frame, 1)
         self.log_info(
             fl_ctx,
             f"fedmrn: frame of {client}: {frame.frame_bytes} bytes up (mask {frame.mask_bytes}, "

@@ -25,6 +25,11 @@ LOW = {"binary": 0.0, "signed": -1.0}
 
 SHARDED = "a PSM needs whole parameters; use DistributedDataParallel, or none"
 
+TWO_PASSES = (
+    "activation checkpointing under a PSM: expected one forward pass before each backward(), got more, each "
+    "with masks of its own; call backward() after each pass, which adds up gradients all the same"
+)
+
 WRAPPERS = {
     "DataParallel": "use DistributedDataParallel around the module, and pass the PSM the module inside",
     "DistributedDataParallel": "pass the module inside, ddp.module, and train with the wrapper as before",
@@ -142,7 +147,9 @@ class Sampler:
         self.drawn = 0
         self.saving = self._told = False
         self._weights: dict[tuple[MaskedNoise, bool], Tensor] = {}
-        self._inside = False
+        self._aside: dict[tuple[MaskedNoise, bool], Tensor] = {}  # of a pass without gradients
+        self._depth, self._with_gradients = 0, True
+        self._passes, self._backward = 0, -1  # passes with gradients since the last backward; its number
 
     @property
     def plain(self) -> bool:
@@ -162,17 +169,25 @@ class Sampler:
     def step(self) -> None:
         """Advance to the next local step."""
         self.done += 1
+        self._passes = 0
         self._weights.clear()
 
     def begin(self, module: nn.Module, *_: Any) -> None:
-        """Hook that runs before the root module's forward pass."""
+        """Hook that runs before the root module's forward pass, which may call the module itself."""
+        self._depth += 1
         check_not_sharded(module)
-        self._weights.clear()
-        self._inside = True
+        if self._depth > 1:
+            return
+        self._with_gradients = torch.is_grad_enabled()
+        if self._with_gradients:
+            self._passes += 1
+            self._weights.clear()
+        else:  # the masks of a pass that is still to be differentiated are kept
+            self._aside.clear()
 
     def end(self, *_: Any) -> None:
         """Hook that runs after the forward pass, also if that raised."""
-        self._inside = False
+        self._depth = max(self._depth - 1, 0)
 
     def saved(self) -> None:
         """Warn, once, that a state_dict holds updates, unless it is the PSM's own."""
@@ -186,13 +201,18 @@ class Sampler:
 
     def weight(self, masked: MaskedNoise, update: Tensor) -> Tensor:
         """The weight that the forward pass uses for a parameter, without a gradient."""
-        key = masked, masked.training
-        in_backward = torch._C._current_graph_task_id() != -1
-        if (self._inside or in_backward) and key in self._weights:
-            return self._weights[key].detach()
+        key, backward = (masked, masked.training), torch._C._current_graph_task_id()
+        if backward not in (-1, self._backward):  # activation checkpointing computes the weight again
+            if self._passes > 1:
+                raise RuntimeError(TWO_PASSES)
+            self._backward, self._passes = backward, 0
+        in_backward = backward != -1
+        weights = self._weights if in_backward or self._with_gradients else self._aside
+        if (self._depth or in_backward) and key in weights:
+            return weights[key].detach()
         weight = masked.effective(update)
-        if self._inside:
-            self._weights[key] = weight.detach()
+        if self._depth:
+            weights[key] = weight.detach()
         return weight
 
 

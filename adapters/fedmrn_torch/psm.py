@@ -18,7 +18,7 @@ from .attach import Attached
 from .draws import checked_private_seed, derived_seed
 from .masking import Sampler, checked_steps, lows
 from .notices import warn
-from .schema import Masked, check_requested, difference, entries, to_numpy
+from .schema import HELD, Masked, check_requested, difference, entries, to_numpy
 
 UNDAMPED = {"damping": 1.0, "norm": None}
 """The settings of states that were saved before there was a damping."""
@@ -138,8 +138,10 @@ class PSM:
             model.register_forward_pre_hook(self._sampler.begin),
             model.register_forward_hook(self._sampler.end, always_call=True),
         ]
-        self._active = True
+        self._active, self._held = True, [entry.tensor for entry in found]
         try:
+            for tensor in self._held:
+                setattr(tensor, HELD, True)
             for entry in found:
                 if entry.masked:
                     self._masked.attach(entry, values.pop(entry.name), low[entry.name], self._sampler)
@@ -295,6 +297,9 @@ class PSM:
         for hook in self._hooks:
             hook.remove()
         self._masked.detach()
+        for tensor in self._held:
+            if hasattr(tensor, HELD):
+                delattr(tensor, HELD)
         with torch.no_grad():
             for name, entry in self._dense.items():
                 entry.tensor.copy_(self._start[name])
@@ -334,15 +339,14 @@ class PSM:
         Raises
         ------
         fedmrn_codec.ArgumentError
-            The state comes from a PSM with other arguments, or of another model.
-        RuntimeError
-            From torch: the state of the model does not fit.
+            The state comes from a PSM with other arguments, or of another model. Nothing has changed then.
         """
         self._require_active("load_state_dict")
         given = {**UNDAMPED, **state["settings"]}
         for key, value in self._settings().items():
             if (got := given.get(key)) != value:
                 raise fm.ArgumentError(f"state_dict: {key}", f"{value!r}, as in this PSM", repr(got))
+        self._check_model(state["model"])
         self._model.load_state_dict(state["model"])
         self._private_seed = state["private_seed"]
         self._sampler.private_seed = derived_seed(self._private_seed, self._seed, "training")
@@ -350,6 +354,21 @@ class PSM:
         self._sampler.drawn = state["drawn"]
         for name, start in self._start.items():
             start.copy_(state["start"][name])
+
+    def _check_model(self, state: Mapping[str, Any]) -> None:
+        """Refuse the state of another model: torch would copy what fits before it raises."""
+        self._sampler.saving = True
+        try:
+            own = self._model.state_dict()
+        finally:
+            self._sampler.saving = False
+        for name in {**own, **state}:
+            expected, got = (
+                tuple(each[name].shape) if isinstance(each.get(name), Tensor) else name in each
+                for each in (own, state)
+            )
+            if expected != got:
+                raise fm.ArgumentError(f"state_dict: model: {name}", f"{expected}, as in the model", got)
 
     def __enter__(self) -> PSM:
         """Return the PSM; the end of the block restores the module if `finish` did not."""

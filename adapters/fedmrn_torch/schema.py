@@ -153,9 +153,15 @@ def to_numpy(tensor: Tensor) -> np.ndarray:
     return tensor.numpy().copy()
 
 
+HELD = "_fedmrn_psm"
+"""The attribute of each tensor that an active `PSM` has, also of one that another module shares."""
+
+
 def is_masked(model: nn.Module) -> bool:
-    """Whether a `PSM` is active on the module or on a submodule, i.e. not finished and not restored."""
-    return any(isinstance(module, MaskedNoise) for module in model.modules())
+    """Whether a `PSM` that is not finished and not restored has a tensor of the module, or its submodules."""
+    if any(isinstance(module, MaskedNoise) for module in model.modules()):
+        return True
+    return any(hasattr(tensor, HELD) for tensor in (*model.parameters(), *model.buffers()))
 
 
 def _checked(name: str, tensor: Tensor, array: np.ndarray) -> np.ndarray:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from .. import errors
 from ..face.adaptive import AdaptiveNoise
@@ -17,6 +19,8 @@ from ..format.schema import Schema
 from ..primitives import atomic
 from ..primitives.noise import Noise
 from .fit import RoundFit
+
+log = logging.getLogger("fedmrn_codec")
 
 NoiseSetting = Noise | Mapping[str, Noise] | AdaptiveNoise | None
 """What a server may be given as its noise; None is an `AdaptiveNoise` that starts with the first model."""
@@ -40,7 +44,8 @@ class ServerNoise:
     bits : float, optional
         Of a rule of its own, as in `AdaptiveNoise`.
     state : path, optional
-        A file in which the rule is saved after each round, and from which a new server continues.
+        A file in which the rule is saved after each round, and from which a new server continues, also one
+        that is given a rule.
 
     Raises
     ------
@@ -55,12 +60,14 @@ class ServerNoise:
         self.mask, self.bits = mask, bits
         self.state = None if state is None else Path(state)
         self._rules: dict[str, AdaptiveNoise] = {}
+        self._given: AdaptiveNoise | None = None
+        self._unread: dict[str, Any] | None = None  # rules of the file that no model has asked for yet
         self._fit = RoundFit()
         self._warned = False
         if isinstance(noise, AdaptiveNoise):
             if noise.mask != mask:
                 raise errors.ArgumentError("mask", f"{noise.mask!r}, that of the rule", repr(mask))
-            self._rules[noise.schema.digest.hex()] = noise
+            self._given = noise
         elif noise is not None:
             check_settings(noise, mask, "raw", "raw")
             self.fixed = noise
@@ -89,14 +96,17 @@ class ServerNoise:
         Raises
         ------
         CodecError
-            The model does not fit the schema, its weights are not finite, or the file holds no state.
+            The model does not fit the schema, its weights are not finite, or the file holds no state; or the
+            rule that was given has another schema.
         """
         if self.fixed is not None:
             return self.fixed
         digest = schema.digest.hex()
         if digest not in self._rules:
-            rule = self._saved(digest)
-            self._rules[digest] = rule or AdaptiveNoise(schema, model, mask=self.mask, bits=self.bits)
+            if self._given is not None and self._given.schema != schema:
+                raise errors.SchemaError("schema of the rule", f"that of the model, {schema}", "another")
+            new = self._given or AdaptiveNoise(schema, model, mask=self.mask, bits=self.bits)
+            self._rules[digest] = self._saved(digest, new) or new
         return self._rules[digest].noise
 
     def observe(self, aggregator: Aggregator) -> dict[str, float]:
@@ -111,8 +121,6 @@ class ServerNoise:
         ------
         CodecError
             As in `AdaptiveNoise.observe`.
-        OSError
-            The state cannot be saved.
         """
         rule = self._rules.get(aggregator.schema.digest.hex())
         if rule is None or not aggregator.frames:
@@ -120,9 +128,18 @@ class ServerNoise:
         metrics = {f"scale.{name}": noise.scale for name, noise in rule.noise.items()}
         rule.observe(aggregator)
         if self.state is not None:
-            rules = {digest: each.to_json() for digest, each in self._rules.items()}
-            atomic.write(self.state, json.dumps(rules).encode())
+            self._save(self.state)
         return metrics
+
+    def _save(self, path: Path) -> None:
+        """Write the rules, those of other schemas included. The round goes on where that is not possible."""
+        rules = {digest: each.to_json() for digest, each in self._rules.items()}
+        try:
+            atomic.write(path, json.dumps({**(self._unread or {}), **rules}).encode())
+        except OSError as error:
+            log.error(
+                "the noise rule is not saved in %s, so that no new server continues it: %s", path, error
+            )
 
     def see(self, frame: CheckedFrame, clipped: float | None = None) -> None:
         """Count the mask bits of an accepted frame of this round.
@@ -161,21 +178,27 @@ class ServerNoise:
             )
         return fit.metrics(), f"{misfit.found}; {remedy}"
 
-    def _saved(self, digest: str) -> AdaptiveNoise | None:
-        """The rule of a schema in the file, if there is one."""
-        if self.state is None or not self.state.exists():
+    def _saved(self, digest: str, new: AdaptiveNoise) -> AdaptiveNoise | None:
+        """The rule of a schema in the file, if there is one; it must have the settings of a new one."""
+        if self.state is None:
             return None
-        try:
-            saved = json.loads(self.state.read_bytes())
-            found = saved.get(digest)
-        except (ValueError, AttributeError) as error:
-            raise errors.ArgumentError(f"state in {self.state}", "JSON of ServerNoise", repr(error)) from None
-        if found is None:
+        if self._unread is None:
+            self._unread = _entries(self.state) if self.state.exists() else {}
+        if digest not in self._unread:
             return None
-        rule = AdaptiveNoise.from_json(found)
-        if (rule.mask, rule.bits) != (self.mask, self.bits):
-            expected = f"{self.mask} masks, bits {self.bits}"
-            raise errors.ArgumentError(
-                f"state in {self.state}", expected, f"{rule.mask} masks, bits {rule.bits}"
-            )
+        rule = AdaptiveNoise.from_json(self._unread[digest])
+        expected, got = _settings(new), _settings(rule)
+        if expected != got:
+            raise errors.ArgumentError(f"state in {self.state}", expected, got)
         return rule
+
+
+def _entries(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_bytes()).items())
+    except (ValueError, AttributeError) as error:
+        raise errors.ArgumentError(f"state in {path}", "JSON of ServerNoise", repr(error)) from None
+
+
+def _settings(rule: AdaptiveNoise) -> str:
+    return f"{rule.mask} masks over {rule.distribution} noise, bits {rule.bits}"

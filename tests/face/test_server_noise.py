@@ -148,9 +148,9 @@ def test_a_file_of_other_settings_is_refused(tmp_path):
     state = tmp_path / "noise.json"
     first = ServerNoise(None, "binary", state=state)
     first.observe(round_of(first))
-    with pytest.raises(fm.ArgumentError, match="expected signed masks, bits None, got binary"):
+    with pytest.raises(fm.ArgumentError, match=r"expected signed masks .*, bits None, got binary"):
         ServerNoise(None, "signed", state=state).of(SCHEMA, MODEL)
-    with pytest.raises(fm.ArgumentError, match=r"expected binary masks, bits 0\.5, got .*None"):
+    with pytest.raises(fm.ArgumentError, match=r"expected binary masks .*, bits 0\.5, got .*None"):
         ServerNoise(None, "binary", bits=0.5, state=state).of(SCHEMA, MODEL)
 
 
@@ -168,3 +168,51 @@ def test_a_file_of_other_settings_is_refused(tmp_path):
 def test_bad_settings_are_refused(noise, mask, options, message):
     with pytest.raises(fm.ArgumentError, match=message):
         ServerNoise(noise, mask, **options)
+
+
+OTHER = fm.Schema([fm.Tensor("w", (20, 30), masked=True), fm.Tensor("b", (2,))])
+OTHERS = {**MODEL, "b": np.zeros(2, np.float32)}
+
+
+def test_a_given_rule_goes_on_from_the_file(tmp_path):
+    path = tmp_path / "rule.json"
+    first = ServerNoise(fm.AdaptiveNoise(SCHEMA, MODEL, bits=0.5), "binary", state=path)
+    for seed in range(3):
+        first.observe(round_of(first, seed=seed + 10))
+    again = ServerNoise(fm.AdaptiveNoise(SCHEMA, MODEL, bits=0.5), "binary", state=path)
+    assert again.of(SCHEMA, MODEL) == first.of(SCHEMA, MODEL)
+    again.observe(round_of(again, seed=9))
+    (saved,) = json.loads(path.read_text()).values()
+    assert saved["rounds"] == 4
+    for rule in (
+        fm.AdaptiveNoise(SCHEMA, MODEL),
+        fm.AdaptiveNoise(SCHEMA, MODEL, bits=0.5, distribution="uniform"),
+    ):
+        with pytest.raises(fm.ArgumentError, match=r"^state in .*: expected .* noise, bits .*, got binary"):
+            ServerNoise(rule, "binary", state=path).of(SCHEMA, MODEL)
+
+
+def test_a_given_rule_for_another_model_is_refused():
+    noise = ServerNoise(fm.AdaptiveNoise(SCHEMA, MODEL), "binary")
+    with pytest.raises(fm.SchemaError, match=r"^schema of the rule: expected that of the model"):
+        noise.of(OTHER, OTHERS)
+
+
+def test_rules_of_other_schemas_stay_in_the_file(tmp_path):
+    path = tmp_path / "rules.json"
+    first = ServerNoise(None, "binary", state=path)
+    for seed in range(2):
+        first.observe(round_of(first, seed=seed + 10))
+        first.observe(round_of(first, OTHER, OTHERS, seed=seed + 10))
+    again = ServerNoise(None, "binary", state=path)
+    again.observe(round_of(again, seed=5))
+    assert sorted(saved["rounds"] for saved in json.loads(path.read_text()).values()) == [2, 3]
+    assert again.of(OTHER, OTHERS) == first.of(OTHER, OTHERS)
+
+
+def test_a_round_goes_on_if_the_rule_cannot_be_saved(tmp_path, caplog):
+    noise = ServerNoise(None, "binary", state=tmp_path / "no folder" / "rule.json")
+    before = noise.of(SCHEMA, MODEL)
+    assert noise.observe(round_of(noise))
+    assert noise.of(SCHEMA, MODEL) != before
+    assert "the noise rule is not saved in" in caplog.text

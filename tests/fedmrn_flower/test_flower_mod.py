@@ -273,3 +273,20 @@ def test_the_adapter_does_not_import_torch():
     """Servers, and clients of other frameworks, need no torch."""
     script = "import sys, fedmrn_flower; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
+def test_an_app_may_answer_with_the_content_of_the_message():
+    message, kept = assigned(mask="signed"), {}
+
+    def app(message):
+        kept.update({name: each.numpy() for name, each in message.content["arrays"].items()})
+        kept["now"] = trained(message)
+        message.content["arrays"] = record(kept["now"])
+        message.content["metrics"] = MetricRecord({"num-examples": 1})
+        return Message(message.content, reply_to=message)
+
+    request = Request.of(message)
+    arrays = fm.decode(frame_of(through(app, message)), request.schema)
+    assert arrays["conv.bias"].tobytes() == (kept["now"]["conv.bias"] - kept["conv.bias"]).tobytes()
+    assert arrays["conv.bias"].any()
+    assert arrays["bn.num_batches_tracked"] == 7

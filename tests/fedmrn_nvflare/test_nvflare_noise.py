@@ -63,3 +63,16 @@ def test_bad_settings_are_refused():
         FromFrame("uniform:0.01", bits=0.5)
     with pytest.raises(fm.ArgumentError, match="bits: expected none for signed masks"):
         FromFrame(mask="signed", bits=0.5)
+
+
+def test_a_result_that_is_sent_again_counts_once():
+    """NVFlare drops it only after the filters."""
+    federation = Federation(None, "binary", seed=1)
+    for number in range(2):
+        for client in CLIENTS:
+            federation.send(client, MODEL, f"task-{number}", number)
+        for client, times in zip(CLIENTS, (20, 1), strict=True):
+            result = federation.reply(UPDATE, client)
+            for _ in range(times):
+                federation.server.process(result, Context(client, f"task-{number}"))
+        assert federation.server._sum.frames == 2

@@ -349,3 +349,90 @@ def test_the_compiled_kernels_can_be_kept_on_the_disk():
 
     for kernel in (numba_fused.kernel, numba_fused.tile):
         assert getattr(kernel, "py_func", kernel).__closure__ is None
+
+
+class Checkpointed(nn.Module):
+    """Two layers, of which the first is computed again in the backward pass."""
+
+    def __init__(self, wanted=True, reentrant=False):
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner, self.outer = nn.Linear(6, 8), nn.Linear(8, 1)
+        self.wanted, self.reentrant = wanted, reentrant
+
+    def part(self, x):
+        return torch.tanh(self.inner(x))
+
+    def forward(self, x):
+        again = self.wanted and torch.is_grad_enabled()
+        hidden = checkpoint(self.part, x, use_reentrant=self.reentrant) if again else self.part(x)
+        return self.outer(hidden)
+
+
+def checkpointed(wanted, reentrant=False):
+    model = Checkpointed(wanted, reentrant)
+    psm = start(model, progressive=False)
+    with torch.no_grad():
+        update_of(model.inner).copy_(parametrization(model.inner).noise * 0.5)
+    return model, psm
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_pass_without_gradients_between_forward_and_backward_keeps_the_masks(reentrant):
+    x, gradients = torch.randn(3, 6, generator=generator()).requires_grad_(), []
+    for wanted in (False, True):
+        model, psm = checkpointed(wanted, reentrant)
+        out = model(x).sum()
+        with torch.no_grad():
+            model.eval()(x), model.train()(x)
+        out.backward()
+        gradients.append(update_of(model.inner).grad.clone())
+        psm.restore()
+    assert torch.equal(*gradients)
+
+
+def test_gradients_of_several_passes_add_up_if_each_is_followed_by_its_backward():
+    x, gradients = torch.randn(2, 3, 6, generator=generator()).requires_grad_(), []
+    for wanted in (False, True):
+        model, psm = checkpointed(wanted)
+        for each in x:
+            model(each).sum().backward()
+        gradients.append(update_of(model.inner).grad.clone())
+        psm.restore()
+    assert torch.equal(*gradients)
+
+
+def test_two_passes_before_a_backward_are_refused_with_checkpointing_alone():
+    x = torch.randn(2, 3, 6, generator=generator()).requires_grad_()
+    model, psm = checkpointed(False)
+    (model(x[0]).sum() + model(x[1]).sum()).backward()
+    psm.restore()
+    model, psm = checkpointed(True)
+    loss = model(x[0]).sum() + model(x[1]).sum()
+    with pytest.raises(RuntimeError, match="activation checkpointing under a PSM: expected one forward pass"):
+        loss.backward()
+    psm.step()
+    model(x[0]).sum().backward()
+    psm.restore()
+
+
+def test_a_module_that_calls_itself_has_one_mask_in_a_pass():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.seen = nn.Linear(4, 4), []
+
+        def forward(self, x, again=True):
+            self.seen.append(self.linear.weight.detach().clone())
+            out = self.linear(self(x, again=False) if again else x)
+            self.seen.append(self.linear.weight.detach().clone())
+            return out
+
+    model = Twice()
+    psm = start(model, progressive=False)
+    with torch.no_grad():
+        update_of(model.linear).copy_(parametrization(model.linear).noise * 0.5)
+    model(torch.randn(2, 4))
+    assert len(model.seen) == 4
+    assert all(torch.equal(model.seen[0], each) for each in model.seen[1:])
+    psm.restore()

@@ -276,3 +276,50 @@ def test_a_data_parallel_around_a_psm_is_refused():
     with pytest.raises(RuntimeError, match="expected no DataParallel around it; use DistributedDataParallel"):
         model[0].parametrizations.weight[0]._replicate_for_data_parallel()  # as it does for each device
     psm.restore()
+
+
+# --- tensors that another PSM has -----------------------------------------------------------------------
+
+
+def test_a_module_that_shares_a_weight_with_one_under_a_psm_is_refused():
+    one, other = nn.Linear(4, 4), nn.Linear(4, 4)
+    other.weight = one.weight
+    before = one.weight.detach().clone()
+    with start(one):
+        for verb in (lambda: start(other), lambda: schema(other)):
+            with pytest.raises(RuntimeError, match="expected one without an active PSM"):
+                verb()
+    assert torch.equal(one.weight, before)
+    assert other.weight is one.weight
+    with start(other):
+        pass
+    assert torch.equal(other.weight, before)
+
+
+def test_a_part_of_a_module_under_a_psm_is_refused_also_if_all_of_it_is_dense():
+    model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+    with start(model) as psm:
+        with pytest.raises(RuntimeError, match="expected one without an active PSM"):
+            start(model[1], masked=lambda name, tensor: True)
+        psm.step(), psm.step(), psm.step()
+        psm.finish()
+    with start(model[1], masked=lambda name, tensor: True):
+        pass
+
+
+def test_the_state_of_another_model_changes_nothing():
+    class Scaled(nn.Module):
+        def __init__(self, count):
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+            self.frozen = nn.Parameter(torch.ones(count), requires_grad=False)
+
+    torch.manual_seed(0)
+    small, large = Scaled(2), Scaled(3)
+    with start(small) as psm:
+        state = psm.state_dict()
+    before = {name: each.clone() for name, each in large.state_dict().items()}
+    with start(large) as psm, pytest.raises(fm.ArgumentError, match="state_dict: "):
+        psm.load_state_dict(state)
+    after = large.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
