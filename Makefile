@@ -177,17 +177,17 @@ DOWN    := $(RESULTS)/downlink/iid
 TABLE   := $(RESULTS)/reference
 # CNN4 with two local epochs. Runs on IID data that belong to other experiments, too, are in the folders of those.
 SKEWED  := $(wildcard $(TABLE)/labels-*seed?.jsonl $(TABLE)/dirichlet-*seed?.jsonl)
-EVERY   := $(wildcard $(TABLE)/*seed?.jsonl $(SCALES)-fedavg-seed?.jsonl $(SCALES)-binary-seed?.jsonl) \
+EVERY   := $(wildcard $(TABLE)/*seed?.jsonl $(SCALES)-fedavg-seed?.jsonl) \
   $(RESULTS)/rule/iid-seed0.jsonl $(wildcard $(DOWN)-fedmrn-binary-raw-seed?.jsonl)
-# The README leaves out Dirichlet partitions, signed masks, SignSGD and, on IID data, the paper's scale, and has the grid.
-FIRST   := $(filter-out $(wildcard $(TABLE)/dirichlet-* $(TABLE)/*-signed-* $(TABLE)/*-signsgd-* $(TABLE)/iid-*-paper-* $(SCALES)-binary-*),$(EVERY)) \
+# The README leaves out Dirichlet partitions, signed masks, SignSGD and the paper's scale, and has the grid.
+FIRST   := $(filter-out $(wildcard $(TABLE)/dirichlet-* $(TABLE)/*-signed-* $(TABLE)/*-signsgd-* $(TABLE)/*-paper-*),$(EVERY)) \
   $(wildcard $(DOWN)-fedmrn-binary-seed?.jsonl)
 # FedAvg and the rule, and the rule with secure aggregation, where the partition gives clients equal sizes.
-SECURE  := $(filter-out $(wildcard $(TABLE)/dirichlet-* $(TABLE)/*-paper-* $(TABLE)/*-eden-* $(TABLE)/*-signsgd-* $(SCALES)-binary-*),$(EVERY)) \
+SECURE  := $(filter-out $(wildcard $(TABLE)/dirichlet-* $(TABLE)/*-paper-* $(TABLE)/*-eden-* $(TABLE)/*-signsgd-*),$(EVERY)) \
   $(wildcard $(RESULTS)/secure/*seed?.jsonl)
 
-IID2    := $(SCALES)-fedavg-seed0.jsonl $(SCALES)-binary-seed0.jsonl
-GRID    := $(SCALES)-fedavg-seed0.jsonl $(RESULTS)/rule/iid-seed0.jsonl $(wildcard $(DOWN)-*seed?.jsonl)
+IID2    := $(SCALES)-fedavg-seed0.jsonl $(TABLE)/iid-fedmrn-binary-paper-seed0.jsonl
+GRID    := $(wildcard $(SCALES)-fedavg-seed?.jsonl $(TABLE)/iid-fedavg-seed?.jsonl $(DOWN)-*seed?.jsonl) $(RESULTS)/rule/iid-seed0.jsonl
 SUMMARY := --columns "partition,method,seeds,rounds,mean of last 5,bytes up,bytes down,ratio up,ratio both"
 
 figure: setup ## update the tables and figures of the README and docs/results.md from reference_fl/results

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,32 +41,40 @@ class Limits:
     seconds: float = 30.0
 
 
+PER_CLIENT = 2
+"""Bodies of one client at the same time: one, and another after a connection that has broken."""
+
+
 class Uploads:
     """The bodies that are in memory at present.
 
     Parameters
     ----------
     limits : Limits
-
-    Attributes
-    ----------
-    number : int
     """
 
     def __init__(self, limits: Limits) -> None:
-        self._limits, self.number = limits, 0
+        self._limits, self._of = limits, Counter[str]()
+
+    @property
+    def number(self) -> int:
+        """Of all clients together."""
+        return self._of.total()
 
     @contextmanager
-    def one(self) -> Iterator[None]:
-        """Make room for one more body until the end of the block; Refused if there is none."""
+    def one(self, client: str) -> Iterator[None]:
+        """Make room for one more body of a client until the end of the block; Refused if there is none."""
         if self.number >= self._limits.uploads:
             expected = f"uploads: expected at most {self._limits.uploads} at the same time"
             raise Refused(503, "busy", expected)
-        self.number += 1
+        if self._of[client] >= PER_CLIENT:  # else one client could keep all others out
+            expected = f"uploads: expected at most {PER_CLIENT} of one client at the same time"
+            raise Refused(503, "busy", expected)
+        self._of[client] += 1
         try:
             yield
         finally:
-            self.number -= 1
+            self._of[client] -= 1
 
     async def body(self, request: Request, most: int) -> bytes:
         """The body of a request, if it is short enough and comes in time; no more than that is held.

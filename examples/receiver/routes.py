@@ -112,7 +112,7 @@ def _add_client_routes(app: FastAPI, receiver: Receiver) -> None:
         """A frame of a client: 202 when it is on the disk, also if it is the same one again."""
         if receiver.sender(request) != client:
             raise Refused(403, "client", "path: expected the client whose token was sent, got another")
-        with uploads.one():
+        with uploads.one(client):
             data = await uploads.body(request, receiver.most)
             new = await shard.accept(client, receiver.clients.weight_of(client), data)
         (metrics.accepted if new else metrics.repeated).inc()

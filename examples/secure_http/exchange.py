@@ -22,7 +22,8 @@ class Exchange:
     """The messages of one round, from the first keys to the sum, or to the step in which the round is lost.
 
     A step ends when all of its clients have sent their message, or at its deadline; a client whose message is
-    not there, or is refused by the protocol, has dropped out of the round. All methods belong to one event
+    not there, or is refused by the protocol, has dropped out of the round. While `keys` has too few messages
+    to go on, a client whose message was refused may send another one. All methods belong to one event
     loop; the computations of the protocol run in a thread.
 
     Parameters
@@ -108,6 +109,7 @@ class Exchange:
                 raise Refused(409, "repeated", "message: expected the first one of this step, got another")
             return False
         self._digests[step][id], self._messages[id] = digest, message
+        self.refused.pop(name, None)
         self.up[step] += len(message)
         self._news.set()
         return True
@@ -126,6 +128,8 @@ class Exchange:
         answer = self._answers.get(step, {}).get(id_of(name))
         if answer is None:
             self._check_still_in(name)
+            if name in self.refused:
+                raise Refused(409, "refused", f"message: {self.refused[name]}; another one may be sent")
         return answer
 
     async def play(self, seconds: float, training: float) -> None:
@@ -192,9 +196,14 @@ class Exchange:
         self._ends[step].set()
 
     def _refuse(self, id: int, step: str, error: fedmrn_secagg.SecAggError) -> None:
+        """Note a refused message: its client has dropped out, but may send other keys as long as it can."""
         name = self._names[id]
-        self.refused[name], self.left[name] = f"{error.code}: {error}", step
-        self._awaited.discard(id)
+        self.refused[name] = f"{error.code}: {error}"
+        if step == KEYS:
+            del self._digests[KEYS][id]
+        else:
+            self.left[name] = step
+            self._awaited.discard(id)
 
     def _check_still_in(self, name: str) -> None:
         """Refuse a client that is no longer in the round."""

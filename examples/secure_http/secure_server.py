@@ -62,7 +62,7 @@ def make_app(federation: Federation, clients: Clients, limits: Limits) -> FastAP
     async def post_message(number: int, step: Step, request: Request) -> Response:
         """The message of a client in a step: 202 when it is accepted, also if it is the same one again."""
         name, exchange = sender_of(request, clients), federation.exchange_of(number)
-        with uploads.one():
+        with uploads.one(name):
             message = await uploads.body(request, exchange.longest(name, step))
             exchange.give(name, step, message)
         return Response(status_code=202)

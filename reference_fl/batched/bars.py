@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from ..report.documents import markdown
-from .table import Run, add_document, put, read
+from .table import Run, add_document, one_length, put, read
 
 IID, SKEWED = 0.5, 1.0  # points
 DISTURBED, AFTER = 0.5, 20
@@ -66,10 +66,11 @@ def misses(task: str, to_fedavg: Sequence[float], to_eden: Sequence[float], spre
 
 
 def by_task(runs: list[Run]) -> dict[str, dict[str, Seeds]]:
-    """The runs by task, method and seed, those of most rounds."""
+    """The runs by task, method and seed; ValueError if those of a task have not one number of rounds."""
     found: dict[str, dict[str, Seeds]] = {}
-    for run in sorted(runs, key=lambda run: (run["task"], run["rounds"])):
+    for run in sorted(runs, key=lambda run: run["task"]):
         found.setdefault(run["task"], {}).setdefault(run["method"], {})[run["seed"]] = run
+    one_length((run["task"], run) for run in runs)
     return found
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -35,12 +36,23 @@ def gap(runs: list[Run], others: list[Run]) -> str:
     return f"{100 * mean(each):+.2f}" if each else ""
 
 
+def one_length(runs: Iterable[tuple[str, Run]]) -> None:
+    """Refuse runs that a row would average or compare and that have not one number of rounds; by a name."""
+    lengths: dict[str, set[int]] = {}
+    for name, run in runs:
+        lengths.setdefault(name, set()).add(run["rounds"])
+    for name, found in lengths.items():
+        if len(found) > 1:
+            raise ValueError(f"rounds of the runs of {name}: expected one number, got {sorted(found)}")
+
+
 def table(runs: list[Run]) -> str:
     """One line a task and method; gaps are means over paired seeds."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in sorted(runs, key=lambda run: (run["task"], run["method"] not in ("fedavg", "eden"))):
         groups.setdefault((run["task"], run["method"]), []).append(run)
     lines = [HEAD]
+    one_length((f"{run['task']}, {run['method']}", run) for run in runs)
     for (task, method), mine in groups.items():
         others = [[] if method == name else groups.get((task, name), []) for name in ("fedavg", "eden")]
         gaps = [gap(mine, runs_) for runs_ in others]

@@ -14,7 +14,7 @@ from .sections import RECENT, Row, Section, Spread, all_labels
 
 NOT_REACHED = "not reached"
 RATES = [f"{up} up, {down} down" for up, down in times.RATES]
-TO_ACCURACY = ["method", *RATES, "computing", "rounds", "sent", "received"]
+TO_ACCURACY = ["method", "seeds", *RATES, "computing", "rounds", "sent", "received"]
 """The heads of `to_accuracy`."""
 
 
@@ -93,13 +93,13 @@ def to_accuracy(section: Section, target: float) -> Grid:
     """Time, rounds and bytes until an accuracy is reached."""
     grid = Grid(f"Time of the messages to a test accuracy of {target:g}, by Mbit/s up and down", TO_ACCURACY)
     for row in section.rows:
-        found = times.reached(row, target)
+        found, seeds = times.reached(row, target), str(len(row.runs))
         if found is None:
-            grid.rows.append([row.label, NOT_REACHED, *[""] * (len(TO_ACCURACY) - 2)])
+            grid.rows.append([row.label, seeds, NOT_REACHED, *[""] * (len(TO_ACCURACY) - 3)])
         else:
             durations = map(duration, (*found.seconds, found.work))
             sizes = map(size, (found.sent, found.received))
-            grid.rows.append([row.label, *durations, f"{found.rounds:.3g}", *sizes])
+            grid.rows.append([row.label, seeds, *durations, f"{found.rounds:.3g}", *sizes])
     return grid
 
 

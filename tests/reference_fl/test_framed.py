@@ -12,7 +12,7 @@ import torch
 import fedmrn_codec as fm
 from reference_fl.batched import bars, confirm, framed, task
 from reference_fl.batched.loop import Server, Settings
-from reference_fl.batched.table import read
+from reference_fl.batched.table import read, table
 
 TASK = "digits-bn-iid"
 SIMULATED = "binary-bernoulli:adaptive=0.05,common=1,rate=2"
@@ -193,3 +193,16 @@ def test_the_published_runs_are_complete():
         seeds = {method: set(found) for method, found in methods_.items() if method in bars.METHODS}
         assert set(seeds) == set(bars.METHODS), name
         assert len(set(map(frozenset, seeds.values()))) == 1, name
+
+
+def test_runs_of_other_lengths_are_not_compared():
+    runs = [
+        {"task": "t", "method": method, "seed": 0, "rounds": 10, "last": 0.5} for method in ("fedavg", "rule")
+    ]
+    bars.by_task(runs)
+    table(runs)
+    longer = [*runs, {**runs[1], "seed": 1, "rounds": 12}]
+    with pytest.raises(ValueError, match=r"^rounds of the runs of t: expected one number, got \[10, 12\]$"):
+        bars.by_task(longer)
+    with pytest.raises(ValueError, match=r"^rounds of the runs of t, rule: expected one number"):
+        table(longer)

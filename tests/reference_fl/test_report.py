@@ -320,7 +320,7 @@ def test_an_accuracy_counts_when_every_seed_reached_it(tmp_path):
     assert times.reached(row, 0.5).rounds == 1
     assert times.reached(row, 0.7).rounds == 1.5
     assert times.reached(row, 0.9) is None, "the first seed reached it in a round that the second lacks"
-    assert grids.to_accuracy(section, 0.9).rows == [["fedavg", "not reached", *[""] * 6]]
+    assert grids.to_accuracy(section, 0.9).rows == [["fedavg", "2", "not reached", *[""] * 6]]
 
 
 def test_targets_are_around_the_last_accuracy_of_fedavg(many):

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 from agreed import Agreed, id_of
-from bounds import Refused
+from bounds import Limits, Refused, Uploads
 from exchange import STEPS, Exchange
 from secure_http_cases import frame_of, make_model, write_folder
 
@@ -128,6 +128,44 @@ def test_a_bad_message_drops_its_client_out(step):
     assert played.mean == played.expected(inside)
     if step != "reveal":
         assert played.lengths["bob"] == "dropped_out"
+
+
+def test_a_client_whose_keys_were_refused_may_send_others():
+    """Otherwise a threshold of all clients could not be reached any more, and the step would never end."""
+
+    async def play():
+        agreed = Agreed(NAMES, len(NAMES), b"test")
+        exchange = Exchange(REQUEST, agreed)
+        playing = asyncio.create_task(exchange.play(0.2, 0.2))
+        sent = {name: fedmrn_secagg.Client(id_of(name), REQUEST, **agreed.options).keys() for name in NAMES}
+        for name, message in sent.items():
+            exchange.give(name, "keys", message[:-1] + b"!" if name == "bob" else message)
+        while "bob" not in exchange.refused:
+            await asyncio.sleep(0.01)
+        with pytest.raises(Refused, match=r"checksum: client .*; another one may be sent") as caught:
+            await exchange.answer("bob", "keys", 0)
+        assert caught.value.code == "refused"
+        assert (exchange.step, exchange.left, exchange.is_open_to("bob")) == ("keys", {}, True)
+        exchange.give("bob", "keys", sent["bob"])
+        assert await exchange.answer("ann", "keys", LATEST)
+        assert (exchange.step, exchange.refused) == ("shares", {})
+        playing.cancel()
+
+    asyncio.run(play())
+
+
+def test_one_client_cannot_take_the_room_of_all():
+    uploads = Uploads(Limits(uploads=4))
+    with uploads.one("ann"), uploads.one("ann"):
+        with pytest.raises(Refused, match="at most 2 of one client at the same time"), uploads.one("ann"):
+            pass
+        with uploads.one("bob"), uploads.one("eve"):
+            assert uploads.number == 4
+            with pytest.raises(Refused, match="at most 4 at the same time"), uploads.one("dan"):
+                pass
+    assert uploads.number == 0
+    with uploads.one("ann"):
+        assert uploads.number == 1
 
 
 def test_each_message_counts_once():
