@@ -193,6 +193,8 @@ SUMMARY := --columns "partition,method,seeds,rounds,mean of last 5,bytes up,byte
 figure: setup ## update the tables and figures of the README and docs/results.md from reference_fl/results
 	$(BIN)/python -m reference_fl.report $(FIRST) -o docs/accuracy.png --total --document README.md $(SUMMARY)
 	$(BIN)/python -m reference_fl.report $(EVERY) -o docs/reference.png --document docs/results.md --place reference $(SUMMARY)
+	$(BIN)/python -m reference_fl.report $(SCALES)-fedavg-seed0.jsonl $(RESULTS)/rule/iid-seed0.jsonl $(wildcard $(RESULTS)/rates/*seed?.jsonl) \
+	  --columns "partition,method,seeds,rounds,mean of last 5" --document docs/results.md --place rates
 	$(BIN)/python -m reference_fl.report $(RESULTS)/protocol -o docs/protocol.png --document docs/results.md --place protocol
 	$(BIN)/python -m reference_fl.report $(RESULTS)/ablation $(RESULTS)/protocol/fashion-mnist-iid-fedmrn-binary-seed0.jsonl \
 	  --rounds 10 --document docs/results.md --place ablation
