@@ -89,8 +89,8 @@ class Record:
         engine : str, optional
             The name of the engine for the remaining rounds.
         options : mapping of str to object, optional
-            The options of the method, with the defaults for those that `settings` does not name: a later
-            version may have others. Not compared with a run that is older than this line of the record.
+            All options of the method, defaults included, since a later version may have other defaults. They
+            are compared with those in the record; an older record has none, and its run is simply resumed.
 
         Raises
         ------
@@ -98,10 +98,9 @@ class Record:
             The folder holds a run with other settings, or files that are not those of a run.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        new = header_line(settings, engine, options)
         if not (folder / METRICS).exists():
-            return cls(folder, new, [])
-        ((header, rounds),) = read(folder / METRICS) or [(new, [])]
+            return cls(folder, header_line(settings, engine, options), [])
+        ((header, rounds),) = read(folder / METRICS) or [(header_line(settings, engine, options), [])]
         before, now = {**LATER_SETTINGS, **header["settings"]}, settings.as_json()
         if options is not None and "options" in header:
             before, now = {**header["options"], **before}, {**options, **now}
@@ -116,8 +115,6 @@ class Record:
             what = f"rounds in {folder / METRICS}"
             raise ValueError(f"{what}: expected at least {done}, as {STATE} states, got {len(rounds)}")
         header["settings"] = {**settings.as_json(), "rounds": max(done, settings.rounds)}
-        if done < settings.rounds:
-            _add_resumption(header, done)
         engines = header.setdefault("engines", [LOCAL])
         if engine is not None and engine not in engines and done < settings.rounds:
             engines.append(engine)
@@ -125,6 +122,8 @@ class Record:
 
     def __enter__(self) -> Record:
         done = len(self.rounds)
+        if 0 < done < self.header["settings"]["rounds"]:
+            _add_resumption(self.header, done)
         for name in beside.NAMES:
             file = beside.path(self.folder / METRICS, name)
             kept = [line for line in beside.read(file) if line["round"] <= done]

@@ -14,6 +14,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -197,6 +198,27 @@ def fedavg(net, arrays, weights):
     return arrays
 
 
+@contextmanager
+def secure_server(command, url, folder):
+    """A running server: a function that runs clients to their end, and a list that gets its output."""
+    options = {"cwd": folder, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
+    running, output = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)], []
+
+    def run_all(clients):
+        running.extend(subprocess.Popen(client, **options) for client in clients)
+        assert [client.wait(LATEST) for client in running[1:]] == [0] * len(clients)
+
+    try:
+        wait_for(url, running[0])
+        yield run_all, output
+    finally:
+        for process in running:
+            process.kill()
+        output.append(running[0].communicate(timeout=10)[0])
+        for process in running[1:]:
+            process.wait(10)
+
+
 def test_the_secure_federation_learns(tmp_path, monkeypatch):
     """The programs of the section on sums; the page's own data for each client, which weigh the same."""
     pytest.importorskip("cryptography")
@@ -208,27 +230,17 @@ def test_the_secure_federation_learns(tmp_path, monkeypatch):
 
     start = {name: tensor.numpy() for name, tensor in net.build().state_dict().items()}
     np.savez(tmp_path / "start.npz", **start)
-    options = {"cwd": tmp_path, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
     url = f"http://127.0.0.1:{port}"
-    running = [subprocess.Popen(serve, stdout=subprocess.PIPE, text=True, **options)]
-    try:
-        wait_for(url, running[0])
+    with secure_server(serve, url, tmp_path) as (run_all, output):
         assert answer_to_announced(f"{url}/exchange?client=ann&round=1&step=keys", 2**40) == (
             413,
             "message too long",
         )
         assert answer(f"{url}/exchange?client=ann&round=1&step=masked", b"x") == (409, "not in this step")
         assert answer(f"{url}/exchange?client=mallory&round=1&step=keys", b"x") == (409, "not in this step")
-        running += [subprocess.Popen(client, **options) for client in clients]
-        assert [client.wait(LATEST) for client in running[1:]] == [0, 0, 0]
+        run_all(clients)
         held = fm.Replica(fm.schema_of(start)).apply(fetch(f"{url}/model?have=0"))
-    finally:
-        for process in running:
-            process.kill()
-        output, _ = running[0].communicate(timeout=10)
-        for process in running[1:]:
-            process.wait(10)
-    assert output == f"listening on {port}\n"
+    assert output == [f"listening on {port}\n"]
     plain = fedavg(net, start, dict.fromkeys(("ann", "bob", "eve"), 1 / 3))
     assert accuracy(net, held) > accuracy(net, plain) - 0.01  # as the page says
 
@@ -242,12 +254,9 @@ def test_a_secure_round_that_nobody_goes_on_with_is_lost(tmp_path):
     program = FILES["secure_server.py"].replace("ROUNDS, SECONDS = 8, 30", "ROUNDS, SECONDS = 2, 2")
     assert program != FILES["secure_server.py"]
     (tmp_path / "secure_server.py").write_text(program)
-    options = {"cwd": tmp_path, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
-    subprocess.run(prepare, check=True, timeout=LATEST, **options)
+    subprocess.run(prepare, check=True, timeout=LATEST, cwd=tmp_path)
     url = f"http://127.0.0.1:{port}"
-    running = [subprocess.Popen(serve, stdout=subprocess.PIPE, text=True, **options)]
-    try:
-        wait_for(url, running[0])
+    with secure_server(serve, url, tmp_path) as (run_all, output):
         request = fm.Request.from_dict(json.loads(fetch(f"{url}/round?client=ann")))
 
         def keys(name, id):
@@ -258,15 +267,8 @@ def test_a_secure_round_that_nobody_goes_on_with_is_lost(tmp_path):
             assert len(set(pool.map(keys, ("ann", "bob"), (1, 2)))) == 1  # the roster
         stray = answer(f"{url}/exchange?client=eve&round=1&step=shares", b"x")
         assert stray == (409, "not in this step")
-        running += [subprocess.Popen(client, **options) for client in clients]
-        assert [client.wait(LATEST) for client in running[1:]] == [0, 0, 0]
-    finally:
-        for process in running:
-            process.kill()
-        output, _ = running[0].communicate(timeout=10)
-        for process in running[1:]:
-            process.wait(10)
-    assert "round 1 is lost: clients with shares: expected at least 2, got 0" in output
+        run_all(clients)
+    assert "round 1 is lost: clients with shares: expected at least 2, got 0" in output[0]
 
 
 @pytest.mark.parametrize(

@@ -319,13 +319,8 @@ class PSM:
         `torch.load(..., weights_only=True)` can read it.
         """
         self._require_active("state_dict")
-        self._sampler.saving = True
-        try:
-            model = self._model.state_dict()
-        finally:
-            self._sampler.saving = False
         return {
-            "model": model,
+            "model": self._model_state(),
             "settings": self._settings(),
             "private_seed": self._private_seed,
             "done": self._sampler.done,
@@ -355,13 +350,17 @@ class PSM:
         for name, start in self._start.items():
             start.copy_(state["start"][name])
 
-    def _check_model(self, state: Mapping[str, Any]) -> None:
-        """Refuse the state of another model: torch would copy what fits before it raises."""
+    def _model_state(self) -> dict[str, Any]:
+        """The model's state_dict, without the warning that it holds updates."""
         self._sampler.saving = True
         try:
-            own = self._model.state_dict()
+            return self._model.state_dict()
         finally:
             self._sampler.saving = False
+
+    def _check_model(self, state: Mapping[str, Any]) -> None:
+        """Refuse the state of another model: torch would copy what fits before it raises."""
+        own = self._model_state()
         for name in {**own, **state}:
             expected, got = (
                 tuple(each[name].shape) if isinstance(each.get(name), Tensor) else name in each

@@ -158,7 +158,7 @@ HELD = "_fedmrn_psm"
 
 
 def is_masked(model: nn.Module) -> bool:
-    """Whether a `PSM` that is not finished and not restored has a tensor of the module, or its submodules."""
+    """Whether a `PSM` is active on a tensor of the module: one that is neither finished nor restored."""
     if any(isinstance(module, MaskedNoise) for module in model.modules()):
         return True
     return any(hasattr(tensor, HELD) for tensor in (*model.parameters(), *model.buffers()))

@@ -37,7 +37,7 @@ def gap(runs: list[Run], others: list[Run]) -> str:
 
 
 def one_length(runs: Iterable[tuple[str, Run]]) -> None:
-    """Refuse runs that a row would average or compare and that have not one number of rounds; by a name."""
+    """ValueError if runs of one name, which a table averages or compares, differ in their rounds."""
     lengths: dict[str, set[int]] = {}
     for name, run in runs:
         lengths.setdefault(name, set()).add(run["rounds"])

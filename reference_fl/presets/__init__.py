@@ -109,8 +109,8 @@ def settings(preset: Preset, method: str, mask: str | None, **given: Any) -> Set
     stated = {key: value for key, value in given.items() if value is not None}
     dataset = stated.pop("dataset", preset.common["dataset"])
     label = defaults(dataset, method, mask).label
-    fedavg = preset.methods.get("fedavg", {})
-    shared = {key: fedavg[key] for key in ("learning_rate",) if key in fedavg and method in ORDINARY}
+    fedavg = preset.methods.get("fedavg", {}) if method in ORDINARY else {}
+    shared = {key: value for key, value in fedavg.items() if key == "learning_rate"}
     own = {**preset.common, **shared, **preset.methods.get(label, {})}
     options = {**own.get("options", {}), **stated.get("options", {})}
     merged = {**own, **stated, "options": options}

@@ -22,48 +22,44 @@ def spread_frame(places, seed=1):
     return values, fm.encode(update, FLOATS, seed=seed, noise=fm.Bernoulli(1.0))
 
 
-def means(values, count):
-    exact = [sum((Fraction(float(v[i])) for v in values), Fraction(0)) / count for i in range(10)]
-    return [float(each) for each in exact]  # Fraction rounds to the nearest float64, ties to even
+def check_mean(server, values):
+    """The mean of the aggregator is that of fractions, rounded once (ties to even), bit for bit."""
+    exact = [sum((Fraction(float(v[i])) for v in values), Fraction(0)) / len(values) for i in range(10)]
+    mean = server.mean()
+    assert np.concatenate([mean["a"], mean["b"]]).tobytes() == np.array([*map(float, exact)]).tobytes()
 
 
-@given(
-    st.lists(
-        st.tuples(SPREAD, st.sampled_from(["bytes", "itself", "other", "nothing"])), min_size=1, max_size=8
-    )
-)
-def test_exact_sums_go_on_after_every_way_to_make_them(steps):
-    server, values = fm.Aggregator(FLOATS), []
+def played(sums, add, steps):
+    """The sums after frames, each followed by a way to make them anew; and the values that are in them."""
+    values = []
     for places, way in steps:
         one, frame = spread_frame(places)
-        server.add(frame, 1)
+        add(sums, frame)
         values.append(one)
         if way == "bytes":
-            server = fm.Aggregator.from_bytes(server.to_bytes(), FLOATS)
+            sums = type(sums).from_bytes(sums.to_bytes(), FLOATS)
         elif way == "itself":
-            server.merge(server)
+            sums.merge(sums)
             values = values * 2
         elif way == "other":
-            other = fm.Aggregator(FLOATS)
-            other.merge(server)
-            server = other
-    mean = server.mean()
-    assert [*mean["a"], *mean["b"]] == means(values, len(values))
+            other = type(sums)(FLOATS)
+            other.merge(sums)
+            sums = other
+    return sums, values
 
 
-@given(st.lists(st.tuples(SPREAD, st.sampled_from(["bytes", "itself", "nothing"])), min_size=1, max_size=6))
+def steps_of(most, *ways):
+    return st.lists(st.tuples(SPREAD, st.sampled_from(ways)), min_size=1, max_size=most)
+
+
+@given(steps_of(8, "bytes", "itself", "other", "nothing"))
+def test_exact_sums_go_on_after_every_way_to_make_them(steps):
+    check_mean(*played(fm.Aggregator(FLOATS), lambda server, frame: server.add(frame, 1), steps))
+
+
+@given(steps_of(6, "bytes", "itself", "nothing"))
 def test_tallies_go_on_after_every_way_to_make_them(steps):
-    tally, values = fm.Tally(FLOATS), []
-    for places, way in steps:
-        one, frame = spread_frame(places)
-        tally.add(frame)
-        values.append(one)
-        if way == "bytes":
-            tally = fm.Tally.from_bytes(tally.to_bytes(), FLOATS)
-        elif way == "itself":
-            tally.merge(tally)
-            values = values * 2
+    tally, values = played(fm.Tally(FLOATS), fm.Tally.add, steps)
     server = fm.Aggregator(FLOATS)
     server.add_tally(tally)
-    mean = server.mean()
-    assert [*mean["a"], *mean["b"]] == means(values, len(values))
+    check_mean(server, values)
