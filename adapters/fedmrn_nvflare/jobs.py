@@ -95,7 +95,8 @@ def attach(
     names = list(tasks)
     if secure is None:
         _add(target, ToFrame(), filter_type=FilterType.TASK_RESULT, tasks=names)
-        job.to_server(FromFrame(noise, **settings), filter_type=FilterType.TASK_RESULT, tasks=names)
+        server = FromFrame(noise, **settings, tasks=names)
+        job.to_server(server, filter_type=FilterType.TASK_RESULT, tasks=names)
     else:
         _secure(target, job, secure, names, noise, settings)
     if downlink == "grid":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from threading import Lock
 from typing import Any
@@ -42,7 +42,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Model:
-    """The model of the last round, computed once for all clients: its arrays, its id and its schema.
+    """The last model that was sent, computed once for all clients: its arrays, its id and its schema.
 
     `source` is the workflow's own dictionary, into which some workflows write the next model.
     """
@@ -56,14 +56,15 @@ class Model:
 
 
 class FromFrame(DXOFilter):
-    """Add a request to every task that holds weights, and decode the frames of the results.
+    """Add a request to the tasks that hold weights, and decode the frames of the results.
 
-    A server input filter: `recipe.add_server_input_filter(FromFrame(), tasks=["train"])`. By default a rule
-    sets the noise of each masked tensor from the masks of the rounds before (`fedmrn_codec.AdaptiveNoise`);
-    for it the filter sums the frames of a round, which takes 10 bytes per masked element. When the next round
-    begins, it logs the share of set bits and, if clients report it, of elements beyond the scale; and, once,
-    a warning if the noise does not fit. The filter also handles the event before a task is sent, and then
-    adds the request (seed, noise, mask, round, model id, schema) to the meta of that client's DXO.
+    A server input filter: `recipe.add_server_input_filter(FromFrame(tasks=["train"]), tasks=["train"])`. By
+    default a rule sets the noise of each masked tensor from the masks of the rounds before
+    (`fedmrn_codec.AdaptiveNoise`); for it the filter sums the frames of a round, which takes 10 bytes per
+    masked element. When the next round begins, it logs the share of set bits and, if clients report it, of
+    elements beyond the scale; and, once, a warning if the noise does not fit. The filter also handles the
+    event before a task is sent, and then adds the request (seed, noise, mask, round, model id, schema) to the
+    meta of that client's DXO.
 
     A result that fails a check raises `ContentBlockedException`; NVFlare logs it, and the workflow gets
     TASK_RESULT_FILTER_ERROR instead. FedAvg then continues if its `ignore_result_error` is True, as `attach`
@@ -99,6 +100,9 @@ class FromFrame(DXOFilter):
         first round if it exists.
     limits : fedmrn_codec.Limits or dict of str to int, optional
         Of the frames that clients send (spec 9.2). A dict has those fields that differ from the defaults.
+    tasks : sequence of str, optional
+        Names of the tasks that get a request: those for which the filter is added. Default: all that hold
+        weights, so that a model for which no request can be made ends the job in those tasks too.
 
     Raises
     ------
@@ -120,6 +124,7 @@ class FromFrame(DXOFilter):
         bits: float | None = None,
         state: str | None = None,
         limits: fm.Limits | Mapping[str, int] | None = None,
+        tasks: Sequence[str] | None = None,
     ) -> None:
         super().__init__([DataKind.WEIGHTS, DataKind.WEIGHT_DIFF], None)
         fixed = parse_noise(noise) if isinstance(noise, str) else noise
@@ -133,6 +138,7 @@ class FromFrame(DXOFilter):
         self.masked, self.leave_out = masked, leave_out
         self.seed, self.max_weight = seed, max_weight
         self.coding, self.dense_coding = coding, dense_coding
+        self.tasks = None if tasks is None else list(tasks)
         self._limits = limits_of(limits)
         self.limits = None if limits is None else asdict(self._limits)
         self._codings = masks, dense_coding
@@ -217,6 +223,8 @@ class FromFrame(DXOFilter):
         return self.output, fm.apply(base, update)
 
     def _add_request(self, fl_ctx: FLContext) -> None:
+        if self.tasks is not None and fl_ctx.get_prop(FLContextKey.TASK_NAME) not in self.tasks:
+            return
         task = fl_ctx.get_prop(FLContextKey.TASK_DATA)
         try:
             dxo = from_shareable(task)
@@ -256,16 +264,29 @@ class FromFrame(DXOFilter):
         return Assignment(task_id, model.arrays, request)
 
     def _model_of(self, data: dict[str, Any], number: int, fl_ctx: FLContext) -> Model:
-        model = self._model
-        if model is None or model.source is not data or model.round != number:
-            arrays = dict(checked(data, "task"))
-            schema = without_bools(fm.schema_of(arrays, self.masked, self.leave_out or ()))
+        last = self._model
+        if last is not None and last.source is data and last.round == number:
+            return last
+        arrays = dict(checked(data, "task"))
+        schema = without_bools(fm.schema_of(arrays, self.masked, self.leave_out or ()))
+        if last is not None and number and last.round == number and last.schema == schema:
+            noise = last.noise  # a round with several models is one round of the rule
+        else:
             self._end_round(number - 1, fl_ctx)
             noise = self._noise.of(schema, arrays)
-            model = self._model = Model(data, number, arrays, fm.model_id(arrays), schema, noise)
             if self._noise.adaptive:
                 self._sum, self._sum_round = fm.Aggregator(schema, noise=noise), number
-        return model
+            self._forget_answered()
+        self._model = Model(data, number, arrays, fm.model_id(arrays), schema, noise)
+        return self._model
+
+    def _forget_answered(self) -> None:
+        """Free the models of rounds before: those of clients that have answered their last task."""
+        self._assignments = {
+            client: assignment
+            for client, assignment in self._assignments.items()
+            if self._counted.get(client) != assignment.task
+        }
 
     def _end_round(self, number: int, fl_ctx: FLContext) -> None:
         """Let the rule see the last round, and log how its noise has fitted."""

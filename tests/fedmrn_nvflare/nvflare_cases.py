@@ -24,11 +24,12 @@ MODEL = {
 class Context(FLContext):
     """A context of one task of one client."""
 
-    def __init__(self, client, task, data=None):
+    def __init__(self, client, task, data=None, name="train"):
         super().__init__()
         peer = FLContext()
         peer.set_prop(ReservedKey.IDENTITY_NAME, client)
         self.set_peer_context(peer)
+        self.set_prop(FLContextKey.TASK_NAME, name, private=True, sticky=False)
         self.set_prop(FLContextKey.TASK_ID, task, private=True, sticky=False)
         self.set_prop(FLContextKey.TASK_DATA, data, private=True, sticky=False)
 
@@ -42,13 +43,13 @@ class Federation:
         self.server.system_panic = lambda reason, fl_ctx: self.panics.append(reason)
         self.clients = {}
 
-    def send(self, client="site-1", arrays=MODEL, task="task-1", number=0):
+    def send(self, client="site-1", arrays=MODEL, task="task-1", number=0, name="train"):
         """The task as the client's executor sees it."""
         shared = DXO(DataKind.WEIGHTS, arrays).to_shareable()
         if number is not None:
             shared.set_header("current_round", number)
         data = make_copy(shared)  # NVFlare makes a copy for each client
-        self.server.handle_event(EventType.BEFORE_TASK_DATA_FILTER, Context(client, task, data))
+        self.server.handle_event(EventType.BEFORE_TASK_DATA_FILTER, Context(client, task, data, name))
         received = wired(data)
         filter_ = self.clients.setdefault(client, ToFrame())
         filter_.handle_event(EventType.BEFORE_TASK_EXECUTION, Context("server", task, received))

@@ -6,6 +6,7 @@ import hashlib
 import struct
 import subprocess
 import sys
+import weakref
 import zlib
 
 import numpy as np
@@ -176,6 +177,29 @@ def test_a_model_that_the_workflow_changes_in_place_gets_a_new_id():
     assert late.data["conv.bias"].tobytes() == trained()["conv.bias"].tobytes()
     third = Request.of(from_shareable(federation.send(arrays=model, task="task-2", number=1)).meta)
     assert third.base_model != first.base_model
+
+
+def test_other_tasks_get_no_request():
+    """FedAvg's `validate` sends weights too, and with a NaN in them it ended the job."""
+    federation = Federation(None, "binary", tasks=["train"])
+    bad = MODEL | {"linear.weight": np.full((5, 8), np.nan, np.float32)}
+    assert "fedmrn" not in from_shareable(federation.send(arrays=bad, name="validate")).meta
+    assert not federation.panics
+    federation.send(arrays=bad, task="task-2")
+    assert "'linear.weight'" in federation.panics[0]
+    assert FromFrame("uniform:0.1", tasks=("train",)).tasks == ["train"]
+
+
+def test_models_of_rounds_before_are_freed():
+    federation, alive = Federation(), []
+    for number in range(4):
+        model = {name: array.copy() for name, array in MODEL.items()}
+        alive.append(weakref.ref(model["conv.weight"]))
+        federation.send(f"site-{number}", model, number=number)
+        federation.receive(federation.reply(update(), f"site-{number}"), f"site-{number}")
+        del model
+    gc.collect()
+    assert [ref() is None for ref in alive] == [True, True, True, False]
 
 
 def test_derived_seeds():

@@ -61,7 +61,7 @@ def test_attached(api, tmp_path):
     (chain,) = server["task_result_filters"]
     (found,) = chain["filters"]
     assert found["path"] == "fedmrn_nvflare.server.FromFrame"
-    assert found["args"] == {"noise": "uniform:0.01", "mask": "signed", "seed": 3}
+    assert found["args"] == {"noise": "uniform:0.01", "mask": "signed", "seed": 3, "tasks": ["train"]}
     assert fedmrn_nvflare.FromFrame(**found["args"]).noise == "uniform:0.01"
     (chain,) = server["task_data_filters"]
     assert chain["tasks"] == ["train"]

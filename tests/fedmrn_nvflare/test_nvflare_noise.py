@@ -76,3 +76,22 @@ def test_a_result_that_is_sent_again_counts_once():
             for _ in range(times):
                 federation.server.process(result, Context(client, f"task-{number}"))
         assert federation.server._sum.frames == 2
+
+
+def test_several_models_in_a_round_are_one_round_of_the_rule():
+    """A workflow that sends each client a model of its own, or copies of one."""
+    federation = Federation(None, "binary", seed=1)
+    one, other = MODEL, {name: np.asarray(array + 1, array.dtype) for name, array in MODEL.items()}
+    requests = {}
+    for number in range(2):
+        for client, model in zip((*CLIENTS, "site-3"), (one, other, one), strict=True):
+            task = federation.send(client, model, f"task-{number}", number)
+            requests[client] = Request.of(dxo_meta(task))
+            result = federation.reply(UPDATE, client)
+            federation.server.process(result, Context(client, f"task-{number}"))
+        assert len({str(request.noise) for request in requests.values()}) == 1
+        assert requests["site-1"].base_model == requests["site-3"].base_model
+        assert requests["site-1"].base_model != requests["site-2"].base_model
+        assert federation.server._sum.frames == 3
+    (rule,) = federation.server._noise._rules.values()
+    assert rule.rounds == 1  # the second ends when a third begins
