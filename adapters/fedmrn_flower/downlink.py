@@ -16,6 +16,7 @@ import fedmrn_codec as fm
 from .checks import only
 from .records import Loaded, from_model_frame
 from .replica import HELD, is_lost
+from .rounds import named
 
 DOWNLINKS = ("grid", "raw")
 """The values of the option `downlink` of `FedMRN`."""
@@ -70,6 +71,7 @@ class Sender:
         self._held: dict[int, int] = {}
         self._plain: dict[int, RecordDict] | None = None
         self._messages: dict[int, Message] = {}
+        self._sent: list[Message] = []
         self._told = False
         self.bytes = self.nodes = self.whole = 0
 
@@ -82,7 +84,7 @@ class Sender:
             The id of the rounded model. None: the messages are sent as they are, which is logged once, since
             they hold no model, or several, or one that no frame can represent.
         """
-        self._plain, self._messages = None, {}
+        self._plain, self._messages, self._sent = None, {}, []
         self.bytes = self.nodes = self.whole = 0
         if self._raw or not messages:
             return None
@@ -98,7 +100,7 @@ class Sender:
 
     def pack(self, messages: Iterable[Message]) -> list[Message]:
         """Replace the model in each message by a frame, if `begin` has returned an id; count bytes."""
-        out = list(messages)
+        out = self._sent = list(messages)
         self.nodes = len({message.metadata.dst_node_id for message in out})
         for message in out:
             node = message.metadata.dst_node_id
@@ -123,16 +125,17 @@ class Sender:
         -------
         list of flwr.app.Message
             The replies as the client apps gave them; those that only ask for the model are not among them.
+            An error reply of the SuperLink for a node that has stopped is one of that node.
         """
         out, again = [], []
-        for reply in replies:
+        for reply in named(replies, self._sent):
             if is_lost(reply) and reply.metadata.src_node_id in self._messages:
                 again.append(self._again(reply.metadata.src_node_id))
             else:
                 out.append(reply)
         if again and grid is not None:
             log(INFO, "fedmrn: %d nodes had lost the model, and are sent all of it", len(again))
-            out += grid.send_and_receive(again, timeout=timeout)
+            out += named(grid.send_and_receive(again, timeout=timeout), again)
         for reply in out:
             self._hear(reply)
         return out

@@ -68,11 +68,19 @@ class Replies(Generic[R]):
     failed : list of flwr.app.Message
         Error replies from the nodes or from Flower.
     refused : list of (flwr.app.Message, fedmrn_codec.CodecError)
+    silent : list of int
+        The nodes that did not answer in time.
     """
 
     checked: list[R] = field(default_factory=list)
     failed: list[Message] = field(default_factory=list)
     refused: list[tuple[Message, fm.CodecError]] = field(default_factory=list)
+    silent: list[int] = field(default_factory=list)
+
+    def heard(self) -> set[int]:
+        """The nodes that answered, whatever the answer."""
+        messages = [*self.failed, *(message for message, _ in self.refused)]
+        return {message.metadata.src_node_id for message in messages} | {each.node for each in self.checked}
 
 
 class Round:
@@ -121,7 +129,9 @@ class Round:
     def check(self, replies: Iterable[Message]) -> Replies[CheckedReply]:
         """Check every reply, one at a time; payloads are decoded only as far as the checks require."""
         weighted_by, most = self.settings.weighted_by, self.settings.max_weight
-        return self.sort(replies, lambda reply, its: check(reply, its.request, its.arrays, weighted_by, most))
+        out = self.sort(replies, lambda reply, its: check(reply, its.request, its.arrays, weighted_by, most))
+        out.silent = sorted(self.assignments.keys() - out.heard())
+        return out
 
     def sort(self, replies: Iterable[Message], read: Callable[[Message, Assignment], R]) -> Replies[R]:
         """The replies that `read` accepts and that agree on names and metrics, and the others."""
@@ -174,6 +184,18 @@ class Round:
             raise ReplyError("node", "a node that has not replied yet", node)
         seen.add(node)
         return self.assignments[node]
+
+
+def named(replies: Iterable[Message], sent: Iterable[Message]) -> list[Message]:
+    """The replies; the SuperLink's own error replies, for nodes that have stopped, as those of the nodes."""
+    asked = {message.metadata.message_id: message for message in sent if message.metadata.message_id}
+    out = []
+    for reply in replies:
+        message = asked.get(reply.metadata.reply_to_message_id)
+        if reply.has_error() and message is not None:
+            reply = Message(reply.error, reply_to=message)
+        out.append(reply)
+    return out
 
 
 def check_tied(tied: Mapping[str, str], schema: fm.Schema, arrays: Loaded) -> None:

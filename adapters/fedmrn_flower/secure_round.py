@@ -20,7 +20,7 @@ from fedmrn_secagg import SecAggError, Server, advance
 from fedmrn_secagg.errors import TooFewError
 
 from .checks import CLIPPED, TrainReply, check_metrics, checked_weight, only, take
-from .rounds import Assignment, Replies, Round
+from .rounds import Assignment, Replies, Round, named
 from .secagg import BEYOND, RECORD, answer_in, masked_in, to_config
 
 
@@ -134,15 +134,14 @@ class SecureRound:
         Returns
         -------
         replies : Replies
-            Those of the clients in the sum, none if the round is lost; and who has failed or was refused, in
-            any step.
+            Those of the clients in the sum, none if the round is lost; and who has failed, was refused or
+            was silent, in any step.
         aggregator : fedmrn_codec.Aggregator or None
             The sum. None: the round is lost.
         """
         if self.lost:
             return self._out, None
-        sent = [assignment.message for assignment in self._current.assignments.values()]
-        sorted_ = self._current.sort(_named(replies, sent), self._read)
+        sorted_ = self._current.sort(replies, self._read)
         self._note(MASKED, self._boxes, sorted_)
         own = {reply.node: reply for reply in sorted_.checked}
         try:
@@ -168,7 +167,7 @@ class SecureRound:
         found: dict[int, bytes] = {}
         sources: dict[int, Message] = {}
         out: Replies[MaskedReply] = Replies()
-        for reply in _named(self._grid.send_and_receive(messages, timeout=self._timeout), messages):
+        for reply in named(self._grid.send_and_receive(messages, timeout=self._timeout), messages):
             node = reply.metadata.src_node_id
             if reply.has_error():
                 out.failed.append(reply)
@@ -226,16 +225,14 @@ class SecureRound:
         replies: Replies[MaskedReply],
         found: Iterable[int] = (),
     ) -> None:
-        """Keep who has failed or was refused in a step, and log who was silent."""
+        """Keep who has failed, was refused or was silent in a step, and log who failed or was silent."""
         self._out.failed += replies.failed
         self._out.refused += replies.refused
-        heard = {message.metadata.src_node_id for message in replies.failed}
-        heard |= {message.metadata.src_node_id for message, _ in replies.refused}
-        heard |= {reply.node for reply in replies.checked} | set(found)
         for message in replies.failed:
             reason = message.error.reason
             log(WARNING, "fedmrn: node %d failed in `%s`: %s", message.metadata.src_node_id, step, reason)
-        if silent := sorted(set(asked) - heard):
+        if silent := sorted(set(asked) - replies.heard() - set(found)):
+            self._out.silent += silent
             log(WARNING, "fedmrn: nodes %s did not answer in `%s`", silent, step)
 
     def _lose(self, error: LostError) -> None:
@@ -255,15 +252,3 @@ class _Answer:
 
 def _messages(replies: Mapping[int, TrainReply]) -> dict[int, Message]:
     return {node: reply.message for node, reply in replies.items()}
-
-
-def _named(replies: Iterable[Message], sent: Iterable[Message]) -> list[Message]:
-    """The replies; the SuperLink's own error replies, for nodes that have stopped, as those of the nodes."""
-    asked = {message.metadata.message_id: message for message in sent if message.metadata.message_id}
-    out = []
-    for reply in replies:
-        message = asked.get(reply.metadata.reply_to_message_id)
-        if reply.has_error() and message is not None:
-            reply = Message(reply.error, reply_to=message)
-        out.append(reply)
-    return out

@@ -228,6 +228,8 @@ class FedMRN(Strategy):
         if self._secure_round is not None:
             return self._sum_only(current, self._secure_round, received)
         outcome = current.check(received)
+        if outcome.silent:
+            log(WARNING, "fedmrn: nodes %s did not answer", outcome.silent)
         decoded = self._decoded(current, outcome) if self.each else self._mean(current, outcome)
         arrays, metrics = self.strategy.aggregate_train(
             server_round, [*decoded, *outcome.failed, *_error_replies(current, outcome)]

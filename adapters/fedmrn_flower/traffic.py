@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def traffic(replies: Replies[CheckedReply]) -> MetricRecord:
-    """Uplink bytes, in total and per client, and the nodes without an accepted reply.
+    """Uplink bytes, in total and per client, and the nodes without an accepted reply: `silent` without any.
 
     The bytes are the lengths of the frames; Flower adds some hundred per message. client-bytes and
     client-nodes have the same order. Empty lists are omitted.
@@ -28,6 +28,7 @@ def traffic(replies: Replies[CheckedReply]) -> MetricRecord:
         "clients": len(frames),
         "refused": len(replies.refused),
         "failed": len(replies.failed),
+        "silent": len(replies.silent),
         "uplink-mask-bytes": sum(frame.mask_bytes for frame in frames),
         "uplink-dense-bytes": sum(frame.dense_bytes for frame in frames),
         "uplink-header-bytes": sum(frame.header_bytes for frame in frames),
@@ -36,6 +37,7 @@ def traffic(replies: Replies[CheckedReply]) -> MetricRecord:
         "client-nodes": [reply.node for reply in replies.checked],
         "refused-nodes": [reply.metadata.src_node_id for reply, _ in replies.refused],
         "failed-nodes": [reply.metadata.src_node_id for reply in replies.failed],
+        "silent-nodes": replies.silent,
     }
     return MetricRecord({PREFIX + name: value for name, value in numbers.items() if value != []})
 
@@ -73,12 +75,14 @@ def secure(current: SecureRound, replies: Replies[MaskedReply], sender: Sender, 
         "secure-clipped": sum(beyond),
         "refused": len(replies.refused),
         "failed": len(replies.failed),
+        "silent": len(replies.silent),
         **{f"uplink-{step}-bytes": current.up[step] for step in STEPS},
         "uplink-bytes": current.up.total(),
         "client-bytes": [current.node_up[reply.node] for reply in replies.checked],
         "client-nodes": [reply.node for reply in replies.checked],
         "refused-nodes": [reply.metadata.src_node_id for reply, _ in replies.refused],
         "failed-nodes": [reply.metadata.src_node_id for reply in replies.failed],
+        "silent-nodes": replies.silent,
         "downlink-bytes": down,
         "downlink-protocol-bytes": protocol,
         "downlink-bytes-per-client": down / current.nodes,

@@ -297,6 +297,7 @@ def test_a_node_that_does_not_answer_again_is_no_failure():
     arrays, metrics, _ = play(strategy, 2, arrays, Deaf())
     assert metrics["fedmrn.client-nodes"] == [11, 33]
     assert metrics["fedmrn.failed"] == metrics["fedmrn.refused"] == 0
+    assert metrics["fedmrn.silent-nodes"] == [22]
     _, metrics, (contents,) = play(strategy, 3, arrays)
     assert [schema is not None for _, schema in frames(contents)] == [False, True, False]
     assert metrics["fedmrn.clients"] == 3

@@ -680,3 +680,17 @@ def test_different_models_for_different_nodes_need_each():
     strategy = wrapped(Personal(min_available_nodes=1, min_train_nodes=1), each=True)
     arrays, _ = strategy.aggregate_train(1, [through(honest, m) for m in messages_of(strategy, NODES)])
     np.testing.assert_allclose(arrays["conv.bias"].numpy(), np.mean(NODES) + 0.002, rtol=1e-6)
+
+
+def test_nodes_that_stopped_or_were_silent_are_named():
+    """The SuperLink answers for a node that has stopped, in its own name."""
+    strategy = FedMRN(FedAvg(min_available_nodes=1, min_train_nodes=1), seed=5)
+    messages = messages_of(strategy, [11, 22, 33])
+    for number, message in enumerate(messages):
+        message.metadata.__dict__["_message_id"] = f"id {number}"
+    stopped = Message(Error(2, "the node stopped"), reply_to=messages[1])
+    stopped.metadata.__dict__["_src_node_id"] = 1
+    _, metrics = strategy.aggregate_train(1, [stopped, through(honest, messages[0])])
+    assert metrics["fedmrn.client-nodes"] == [11]
+    assert (metrics["fedmrn.failed"], metrics["fedmrn.failed-nodes"]) == (1, [22])
+    assert (metrics["fedmrn.silent"], metrics["fedmrn.silent-nodes"]) == (1, [33])

@@ -155,6 +155,7 @@ def test_a_dropout_in_each_step(step, fault, caplog):
     assert metrics["fedmrn.client-nodes"] == inside
     assert metrics["fedmrn.survivors"] == len(inside)
     assert metrics["fedmrn.failed"] == (fault is crash)
+    assert metrics["fedmrn.silent"] == (fault is None)
     assert metrics["fedmrn.refused"] == metrics["fedmrn.lost-rounds"] == 0
     text = caplog.text
     assert (f"nodes [22] did not answer in `{step}`" in text) == (fault is None)
