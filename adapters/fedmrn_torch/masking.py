@@ -174,6 +174,11 @@ class Sampler:
 
     def begin(self, module: nn.Module, *_: Any) -> None:
         """Hook that runs before the root module's forward pass, which may call the module itself."""
+        if torch.compiler.is_compiling():
+            from . import untraced
+
+            untraced.begin(self, module)
+            return
         self._depth += 1
         check_not_sharded(module)
         if self._depth > 1:
@@ -187,6 +192,11 @@ class Sampler:
 
     def end(self, *_: Any) -> None:
         """Hook that runs after the forward pass, also if that raised."""
+        if torch.compiler.is_compiling():
+            from . import untraced
+
+            untraced.end(self)
+            return
         self._depth = max(self._depth - 1, 0)
 
     def saved(self) -> None:
@@ -246,8 +256,11 @@ class MaskedNoise(nn.Module):
 
     def forward(self, update: Tensor) -> Tensor:
         """The weight, with the straight-through gradient to `update`."""
-        weight: Tensor = _StraightThrough.apply(update, self)  # type: ignore[no-untyped-call]
-        return weight
+        if torch.compiler.is_compiling():
+            from . import untraced
+
+            return untraced.straight_through(update, self)
+        return straight_through(update, self)
 
     def effective(self, update: Tensor) -> Tensor:
         """The weight, without a gradient; in training mode with a newly sampled mask."""
@@ -290,6 +303,12 @@ class MaskedNoise(nn.Module):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.noise = noise.to(self.noise.device)
         return self
+
+
+def straight_through(update: Tensor, masked: MaskedNoise) -> Tensor:
+    """The weight of a forward pass, whose gradient is that of the update."""
+    weight: Tensor = _StraightThrough.apply(update, masked)  # type: ignore[no-untyped-call]
+    return weight
 
 
 class _StraightThrough(torch.autograd.Function):

@@ -34,6 +34,7 @@ class PSM:
 
     A DistributedDataParallel may be around the module, made before or after the PSM; then every process has a
     PSM of the same seed, and one of them sends its frame. FSDP and DataParallel are not supported.
+    `torch.compile`, before the PSM or after, gives the same bits, but its graphs break at each masked weight.
 
     In training mode every forward pass samples new masks. In eval mode it uses u, clipped to the range of the
     masked noise, which is the mean of the masks. The gradient of u is that of the weight (straight-through).
@@ -289,7 +290,7 @@ class PSM:
         """Restore the module as it was, without a frame; does nothing if the module is already restored.
 
         Parameters and buffers are the same objects as before, with the values that they had. Their gradients
-        are None.
+        are None. A model that was moved meanwhile stays where it is: its buffers are new objects there.
         """
         if not self._active:
             return
@@ -305,8 +306,9 @@ class PSM:
                 entry.tensor.copy_(self._start[name])
                 entry.tensor.grad = None
                 for module, attribute in entry.sites:
-                    if getattr(module, attribute, None) is not entry.tensor:
-                        setattr(module, attribute, entry.tensor)
+                    now = getattr(module, attribute, None)
+                    if now is not entry.tensor:
+                        setattr(module, attribute, _like(now, entry.tensor))
 
     def state_dict(self) -> dict[str, Any]:
         """The state of an unfinished training, without that of the optimiser.
@@ -432,6 +434,11 @@ class PSM:
 
     def _each(self, given: Any, field: str) -> dict[str, Any]:
         return masked_values(self.schema, given, field)
+
+
+def _like(now: Any, tensor: Tensor) -> Tensor:
+    """The tensor on the device and of the dtype of another; `to` replaces the buffers of a module so."""
+    return tensor.to(now.device, now.dtype) if isinstance(now, Tensor) else tensor
 
 
 def _warn_about_steps(called: str, steps: int) -> None:

@@ -298,6 +298,18 @@ def test_buffers_that_were_replaced_come_back():
     assert facts(model) == before
 
 
+def test_a_model_that_was_moved_stays_where_it_is():
+    model = convnet()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    psm = start(model)
+    train(model, psm, sgd(model), 2)
+    model.double()
+    psm.restore()
+    for name, tensor in model.state_dict().items():
+        assert tensor.dtype == (torch.float64 if before[name].is_floating_point() else before[name].dtype)
+        assert torch.equal(tensor, before[name].to(tensor.dtype))
+
+
 def test_a_copy_made_during_training_outlives_the_original():
     model = convnet()
     psm = start(model)
