@@ -8,13 +8,23 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
+from .. import errors
+
 
 def threads() -> int:
-    """The number of threads of a call: the variable FEDMRN_THREADS, or else the available processors."""
-    given = int(os.environ.get("FEDMRN_THREADS") or 0)
-    if given > 0:
-        return given
-    return processors()
+    """The number of threads of a call: the variable FEDMRN_THREADS, or else the available processors.
+
+    Raises
+    ------
+    ArgumentError
+        The variable is not an integer; 0 and below, like an empty one, stand for the available processors.
+    """
+    given = os.environ.get("FEDMRN_THREADS") or "0"
+    try:
+        number = int(given)
+    except ValueError:
+        raise errors.ArgumentError("variable FEDMRN_THREADS", "an integer", repr(given)) from None
+    return number if number > 0 else processors()
 
 
 def processors() -> int:

@@ -36,8 +36,10 @@ def schema_of(
     Raises
     ------
     SchemaError
-        A name is not the model's, or the format cannot represent the array, or not as a masked tensor.
+        The model is no mapping of names to arrays; a name is not the model's; or the format cannot represent
+        the array, or not as a masked tensor.
     """
+    _check_model(arrays)
     for name in (*(masked or ()), *leave_out):
         if name not in arrays:
             raise errors.SchemaError("masked and leave_out", "names of the model's arrays", repr(name))
@@ -52,6 +54,7 @@ def check_schema(schema: Iterable[Tensor], arrays: Arrays) -> None:
     SchemaError
         A tensor is missing, or has another shape or dtype.
     """
+    _check_model(arrays)
     for tensor in schema:
         if tensor.name not in arrays:
             raise errors.SchemaError("schema", "names of the model's arrays", repr(tensor.name))
@@ -69,11 +72,21 @@ def model_id(arrays: Arrays, schema: Schema | None = None) -> int:
     arrays : mapping of str to array
     schema : Schema, optional
         Required if the model has bfloat16 tensors, held as uint16 bits.
+
+    Raises
+    ------
+    SchemaError
+        The model is no mapping of names to arrays, the format cannot represent an array, or a dense tensor of
+        the schema has another dtype.
     """
+    _check_model(arrays)
     digest = hashlib.sha256()
     dtypes = {tensor.name: tensor.dtype for tensor in schema or () if not tensor.masked}
     for name, array in arrays.items():
-        tensor = Tensor(name, array.shape, dtype=dtypes.get(name, array.dtype.name))
+        dtype = _dtype(name, array)
+        tensor = Tensor(name, array.shape, dtype=dtypes.get(name, dtype.name))
+        if dtype.name != tensor.type.numpy.name:
+            raise errors.SchemaError(f"dtype of {name!r}", f"{tensor.dtype}, as in the schema", dtype)
         digest.update(tensor.head + bytes([tensor.type.code]) + tensor.dimensions)
         digest.update(np.ascontiguousarray(array, tensor.type.numpy).reshape(-1).view(np.uint8).data)
     return int.from_bytes(digest.digest()[:8], "little") or 1
@@ -116,8 +129,12 @@ def apply(base: Arrays, update: Arrays, schema: Schema | None = None) -> dict[st
     Raises
     ------
     UpdateError
-        A name is not the model's, a shape differs, or only one of the two arrays is of floats.
+        One of the two is no mapping; a name is not the model's, a shape differs, or only one of the two
+        arrays is of floats.
     """
+    for field, given in (("base", base), ("update", update)):
+        if not isinstance(given, Mapping):
+            raise errors.UpdateError(field, "a mapping of names to arrays", type(given).__name__)
     for name, array in update.items():
         got = _described(base[name]) if name in base else "nothing"
         if name not in base or not _fits(base[name], array):
@@ -127,6 +144,19 @@ def apply(base: Arrays, update: Arrays, schema: Schema | None = None) -> dict[st
         name: add(array, update[name], dtypes.get(name)) if name in update else array
         for name, array in base.items()
     }
+
+
+def _check_model(arrays: Arrays) -> None:
+    if not isinstance(arrays, Mapping):
+        raise errors.SchemaError("model", "a mapping of names to arrays", type(arrays).__name__)
+
+
+def _dtype(name: str, array: np.ndarray) -> np.dtype[np.generic]:
+    """The dtype of an array of a model, which may be of any library whose dtypes are NumPy's."""
+    dtype = getattr(array, "dtype", None)
+    if not isinstance(dtype, np.dtype):
+        raise errors.SchemaError(f"{name!r} of the model", "a NumPy array", type(array).__name__)
+    return dtype
 
 
 def _fits(base: np.ndarray, update: np.ndarray) -> bool:
@@ -187,11 +217,12 @@ def restored(array: np.ndarray, dtype: np.dtype[np.generic]) -> np.ndarray:
 
 
 def _tensor(name: str, array: np.ndarray, masked: Collection[str] | None) -> Tensor:
-    is_float = array.dtype.kind == "f"
+    dtype = _dtype(name, array)
+    is_float = dtype.kind == "f"
     mask = is_float and array.ndim >= 2 if masked is None else name in masked
     if mask and not is_float:
-        raise errors.SchemaError(f"dtype of masked {name!r}", "a float", array.dtype)
-    return Tensor(name, array.shape, mask, "float32" if mask else array.dtype.name)
+        raise errors.SchemaError(f"dtype of masked {name!r}", "a float", dtype)
+    return Tensor(name, array.shape, mask, "float32" if mask else dtype.name)
 
 
 def _difference_of(tensor: Tensor, trained: Arrays, received: Arrays) -> np.ndarray:
@@ -211,6 +242,8 @@ def _as_masked(update: np.ndarray, tensor: Tensor) -> np.ndarray:
 
 
 def _named(arrays: Arrays, tensor: Tensor, field: str) -> np.ndarray:
+    if not isinstance(arrays, Mapping):
+        raise errors.UpdateError(field, "a mapping of names to arrays", type(arrays).__name__)
     if tensor.name not in arrays:
         raise errors.UpdateError(field, "every name of the schema", f"nothing for {tensor.name!r}")
     return np.asarray(arrays[tensor.name])

@@ -123,8 +123,10 @@ class Request:
         Raises
         ------
         CodecError
-            An entry is missing, of another type, or out of range.
+            An entry is missing, of another type, or out of range; or these are no entries of a dictionary.
         """
+        if not isinstance(entries, Mapping):
+            raise errors.ArgumentError("request", "a dictionary", type(entries).__name__)
         seed, base_model = (_number(entries, name) for name in WIDE)
         its_schema = _entry(entries, "schema", bytes, list)
         schema = (

@@ -46,7 +46,7 @@ class Noise:
         try:
             with np.errstate(over="ignore"):
                 scale = float(np.float32(self.scale))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise errors.ScaleError("noise scale", "a number", repr(self.scale)) from None
         if not self.allows(scale):
             raise errors.ScaleError("noise scale", self.bounds(), self.scale)

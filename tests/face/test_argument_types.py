@@ -110,3 +110,67 @@ def test_a_long_text_tells_its_length():
     error = errors.ReplyError("f", "short", LONG)
     assert error.got == "x" * errors.MOST_TEXT + "... (60000 characters)"
     assert errors.ReplyError("f", "y" * errors.MOST_TEXT, 1).expected == "y" * errors.MOST_TEXT
+
+
+NO_MODELS = [None, 3, [UPDATE["w"]], "w", NoInteger()]
+
+
+@pytest.mark.parametrize("model", NO_MODELS, ids=lambda w: type(w).__name__)
+def test_models_are_mappings(model):
+    got = f"expected a mapping of names to arrays, got {type(model).__name__}"
+    for call in (lambda: fm.schema_of(model), lambda: fm.model_id(model), lambda: fm.Downlink(SCHEMA, model)):
+        with pytest.raises(errors.SchemaError, match=f"^model: {got}$"):
+            call()
+    for call, field in (
+        (lambda: fm.apply(model, UPDATE), "base"),
+        (lambda: fm.apply(UPDATE, model), "update"),
+        (lambda: fm.difference(model, UPDATE, SCHEMA), "trained arrays"),
+        (lambda: fm.difference(UPDATE, model, SCHEMA), "received arrays"),
+    ):
+        with pytest.raises(errors.UpdateError, match=f"^{field}: {got}$"):
+            call()
+
+
+def test_models_hold_arrays():
+    torch = pytest.importorskip("torch")
+    for value, name in ((torch.zeros(3), "Tensor"), ([0.0], "list"), (None, "NoneType")):
+        for call in (fm.schema_of, fm.model_id):
+            with pytest.raises(
+                errors.SchemaError, match=f"^'w' of the model: expected a NumPy array, got {name}$"
+            ):
+                call({"w": value})
+
+
+def test_the_id_of_a_model_refuses_another_dtype_than_the_schemas():
+    """The elements would be converted, and another model could have the same id."""
+    for dtype in (np.float64, np.int32):
+        with pytest.raises(errors.SchemaError, match="dtype of 'b': expected float32, as in the schema"):
+            fm.model_id(UPDATE | {"b": np.zeros(2, dtype)}, SCHEMA)
+    swapped = {name: array.astype(array.dtype.newbyteorder()) for name, array in UPDATE.items()}
+    assert fm.model_id(swapped, SCHEMA) == fm.model_id(UPDATE, SCHEMA)
+
+
+@pytest.mark.parametrize("entries", [None, 3, [], "{}", [["seed", 1]]], ids=str)
+def test_requests_are_dictionaries(entries):
+    with pytest.raises(errors.ArgumentError, match="request: expected a dictionary, got"):
+        fm.Request.from_dict(entries)
+
+
+def test_a_scale_beyond_the_floats():
+    for value in (10**400, -(10**400), 1e300):
+        with pytest.raises(errors.ScaleError, match="noise scale: expected"):
+            fm.Uniform(value)
+
+
+def test_the_number_of_threads(monkeypatch):
+    from fedmrn_codec.backends.threads import processors, threads
+
+    for given, expected in (("3", 3), ("0", processors()), ("-1", processors()), ("", processors())):
+        monkeypatch.setenv("FEDMRN_THREADS", given)
+        assert threads() == expected
+    for given in ("auto", "2.5"):
+        monkeypatch.setenv("FEDMRN_THREADS", given)
+        with pytest.raises(
+            errors.ArgumentError, match=f"variable FEDMRN_THREADS: expected an integer, got '{given}'"
+        ):
+            threads()
