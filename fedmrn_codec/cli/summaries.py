@@ -18,11 +18,13 @@ START = len(partial.MAGIC)
 def of_frame(info: Info) -> dict[str, Any]:
     """A frame's summary, ready for JSON; null for a value that is unknown without a schema.
 
-    `bits_per_masked` counts masks, table and headers; `uncompressed_bytes` is the length of the same
+    `bits_per_masked` counts masks, table and headers, for the elements that are sent as masks, and is null if
+    there are none; `uncompressed_bytes` is the length of the same
     tensors in their own dtypes.
     """
     schema = info.schema.tensors if info.schema else [None] * len(info.tensors)
-    masked = sum(t.size for t in info.schema if t.masked) if info.schema else None
+    sent = zip(info.schema, info.tensors, strict=True) if info.schema else []
+    masked = sum(t.size for t, entry in sent if entry.noise) if info.schema else None
     plain = sum(t.size * t.type.numpy.itemsize for t in info.schema) if info.schema else None
     return {
         "kind": "frame",
@@ -34,6 +36,7 @@ def of_frame(info: Info) -> dict[str, Any]:
         "embedded": info.embedded,
         "frame_bytes": info.frame_bytes,
         "mask_bytes": info.mask_bytes,
+        "grid_bytes": info.grid_bytes,
         "dense_bytes": info.dense_bytes,
         "header_bytes": info.header_bytes,
         "masked_elements": masked,

@@ -30,6 +30,21 @@ def test_inspect_json(folder, frame, model, invoke):
     assert [t["name"] for t in facts["tensors"]] == sorted(model.tensors)
 
 
+def test_inspect_a_frame_of_grids(folder, invoke):
+    model = {"w": np.linspace(-1, 1, 600, dtype=np.float32).reshape(20, 30), "n": np.array([3])}
+    schema = fm.schema_of(model)
+    Path("grid.fmrn").write_bytes(fm.Downlink(schema, model).frame(0))
+    Path("schema.json").write_text(json.dumps(schema.to_json()))
+    (facts,) = json.loads(invoke(0, "inspect", "grid.fmrn", "--json", "--schema", "schema.json").stdout)[
+        "files"
+    ]
+    assert facts["grid_bytes"] > 0
+    assert (facts["masked_elements"], facts["mask_bytes"], facts["bits_per_masked"]) == (0, 0, None)
+    parts = [facts[f"{each}_bytes"] for each in ("mask", "grid", "dense", "header")]
+    assert sum(parts) == facts["frame_bytes"]
+    assert "no masked tensor" in invoke(0, "inspect", "grid.fmrn", "--schema", "schema.json").stdout
+
+
 def test_inspect_without_schema_and_with(folder, frame, invoke):
     Path("x.fmrn").write_bytes(frame(7, embed_schema=False))
     (facts,) = json.loads(invoke(0, "inspect", "x.fmrn", "--json").stdout)["files"]
