@@ -75,7 +75,7 @@ def trained_frames(folder: Path, most: int) -> tuple[list[bytes], fm.Schema, str
     torch.set_num_threads(settings.threads)
     run = server.Server(settings, samples, [len(part) for part in parts])
     run.restore(safetensors.torch.load(raw))
-    state = copy_state(run.model)
+    state = copy_state(run.download.model)  # from which clients train
     frames = []
     for client in chosen:
         run.model.load_state_dict(state)

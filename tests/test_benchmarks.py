@@ -194,11 +194,13 @@ def test_the_smallest_frame_has_the_same_masks():
             np.testing.assert_allclose(after[tensor.name], before[tensor.name], rtol=2**-11, atol=2**-25)
 
 
-def test_frames_of_a_run_are_those_of_its_next_round(tmp_path):
+@pytest.mark.parametrize("downlink", ["raw", "grid"])
+def test_frames_of_a_run_are_those_of_its_next_round(downlink, tmp_path):
     data = datasets.load("digits")
     settings = defaults(
         "digits", "fedmrn", None, rounds=1, clients=100, clients_per_round=2, epochs=1, threads=1
     )
+    settings = replace(settings, downlink=downlink)
     list(loop.run(settings, data, tmp_path))
     sent, schema, what = frames.trained_frames(tmp_path, 10)
     assert what == "digits, 2 clients of round 2, binary masks"
