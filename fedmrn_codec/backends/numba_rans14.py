@@ -37,7 +37,7 @@ def encode(integers: np.ndarray, frequencies: np.ndarray) -> tuple[np.ndarray, n
 def decode(coded: Coded, out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ends, f = np.cumsum(coded.counts), coded.probabilities
     fine, counts = np.zeros(len(ends), np.bool_), np.zeros((len(ends), SYMBOLS), np.int64)
-    slots = np.repeat(np.arange(SYMBOLS, dtype=np.uint8), f)
+    slots = np.repeat(np.arange(SYMBOLS, dtype=np.uint8), f.astype(np.intp))
     given = coded.states, coded.counts, ends, np.append(coded.words, np.uint16(0))
     tables = frozen(slots), frozen(f << np.uint32(15) | _starts(f))
     spread(lambda a, b: _decode(out, fine, counts, a, b, given, tables), len(ends), 1)

@@ -45,7 +45,7 @@ def decode(coded: Coded, out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ends, bad = np.cumsum(coded.counts).tolist(), []
     f = coded.probabilities
     start_of = np.cumsum(f, dtype=np.int64) - f
-    slots = np.repeat(np.arange(SYMBOLS), f).tolist()
+    slots = np.repeat(np.arange(SYMBOLS), f.astype(np.intp)).tolist()
     f, starts, least, extra = f.tolist(), start_of.tolist(), LEAST.tolist(), EXTRA.tolist()
     for b, end in enumerate(ends):
         block = out[b * BLOCK : (b + 1) * BLOCK]

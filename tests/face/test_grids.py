@@ -35,7 +35,7 @@ def update(seed=0):
         "brain": (wide["brain"].astype("f4").view("u4") >> 16).astype("u2"),
         "wide": wide["wide"],
         "bias": wide["bias"].astype("f4"),
-        "count": np.array(-3),
+        "count": np.array(-3, np.int64),
         "flags": np.array([True, False]),
         "none": np.zeros((0, 3), "f4"),
     }
@@ -156,3 +156,20 @@ def test_another_step_or_a_mask_is_refused_and_changes_nothing():
 
 def test_bits_of_a_frame_of_grids_are_none():
     assert fm.decode_bits(encode(), SCHEMA) == {}
+
+
+@pytest.mark.parametrize("backend", fm.backends.installed())
+def test_arrays_are_repeated_by_counts_of_the_systems_own_integers(backend, monkeypatch):
+    """On a 32-bit system NumPy refuses other counts, such as uint32, which it takes elsewhere."""
+    repeat = np.repeat
+
+    def strict(array, repeats, **options):
+        assert np.ndim(repeats) == 0 or np.asarray(repeats).dtype == np.intp
+        return repeat(array, repeats, **options)
+
+    model = {"w": np.linspace(-1, 1, 600, dtype=np.float32).reshape(20, 30)}
+    schema = fm.schema_of(model)
+    down = fm.Downlink(schema, model)
+    monkeypatch.setattr(np, "repeat", strict)
+    got = fm.Replica(schema, backend=backend).apply(down.frame(0))
+    assert fm.model_id(got) == down.model_id

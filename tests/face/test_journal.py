@@ -237,7 +237,7 @@ def test_reordered_and_renamed_files_are_found(copy):
 
 def test_a_round_of_another_journal_is_found(copy, tmp_path):
     other = tmp_path / "other"
-    journals.written(other, model=journals.start() | {"count": np.array(5)})
+    journals.written(other, model=journals.start() | {"count": np.array(5, np.int64)})
     shutil.copy(other / FILES[2], copy / FILES[2])
     damaged(copy, FILES[2])
     found(copy, FILES[2], 2)

@@ -36,7 +36,7 @@ NOISE = fm.Uniform(0.01)
 DENSE = {
     "b": np.linspace(-0.5, 0.25, 8, dtype=np.float32),
     "half": np.array([0x3F80, 0xBF00], np.uint16),  # 1, -0.5
-    "n": np.array(-3),
+    "n": np.array(-3, np.int64),
     "flag": np.array([True, False, True]),
 }
 UPDATE = {"w": np.full((64, 64), 0.005, np.float32), **DENSE}

@@ -19,7 +19,7 @@ SCHEMA = fm.Schema(
 UPDATE = {
     "conv.weight": np.full((8, 9), 0.002, np.float32),
     "bias": np.full(8, 0.5, np.float32),
-    "count": np.array(3),
+    "count": np.array(3, np.int64),
 }
 REQUEST = fm.Request(2**64 - 1, fm.Uniform(0.01), "signed", 7, 2**63 + 1, SCHEMA)
 

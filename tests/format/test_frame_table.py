@@ -8,7 +8,11 @@ from fedmrn_codec.format import frame, parsing
 SCHEMA = fm.Schema(
     [fm.Tensor("w", (5, 8), masked=True), fm.Tensor("n", (2,), dtype="int64"), fm.Tensor("b", (3,))]
 )
-UPDATE = {"w": np.full((5, 8), 0.004, np.float32), "n": np.arange(2), "b": np.ones(3, np.float32)}
+UPDATE = {
+    "w": np.full((5, 8), 0.004, np.float32),
+    "n": np.arange(2, dtype=np.int64),
+    "b": np.ones(3, np.float32),
+}
 
 
 def encode(**options):
