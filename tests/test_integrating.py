@@ -133,6 +133,8 @@ def federation(tmp_path_factory):
         eve.later()
         assert [client.wait(LATEST) for client in running[1:]] == [0, 0]
         eve.answers["stranger"] = answer(f"{eve.url}/round?client=mallory", None)
+        # refused before its body is read
+        eve.answers["stranger's frame"] = answer_to_announced(f"{eve.url}/update?client=mallory", 9)
     finally:
         for process in running:
             process.kill()
@@ -237,7 +239,8 @@ def test_the_secure_federation_learns(tmp_path, monkeypatch):
             "message too long",
         )
         assert answer(f"{url}/exchange?client=ann&round=1&step=masked", b"x") == (409, "not in this step")
-        assert answer(f"{url}/exchange?client=mallory&round=1&step=keys", b"x") == (409, "not in this step")
+        stranger = f"{url}/exchange?client=mallory&round=1&step=keys"
+        assert answer_to_announced(stranger, 1) == (403, "unknown client")  # before its body is read
         run_all(clients)
         held = fm.Replica(fm.schema_of(start)).apply(fetch(f"{url}/model?have=0"))
     assert output == [f"listening on {port}\n"]
@@ -281,6 +284,7 @@ def test_a_secure_round_that_nobody_goes_on_with_is_lost(tmp_path):
         ("too long", 413, "frame too long"),
         ("replay", 400, "round: round, byte 24: expected "),
         ("stranger", 403, "unknown client"),
+        ("stranger's frame", 403, "unknown client"),
     ],
 )
 def test_attacks_are_refused(federation, attack, status, reason):

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from clients import Clients
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
+Message = MutableMapping[str, Any]
+
 U64_DIGITS = 20
+DISCARDED, PATIENCE = 2**20, 1.0
+"""Bytes and seconds of a body that is read after its request is refused, before the connection is closed."""
+
 RETRY = {"Retry-After": "1"}
 
 
@@ -113,11 +119,50 @@ def add_refusals(app: FastAPI, count: Callable[[str], object] = str) -> None:
     @app.exception_handler(Refused)
     async def refused(_: Request, error: Refused) -> Response:
         count(error.code)
-        # The rest of a body that was not read is not waited for: the connection is closed.
-        headers = (
-            RETRY if error.status == 503 else {"Connection": "close"} if error.status in (408, 413) else {}
-        )
+        headers = RETRY if error.status == 503 else {}
         return JSONResponse({"code": error.code, "message": str(error)}, error.status, headers)
+
+
+class EndUnread:
+    """A layer around an application that ends the connection after an answer to a body that does not end.
+
+    An application answers many requests without reading their bodies, which the server would then read and
+    discard, however long they are. This layer discards a little, so that a client which sends no more than
+    that gets the answer, and has the server close the connection of others.
+    """
+
+    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
+        """Handle one request, as ASGI defines it."""
+        headers = dict(scope.get("headers", ()))
+        unread = b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
+
+        async def received() -> Message:
+            nonlocal unread
+            message: Message = await receive()
+            unread = unread and (message["type"] != "http.request" or message.get("more_body", False))
+            return message
+
+        async def discard() -> None:
+            left = DISCARDED
+            while unread and left > 0:
+                message = await received()
+                if message["type"] != "http.request":  # the client has gone
+                    return
+                left -= len(message.get("body", b""))
+
+        async def sent(message: Message) -> None:
+            if unread and message["type"] == "http.response.start":
+                with suppress(TimeoutError):
+                    if b"expect" not in headers:  # else reading would ask the client for the body
+                        await asyncio.wait_for(discard(), PATIENCE)
+            if unread and message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+            await send(message)
+
+        await self._app(scope, received, sent)
 
 
 def sender_of(request: Request, clients: Clients) -> str:

@@ -51,21 +51,38 @@ class Clients:
 def write_clients(folder: Path, weights: Mapping[str, int]) -> None:
     """Write clients.json, and for each client a file NAME.token with a new token, to be given to it.
 
+    No other user of the machine can read the files.
+
     Parameters
     ----------
     folder : Path
         It exists.
     weights : mapping of str to int
         Of all clients, by name.
+
+    Raises
+    ------
+    SystemExit
+        There is a clients.json, whose tokens are in use.
     """
     tokens = {name: secrets.token_hex(16) for name in weights}
     table = {
         name: {"token": hashlib.sha256(token.encode()).hexdigest(), "weight": weights[name]}
         for name, token in tokens.items()
     }
-    (folder / "clients.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
+    path = folder / "clients.json"
+    if path.exists():
+        raise SystemExit(f"{path}: expected none yet, since its tokens would become invalid")
+    write_private(path, json.dumps(table, indent=1))
     for name, token in tokens.items():
-        (folder / f"{name}.token").write_text(token, encoding="utf-8")
+        write_private(folder / f"{name}.token", token)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that no other user of the machine can read."""
+    path.touch(0o600)
+    path.chmod(0o600)
+    path.write_text(text, encoding="utf-8")
 
 
 def shard_of(client: str, shards: int) -> int:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+from bounds import Message
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+METHODS = ("GET", "POST", "PUT")
+"""Of the routes; a stranger may send any word."""
 
-Message = MutableMapping[str, Any]
+SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
 class Metrics:
@@ -61,5 +63,6 @@ class Measured:
             await self._app(scope, received, sent)
         finally:
             route = getattr(scope.get("route"), "path", "other")  # a template, not what was asked for
-            method = scope["method"] if route != "other" else "any"
+            known = route != "other" and scope["method"] in METHODS  # a wrong method has a route, too
+            method = scope["method"] if known else "any"
             self._metrics.seconds.labels(method, route).observe(time.perf_counter() - begin)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 
-from bounds import RETRY, Limits, Refused, Uploads, add_refusals, known_model, sender_of
+from bounds import RETRY, EndUnread, Limits, Refused, Uploads, add_refusals, known_model, sender_of
 from clients import Clients, shard_of
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
@@ -76,6 +76,7 @@ def make_app(receiver: Receiver, around: Around = nullcontext) -> FastAPI:
             await receiver.shard.close()
 
     app = FastAPI(title="receiver", openapi_url=None, lifespan=lifespan)
+    app.add_middleware(EndUnread)
     app.add_middleware(Measured, metrics=receiver.metrics)
     _add_client_routes(app, receiver)
     _add_other_routes(app, receiver)

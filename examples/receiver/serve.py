@@ -99,7 +99,9 @@ def merger_thread(given: argparse.Namespace, token: str, stopped: threading.Even
     shards = [RemoteShard(f"http://{given.host}:{port}", token) for port in ports]
     with np.load(given.folder / "start.npz", allow_pickle=False) as file:
         start = {name: file[name] for name in file.files}
-    merger = Merger(ModelStore(given.folder / "merger.db"), policy, shards, plan, start, stopped)
+    merger = Merger(
+        ModelStore(given.folder / "merger.db", given.workers), policy, shards, plan, start, stopped
+    )
 
     def run() -> None:
         try:
@@ -181,6 +183,7 @@ def _end_with_supervisor() -> None:
 
 def main() -> None:
     """Do what the command line asks for."""
+    os.umask(0o077)  # the databases have frames and secrets
     given = options()
     begin_log()
     if given.worker is not None:

@@ -88,7 +88,8 @@ class FrameStore:
     def open(self, number: int, data: bytes) -> None:
         """Begin a round, and forget the frames of those that are too old."""
         with transaction(self._db):
-            self._db.execute("INSERT INTO rounds VALUES (?, 0, ?)", (number, data))
+            # It may be there already: a call may have stopped between this and its answer.
+            self._db.execute("INSERT OR REPLACE INTO rounds VALUES (?, 0, ?)", (number, data))
             self._db.execute("DELETE FROM rounds WHERE number < ?", (number,))
             self._db.execute("DELETE FROM frames WHERE round <= ?", (number - self._keep,))
 
@@ -116,10 +117,28 @@ class FrameStore:
 
 
 class ModelStore:
-    """The merger's state: the secret of all seeds, the model of the present round, a line for each round."""
+    """The merger's state: the secret of all seeds, the model of the present round, a line for each round.
 
-    def __init__(self, path: Path) -> None:
+    Parameters
+    ----------
+    path : Path
+    shards : int
+        Each has the frames of its clients, so that the number stays the same as long as the folder is used.
+
+    Raises
+    ------
+    SystemExit
+        It was another; or as in `connected`.
+    """
+
+    def __init__(self, path: Path, shards: int = 1) -> None:
         self._db = connected(path, MERGER)
+        (before,) = self._db.execute("PRAGMA user_version").fetchone()
+        if before not in (0, shards):
+            self._db.close()
+            expected = f"{before} workers, whose databases have the frames of the present round"
+            raise SystemExit(f"{path}: expected {expected}, got {shards}")
+        self._db.execute(f"PRAGMA user_version = {shards:d}")
         with transaction(self._db):
             if self._db.execute("SELECT value FROM secret").fetchone() is None:
                 self._db.execute("INSERT INTO secret VALUES (?)", (str(secrets.randbits(128)),))

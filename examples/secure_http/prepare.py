@@ -9,7 +9,7 @@ import numpy as np
 import shared  # noqa: F401 - for the import of clients
 import torch
 from agreed import Agreed, id_of
-from clients import write_clients
+from clients import write_clients, write_private
 
 import fedmrn_codec as fm
 
@@ -30,7 +30,7 @@ def main() -> None:
     write_clients(folder, dict.fromkeys(names, 1))
     identities = {id_of(name): fm.Key.generate() for name in names} if given.identities else None
     for name in names if identities else ():
-        (folder / f"{name}.key").write_text(identities[id_of(name)].data.hex(), encoding="utf-8")
+        write_private(folder / f"{name}.key", identities[id_of(name)].data.hex())
     public = identities and {id: key.public for id, key in identities.items()}
     threshold = given.threshold or len(names) // 2 + 1
     Agreed(names, threshold, secrets.token_bytes(16), public).write(folder / "agreed.json")

@@ -13,7 +13,7 @@ from typing import Literal
 
 import shared  # noqa: F401 - for the next imports
 from agreed import Agreed
-from bounds import RETRY, Limits, Refused, Uploads, add_refusals, known_model, sender_of
+from bounds import RETRY, EndUnread, Limits, Refused, Uploads, add_refusals, known_model, sender_of
 from clients import Clients
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -40,6 +40,7 @@ def make_app(federation: Federation, clients: Clients, limits: Limits) -> FastAP
 
     app, uploads = FastAPI(title="secure_http", openapi_url=None, lifespan=lifespan), Uploads(limits)
     add_refusals(app)
+    app.add_middleware(EndUnread)
 
     @app.get("/round")
     async def get_round(request: Request) -> Response:
@@ -111,6 +112,7 @@ def options() -> argparse.Namespace:
 
 def main() -> None:
     """Serve the federation of a folder until SIGTERM or SIGINT."""
+    os.umask(0o077)  # the database has models
     given = options()
     begin_log()
     agreed = Agreed.read(given.folder / "agreed.json")

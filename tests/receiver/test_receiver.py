@@ -14,11 +14,11 @@ import pytest
 import serve
 import shard
 import soak_attacks
-from clients import Clients, shard_of
+from clients import Clients, shard_of, write_clients
 from receiver_cases import NAMES, SECRET, bearer, encode, make_model, make_policy, make_running
 from rounds import Round
-from routes import Place
-from store import FrameStore
+from routes import Place, make_app
+from store import FrameStore, ModelStore
 
 import fedmrn_codec as fm
 
@@ -358,3 +358,90 @@ def test_the_round_survives_its_bytes():
     model = make_model()
     policy = made.policy(make_policy(model), 9)
     assert (policy.round, policy.base_model, policy.seeds) == (7, 9, SECRET)
+
+
+def test_the_labels_of_metrics_are_no_words_of_strangers(running):
+    for number in range(5):
+        assert running.http.request(f"WORD{number}", "/round").status_code == 405
+        assert running.http.request(f"WORD{number}", f"/elsewhere{number}").status_code == 404
+    text = running.http.get("/metrics").text
+    assert "WORD" not in text
+    assert running.metric("seconds_count", method="any", path="/round") == 5
+    assert running.metric("seconds_count", method="any", path="other") == 5
+
+
+@pytest.mark.parametrize("path", ["/frames/ann", "/nothing", "/health"])
+def test_what_is_left_of_a_body_after_an_answer_is_little(running, path):
+    app, sent, read = make_app(running.receiver), [], []
+
+    async def receive():
+        read.append(2**16)
+        return {"type": "http.request", "body": bytes(2**16), "more_body": True}
+
+    async def send(message):
+        sent.append(message)
+
+    def ask(headers=(), receive=receive):
+        scope = {"type": "http", "method": "GET" if path == "/health" else "POST", "path": path}
+        scope |= {"query_string": b"", "headers": list(headers), "http_version": "1.1"}
+        read.clear(), sent.clear()
+        asyncio.run(app(scope, receive, send))
+        return (b"connection", b"close") in sent[0]["headers"]
+
+    assert ask([(b"transfer-encoding", b"chunked")])
+    assert ask([(b"content-length", b"99999999")])
+    assert 2**20 <= sum(read) <= 2**20 + 2**16  # without a word of how much comes, it is read, and no more
+    assert not ask()
+    assert read == []
+    assert ask([(b"content-length", b"3"), (b"expect", b"100-continue")])
+    assert read == []
+
+    async def short():
+        return {"type": "http.request", "body": b"abc", "more_body": False}
+
+    assert not ask([(b"content-length", b"3")], short)
+
+    async def silent():
+        await asyncio.sleep(60)
+
+    assert ask([(b"content-length", b"3")], silent)
+
+    async def gone():
+        return {"type": "http.disconnect"}
+
+    assert ask([(b"content-length", b"3")], gone)
+
+
+def test_a_round_whose_opening_stopped_can_be_opened_again(running, monkeypatch):
+    running.seal()
+
+    def fails(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(running.shard, "_begun", fails)
+        assert running.open().status_code == 500
+    running.number -= 1
+    assert running.open().status_code == 204
+    assert running.post("ann", running.frame("ann")).status_code == 202
+    assert running.frames() == {"frames": 1, "sealed": False}
+
+
+def test_tokens_are_private_and_not_replaced(tmp_path):
+    write_clients(tmp_path, {"ann": 1})
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert sorted(before) == ["ann.token", "clients.json"]
+    if os.name == "posix":
+        assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    with pytest.raises(SystemExit, match=r"clients.json: expected none yet"):
+        write_clients(tmp_path, {"ann": 1, "bob": 1})
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def test_the_number_of_workers_stays(tmp_path):
+    """A client belongs to one shard; with another number its frame would count twice, or be lost."""
+    for shards in (2, 2):
+        ModelStore(tmp_path / "merger.db", shards).close()
+    for shards in (1, 3):
+        with pytest.raises(SystemExit, match=f"merger.db: expected 2 workers, .*, got {shards}"):
+            ModelStore(tmp_path / "merger.db", shards)

@@ -97,6 +97,15 @@ def wait_until(done, process):
         time.sleep(0.05)
 
 
+def is_closed_after(connection, more):
+    """Whether the other side refuses more bytes."""
+    try:
+        connection.sendall(more)
+    except ConnectionError:
+        return True
+    return False
+
+
 @pytest.fixture
 def program(tmp_path):
     """Starts a program; gives the function that does so."""
@@ -189,6 +198,9 @@ def test_a_deadline_and_clients_that_are_slow_or_endless(program):
             endless.sendall(b"X-Header: " + b"a" * 2**26)
     with socket.create_connection(("127.0.0.1", made.port), timeout=60) as cut:
         cut.sendall(f"{head}Authorization: {bearer('bob')['Authorization']}\r\n\r\nabc".encode())
+    with socket.create_connection(("127.0.0.1", made.port), timeout=60) as stranger:  # without a token
+        stranger.sendall(b"POST /frames/bob HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        wait_until(lambda: is_closed_after(stranger, b"1\r\nx\r\n"), made.process)
     assert made.post("ann", encode(made.request("ann"))) == 202
     wait_until(lambda: made.round() >= 2, made.process)  # at the deadline, with one of three frames
 
