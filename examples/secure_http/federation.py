@@ -156,8 +156,11 @@ class Federation:
             "model": str(self._down.model_id),
             "seconds": round(seconds, 3),
         }
-        with (self._folder / "rounds.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(about) + "\n")
+        with (self._folder / "rounds.jsonl").open("a+b") as file:
+            file.seek(max(file.seek(0, 2) - 1, 0))
+            whole = file.read() in (b"", b"\n")  # else a server has stopped in the middle of a line
+            file.write(b"" if whole else b"\n")
+            file.write(json.dumps(about).encode() + b"\n")
         if done.lost:
             log.warning("round %d is lost, and the model stays as it is: %s", self.number, done.lost)
         else:

@@ -16,7 +16,7 @@ from ..format.checked import CheckedFrame
 from ..format.parsing import Expected
 from ..format.schema import Schema
 from ..primitives.noise import Noise
-from . import files, policies, summaries
+from . import files, policies, schemas, summaries
 from .output import tracked
 from .problems import REFUSED, InFile, about, describe
 
@@ -34,11 +34,15 @@ class Source:
         The path to read, if it differs: for a process with another working directory.
     frame : bool
         Take it for a frame, whatever it is.
+    longest : int
+        Bytes that are read of what cannot be read again; -1: all.
     """
 
-    def __init__(self, path: str, place: str | None = None, *, frame: bool = False) -> None:
+    def __init__(
+        self, path: str, place: str | None = None, *, frame: bool = False, longest: int = -1
+    ) -> None:
         self.path, self._place = path, place or path
-        self._kept = files.read(self._place) if files.is_stream(self._place) else None
+        self._kept = files.read(self._place, longest) if files.is_stream(self._place) else None
         start = files.read(self._place, summaries.START) if self._kept is None else self._kept
         self.is_sum = not frame and summaries.is_sum(start)
         self.is_tally = self.is_sum and summaries.is_tally(start)
@@ -189,7 +193,8 @@ class Average:
         for source in [source for source in sources if not source.is_sum]:
             try:
                 with about(source.path):
-                    schema = decoding.verify(source.read()).schema
+                    data = source.read()
+                    schema = decoding.verify(data, limits=schemas.limits(data)).schema
                     assert schema is not None
                     self.schema_from = source.path
                     return schema

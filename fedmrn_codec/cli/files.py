@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import BinaryIO, TextIO
 
 from ..primitives.atomic import replacing
@@ -25,10 +25,20 @@ def check_inputs(*paths: str | None) -> None:
         raise UsageError("'-': expected for one input, got several")
 
 
-def check_output(path: str) -> None:
-    """Refuse to write binary data to a terminal, before any work is done."""
+def check_output(path: str, *inputs: str | None) -> None:
+    """Refuse to write binary data to a terminal, or in place of an input, before any work is done."""
     if path == PIPE and _stdout().isatty():
         raise UsageError("stdout: expected a pipe or -o FILE for binary data, got a terminal")
+    check_distinct(path, *inputs)
+
+
+def check_distinct(path: str, *inputs: str | None) -> None:
+    """Refuse to write an output in place of an input."""
+    for name in inputs:
+        if name in (None, PIPE) or path == PIPE or not (os.path.isfile(path) and os.path.isfile(name)):
+            continue
+        if os.path.samefile(path, name):
+            raise UsageError(f"{path}: expected an output other than the input {name}, which it replaces")
 
 
 def read(path: str, size: int = -1) -> bytes:
@@ -62,7 +72,7 @@ def writing(path: str) -> Iterator[BinaryIO]:
     pipes are written directly.
     """
     with _problems(path):
-        if path == PIPE:
+        if path == PIPE or _is_stdout(path):
             yield _stdout().buffer
             sys.stdout.flush()
         elif os.path.exists(path) and not os.path.isfile(path):
@@ -81,6 +91,13 @@ def write(path: str, parts: Sequence[bytes]) -> None:
     with writing(path) as file:
         for part in parts:
             file.write(part)
+
+
+def _is_stdout(path: str) -> bool:
+    """Whether a path such as /dev/stdout is the file that stdout has been redirected to."""
+    with suppress(OSError, ValueError, AttributeError):  # stdout may be closed, or no file
+        return os.path.samestat(os.stat(path), os.fstat(sys.stdout.fileno()))
+    return False
 
 
 def _stdout() -> TextIO:

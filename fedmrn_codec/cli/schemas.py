@@ -11,11 +11,15 @@ import numpy as np
 from .. import errors
 from ..face import decoding
 from ..format import frame
+from ..format.limits import DEFAULT_LIMITS, Limits
 from ..format.schema import Schema, Tensor
 from . import files, tensors
 from .dense import Dense
 from .problems import FileProblem, about
 from .tensors import Format, TensorFile
+
+LARGE, PER_BYTE = 2**28, 64
+"""Elements of a schema that a frame embeds: of any frame, and for each of its bytes."""
 
 
 def load(path: str | None, masked: Sequence[str] = (), format: Format | None = None) -> Schema | None:
@@ -40,6 +44,16 @@ def load(path: str | None, masked: Sequence[str] = (), format: Format | None = N
         _check_no_globs(masked)
         return _from_json(path, data)
     return derive(tensors.parse(path, data, format), masked)
+
+
+def limits(data: bytes, known: Schema | None = None) -> Limits:
+    """The limits for a file whose schema is not known: the elements of a large model, or 64 for each byte.
+
+    A frame that embeds its schema could otherwise ask for some thousand times the memory that it takes.
+    """
+    if known is not None:
+        return DEFAULT_LIMITS
+    return Limits(max_elements=max(LARGE, PER_BYTE * len(data)))
 
 
 def embedded(path: str, data: bytes) -> Schema:

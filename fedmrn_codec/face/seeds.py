@@ -13,6 +13,9 @@ from ..primitives.arguments import U64, unsigned
 SeedPolicy = int | Callable[[int, Any], int] | None
 """How seeds are chosen: None, an integer, or a function of round and client; see `choose_seed`."""
 
+LARGEST_SECRET = 4096
+"""Bits of an integer from which seeds are derived."""
+
 
 def choose_seed(policy: SeedPolicy, round: int, client: object, taken: Collection[int] = ()) -> int:
     """The seed of a client in a round.
@@ -36,8 +39,8 @@ def choose_seed(policy: SeedPolicy, round: int, client: object, taken: Collectio
     Raises
     ------
     ArgumentError
-        The seed of a callable or integer policy is taken or out of range; or the policy is an integer and the
-        round is 0, "not given", for which every round would have the same seeds.
+        The seed of a callable or integer policy is taken or out of range; or the policy is an integer of more
+        than 4096 bits, or the round is 0, "not given", for which every round would have the same seeds.
     """
     if policy is None:
         while (seed := secrets.randbelow(U64)) in taken:
@@ -47,6 +50,8 @@ def choose_seed(policy: SeedPolicy, round: int, client: object, taken: Collectio
         seed = unsigned(policy(round, client), U64, "seed")
     elif not round:
         raise errors.ArgumentError("round", "at least 1, since the seeds are derived from it", round)
+    elif isinstance(policy, int) and policy.bit_length() > LARGEST_SECRET:
+        raise errors.ArgumentError("seeds", f"an integer of at most {LARGEST_SECRET} bits", policy)
     else:
         digest = hashlib.sha256(f"fedmrn {policy} {round} {client}".encode()).digest()
         seed = int.from_bytes(digest[:8], "little")

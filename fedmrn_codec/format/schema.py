@@ -188,7 +188,7 @@ class Schema:
             if isinstance(tensors, Mapping | str):
                 raise TypeError(f"not a list but a {type(tensors).__name__}")
             return cls(Tensor(**{**t, "shape": tuple(t["shape"])}) for t in tensors)
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, RecursionError) as error:
             raise errors.SchemaError(
                 "schema",
                 "a list of {name, shape, masked, dtype}",

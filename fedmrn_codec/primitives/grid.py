@@ -31,7 +31,10 @@ class Bounds:
 
     def allows(self, step: float) -> bool:
         """Whether a step is a power of two within the bounds; False for NaN."""
-        fraction, exponent = math.frexp(step)
+        try:
+            fraction, exponent = math.frexp(step)
+        except OverflowError:  # an integer beyond the floats
+            return False
         return fraction == 0.5 and self.least_exponent < exponent <= self.largest_exponent + 1
 
     def __str__(self) -> str:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fedmrn_codec.cli import files, npz, tensors
+from fedmrn_codec.cli import files, npz, schemas, tensors
 from fedmrn_codec.cli.problems import FileProblem
 
 ENCODE = ("encode", "--seed", "7", "--noise", "uniform:0.01")
@@ -271,3 +271,63 @@ def test_reading_maps_files_and_survives_empty_ones(folder):
     assert bytes(files.read("a.fmrn")) == Path("a.fmrn").read_bytes()
     with pytest.raises(FileProblem, match="No such file"):
         files.read("nope")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_a_private_file_stays_private(folder, invoke):
+    Path("out.npz").touch(0o600)
+    invoke(0, *DECODE)
+    assert stat.S_IMODE(os.stat("out.npz").st_mode) == 0o600
+    assert Path("out.npz").stat().st_size
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="a name for stdout")
+def test_the_name_of_stdout_is_stdout(folder, shell):
+    """The file that it is redirected to is not replaced, with what others have written there."""
+    done = shell("(echo before; fedmrn schema update.safetensors -o /dev/stdout; echo after) > log.txt")
+    assert done.returncode == 0
+    first, *schema, last = Path("log.txt").read_text().splitlines()
+    assert (first, last) == ("before", "after")
+    assert json.loads("\n".join(schema))[0]["name"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        (*ENCODE, "update.safetensors", "-o", "update.safetensors"),
+        (*ENCODE, "update.safetensors", "--base", "y.safetensors", "-o", "./y.safetensors"),
+        (*ENCODE, "update.safetensors", "--schema", "schema.json", "-o", "schema.json"),
+        ("decode", "a.fmrn", "-o", "a.fmrn", "--format", "npz"),
+        ("decode", "a.fmrn", "--schema", "schema.json", "-o", "schema.json", "--format", "npz"),
+        ("aggregate", "a.fmrn", "b.fmrn", "--partial", "a.fmrn"),
+        ("aggregate", "a.fmrn", "b.fmrn", "--partial", "link.fmrn"),
+        ("aggregate", "a.fmrn", "--weights-file", "w.json", "-o", "w.json", "--format", "npz"),
+        ("schema", "update.safetensors", "-o", "update.safetensors"),
+        ("inspect", "a.fmrn", "--html", "a.fmrn"),
+    ],
+    ids=" ".join,
+)
+def test_no_output_replaces_an_input(folder, invoke, line):
+    Path("y.safetensors").write_bytes(Path("update.safetensors").read_bytes())
+    Path("schema.json").write_text(invoke(0, "schema", "update.safetensors").stdout)
+    Path("w.json").write_text('{"a.fmrn": 1}')
+    os.symlink("b.fmrn", "link.fmrn")
+    before = {name: Path(name).read_bytes() for name in names(folder)}
+    found = invoke(2, *line)
+    assert "expected an output other than the input" in " ".join(found.stderr.replace("│", " ").split())
+    assert {name: Path(name).read_bytes() for name in names(folder)} == before
+
+
+def test_few_bytes_do_not_ask_for_much_memory(folder, invoke, monkeypatch):
+    """A frame may embed a schema of any size, and code many elements in few bytes; one's own schema may."""
+    monkeypatch.setattr(schemas, "LARGE", 100)
+    monkeypatch.setattr(schemas, "PER_BYTE", 0)
+    Path("schema.json").write_text(invoke(0, "schema", "a.fmrn").stdout)
+    for line in (("verify", "a.fmrn"), DECODE, ("aggregate", "a.fmrn", "-o", "out.npz")):
+        found = invoke(1, *line)
+        assert "at most 100" in found.stderr + found.stdout
+        assert not os.path.exists("out.npz")
+        invoke(0, *line, "--schema", "schema.json")
+        Path("out.npz").unlink(missing_ok=True)
+    monkeypatch.setattr(schemas, "PER_BYTE", 64)
+    invoke(0, "verify", "a.fmrn")

@@ -174,3 +174,21 @@ def test_the_number_of_threads(monkeypatch):
             errors.ArgumentError, match=f"variable FEDMRN_THREADS: expected an integer, got '{given}'"
         ):
             threads()
+
+
+def test_integers_of_any_length_in_a_policy():
+    settings = {"schema": SCHEMA, "noise": fm.Uniform(0.01), "round": 1, "base_model": 1}
+    settings |= {"max_weight": 9}
+    assert fm.Policy(**settings, seeds=2**4095).seed_of("ann") >= 0
+    with pytest.raises(errors.ArgumentError, match="seeds: expected an integer of at most 4096 bits"):
+        fm.Policy(**settings, seeds=16**5000)
+    with pytest.raises(errors.ArgumentError, match="step: expected a power of two"):
+        fm.Policy(**settings, seeds=None, kinds=["mask", "grid"], step=10**400)
+
+
+def test_a_schema_of_lists_in_lists():
+    nested = []
+    for _ in range(5000):
+        nested = [nested]
+    with pytest.raises(errors.SchemaError):
+        fm.Schema.from_json([{"name": "w", "shape": [3], "masked": nested}])

@@ -113,7 +113,7 @@ def aggregate(
         raise typer.BadParameter("--engine: expected ray, since --ray-address is given, got local")
     place = _place(output, partial, base, weights, weights_file)
     files.check_inputs(*frames, base, schema, weights_file, policy)
-    files.check_output(place)
+    files.check_output(place, *frames, schema, weights_file, policy)
     chosen = format or (Format.SAFETENSORS if partial is not None else tensors.output_format(place))
     stated = {"--schema": schema, "--noise": noise, "--round": round, "--base-model": base_model}
     intake = policies.load(policy, stated)
@@ -121,7 +121,8 @@ def aggregate(
         raise UsageError("--policy: expected --engine local, which sees each client once, got ray")
     own = schemas.load(schema) if intake is None else intake.policy.schema
     expected = Expected(own, round, base_model)
-    sources = [Source(path, frame=intake is not None) for path in frames]
+    longest = policies.read_size(intake)
+    sources = [Source(path, frame=intake is not None, longest=longest) for path in frames]
     weighted = [source.path for source in sources if not source.is_sum]
     counts = weighing.given(weighted, weights, weights_file, partials=len(weighted) < len(sources))
     average = (

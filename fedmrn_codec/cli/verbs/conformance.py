@@ -16,10 +16,10 @@ from ...conformance.request import PROFILES, Words
 from ...conformance.run import FAILED, Record, Report, expected_failures, run
 from ...conformance.suite import checks, checks_for
 from ...conformance.target import Broken, Refused, Target
-from .. import options
+from .. import files, options
 from ..output import document as print_json
 from ..output import printable, tracked
-from ..problems import UsageError
+from ..problems import FileProblem, UsageError
 
 OK, FAILURES = 0, 1
 
@@ -114,7 +114,10 @@ def _known_failures(path: Path | None) -> frozenset[str]:
     """The ids in the file; an id that no check has is refused."""
     if path is None:
         return frozenset()
-    ids = expected_failures(path)
+    try:
+        ids = expected_failures(path)
+    except UnicodeDecodeError as error:
+        raise FileProblem(str(path), f"not valid UTF-8: {error}") from error
     known = {check.id for check in checks(examples=1)} if find_spec("hypothesis") else ids
     if unknown := sorted(ids - known - set(protocol.IDS)):
         raise typer.BadParameter(
@@ -153,7 +156,7 @@ def _add(result: Report, record: Record, as_json: bool) -> None:
 def _conclude(result: Report, examples: int, junit: Path | None, as_json: bool) -> NoReturn:
     """Write the XML, print the summary, and exit with the exit code."""
     if junit is not None:
-        junit.write_bytes(report.junit(result))
+        files.write(str(junit), [report.junit(result)])
     if as_json:
         print_json(report.document(result))
     else:

@@ -44,12 +44,13 @@ def decode(
     model that are not in the frame are copied.
     """
     files.check_inputs(frame, base, schema)
-    files.check_output(output)
+    files.check_output(output, frame, schema)  # the base model may be replaced by the new one
     chosen = format or tensors.output_format(output)
     data, given = files.read(frame), schemas.load(schema)
     chosen_names = options.split(names) or None
     with about(frame):
-        checked = CheckedFrame.open(data, Expected(given, round, base_model, seed))
+        expected = Expected(given, round, base_model, seed)
+        checked = CheckedFrame.open(data, expected, schemas.limits(data, given))
         schema_of_frame = checked.checked_schema
         arrays = decoding.decode(checked, names=chosen_names, backend=backend)
     if base is None:

@@ -81,7 +81,7 @@ def encode(
     with two or more dimensions are masked; all others are dense.
     """
     files.check_inputs(update, base, schema)
-    files.check_output(output)
+    files.check_output(output, update, base, schema)
     chosen, arrays = _update(update, base, schema, masked or [], format)
     with about(update):
         frame = encoding.encode(

@@ -120,7 +120,7 @@ def _restore(file: str, out: str) -> int:
     """Write the bytes of an annotated view."""
     from ...conformance.annotated import bytes_of
 
-    files.check_output(out)
+    files.check_output(out, file)
     with about(file):
         files.write(out, [bytes_of(files.read(file).decode("utf-8", "replace"))])
     return OK
@@ -128,6 +128,7 @@ def _restore(file: str, out: str) -> int:
 
 def _page(file: str, schema: str | None, what: Content | None, out: str) -> int:
     """Write the page that shows a file."""
+    files.check_distinct(out, file, schema)
     known, data = schemas.load(schema), files.read(file)
     page = inspector.page(file, data, None if what is None else what.value, schema, known)
     files.write(out, [page.encode()])

@@ -28,6 +28,7 @@ def schema(
     The schema of a file of tensors lists them sorted by name. Without --masked, tensors of float32 with two
     or more dimensions are masked, and all others are dense.
     """
+    files.check_distinct(output, source)
     found = schemas.load(source, masked or [], format)
     assert found is not None
     files.write(output, [f"{schemas.to_text(found)}\n".encode()])

@@ -81,9 +81,9 @@ def _verify(
 def _check(data: bytes, expected: Expected) -> CheckedFrame | None:
     """Make every check; return the checked frame, or None for a partial sum or a tally."""
     if not summaries.is_sum(data):
-        return decoding.verify(
-            data, expected.schema, round=expected.round, base_model=expected.base_model, seed=expected.seed
-        )
+        frame = CheckedFrame.open(data, expected, schemas.limits(data, expected.schema))
+        frame.payloads()
+        return frame
     if expected.schema is None:
         raise errors.NoSchemaError(
             "schema", "one from --schema", "none; partial sums and tallies do not embed one"
