@@ -87,6 +87,8 @@ def attach(
     """
     if not isinstance(target, Recipe | FedJob):
         raise fm.ArgumentError("target", "a Recipe or a FedJob", type(target).__name__)
+    if isinstance(tasks, str):
+        raise fm.ArgumentError("tasks", "a sequence of names", repr(tasks))
     if downlink not in DOWNLINKS:
         raise fm.ArgumentError("downlink", f"one of {', '.join(DOWNLINKS)}", repr(downlink))
     job = target._job if isinstance(target, Recipe) else target  # a recipe has no public attribute for it

@@ -33,11 +33,12 @@ OUTPUTS = (DataKind.WEIGHT_DIFF, DataKind.WEIGHTS, "FRAME")
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a client was sent: the task, the model, and the request in it."""
+    """What a client was sent: the task, the model and the request in it; the number of the rule's round."""
 
     task: str
     arrays: Arrays
     request: Request
+    sum_number: int
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,8 @@ class FromFrame(DXOFilter):
         self._noise = ServerNoise(fixed, mask, bits=bits, state=state)
         masks = self._noise.coding(coding)
         check_settings({}, mask, masks, dense_coding)
+        if isinstance(tasks, str):
+            raise fm.ArgumentError("tasks", "a sequence of names", repr(tasks))
         if output not in OUTPUTS:
             raise fm.ArgumentError("output", f"one of {', '.join(OUTPUTS)}", repr(output))
         self.noise = None if fixed is None else noise_text(fixed)
@@ -144,9 +147,10 @@ class FromFrame(DXOFilter):
         self._codings = masks, dense_coding
         self._lock = Lock()
         self._sum: fm.Aggregator | None = None
-        self._sum_round = 0
+        self._sum_number = 0  # counts the rounds of the rule, also where a workflow does not
         self._assignments: dict[str, Assignment] = {}
         self._counted: dict[str, str] = {}  # the task of the last result that the rule has seen, by client
+        self._answered: dict[str, str] = {}  # of the last result, whatever it was
         self._model: Model | None = None
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
@@ -175,6 +179,8 @@ class FromFrame(DXOFilter):
         except fm.CodecError as error:
             reason = f"fedmrn: refused the result of {client} ({error.code}): {error}"
             raise ContentBlockedException(reason) from None
+        finally:
+            self._answered[client] = fl_ctx.get_prop(FLContextKey.TASK_ID)
 
     def process_dxo(self, dxo: DXO, shareable: Shareable, fl_ctx: FLContext) -> DXO:
         """A new DXO with the output of the client's frame, which is parsed here, once."""
@@ -185,11 +191,12 @@ class FromFrame(DXOFilter):
         clipped = clipped_of(dxo)
         with self._lock:
             # NVFlare drops a result that is sent again only after this filter; the rule sees it once.
-            if self._counted.get(client) != assignment.task:
-                self._counted[client] = assignment.task
-                self._noise.see(frame, clipped)
-                if self._sum is not None and self._sum_round == assignment.request.round:
+            is_new = self._counted.get(client) != assignment.task
+            if is_new and assignment.sum_number == self._sum_number:
+                if self._sum is not None:
                     self._sum.add(frame, 1)
+                self._noise.see(frame, clipped)
+                self._counted[client] = assignment.task
         self.log_info(
             fl_ctx,
             f"fedmrn: frame of {client}: {frame.frame_bytes} bytes up (mask {frame.mask_bytes}, "
@@ -261,7 +268,7 @@ class FromFrame(DXOFilter):
         seed = fm.choose_seed(self.seed, number, client, taken)
         rest = *self._codings, self._limits
         request = Request(seed, model.noise, self.mask, number, model.id, model.schema, *rest)
-        return Assignment(task_id, model.arrays, request)
+        return Assignment(task_id, model.arrays, request, self._sum_number)
 
     def _model_of(self, data: dict[str, Any], number: int, fl_ctx: FLContext) -> Model:
         last = self._model
@@ -274,8 +281,9 @@ class FromFrame(DXOFilter):
         else:
             self._end_round(number - 1, fl_ctx)
             noise = self._noise.of(schema, arrays)
+            self._sum_number += 1
             if self._noise.adaptive:
-                self._sum, self._sum_round = fm.Aggregator(schema, noise=noise), number
+                self._sum = fm.Aggregator(schema, noise=noise)
             self._forget_answered()
         self._model = Model(data, number, arrays, fm.model_id(arrays), schema, noise)
         return self._model
@@ -285,7 +293,7 @@ class FromFrame(DXOFilter):
         self._assignments = {
             client: assignment
             for client, assignment in self._assignments.items()
-            if self._counted.get(client) != assignment.task
+            if self._answered.get(client) != assignment.task
         }
 
     def _end_round(self, number: int, fl_ctx: FLContext) -> None:
@@ -302,8 +310,8 @@ class FromFrame(DXOFilter):
     def _assignment_of(self, client: str, fl_ctx: FLContext) -> Assignment:
         assignment, task = self._assignments.get(client), fl_ctx.get_prop(FLContextKey.TASK_ID)
         if assignment is None or assignment.task != task:
-            last = assignment.task if assignment else None
-            raise ReplyError("task", f"{last!r}, the last one sent to {client}", repr(task))
+            expected = f"{assignment.task!r}, the last one sent to {client}" if assignment else "an open one"
+            raise ReplyError("task", expected, repr(task))
         return assignment
 
     def _correct_mean(self, fl_ctx: FLContext) -> None:

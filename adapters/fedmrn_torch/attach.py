@@ -57,6 +57,10 @@ class Attached:
         self._entries.clear()
         self._orders.clear()
 
+    def dtypes(self) -> list[torch.dtype]:
+        """The present dtypes of the parameters, which a conversion of the module changes."""
+        return [masked.base.dtype for _, masked in self._entries.values()]
+
     def update(self, name: str) -> Tensor:
         """The update u of a parameter, read from the module as it is now."""
         module, attribute = self._entries[name][0].sites[0]

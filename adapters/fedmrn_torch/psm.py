@@ -34,7 +34,8 @@ class PSM:
 
     A DistributedDataParallel may be around the module, made before or after the PSM; then every process has a
     PSM of the same seed, and one of them sends its frame. FSDP and DataParallel are not supported.
-    `torch.compile`, before the PSM or after, gives the same bits, but its graphs break at each masked weight.
+    `torch.compile`, before the PSM or after, gives the same bits, but layers with masked weights run without
+    it, and `fullgraph=True` cannot work.
 
     In training mode every forward pass samples new masks. In eval mode it uses u, clipped to the range of the
     masked noise, which is the mean of the masks. The gradient of u is that of the weight (straight-through).
@@ -140,6 +141,7 @@ class PSM:
             model.register_forward_hook(self._sampler.end, always_call=True),
         ]
         self._active, self._held = True, [entry.tensor for entry in found]
+        self._dtypes = [entry.tensor.dtype for entry in found if entry.masked]
         try:
             for tensor in self._held:
                 setattr(tensor, HELD, True)
@@ -290,13 +292,15 @@ class PSM:
         """Restore the module as it was, without a frame; does nothing if the module is already restored.
 
         Parameters and buffers are the same objects as before, with the values that they had. Their gradients
-        are None. A model that was moved meanwhile stays where it is: its buffers are new objects there.
+        are None. A model that was moved meanwhile, or converted to another dtype, stays so; its buffers are
+        new objects then.
         """
         if not self._active:
             return
         self._active = False
         for hook in self._hooks:
             hook.remove()
+        converted = self._masked.dtypes() != self._dtypes
         self._masked.detach()
         for tensor in self._held:
             if hasattr(tensor, HELD):
@@ -306,9 +310,7 @@ class PSM:
                 entry.tensor.copy_(self._start[name])
                 entry.tensor.grad = None
                 for module, attribute in entry.sites:
-                    now = getattr(module, attribute, None)
-                    if now is not entry.tensor:
-                        setattr(module, attribute, _like(now, entry.tensor))
+                    _put_back(module, attribute, entry.tensor, converted)
 
     def state_dict(self) -> dict[str, Any]:
         """The state of an unfinished training, without that of the optimiser.
@@ -436,9 +438,18 @@ class PSM:
         return masked_values(self.schema, given, field)
 
 
-def _like(now: Any, tensor: Tensor) -> Tensor:
-    """The tensor on the device and of the dtype of another; `to` replaces the buffers of a module so."""
-    return tensor.to(now.device, now.dtype) if isinstance(now, Tensor) else tensor
+def _put_back(module: nn.Module, attribute: str, tensor: Tensor, converted: bool) -> None:
+    """Put a tensor back in its place, on the device of what is there, and of its dtype if `converted`."""
+    now = getattr(module, attribute, None)
+    if now is tensor:
+        return
+    if isinstance(now, Tensor):
+        moved = tensor.data.to(now.device, now.dtype if converted else tensor.dtype)
+        if isinstance(tensor, nn.Parameter):
+            tensor.data = moved
+        elif moved.device != tensor.device or moved.dtype != tensor.dtype:
+            tensor = moved
+    setattr(module, attribute, tensor)
 
 
 def _warn_about_steps(called: str, steps: int) -> None:

@@ -136,7 +136,9 @@ def _lines(summary: dict[str, Any]) -> list[tuple[str, str]]:
         if name == "tensors":
             continue
         if value is None:
-            text = "no masked tensor" if summary["masked_elements"] == 0 else "unknown without a schema"
+            text = (
+                "no tensor sent as a mask" if summary["masked_elements"] == 0 else "unknown without a schema"
+            )
         elif value == 0 and name in ("round", "base_model"):
             text = "not given"
         elif isinstance(value, bool):

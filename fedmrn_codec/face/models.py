@@ -59,7 +59,8 @@ def check_schema(schema: Iterable[Tensor], arrays: Arrays) -> None:
         if tensor.name not in arrays:
             raise errors.SchemaError("schema", "names of the model's arrays", repr(tensor.name))
         array = arrays[tensor.name]
-        fits = array.dtype.kind == "f" if tensor.masked else array.dtype == tensor.type.numpy
+        dtype = _dtype(tensor.name, array)
+        fits = dtype.kind == "f" if tensor.masked else dtype == tensor.type.numpy
         if not fits or array.shape != tensor.shape:
             raise errors.SchemaError("schema", f"{_described(array)}, as in the model", str(tensor))
 
@@ -86,7 +87,8 @@ def model_id(arrays: Arrays, schema: Schema | None = None) -> int:
         dtype = _dtype(name, array)
         tensor = Tensor(name, array.shape, dtype=dtypes.get(name, dtype.name))
         if dtype.name != tensor.type.numpy.name:
-            raise errors.SchemaError(f"dtype of {name!r}", f"{tensor.dtype}, as in the schema", dtype)
+            held = f"{tensor.type.numpy.name}, of a {tensor.dtype} tensor of the schema"
+            raise errors.SchemaError(f"dtype of {name!r}", held, dtype)
         digest.update(tensor.head + bytes([tensor.type.code]) + tensor.dimensions)
         digest.update(np.ascontiguousarray(array, tensor.type.numpy).reshape(-1).view(np.uint8).data)
     return int.from_bytes(digest.digest()[:8], "little") or 1
@@ -153,13 +155,18 @@ def _check_model(arrays: Arrays) -> None:
 
 def _dtype(name: str, array: np.ndarray) -> np.dtype[np.generic]:
     """The dtype of an array of a model, which may be of any library whose dtypes are NumPy's."""
-    dtype = getattr(array, "dtype", None)
-    if not isinstance(dtype, np.dtype):
+    if not _is_array(array):
         raise errors.SchemaError(f"{name!r} of the model", "a NumPy array", type(array).__name__)
-    return dtype
+    return array.dtype
+
+
+def _is_array(array: object) -> bool:
+    return isinstance(getattr(array, "dtype", None), np.dtype)
 
 
 def _fits(base: np.ndarray, update: np.ndarray) -> bool:
+    if not (_is_array(base) and _is_array(update)):
+        return False
     return base.shape == update.shape and (base.dtype.kind == "f") == (update.dtype.kind == "f")
 
 
@@ -250,4 +257,4 @@ def _named(arrays: Arrays, tensor: Tensor, field: str) -> np.ndarray:
 
 
 def _described(array: np.ndarray) -> str:
-    return f"{array.dtype}{list(array.shape)}"
+    return f"{array.dtype}{list(array.shape)}" if _is_array(array) else f"a {type(array).__name__}"

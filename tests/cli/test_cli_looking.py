@@ -42,7 +42,7 @@ def test_inspect_a_frame_of_grids(folder, invoke):
     assert (facts["masked_elements"], facts["mask_bytes"], facts["bits_per_masked"]) == (0, 0, None)
     parts = [facts[f"{each}_bytes"] for each in ("mask", "grid", "dense", "header")]
     assert sum(parts) == facts["frame_bytes"]
-    assert "no masked tensor" in invoke(0, "inspect", "grid.fmrn", "--schema", "schema.json").stdout
+    assert "no tensor sent as a mask" in invoke(0, "inspect", "grid.fmrn", "--schema", "schema.json").stdout
 
 
 def test_inspect_without_schema_and_with(folder, frame, invoke):

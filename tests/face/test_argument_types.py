@@ -139,6 +139,13 @@ def test_models_hold_arrays():
                 errors.SchemaError, match=f"^'w' of the model: expected a NumPy array, got {name}$"
             ):
                 call({"w": value})
+        with pytest.raises(
+            errors.SchemaError, match=f"^'w' of the model: expected a NumPy array, got {name}$"
+        ):
+            fm.Downlink(SCHEMA, UPDATE | {"w": value})
+        for base, update in ((UPDATE, UPDATE | {"w": value}), (UPDATE | {"w": value}, UPDATE)):
+            with pytest.raises(errors.UpdateError, match=f"^'w' of the model: expected .*a {name}"):
+                fm.apply(base, update)
 
 
 def test_the_id_of_a_model_refuses_another_dtype_than_the_schemas():

@@ -188,15 +188,25 @@ def test_other_tasks_get_no_request():
     federation.send(arrays=bad, task="task-2")
     assert "'linear.weight'" in federation.panics[0]
     assert FromFrame("uniform:0.1", tasks=("train",)).tasks == ["train"]
+    with pytest.raises(fm.ArgumentError, match="tasks: expected a sequence of names, got 'train'"):
+        FromFrame("uniform:0.1", tasks="train")
 
 
-def test_models_of_rounds_before_are_freed():
+@pytest.mark.parametrize("answer", ["frame", "failed", "bad"])
+def test_models_of_rounds_before_are_freed(answer):
     federation, alive = Federation(), []
     for number in range(4):
         model = {name: array.copy() for name, array in MODEL.items()}
         alive.append(weakref.ref(model["conv.weight"]))
         federation.send(f"site-{number}", model, number=number)
-        federation.receive(federation.reply(update(), f"site-{number}"), f"site-{number}")
+        if answer == "frame":
+            federation.receive(federation.reply(update(), f"site-{number}"), f"site-{number}")
+        elif answer == "failed":
+            failed = make_reply(ReturnCode.EXECUTION_EXCEPTION)
+            federation.server.process(failed, Context(f"site-{number}", "task-1"))
+        else:
+            with pytest.raises(ContentBlockedException):
+                federation.receive(DXO(DataKind.WEIGHT_DIFF, update()).to_shareable(), f"site-{number}")
         del model
     gc.collect()
     assert [ref() is None for ref in alive] == [True, True, True, False]

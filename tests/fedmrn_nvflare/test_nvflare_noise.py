@@ -95,3 +95,27 @@ def test_several_models_in_a_round_are_one_round_of_the_rule():
         assert federation.server._sum.frames == 3
     (rule,) = federation.server._noise._rules.values()
     assert rule.rounds == 1  # the second ends when a third begins
+
+
+def copied(model=MODEL):
+    return {name: array.copy() for name, array in model.items()}
+
+
+def test_late_results_are_accepted_and_not_in_another_sum():
+    """A workflow without numbers, whose models may be those of any round; and two models in round 0."""
+    federation = Federation(None, "binary", seed=None)
+    for client in ("a", "b"):
+        federation.send(client, copied(), f"task-{client}", None)
+    federation.receive(federation.reply(UPDATE, "b"), "b", "task-b")
+    federation.send("c", copied(), "task-c", None)
+    federation.receive(federation.reply(UPDATE, "a"), "a", "task-a")
+    federation.receive(federation.reply(UPDATE, "c"), "c", "task-c")
+    assert federation.server._sum.frames == 1
+    federation = Federation(None, "binary", seed=1)
+    more = copied() | {"more": np.ones((2, 2), np.float32)}
+    federation.send("a", MODEL, "task-a")
+    federation.send("b", more, "task-b")
+    federation.receive(federation.reply(UPDATE, "a"), "a", "task-a")
+    update = UPDATE | {"more": np.full((2, 2), 0.1, np.float32)}
+    federation.receive(federation.reply(update, "b"), "b", "task-b")
+    assert federation.server._sum.frames == 1

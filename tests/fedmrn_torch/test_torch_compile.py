@@ -73,8 +73,22 @@ def test_a_compiled_model_gives_the_same_frames(how):
     assert all(torch.equal(a, b) for a, b in zip(outputs, expected, strict=True))
 
 
-def test_what_is_compiled_without_a_psm_stays_compiled():
-    assert run("wrapped")[2]
+def test_the_restored_model_is_compiled():
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return lambda *inputs: (calls.append(graph), graph.forward(*inputs))[1]
+
+    model, calls = torch.nn.Linear(6, 3), []
+    called, x = torch.compile(model, backend=backend), torch.ones(2, 6)
+    called(x)
+    assert (len(graphs), len(calls)) == (1, 1)
+    with PSM(model, seed=1, noise=fm.Uniform(0.5), steps=1, private_seed=9):
+        called(x).sum().backward()
+        assert len(calls) == 1
+    called(x)
+    assert len(calls) == 2
 
 
 def test_the_compiler_is_not_imported_for_others():

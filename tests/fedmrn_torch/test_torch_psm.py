@@ -310,6 +310,37 @@ def test_a_model_that_was_moved_stays_where_it_is():
         assert torch.equal(tensor, before[name].to(tensor.dtype))
 
 
+def test_a_buffer_of_another_dtype_comes_back():
+    model = convnet()
+    before = facts(model)
+    psm = start(model)
+    model[1].running_mean = torch.ones(4, dtype=torch.bfloat16)
+    psm.restore()
+    assert facts(model) == before
+
+
+def test_a_dense_parameter_that_was_replaced_comes_back():
+    model = convnet()
+    before = facts(model)
+    psm = start(model)
+    model[1].weight = nn.Parameter(model[1].weight.detach().double())
+    psm.restore()
+    assert facts(model) == before
+
+
+def test_a_conversion_that_replaces_parameters():
+    model = convnet()
+    psm = start(model)
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
+    try:
+        model.double()
+    finally:
+        torch.__future__.set_overwrite_module_params_on_conversion(False)
+    psm.restore()
+    assert not any(is_masked for is_masked in (hasattr(t, "_fedmrn_psm") for t in model.parameters()))
+    model.double()(batch()[0].double())
+
+
 def test_a_copy_made_during_training_outlives_the_original():
     model = convnet()
     psm = start(model)
