@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import zipfile
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -72,9 +73,23 @@ def unpack(data: bytes, schema: Schema) -> State:
 
 
 def _read(data: bytes) -> tuple[dict[str, Any], list[bytes]]:
-    with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        about = json.loads(file["about"].tobytes())
-        return about, [file[f"frame{k}"].tobytes() for k in range(1 + len(about["history"]))]
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        about = json.loads(_member(archive, "about"))
+        return about, [_member(archive, f"frame{k}") for k in range(1 + len(about["history"]))]
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """The bytes of an array of uint8, which is not compressed: so no state takes more memory than it has."""
+    if archive.getinfo(f"{name}.npy").compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{name!r} is compressed")
+    with archive.open(f"{name}.npy") as file:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError(f"format of {name!r}")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        content: bytes = file.read()
+    if dtype != np.uint8 or shape != (len(content),):
+        raise ValueError(f"{name!r} has {len(content)} bytes, and says {dtype} of shape {shape}")
+    return content
 
 
 def _checked(about: dict[str, Any], frames: list[bytes], schema: Schema) -> State:
@@ -91,7 +106,7 @@ def _checked(about: dict[str, Any], frames: list[bytes], schema: Schema) -> Stat
             raise ValueError(f"dtype {dtype!r} of {name!r}")
         if fixed is not None and not BOUNDS[dtype].allows(math.ldexp(1.0, fixed[name])):
             raise ValueError(f"exponent {fixed[name]} of {name!r}")
-        if not 0 <= rounding[name] < math.inf:
+        if not 0 <= float(rounding[name]) < math.inf:
             raise ValueError(f"error {rounding[name]} of {name!r}")
     history = [unsigned(each, U64, "id of a version") for each in about["history"]]
     if len(set(history)) < len(history):

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -325,13 +326,39 @@ def state_with(**changes):
         {"version": 2}, {"dtypes": {}}, {"dtypes": 7}, {"dtypes": dict.fromkeys(FLOATS, "int8")},
         {"dtypes": dict.fromkeys(FLOATS, "float64")}, {"keep": -1}, {"keep": None}, {"fixed": {}},
         {"fixed": dict.fromkeys(FLOATS, 900)}, {"errors": {}}, {"errors": None},
-        {"errors": dict.fromkeys(FLOATS, -1.0)}, {"history": {"a": 1}}, {"history": [1]}, {"history": None},
+        {"errors": dict.fromkeys(FLOATS, -1.0)}, {"errors": dict.fromkeys(FLOATS, 10**400)},
+        {"history": {"a": 1}}, {"history": [1]}, {"history": None},
     ],
 )  # fmt: skip
 def test_a_changed_state_is_refused(changes):
     assert fm.Downlink.from_bytes(state_with(), SCHEMA)
     with pytest.raises(fm.ArgumentError, match="downlink state"):
         fm.Downlink.from_bytes(state_with(**changes), SCHEMA)
+
+
+def test_a_state_takes_no_more_memory_than_it_has_bytes():
+    data = fm.Downlink(SCHEMA, model()).to_bytes()
+    with np.load(io.BytesIO(data)) as file:
+        arrays = {name: file[name] for name in file.files}
+    compressed = io.BytesIO()
+    np.savez_compressed(compressed, **arrays)
+    with pytest.raises(fm.ArgumentError, match="'about' is compressed"):
+        fm.Downlink.from_bytes(compressed.getvalue(), SCHEMA)
+    for header, reason in (
+        ({"descr": "|u1", "fortran_order": False, "shape": (2**46,)}, "bytes, and says uint8"),
+        ({"descr": "<f8", "fortran_order": False, "shape": (1,)}, "bytes, and says float64"),
+    ):
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w") as file:
+                    if name == "frame0":
+                        np.lib.format.write_array_header_1_0(file, header)
+                        file.write(array.tobytes())
+                    else:
+                        np.lib.format.write_array(file, array)
+        with pytest.raises(fm.ArgumentError, match=reason):
+            fm.Downlink.from_bytes(out.getvalue(), SCHEMA)
 
 
 def test_a_damaged_archive_is_refused():
