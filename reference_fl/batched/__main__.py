@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ..record import made_by
 from . import names, run, task
 from .summary import summary
 
@@ -45,7 +46,8 @@ def main() -> None:
                 if (name, method, seed, rounds) in done:
                     continue
                 records = list(run(task(name), method, seed, rounds))
-                line = {"task": name, "method": method, "seed": seed, "rounds": rounds, **entry(records)}
+                about = {"task": name, "method": method, "seed": seed, "rounds": rounds}
+                line = {**about, **entry(records), **made_by()}
                 with args.out.open("a") as file:
                     file.write(json.dumps(line) + "\n")
                 print(name, method, seed, line["last"], line.get("bits"), line["seconds"], flush=True)

@@ -65,9 +65,10 @@ class Server:
 
     def __init__(self, task: Task, settings: Settings, seed: int) -> None:
         self.task, self.settings, self.own = task, settings, settings.own
-        # Clients and batches are drawn apart from noise, so that all methods train on the same in each round.
+        # Clients, batches and lost frames are drawn apart from noise, so that all methods train on the same.
         self.choice = torch.Generator().manual_seed(1_000_003 * (seed + 1))
         self.generator = torch.Generator().manual_seed(1_000_003 * (seed + 1) + 1)
+        self.losses = torch.Generator().manual_seed(1_000_003 * (seed + 1) + 2)
         self.layout = Layout(task.net.shapes)
         drawn = task.net.init(torch.Generator().manual_seed(seed))
         self.model = self.layout.flatten(task.start or drawn)
@@ -109,7 +110,7 @@ class Server:
         task = self.task
         sampled = int(self.own.get("sampled", task.sampled))
         if drop := self.own.get("drop"):
-            sampled = max(1, int((torch.rand(sampled, generator=self.generator) >= drop).sum()))
+            sampled = max(1, int((torch.rand(sampled, generator=self.losses) >= drop).sum()))
         chosen = torch.randperm(task.clients, generator=self.choice)[:sampled].tolist()
         batches = draw_batches([self.parts[k] for k in chosen], task.batch, task.epochs, self.choice)
         return chosen, batches, {n: b.expand(sampled, *b.shape).clone() for n, b in self.buffers.items()}

@@ -12,6 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmrn_codec.face.adaptive import DENSITY, density_for
+
 from .masks import BUCKETS, bucket_energies
 
 Array = NDArray[np.float64]
@@ -167,13 +169,15 @@ class Adaptive:
     """The proposed rule: as much noise as a target asks, and never more than the weights tolerate.
 
     The target of binary masks is a density; that of signed masks is the share of a frame's energy that all
-    frames have in common, and within two standard errors of it nothing changes. The noise that the masks
-    leave in the mean of the round, sqrt(sum of squared weights * energy of a frame / elements), may be at
-    most `budget` times the size of the weights. That size begins as the larger of their spread and
+    frames have in common, and within two standard errors of it nothing changes; nor does a scale fall where
+    two standard errors are more than the target, since no share can be told from none there. The noise that
+    the masks leave in the mean of the round, sqrt(sum of squared weights * energy of a frame / elements), may
+    be at most `budget` times the size of the weights. That size begins as the larger of their spread and
     1/sqrt(3 fan-in), and grows with the energy of the means, up to `grow` times.
 
     With `common`, the density of binary masks counts as at least the share of energy in common: where only a
-    few elements have an update at all, that share is their own density, which the tensor's cannot show.
+    few elements have an update at all, that share is their own density, which the tensor's cannot show. With
+    `clients`, the target is that of ten clients, and changes with their number as `AdaptiveNoise`'s does.
 
     Options: `adaptive`, the target; `budget`; `std`, the start as a multiple of the spread; `off`, a factor
     on the start, for trials of a bad one; `gain` of the logarithm; `step`, the largest factor of a round;
@@ -187,6 +191,7 @@ class Adaptive:
         budget: float = 0.5,
         grow: float = 1.0,
         common: float = 0.0,
+        clients: float = 0.0,
         std: float = 1.0,
         off: float = 1.0,
         gain: float = 0.5,
@@ -195,7 +200,7 @@ class Adaptive:
         high: float = 10.0,
     ) -> None:
         self.target, self.budget, self.gain, self.step = adaptive, budget, gain, step
-        self.common = common
+        self.common, self.clients = common, clients
         self.size, self.grow = np.maximum(start.spread, start.usual), grow
         self.bounds = low * start.reference, high * start.reference
         self.growth = np.zeros(len(self.size))
@@ -216,12 +221,13 @@ class Adaptive:
 
     def _binary(self, seen: Observation, share: Array) -> Array:
         density = (seen.set_bits.sum(1) + 0.5) / (seen.elements.sum(1) + 1)
-        return np.asarray(np.log((np.maximum(density, share) if self.common else density) / self.target))
+        target = self.target * (density_for(seen.square_weights) / DENSITY if self.clients else 1)
+        return np.asarray(np.log((np.maximum(density, share) if self.common else density) / target))
 
     def _signed(self, share: Array, error: Array) -> Array:
         above = np.log(np.maximum((share - error) / self.target, 1))
         below = np.log(np.minimum(np.maximum(share + error, 1e-9) / self.target, 1))
-        return above + below
+        return above + np.where(error > self.target, 0, below)
 
     @staticmethod
     def _common(seen: Observation) -> tuple[Array, Array]:

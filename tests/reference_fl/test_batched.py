@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch import nn
 
+import fedmrn_codec as fm
 from reference_fl.batched import Observation, run, task
 from reference_fl.batched.layout import Layout
 from reference_fl.batched.local import Batches, draw_batches, train
-from reference_fl.batched.loop import Settings
+from reference_fl.batched.loop import Server, Settings
 from reference_fl.batched.lora import LoRA
 from reference_fl.batched.masks import Masking, bucket_energies, buckets, entropy, unit_noise
 from reference_fl.batched.nets import CNN, MLP, draw
-from reference_fl.batched.rules import Fixed, Start, Steered
+from reference_fl.batched.rules import Adaptive, Fixed, Start, Steered
 from reference_fl.batched.sequences import LSTM, Transformer
 from reference_fl.batched.table import table
 
@@ -217,6 +218,64 @@ def test_steps_and_scales_are_bounded():
 def test_a_fixed_rule_is_one_scale_or_a_multiple_of_the_spread():
     assert Fixed(start(0.1, 0.2), fixed=0.01).scales.tolist() == [0.01, 0.01]
     assert Fixed(start(0.1, 0.2), std=3).scales == pytest.approx([0.3, 0.6])
+
+
+SHIPPED = {
+    "binary": {"adaptive": 0.05, "common": 1, "clients": 1},
+    "signed": {"adaptive": 0.01, "budget": 0.1, "std": 0.2},
+}
+"""The options of the rule that is `fedmrn_codec.AdaptiveNoise`."""
+
+
+@pytest.mark.parametrize("clients", [1, 2, 5, 10, 50])
+@pytest.mark.parametrize("agree", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("kind", ["binary", "signed"])
+def test_the_rule_is_the_codecs(kind, agree, clients):
+    """Tensors so small that a share in common cannot be told from none, and larger ones."""
+    rng = np.random.default_rng(clients)
+    model = {f"w{n}": rng.normal(0, 0.1, (n, 8)).astype(np.float32) for n in (40, 4000)}
+    schema = fm.schema_of(model)
+    rule = fm.AdaptiveNoise(schema, model, mask=kind)
+    spread = np.array([float(np.std(array.astype(np.float64))) for array in model.values()])
+    simulated = Adaptive(Start([array.shape for array in model.values()], spread), **SHIPPED[kind])
+    for number in range(6):
+        assert [each.scale for each in rule.noise.values()] == pytest.approx(simulated.scales, rel=1e-6)
+        aggregator = fm.Aggregator(schema, noise=rule.noise)
+        same = {name: rng.normal(0, 0.01, array.shape) for name, array in model.items()}
+        for client in range(clients):
+            update = {
+                name: (agree * array + (1 - agree) * rng.normal(0, 0.01, array.shape)).astype(np.float32)
+                for name, array in same.items()
+            }
+            seed = 1000 * number + client + 1
+            aggregator.add(fm.encode(update, schema, seed=seed, noise=rule.noise, mask=kind), 1)
+        seen = list(aggregator.statistics().values())
+        first = np.eye(16)[0]  # all counts in one bucket of the noise's size
+        simulated.observe(
+            Observation(
+                kind,
+                "bernoulli",
+                clients,
+                seen[0].square_weights,
+                np.array([each.noise.scale for each in seen]),
+                np.outer([clients * each.elements for each in seen], first),
+                np.outer([each.set_bits for each in seen], first),
+                np.array([each.frame_energy for each in seen]),
+                np.array([each.mean_energy for each in seen]),
+            )
+        )
+        rule.observe(aggregator)
+
+
+def test_lost_frames_are_the_same_for_all_methods():
+    runs = [
+        Server(task("digits-bn-iid"), Settings.parse(method), 0)
+        for method in ("fedavg:drop=0.5", "binary-bernoulli:adaptive=0.05,drop=0.5")
+    ]
+    for _ in range(4):
+        drawn = [run._draw()[0] for run in runs]
+        assert drawn[0] == drawn[1]
+        torch.rand(99, generator=runs[1].generator)  # of the noise
 
 
 def test_a_run_repeats_and_learns():
