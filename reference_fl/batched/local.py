@@ -86,12 +86,16 @@ def train(
         tau = (step / batches.steps).clamp(max=1.0).unsqueeze(1)
         masked = base[0] + (update if effective is None else effective(update, tau))
         weights = masked.requires_grad_(), (base[1] + dense).requires_grad_()
+        resting = step > batches.steps  # clients that have done all of their steps, whose buffers stay
+        kept = {name: buffer[resting] for name, buffer in buffers.items()}
         scores = net.forward(layout.parameters(*weights), data[0][places], buffers, True)
+        for name, buffer in kept.items():
+            buffers[name][resting] = buffer
         labels = data[1][places]
         losses = F.cross_entropy(scores.flatten(0, -2), labels.flatten(), reduction="sum")
         loss = losses * clients / labels.numel()  # the sum over clients of each one's mean
         gradients = torch.autograd.grad(loss, weights, allow_unused=True)
-        own = torch.where(step <= batches.steps, -rate, 0.0).unsqueeze(1)
+        own = torch.where(resting, 0.0, -rate).unsqueeze(1)
         for vector, gradient in zip((update, dense), gradients, strict=True):
             if gradient is not None:
                 vector.addcmul_(gradient, own)

@@ -30,10 +30,11 @@ def read(paths: list[Path]) -> list[Run]:
 
 
 def gap(runs: list[Run], others: list[Run]) -> str:
-    """Mean difference in points over the seeds that both have; empty if there are none."""
+    """Mean difference in points over the seeds that both have, with their number if that is smaller."""
     known = {(run["seed"], run["rounds"]): run["last"] for run in others}
     each = [run["last"] - known[key] for run in runs if (key := (run["seed"], run["rounds"])) in known]
-    return f"{100 * mean(each):+.2f}" if each else ""
+    pairs = f" ({len(each)})" if len(each) < len(runs) else ""
+    return f"{100 * mean(each):+.2f}{pairs}" if each else ""
 
 
 def one_length(runs: Iterable[tuple[str, Run]]) -> None:

@@ -104,17 +104,22 @@ def test_lora_begins_as_its_frozen_network():
     assert set(lora.shapes) == {"linear0.weight.A", "linear0.weight.B"}
 
 
-def test_clients_train_as_if_each_were_alone():
-    net = MLP((4, 3, 2))
+@pytest.mark.parametrize("norm", [False, True])
+def test_clients_train_as_if_each_were_alone(norm):
+    net = MLP((4, 3, 2), norm=norm)
     layout = Layout(net.shapes)
     base = layout.flatten(net.init(generator()))
     data = torch.randn(40, 4, generator=generator(1)), torch.randint(2, (40,), generator=generator(2))
     batches = draw_batches([torch.arange(24), torch.arange(24, 40)], 8, 2, generator(3))
     assert batches.steps.tolist() == [6, 4]
-    together, dense = train(net, layout, base, {}, data, batches, 0.5, None)
+    buffers = {name: torch.stack([each, each]) for name, each in net.buffers().items()}
+    together, dense = train(net, layout, base, buffers, data, batches, 0.5, None)
     for k, steps in enumerate(batches.steps):
         alone = Batches(batches.places[:steps, k : k + 1], batches.steps[k : k + 1], torch.ones(1))
-        masked, other = train(net, layout, base, {}, data, alone, 0.5, None)
+        its = {name: each.unsqueeze(0).clone() for name, each in net.buffers().items()}
+        masked, other = train(net, layout, base, its, data, alone, 0.5, None)
+        for name, buffer in its.items():
+            torch.testing.assert_close(buffers[name][k], buffer[0])
         torch.testing.assert_close(together[k], masked[0])
         torch.testing.assert_close(dense[k], other[0])
 
