@@ -181,3 +181,34 @@ def test_protocol_survives_what_is_no_request():
     assert answers[-1]["id"] == 9
     assert answers[-1]["result"]["name"] == "fedmrn.mjs"
     assert "max_tensors must be" in err
+
+
+ODD = """
+import * as f from './fedmrn.mjs';
+const thrown = (act) => { try { act(); } catch (error) { return error.code ?? error.name; } return 'nothing'; };
+const tensor = (name) => ({ name, role: f.ROLE.dense, dtype: f.DTYPE.float32, shape: [3] });
+const frame = new Uint8Array(await (await import('node:fs/promises')).readFile(process.argv[1]));
+const long = 'b'.repeat(9000);
+console.log(JSON.stringify([
+  ...[1, undefined, NaN, -1, '9'].map((elements) => thrown(() => f.parseFrame(frame, {}, { elements }))),
+  ...[0, undefined].map((tensors) => thrown(() => f.parseFrame(frame, {}, { tensors }))),
+  f.buildSchema([tensor(long), tensor(`${long}c`)]).tensors.length,
+  thrown(() => f.buildSchema([tensor(long), tensor('a'), tensor(long)])),
+  ...[5, 2 ** 24, 1.5, -1, NaN].map((r) => thrown(() => f.sampleMask(f.KIND.binary, [0.1], [1], [r]))),
+]));
+"""
+
+
+def test_limits_names_and_random_numbers_that_javascript_would_let_pass(tmp_path):
+    """A limit that is no number compares with nothing, and engines hash long texts by their length."""
+    import numpy as np
+
+    import fedmrn_codec as fm
+
+    update = {"w": np.ones((2, 4), np.float32)}
+    frame = fm.encode(update, fm.schema_of(update), seed=1, noise=fm.Uniform(1.0), embed_schema=True)
+    (tmp_path / "a.fmrn").write_bytes(frame)
+    command = [NODE, "--input-type=module", "-e", ODD, str(tmp_path / "a.fmrn")]
+    done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=True, timeout=60)
+    limits = ["limit", "nothing", "RangeError", "RangeError", "RangeError", "limit", "nothing"]
+    assert json.loads(done.stdout) == [*limits, 2, "schema_name", "nothing", *["RangeError"] * 4]

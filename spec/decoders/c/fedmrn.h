@@ -946,6 +946,13 @@ static fedmrn_status fedmrn__check_names(const uint8_t *bytes, fedmrn_tensor *te
     return repeated < named ? fedmrn__fail(FEDMRN_SCHEMA_NAME, (uint64_t)(tensors[repeated].name - bytes)) : found;
 }
 
+/* The tensors that are read of a schema: what its bytes can hold, and no more than the limit. */
+static size_t fedmrn__tensors_need(const uint8_t *bytes, size_t length, uint64_t most)
+{
+    size_t need = fedmrn_schema_need(bytes, length);
+    return need < most ? need : (size_t)most;
+}
+
 /* spec 5.1, 7.3 [S-01] to [S-06], [S-09] */
 static fedmrn_status fedmrn__read_schema(fedmrn_schema *schema, const uint8_t *bytes, size_t length,
                                          fedmrn_tensor *tensors, size_t capacity, uint64_t most)
@@ -955,7 +962,7 @@ static fedmrn_status fedmrn__read_schema(fedmrn_schema *schema, const uint8_t *b
     size_t k = 0;
     int named = 0;
     if (length < 4) return fedmrn__fail(FEDMRN_SCHEMA_LENGTH, 0);
-    if (capacity < fedmrn_schema_need(bytes, length)) return fedmrn__fail(FEDMRN_MEMORY, 0);
+    if (capacity < fedmrn__tensors_need(bytes, length, most)) return fedmrn__fail(FEDMRN_MEMORY, 0);
     schema->bytes = bytes;
     schema->length = length;
     schema->tensors = tensors;
@@ -2327,7 +2334,7 @@ fedmrn_memory fedmrn_frame_need(const uint8_t *bytes, size_t length, const fedmr
     if (fedmrn__check_header(&frame, demands).code) return memory;
     if (frame.flags & 1) {
         if (fedmrn__find_schema(&in, demands, &schema, &size).code) return memory;
-        memory.tensor_capacity = fedmrn_schema_need(schema, size);
+        memory.tensor_capacity = fedmrn__tensors_need(schema, size, demands->max_tensors);
         if (!demands->schema) count = memory.tensor_capacity;
     }
     memory.entry_capacity = frame.tensor_count < count ? frame.tensor_count : count;

@@ -73,7 +73,6 @@ function entryOf({ kind, distribution, scale, coding = 'raw', payload }) {
 
 function parse(bytes, schema, { round, base_model, seed, max_tensors, max_schema_bytes, max_elements }) {
   const limits = { tensors: max_tensors, schemaBytes: max_schema_bytes, elements: max_elements };
-  for (const name of Object.keys(limits)) if (limits[name] === undefined) delete limits[name];
   return fedmrn.parseFrame(bytes, { schema, round, baseModel: u64(base_model), seed: u64(seed) }, limits);
 }
 

@@ -150,6 +150,16 @@ function plain(bytes) {
   return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
+/** A new array for the elements of a payload; a schema of the sender's may ask for more than there can be. */
+function allocated(type, length, label) {
+  try {
+    return new type(length);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    return fail('S-07', label, undefined, `${length} entries of an array`, 'as many as an array can have here');
+  }
+}
+
 const viewOf = (bytes) => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
 /** A u64 as a Number: exact below 2^53, and above that still at least 2^53. */
@@ -602,6 +612,7 @@ export function sampleMask(kind, update, noise, r) {
   const f32 = Math.fround; // f32(an f64 operation on f32 numbers) is the f32 operation
   const bytes = new Uint8Array(Math.ceil(update.length / 8));
   for (let i = 0; i < update.length; i++) {
+    if (!(Number.isInteger(r[i]) && r[i] >= 0 && r[i] < 2 ** 24)) throw new RangeError(`r(${i}): expected an integer of 24 bits, got ${r[i]}`);
     if (!Number.isFinite(update[i])) fail('E-02', `update, element ${i}`, undefined, update[i], 'a finite number');
     const p = f32(update[i] / noise[i]);
     const t = kind === KIND.binary ? f32(p * 2 ** 24) : f32(f32(p + 1) * 2 ** 23);
@@ -660,7 +671,7 @@ function readSchema(shared, base, most = Infinity) {
   const parts = new Parts(0, bytes.length, 'S-01', base);
   const count = view.getUint32(parts.take(4, 'schema, count'), true);
   const tensors = [];
-  const names = new Set();
+  const names = { short: new Set(), digests: new Set() };
   while (tensors.length < count) {
     if (tensors.length >= most) fail('S-09', 'schema, count', base, count, `at most ${most}`);
     tensors.push(readTensor(view, parts, names, `schema, tensor ${tensors.length}`));
@@ -692,18 +703,22 @@ function readTensor(view, parts, names, label) { // spec 5.2, 7.3
 
 const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
+const LONG_NAME = 2 ** 13; // bytes; an engine may hash longer texts by their length alone
+
 function readName(view, parts, names, label) {
   const length = view.getUint16(parts.take(2, `${label}, name_length`), true);
   if (length === 0) fail('S-02', `${label}, name_length`, parts.base + parts.at - 2, 0, '1 .. 65535');
   const at = parts.take(length, `${label}, name`);
+  const raw = new Uint8Array(view.buffer, view.byteOffset + at, length);
   let name;
   try {
-    name = UTF8.decode(new Uint8Array(view.buffer, view.byteOffset + at, length));
+    name = UTF8.decode(raw);
   } catch {
     fail('S-02', `${label}, name`, parts.base + at, 'other bytes', 'valid UTF-8');
   }
-  if (names.has(name)) fail('S-02', `${label}, name`, parts.base + at, 'the name of an earlier tensor', 'another');
-  names.add(name);
+  const [known, key] = length > LONG_NAME ? [names.digests, hex(sha256(raw))] : [names.short, name];
+  if (known.has(key)) fail('S-02', `${label}, name`, parts.base + at, 'the name of an earlier tensor', 'another');
+  known.add(key);
   return name;
 }
 
@@ -768,6 +783,16 @@ function checkChecksum(number, bytes, view) { // spec 6.6
 /** The default limits of a reader: those of the reference implementation. spec 9.2 */
 export const DEFAULT_LIMITS = Object.freeze({ tensors: 65536, schemaBytes: 2 ** 24, elements: 2 ** 34 });
 
+/** The caller's limits, or the default where there is none; a number that compares with nothing is no limit. */
+function checkedLimits(limits) {
+  const out = {};
+  for (const [name, usual] of Object.entries(DEFAULT_LIMITS)) {
+    out[name] = limits[name] ?? usual;
+    if (!(typeof out[name] === 'number' && out[name] >= 0)) throw new RangeError(`limit ${name}: expected a number of 0 or more, got ${out[name]}`);
+  }
+  return out;
+}
+
 /**
  * Reads a frame, with every check of section 7 in its order.
  * @param {Uint8Array} input
@@ -778,7 +803,7 @@ export const DEFAULT_LIMITS = Object.freeze({ tensors: 65536, schemaBytes: 2 ** 
 export function parseFrame(input, demands = {}, limits = {}) {
   const bytes = plain(input);
   const view = viewOf(bytes);
-  const within = { ...DEFAULT_LIMITS, ...limits };
+  const within = checkedLimits(limits);
   const header = readHeader(bytes, view, within);
   const parts = new Parts(48, bytes.length - 4, 'F-15');
   const embedded = header.flags & 1 ? readEmbedded(bytes, view, parts, header, within) : undefined;
@@ -1174,7 +1199,7 @@ function readCoded({ type, coding, payload }, seed, stream, n, label, base) {
   const { chances, head } = kind.read(type, payload, blocks, label, base);
   const places = placeBlocks(kind, view, head.length, blocks, label, base);
   places.forEach(({ at }, b) => checkStates(kind, view, at, `${label}, block ${b}`, base));
-  const mask = new Uint8Array(Math.ceil(n / 8));
+  const mask = allocated(Uint8Array, Math.ceil(n / 8), label);
   const histogram = new Histogram();
   places.forEach((place, b) => {
     const buckets = bucketsOf(type, seed, stream, n, b), bits = mask.subarray(b * BLOCK / 8);
@@ -1420,7 +1445,7 @@ function decodeGrid(payload, n, label, base) {
   const { frequencies, size } = takeFrequencies(payload.subarray(0, payload.length - (8 * blocks - 4)), label, base);
   const places = placeBlocks(kind, view, size, blocks, label, base);
   places.forEach(({ at }, b) => checkStates(kind, view, at, `${label}, block ${b}`, base));
-  const z = new Int32Array(n), starts = startsOf(frequencies), symbols = new Uint8Array(WHOLE);
+  const z = allocated(Int32Array, n, label), starts = startsOf(frequencies), symbols = new Uint8Array(WHOLE);
   frequencies.forEach((_, s) => symbols.fill(s, starts[s], starts[s + 1]));
   places.forEach((place, b) => {
     decodeGridBlock(view, place, symbols, starts, z.subarray(b * BLOCK, (b + 1) * BLOCK), `${label}, block ${b}`, base);
