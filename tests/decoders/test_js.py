@@ -185,7 +185,7 @@ def test_protocol_survives_what_is_no_request():
 
 ODD = """
 import * as f from './fedmrn.mjs';
-const thrown = (act) => { try { act(); } catch (error) { return error.code ?? error.name; } return 'nothing'; };
+const thrown = (act) => { try { act(); } catch (e) { return e.code ?? e.name; } return 'nothing'; };
 const tensor = (name) => ({ name, role: f.ROLE.dense, dtype: f.DTYPE.float32, shape: [3] });
 const frame = new Uint8Array(await (await import('node:fs/promises')).readFile(process.argv[1]));
 const long = 'b'.repeat(9000);
