@@ -42,7 +42,8 @@ class Client:
     threshold, largest_weight, step, session
         As in `Server`; the same values, or all messages are refused.
     weight : int
-        1 to `largest_weight`; the server learns the sum of the weights alone.
+        1 to `largest_weight`. The server learns the sum of the weights; if it knows them from elsewhere, the
+        sum shows it most mask bits of single clients (spec/SECAGG.md, 11.1).
     identity : fedmrn_codec.Key, optional
         This client's own Ed25519 key.
     identities : mapping of int to fedmrn_codec.Key, optional

@@ -212,6 +212,7 @@ class Server:
             self._enough(len(bodies), "clients with masked vectors")
             for position in self._needed(alive):
                 self._enough(int(alive[self._sharing(position)].sum()), self._holders_of(position))
+            self._check_connected(alive)
             total = Vector(layout)
             for body in bodies.values():
                 total.add(Vector.from_bytes(body, layout))
@@ -285,6 +286,22 @@ class Server:
         """Refuse fewer than the threshold."""
         if found < self._terms.threshold:
             raise errors.TooFewError(what, f"at least {self._terms.threshold}", found)
+
+    def _check_connected(self, alive: np.ndarray) -> None:
+        """Refuse survivors that the graph does not connect: each part would show its own sum (spec 11.2)."""
+        roster, left = self._known, {int(p) for p in np.flatnonzero(alive)}
+        if roster.degree == COMPLETE:
+            return
+        reached = {min(left)}
+        todo = list(reached)
+        while todo:
+            new = {other for other in roster.neighbours(todo.pop()) if other in left} - reached
+            reached |= new
+            todo += new
+        if reached != left:
+            raise errors.TooFewError(
+                "clients with masked vectors that the graph connects", f"all {len(left)}", len(reached)
+            )
 
     def _checked_keys(self, id: int, message: Any, seen: set[bytes]) -> bytes:
         """The body of a message `keys`, after the checks [X-11] to [X-22], [X-29] and [X-24]."""

@@ -6,6 +6,7 @@ The protocol itself is in the package `fedmrn_secagg`, which adapters import whe
 from __future__ import annotations
 
 import importlib
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,6 +52,9 @@ MODULES = "cryptography.hazmat.primitives.asymmetric.x25519", "Crypto.Protocol.S
 """One module of each package that `fedmrn_secagg` needs."""
 
 
+log = logging.getLogger("fedmrn_codec")
+
+
 @dataclass(frozen=True)
 class SecAgg:
     """Secure aggregation, so that the server learns the sum of the updates of a round, and no single one.
@@ -60,10 +64,12 @@ class SecAgg:
     threshold : int or float
         The number of clients whose shares restore a secret, and the least number in a sum: an integer, at
         least 2, or a share of the sampled clients, above 0.5 and at most 1. Fewer colluding clients learn
-        nothing. A round in which fewer clients are left is lost.
+        nothing, in the complete graph. A round in which fewer clients are left is lost.
     largest_weight : int
         1: all updates weigh the same. More: the weight of a client is the number of its examples divided by
-        `examples`, rounded, from 1 to this bound.
+        `examples`, rounded, from 1 to this bound. Single updates are then no longer hidden: who knows the
+        weights, as the server does, can find most mask bits of single clients in the sum (spec/SECAGG.md,
+        11.1).
     examples : int, optional
         The examples that one unit of weight stands for; needed if `largest_weight` is above 1. The noise is
         then a fixed one, see `check_noise`.
@@ -100,6 +106,11 @@ class SecAgg:
         if (self.examples is None) != (self.largest_weight == 1):
             expected = "a number of examples if largest_weight is above 1, else none"
             raise errors.ArgumentError("examples", expected, repr(self.examples))
+        if self.largest_weight > 1:
+            log.warning(
+                "secure aggregation with weights: the server knows them, and can find single mask bits in "
+                "the sum; with largest_weight=1 it cannot"
+            )
         if self.examples is not None and unsigned(self.examples, U64, "examples") < 1:
             raise errors.ArgumentError("examples", "at least 1", self.examples)
         degree = self.degree

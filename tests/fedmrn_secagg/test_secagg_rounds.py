@@ -210,6 +210,23 @@ def test_a_sparse_graph_that_is_too_large_becomes_the_complete_one():
     assert roster[56:88] != bytes(32)
 
 
+def test_survivors_that_the_graph_does_not_connect_lose_the_round():
+    """Two pairs of neighbours on the circle have dropped out; each side would show a sum of its own."""
+    ids = list(range(1, 11))
+    cohort = Cohort(REQUEST, frames_of(REQUEST, ids), threshold=3, degree=4)
+    boxes = cohort.play(until=2)
+    circle, _ = cohort.server._roster._circle
+    masked = cohort.answers("masked", ids, boxes)
+    place = {cohort.server._roster.ids[position]: at for at, position in enumerate(circle)}
+    split = {i: message for i, message in masked.items() if place[i] not in (0, 1, 5, 6)}
+    with pytest.raises(errors.TooFewError, match="that the graph connects: expected all 6, got 3"):
+        cohort.server.masked(split)
+    one_more = {i: message for i, message in masked.items() if place[i] not in (0, 1, 5)}
+    survivors = cohort.server.masked(one_more)  # a refused call has changed nothing
+    got = cohort.server.reveal(cohort.answers("reveal", one_more, survivors))
+    assert same_means(got, cohort.expected(one_more))
+
+
 def test_rounds_with_identity_keys():
     ids = [1, 2, 3]
     private = {i: fm.Key.generate() for i in ids}
