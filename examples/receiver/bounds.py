@@ -137,7 +137,10 @@ class EndUnread:
     async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
         """Handle one request, as ASGI defines it."""
         headers = dict(scope.get("headers", ()))
-        unread = b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
+        length = headers.get(b"content-length", b"0")
+        unread = b"transfer-encoding" in headers or length != b"0"
+        # Not read are bodies that are known to be too long, and those for which reading asks the client.
+        is_discarded = len(length) <= len(str(DISCARDED)) and b"expect" not in headers
 
         async def received() -> Message:
             nonlocal unread
@@ -156,7 +159,7 @@ class EndUnread:
         async def sent(message: Message) -> None:
             if unread and message["type"] == "http.response.start":
                 with suppress(TimeoutError):
-                    if b"expect" not in headers:  # else reading would ask the client for the body
+                    if is_discarded:
                         await asyncio.wait_for(discard(), PATIENCE)
             if unread and message["type"] == "http.response.start":
                 message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
