@@ -158,11 +158,11 @@ class EndUnread:
 
         async def sent(message: Message) -> None:
             if unread and message["type"] == "http.response.start":
-                with suppress(TimeoutError):
-                    if is_discarded:
+                if is_discarded:
+                    with suppress(TimeoutError):
                         await asyncio.wait_for(discard(), PATIENCE)
-            if unread and message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+                if unread:
+                    message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
             await send(message)
 
         await self._app(scope, received, sent)

@@ -39,7 +39,7 @@ def schema_of(
         The model is no mapping of names to arrays; a name is not the model's; or the format cannot represent
         the array, or not as a masked tensor.
     """
-    _check_model(arrays)
+    _check_mapping(arrays)
     for name in (*(masked or ()), *leave_out):
         if name not in arrays:
             raise errors.SchemaError("masked and leave_out", "names of the model's arrays", repr(name))
@@ -54,7 +54,7 @@ def check_schema(schema: Iterable[Tensor], arrays: Arrays) -> None:
     SchemaError
         A tensor is missing, or has another shape or dtype.
     """
-    _check_model(arrays)
+    _check_mapping(arrays)
     for tensor in schema:
         if tensor.name not in arrays:
             raise errors.SchemaError("schema", "names of the model's arrays", repr(tensor.name))
@@ -80,7 +80,7 @@ def model_id(arrays: Arrays, schema: Schema | None = None) -> int:
         The model is no mapping of names to arrays, the format cannot represent an array, or a dense tensor of
         the schema has another dtype.
     """
-    _check_model(arrays)
+    _check_mapping(arrays)
     digest = hashlib.sha256()
     dtypes = {tensor.name: tensor.dtype for tensor in schema or () if not tensor.masked}
     for name, array in arrays.items():
@@ -135,8 +135,7 @@ def apply(base: Arrays, update: Arrays, schema: Schema | None = None) -> dict[st
         arrays is of floats.
     """
     for field, given in (("base", base), ("update", update)):
-        if not isinstance(given, Mapping):
-            raise errors.UpdateError(field, "a mapping of names to arrays", type(given).__name__)
+        _check_mapping(given, field, errors.UpdateError)
     for name, array in update.items():
         got = _described(base[name]) if name in base else "nothing"
         if name not in base or not _fits(base[name], array):
@@ -148,9 +147,11 @@ def apply(base: Arrays, update: Arrays, schema: Schema | None = None) -> dict[st
     }
 
 
-def _check_model(arrays: Arrays) -> None:
+def _check_mapping(
+    arrays: Arrays, field: str = "model", error: type[errors.ArgumentError] = errors.SchemaError
+) -> None:
     if not isinstance(arrays, Mapping):
-        raise errors.SchemaError("model", "a mapping of names to arrays", type(arrays).__name__)
+        raise error(field, "a mapping of names to arrays", type(arrays).__name__)
 
 
 def _dtype(name: str, array: np.ndarray) -> np.dtype[np.generic]:
@@ -249,8 +250,7 @@ def _as_masked(update: np.ndarray, tensor: Tensor) -> np.ndarray:
 
 
 def _named(arrays: Arrays, tensor: Tensor, field: str) -> np.ndarray:
-    if not isinstance(arrays, Mapping):
-        raise errors.UpdateError(field, "a mapping of names to arrays", type(arrays).__name__)
+    _check_mapping(arrays, field, errors.UpdateError)
     if tensor.name not in arrays:
         raise errors.UpdateError(field, "every name of the schema", f"nothing for {tensor.name!r}")
     return np.asarray(arrays[tensor.name])

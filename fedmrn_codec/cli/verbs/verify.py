@@ -81,9 +81,14 @@ def _verify(
 def _check(data: bytes, expected: Expected) -> CheckedFrame | None:
     """Make every check; return the checked frame, or None for a partial sum or a tally."""
     if not summaries.is_sum(data):
-        frame = CheckedFrame.open(data, expected, schemas.limits(data, expected.schema))
-        frame.payloads()
-        return frame
+        return decoding.verify(
+            data,
+            expected.schema,
+            round=expected.round,
+            base_model=expected.base_model,
+            seed=expected.seed,
+            limits=schemas.limits(data, expected.schema),
+        )
     if expected.schema is None:
         raise errors.NoSchemaError(
             "schema", "one from --schema", "none; partial sums and tallies do not embed one"
